@@ -1,0 +1,100 @@
+"""torch's Dataset and DataLoader over NumPy rows, and the collate functions that leave torch's world.
+
+Taught in 01a_titanic_torch and 01b_titanic_nnx. Needs torch; `jax_collate` also imports JAX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from course.batching import numpy_collate
+
+
+class Passengers(Dataset):
+    """Rows and labels behind torch's map-style Dataset interface.
+
+    Taught in 01a_titanic_torch.
+
+    Args:
+      x: features, (n, d) float32.
+      y: labels, (n,) float32.
+    Raises:
+      ValueError: x and y differ in length, or y is not one-dimensional.
+    """
+
+    def __init__(self, x: np.ndarray, y: np.ndarray):
+        if np.ndim(y) != 1 or len(x) != len(y):
+            raise ValueError(
+                f"expected x (n, d) and y (n,), got {np.shape(x)} and {np.shape(y)}; flatten the labels with y.ravel()"
+            )
+        self.x, self.y = x, y
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.float32]:
+        return self.x[index], self.y[index]
+
+
+def make_loader(
+    dataset: Dataset, batch_size: int, seed: int, *, collate_fn: Callable[[list], object] | None = None
+) -> DataLoader:
+    """A DataLoader that shuffles by its own generator, so that every framework sees the same batches.
+
+    The short last batch is dropped: under `jit` every new batch shape is compiled again. There are no worker
+    processes: they would fork a process in which JAX runs threads, and hang.
+
+    Args:
+      dataset: a map-style dataset.
+      batch_size: rows a batch, 1 <= batch_size <= len(dataset).
+      seed: the same seed gives the same batches in every epoch.
+      collate_fn: turns a list of samples into a batch; torch's own where None.
+    Raises:
+      ValueError: the batch size does not fit.
+    """
+    if not 1 <= batch_size <= len(dataset):
+        raise ValueError(
+            f"expected 1 <= batch_size <= {len(dataset)} (the rows), got {batch_size}; "
+            "choose a smaller batch or bring more rows"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    return DataLoader(
+        dataset, batch_size, shuffle=True, drop_last=True, generator=generator, collate_fn=collate_fn
+    )
+
+
+def torch_to_numpy_collate(samples: Sequence):
+    """torch's default collate, then NumPy views of its tensors; for datasets whose samples are tensors.
+
+    Args:
+      samples: B samples of one structure, leaves as torch's `default_collate` takes them.
+    Returns:
+      The same structure with (B, *shape) NumPy leaves that share the tensors' memory.
+    """
+    return _to_numpy(default_collate(list(samples)))
+
+
+def _to_numpy(batch):
+    if isinstance(batch, torch.Tensor):
+        return batch.numpy()
+    if isinstance(batch, dict):
+        return {key: _to_numpy(value) for key, value in batch.items()}
+    return tuple(_to_numpy(value) for value in batch)
+
+
+def jax_collate(samples: Sequence):
+    """`numpy_collate`, then one copy to JAX's default device: convenient, and slower than converting later.
+
+    Args:
+      samples: B samples of one structure; a leaf is an array or a number.
+    Returns:
+      The same structure with (B, *shape) `jax.Array` leaves; 64-bit leaves become 32-bit unless x64 is on.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    return jax.tree.map(jnp.asarray, numpy_collate(samples))

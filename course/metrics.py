@@ -1,0 +1,104 @@
+"""How good is a classifier: accuracy, confusion, cross-validation, and what to compare it with.
+
+Taught in 01a_titanic_torch. Needs NumPy and pandas; `baselines` also uses scikit-learn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from course.data import Features, folds, labels
+
+FitPredict = Callable[[pd.DataFrame, pd.DataFrame], np.ndarray]
+
+
+def accuracy(logits, y) -> float:
+    """Share of passengers on the right side of zero.
+
+    Taught in 01a_titanic_torch.
+
+    Args:
+      logits: (n,) array of any framework; above 0 predicts survival.
+      y: (n,) labels, 0 or 1.
+    Raises:
+      ValueError: the shapes are not one and the same (n,); (n, 1) against (n,) would broadcast to (n, n).
+    """
+    logits, y = _paired(logits, y)
+    return float(((logits > 0) == (y > 0.5)).mean())
+
+
+def confusion(logits, y) -> pd.DataFrame:
+    """Counts of predicted against true outcomes, a 2 x 2 table; arguments and errors as for `accuracy`."""
+    logits, y = _paired(logits, y)
+    names = np.array(["died", "survived"])
+    table = pd.crosstab(
+        pd.Categorical(names[(y > 0.5).astype(int)], names),
+        pd.Categorical(names[(logits > 0).astype(int)], names),
+        dropna=False,
+    )
+    return table.rename_axis(index="truth", columns="predicted")
+
+
+def _paired(logits, y) -> tuple[np.ndarray, np.ndarray]:
+    logits, y = np.asarray(logits), np.asarray(y)
+    if logits.ndim != 1 or logits.shape != y.shape:
+        raise ValueError(
+            f"expected logits and labels of one shape (n,), got {logits.shape} and {y.shape}; squeeze the last axis"
+        )
+    return logits, y
+
+
+def cross_validate(fit_predict: FitPredict, passengers: pd.DataFrame, seed: int) -> np.ndarray:
+    """Accuracy on each of five stratified folds, every passenger predicted once by a model that never saw them.
+
+    Taught in 01a_titanic_torch.
+
+    Args:
+      fit_predict: trains on its first table and returns logits (n,) for its second.
+      passengers: a labelled table from `course.data.load_titanic`.
+      seed: decides the folds.
+    Returns:
+      (5,) float64 accuracies.
+    """
+    return np.array(
+        [accuracy(fit_predict(train, test), labels(test)) for train, test in folds(passengers, seed)]
+    )
+
+
+def baselines(passengers: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """What a network has to beat, on the same five folds and the same features.
+
+    Args:
+      passengers: a labelled table from `course.data.load_titanic`.
+      seed: decides the folds and the boosting.
+    Returns:
+      A table with a row for the gender rule ("women survive"), logistic regression and gradient boosting;
+      columns accuracy (mean over folds) and sd (standard deviation over folds).
+    """
+    from sklearn.ensemble import GradientBoostingClassifier
+    from sklearn.linear_model import LogisticRegression
+
+    def gender_rule(train: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
+        return np.where(test["sex"] == "female", 1.0, -1.0)
+
+    def sklearn(make_estimator) -> FitPredict:
+        def fit_predict(train: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
+            features = Features.fit(train)
+            return make_estimator().fit(features(train), labels(train)).decision_function(features(test))
+
+        return fit_predict
+
+    rivals = {
+        "gender rule": gender_rule,
+        "logistic regression": sklearn(lambda: LogisticRegression(max_iter=1000)),
+        "gradient boosting": sklearn(lambda: GradientBoostingClassifier(random_state=seed)),
+    }
+    return pd.DataFrame({name: summary(cross_validate(rival, passengers, seed)) for name, rival in rivals.items()}).T
+
+
+def summary(scores: np.ndarray) -> pd.Series:
+    """Mean and standard deviation of fold accuracies, named accuracy and sd."""
+    return pd.Series({"accuracy": np.mean(scores), "sd": np.std(scores)})

@@ -1,0 +1,59 @@
+"""How long a function takes: its first call and its steady state, never mixed. Needs JAX.
+
+Taught in 01b_titanic_nnx.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from time import perf_counter
+from typing import NamedTuple
+
+import jax
+
+
+class Timing(NamedTuple):
+    """Seconds of the first call (tracing and compiling included) and of a later one (the median)."""
+
+    compile_s: float
+    steady_s: float
+
+
+def seconds(function: Callable, *args, **kwargs) -> float:
+    """Seconds of one call, the computation included: JAX returns before it is done, so this waits for it."""
+    start = perf_counter()
+    jax.block_until_ready(function(*args, **kwargs))  # leaves that are not JAX arrays pass through
+    return perf_counter() - start
+
+
+def measure(function: Callable, *args, repeats: int = 5) -> Timing:
+    """Time a function's first call apart from its steady state.
+
+    Args:
+      function: what to time; its result may hold JAX arrays, which are waited for.
+      *args: passed to every call.
+      repeats: later calls, of which the median counts, >= 1.
+    Returns:
+      `Timing(compile_s, steady_s)` in seconds.
+    Raises:
+      ValueError: repeats below 1.
+    """
+    if repeats < 1:
+        raise ValueError(f"expected repeats >= 1, got {repeats}; one call is the first, the others are the steady state")
+    first = seconds(function, *args)
+    return Timing(first, statistics.median(seconds(function, *args) for _ in range(repeats)))
+
+
+def where() -> str:
+    """The device and the versions behind a measurement, in one line."""
+    device = jax.devices()[0]
+    versions = []
+    for package in ("jax", "flax", "torch"):
+        try:
+            versions.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    return f"{device.platform} ({device.device_kind}), Python {platform.python_version()}, {', '.join(versions)}"

@@ -1,0 +1,71 @@
+"""The Titanic MLP and its training loop in Flax Linen. Needs JAX, flax, optax, pandas and tqdm.
+
+Taught in 01c_titanic_linen; later lessons import it from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import jax
+import jax.numpy as jnp
+import optax
+import pandas as pd
+from flax import linen as nn
+from flax.training.train_state import TrainState
+from tqdm.auto import tqdm
+
+
+class TitanicMLP(nn.Module):
+    """15 features, one hidden ReLU layer, one logit; the parameters live outside.
+
+    Taught in 01c_titanic_linen.
+    """
+
+    width: int = 64
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = nn.relu(nn.Dense(self.width, name="hidden")(x))  # (B, width)
+        return nn.Dense(1, name="out")(x).squeeze(-1)  # (B,)
+
+
+def loss_fn(params: dict, apply_fn: Callable, x: jax.Array, y: jax.Array) -> jax.Array:
+    """Mean binary cross-entropy of the model's logits: x (B, d), y (B,) -> ().
+
+    Taught in 01c_titanic_linen.
+    """
+    logits = apply_fn({"params": params}, x)
+    return optax.sigmoid_binary_cross_entropy(logits, y).mean()
+
+
+def train_step(state: TrainState, x: jax.Array, y: jax.Array) -> tuple[TrainState, jax.Array]:
+    """One update; returns the next state and the loss before it, ().
+
+    Taught in 01c_titanic_linen.
+    """
+    loss, grads = jax.value_and_grad(loss_fn)(state.params, state.apply_fn, x, y)
+    state = state.apply_gradients(grads=grads)
+    return state, loss
+
+
+def fit(
+    state: TrainState,
+    loader: Iterable,
+    valid: tuple[jax.Array, jax.Array],
+    epochs: int,
+    step: Callable,
+) -> tuple[TrainState, pd.DataFrame]:
+    """Train for some epochs; returns the last state and a table of mean losses, a row an epoch.
+
+    Taught in 01c_titanic_linen.
+    """
+    history = []
+    for _ in tqdm(range(epochs), desc="epochs"):
+        losses = []
+        for x, y in loader:
+            state, loss = step(state, jnp.asarray(x), jnp.asarray(y))
+            losses.append(loss)
+        valid_loss = loss_fn(state.params, state.apply_fn, *valid)
+        history.append((jnp.stack(losses).mean().item(), valid_loss.item()))
+    return state, pd.DataFrame(history, columns=["train", "valid"])
