@@ -1,6 +1,6 @@
 """Batches of NumPy rows: a collate function and the order in which an epoch visits the rows. Needs NumPy only.
 
-Taught in 01b_titanic_nnx.
+Lesson: 01b_titanic_nnx.
 """
 
 from __future__ import annotations
@@ -13,32 +13,37 @@ import numpy as np
 def numpy_collate(samples: Sequence):
     """Stack samples into one batch of NumPy arrays, whatever tuples, lists or dicts they are made of.
 
-    Taught in 01b_titanic_nnx. A `collate_fn` for torch's DataLoader that never makes a tensor.
+    A `collate_fn` for torch's DataLoader that never makes a tensor.
 
     Args:
       samples: B samples of one structure; a leaf is an array or a number.
     Returns:
       The same structure with leaves stacked along a new first axis: (B, *shape), dtype of the leaves.
     Raises:
-      ValueError: there are no samples, or their shapes differ.
+      ValueError: there are no samples, or their shapes or structures differ.
     Example:
       >>> numpy_collate([(np.zeros(3), 0.0), (np.ones(3), 1.0)])[0].shape
       (2, 3)
     """
     if len(samples) == 0:
         raise ValueError("expected at least one sample, got none; check the dataset's length and the sampler")
+    try:
+        return _collate(samples)
+    except (ValueError, KeyError) as error:
+        raise ValueError(
+            f"expected samples of one structure and shape, got samples that differ ({error}); "
+            "pad or crop them in the dataset"
+        ) from None
+
+
+def _collate(samples):
+    """Taught in 01b_titanic_nnx as `numpy_collate`."""
     first = samples[0]
     if isinstance(first, dict):
-        return {key: numpy_collate([sample[key] for sample in samples]) for key in first}
-    if isinstance(first, tuple | list):
-        return tuple(numpy_collate(column) for column in zip(*samples, strict=True))
-    try:
-        return np.array(samples)
-    except ValueError:
-        shapes = sorted({np.shape(sample) for sample in samples})
-        raise ValueError(
-            f"expected samples of one shape, got {', '.join(map(str, shapes))}; pad or crop them in the dataset"
-        ) from None
+        return {key: _collate([sample[key] for sample in samples]) for key in first}
+    if isinstance(first, (tuple, list)):
+        return tuple(_collate(column) for column in zip(*samples, strict=True))
+    return np.array(samples)
 
 
 def epoch_permutations(rows: int, epochs: int, seed: int) -> np.ndarray:

@@ -1,21 +1,20 @@
 """The Titanic passengers: load, check, split, and turn into numbers.
 
-Taught in 01a_titanic_torch. Needs NumPy and pandas; the two splitting functions also use scikit-learn.
+Lesson: 01a_titanic_torch. Needs NumPy and pandas; the two splitting functions also use scikit-learn.
 """
 
 from __future__ import annotations
 
-import csv
 import difflib
-import hashlib
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+
+from course.checked_csv import Column, DataError, integer, parse_column, read_rows, real
 
 _HERE = Path(__file__).resolve()
 _PLACES = (_HERE.parents[1] / "data" / "titanic.csv", _HERE.with_name("titanic.csv"))  # a checkout, a wheel
@@ -25,45 +24,18 @@ SHA256 = "98919d5c63fefef712481a38acd0d154887c4d96280af2c834a921ea05d124ee"
 """SHA-256 of the embedded table."""
 
 
-class DataError(ValueError):
-    """A table that can't be used as it is; the message names file, row, column, value and remedy."""
-
-
-@dataclass(frozen=True)
-class _Column:
-    """What one column may hold. A required column has a value in every row."""
-
-    kaggle: str
-    expected: str
-    parse: Callable[[str], object]
-    accept: Callable[[object], bool] = lambda value: True
-    required: bool = True
-
-
-def _integer(text: str) -> int:
-    if not re.fullmatch(r"[+-]?\d+", text):
-        raise ValueError
-    return int(text)
-
-
-def _real(text: str) -> float:
-    if not re.fullmatch(r"[+-]?\d+(\.\d*)?", text):  # not float(): it would take 'nan', 'inf' and '1_0'
-        raise ValueError
-    return float(text)
-
-
 COLUMNS = {
-    "survived": _Column("Survived", "0 or 1", _integer, lambda v: v in (0, 1)),
-    "pclass": _Column("Pclass", "1, 2 or 3", _integer, lambda v: v in (1, 2, 3)),
-    "name": _Column("Name", "a name", str),
-    "sex": _Column("Sex", "'female' or 'male'", str, lambda v: v in ("female", "male")),
-    "age": _Column("Age", "years, above 0 and up to 120", _real, lambda v: 0 < v <= 120, required=False),
-    "sibsp": _Column("SibSp", "a count, 0 or more", _integer, lambda v: v >= 0),
-    "parch": _Column("Parch", "a count, 0 or more", _integer, lambda v: v >= 0),
-    "ticket": _Column("Ticket", "a ticket number", str),
-    "fare": _Column("Fare", "pounds, 0 or more", _real, lambda v: v >= 0, required=False),
-    "cabin": _Column("Cabin", "cabin numbers", str, required=False),
-    "embarked": _Column("Embarked", "'C', 'Q' or 'S'", str, lambda v: v in ("C", "Q", "S"), required=False),
+    "survived": Column("Survived", "0 or 1", integer, lambda v: v in (0, 1)),
+    "pclass": Column("Pclass", "1, 2 or 3", integer, lambda v: v in (1, 2, 3)),
+    "name": Column("Name", "a name", str),
+    "sex": Column("Sex", "'female' or 'male'", str, lambda v: v in ("female", "male")),
+    "age": Column("Age", "years, above 0 and up to 120", real, lambda v: 0 < v <= 120, required=False),
+    "sibsp": Column("SibSp", "a count, 0 or more", integer, lambda v: v >= 0),
+    "parch": Column("Parch", "a count, 0 or more", integer, lambda v: v >= 0),
+    "ticket": Column("Ticket", "a ticket number", str),
+    "fare": Column("Fare", "pounds, 0 or more", real, lambda v: v >= 0, required=False),
+    "cabin": Column("Cabin", "cabin numbers", str, required=False),
+    "embarked": Column("Embarked", "'C', 'Q' or 'S'", str, lambda v: v in ("C", "Q", "S"), required=False),
 }
 """The columns that both titanic3 and Kaggle's tables have, under their titanic3 names."""
 
@@ -90,10 +62,13 @@ def load_titanic(path: str | Path | None = None, *, labelled: bool = True) -> pd
       (1309, 14)
     """
     path, sha256 = (EMBEDDED, SHA256) if path is None else (Path(path), None)
-    header, rows = _read(path, sha256)
+    header, rows = read_rows(path, sha256)
     names = _titanic3_names(path, header, labelled)
     columns = dict(zip(names, zip(*rows, strict=True), strict=True))
-    parsed = {name: _parse(path, header[i], name, columns[name]) for i, name in enumerate(names)}
+    parsed = {
+        name: parse_column(path, shown, COLUMNS.get(name, Column(shown, "text", str, required=False)), columns[name])
+        for name, shown in zip(names, header, strict=True)
+    }
     ordered = [name for name in COLUMNS if name in parsed] + [name for name in names if name not in COLUMNS]
     frame = pd.DataFrame({name: parsed[name] for name in ordered})
     twice = frame.duplicated(["name", "ticket"], keep=False)
@@ -123,58 +98,9 @@ def find_kaggle(name: str = "train.csv", root: str | Path = "/kaggle/input") -> 
     return None
 
 
-def _read(path: Path, sha256: str | None = None) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of a CSV file as text, each row as wide as the header."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: expected a CSV file, got nothing there; check the path")
-    raw = path.read_bytes()
-    if sha256 and hashlib.sha256(raw).hexdigest() != sha256:
-        raise DataError(
-            f"{path}: expected the table with SHA-256 {sha256}, got another file; fetch data/titanic.csv again"
-        )
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        row = raw.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path}: row {row}: expected UTF-8 text, got the byte {raw[error.start]:#04x}; "
-            "save the file with the encoding UTF-8"
-        ) from None
-    rows = []
-    reader = csv.reader(text.splitlines(keepends=True), strict=True)
-    try:
-        for fields in reader:
-            if rows and fields and len(fields) != len(rows[0]):
-                raise DataError(
-                    f"{path}: row {len(rows) + 1}: expected {len(rows[0])} fields, got {len(fields)} "
-                    f"({','.join(fields)[:60]!r}); the row is cut off or a field needs quotes"
-                )
-            if not fields:
-                raise DataError(f"{path}: row {len(rows) + 1}: expected a passenger, got an empty line; delete it")
-            rows.append(fields)
-    except csv.Error as error:
-        raise DataError(
-            f"{path}: row {len(rows) + 1}: expected a complete row, got {error}; "
-            "the file is cut off or a quote is not closed: fetch it again"
-        ) from None
-    if len(rows) < 2:
-        got = "an empty file" if not rows else "a header without rows"
-        raise DataError(f"{path}: expected a header and at least one passenger, got {got}; fetch it again")
-    if rows[-1][-1] == "" and not text.endswith(("\n", "\r")):
-        raise DataError(
-            f"{path}: row {len(rows)}, column {rows[0][-1]!r}: expected a value or a line break, got the end of the "
-            "file; it may be cut off: fetch it again, or end its last line"
-        )
-    return rows[0], rows[1:]
-
-
 def _titanic3_names(path: Path, header: list[str], labelled: bool) -> list[str]:
     """The header in titanic3's names, or an error that names what is missing and what stands there instead."""
-    if len(header) == 1:
-        separator = next((mark for mark in (";", "\t", "|") if mark in header[0]), None)
-        got = f"{separator!r} between the columns" if separator else f"the single column {header[0]!r}"
-        raise DataError(f"{path}: row 1: expected columns separated by commas, got {got}; save it as CSV with commas")
-    to_titanic3 = {column.kaggle: name for name, column in COLUMNS.items()}
+    to_titanic3 = {column.alias: name for name, column in COLUMNS.items()}
     names = [to_titanic3.get(name, name) for name in header]
     for name in names:
         if names.count(name) > 1:
@@ -183,7 +109,7 @@ def _titanic3_names(path: Path, header: list[str], labelled: bool) -> list[str]:
     for name, column in COLUMNS.items():
         if name in names or (name == "survived" and not labelled):
             continue
-        wanted = column.kaggle if kaggle else name
+        wanted = column.alias if kaggle else name
         near = difflib.get_close_matches(wanted.lower(), [n.lower() for n in header], n=1, cutoff=0.5)
         got = next((n for n in header if near and n.lower() == near[0] and n not in to_titanic3), None)
         remedy = "fetch the file again" if got is None else f"rename {got!r} to {wanted!r}"
@@ -191,29 +117,6 @@ def _titanic3_names(path: Path, header: list[str], labelled: bool) -> list[str]:
             remedy += ", or pass labelled=False for a table without labels"
         raise DataError(f"{path}: row 1: expected a column {wanted!r}, got {', '.join(header)}; {remedy}")
     return names
-
-
-def _parse(path: Path, shown: str, name: str, texts: tuple[str, ...]) -> pd.Series:
-    """One column as a Series; `shown` is the column's name in the file."""
-    column = COLUMNS.get(name, _Column(shown, "text", str, required=False))
-    values = []
-    for row, text in enumerate(texts, start=2):
-        if text == "" and not column.required:
-            values.append(None)
-            continue
-        try:
-            value = column.parse(text)
-            if text == "" or not column.accept(value):
-                raise ValueError
-        except ValueError:
-            missing = "" if column.required else ", or leave the field empty where it is unknown"
-            raise DataError(
-                f"{path}: row {row}, column {shown!r}: expected {column.expected}, got {text!r}; "
-                f"correct the value{missing}"
-            ) from None
-        values.append(value)
-    dtype = {_integer: "int64", _real: "float64"}.get(column.parse, "object")
-    return pd.Series(values, dtype=dtype)
 
 
 class Split(NamedTuple):
@@ -279,7 +182,7 @@ _SCALED = 4  # the first four are standardised, the others are 0 or 1
 class Features:
     """Turn passengers into 15 numbers each, with constants taken from the training split alone.
 
-    Taught in 01a_titanic_torch.
+    Lesson: 01a_titanic_torch.
 
     Attributes:
       fill: what stands in for a missing value: the training medians of age (years) and fare (pounds), and

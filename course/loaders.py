@@ -1,6 +1,6 @@
 """torch's Dataset and DataLoader over NumPy rows, and the collate functions that leave torch's world.
 
-Taught in 01a_titanic_torch and 01b_titanic_nnx. Needs torch; `jax_collate` also imports JAX.
+Lessons: 01a_titanic_torch, 01b_titanic_nnx. Needs torch; `jax_collate` also imports JAX.
 """
 
 from __future__ import annotations
@@ -15,22 +15,12 @@ from course.batching import numpy_collate
 
 
 class Passengers(Dataset):
-    """Rows and labels behind torch's map-style Dataset interface.
+    """Rows x (n, d) and labels y (n,) behind torch's map-style Dataset interface.
 
     Taught in 01a_titanic_torch.
-
-    Args:
-      x: features, (n, d) float32.
-      y: labels, (n,) float32.
-    Raises:
-      ValueError: x and y differ in length, or y is not one-dimensional.
     """
 
     def __init__(self, x: np.ndarray, y: np.ndarray):
-        if np.ndim(y) != 1 or len(x) != len(y):
-            raise ValueError(
-                f"expected x (n, d) and y (n,), got {np.shape(x)} and {np.shape(y)}; flatten the labels with y.ravel()"
-            )
         self.x, self.y = x, y
 
     def __len__(self) -> int:
@@ -41,29 +31,34 @@ class Passengers(Dataset):
 
 
 def make_loader(
-    dataset: Dataset, batch_size: int, seed: int, *, collate_fn: Callable[[list], object] | None = None
+    x: np.ndarray, y: np.ndarray, batch_size: int, seed: int, collate_fn: Callable[[list], object] | None = None
 ) -> DataLoader:
     """A DataLoader that shuffles by its own generator, so that every framework sees the same batches.
 
     The short last batch is dropped: under `jit` every new batch shape is compiled again. There are no worker
-    processes: they would fork a process in which JAX runs threads, and hang.
+    processes: they would fork a process in which JAX runs threads, and hang. Lesson: 01a_titanic_torch.
 
     Args:
-      dataset: a map-style dataset.
-      batch_size: rows a batch, 1 <= batch_size <= len(dataset).
+      x: features, (n, d) float.
+      y: labels, (n,) float.
+      batch_size: rows a batch, 1 <= batch_size <= n.
       seed: the same seed gives the same batches in every epoch.
       collate_fn: turns a list of samples into a batch; torch's own where None.
     Raises:
-      ValueError: the batch size does not fit.
+      ValueError: x and y differ in length, y is not one-dimensional, or the batch size does not fit.
     """
-    if not 1 <= batch_size <= len(dataset):
+    if np.ndim(y) != 1 or len(x) != len(y):
         raise ValueError(
-            f"expected 1 <= batch_size <= {len(dataset)} (the rows), got {batch_size}; "
+            f"expected x (n, d) and y (n,), got {np.shape(x)} and {np.shape(y)}; flatten the labels with y.ravel()"
+        )
+    if not 1 <= batch_size <= len(x):
+        raise ValueError(
+            f"expected 1 <= batch_size <= {len(x)} (the rows), got {batch_size}; "
             "choose a smaller batch or bring more rows"
         )
-    generator = torch.Generator().manual_seed(seed)
+    shuffle = torch.Generator().manual_seed(seed)
     return DataLoader(
-        dataset, batch_size, shuffle=True, drop_last=True, generator=generator, collate_fn=collate_fn
+        Passengers(x, y), batch_size, shuffle=True, drop_last=True, generator=shuffle, collate_fn=collate_fn
     )
 
 

@@ -1,6 +1,6 @@
 """How good is a classifier: accuracy, confusion, cross-validation, and what to compare it with.
 
-Taught in 01a_titanic_torch. Needs NumPy and pandas; `baselines` also uses scikit-learn.
+Lesson: 01a_titanic_torch. Needs NumPy and pandas; `baselines` also uses scikit-learn.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FitPredict = Callable[[pd.DataFrame, pd.DataFrame], np.ndarray]
 def accuracy(logits, y) -> float:
     """Share of passengers on the right side of zero.
 
-    Taught in 01a_titanic_torch.
+    Lesson: 01a_titanic_torch.
 
     Args:
       logits: (n,) array of any framework; above 0 predicts survival.
@@ -54,7 +54,7 @@ def _paired(logits, y) -> tuple[np.ndarray, np.ndarray]:
 def cross_validate(fit_predict: FitPredict, passengers: pd.DataFrame, seed: int) -> np.ndarray:
     """Accuracy on each of five stratified folds, every passenger predicted once by a model that never saw them.
 
-    Taught in 01a_titanic_torch.
+    Lesson: 01a_titanic_torch.
 
     Args:
       fit_predict: trains on its first table and returns logits (n,) for its second.

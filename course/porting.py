@@ -36,14 +36,14 @@ def torch_to_nnx(torch_module: torch.nn.Module, module: nnx.Module) -> nnx.Modul
 
     Args:
       torch_module: the source; any module whose weights all sit in `torch.nn.Linear` layers.
-      module: the target, changed in place; (out, in) weights become (in, out) kernels.
+      module: the target, changed in place; (out, in) weights become (in, out) kernels, in torch's dtype.
     Returns:
       `module`.
     Raises:
-      PortingError: a layer is missing on one side, has another shape or dtype, or is of a type without a rule.
+      PortingError: a layer is missing on one side, has another shape, or is of a type without a rule; or the
+        weights are float64 and JAX has x64 off.
     """
-    target = _flat_nnx(module)
-    nnx.update(module, unflatten_dict(_as_jax(_fit(_from_torch(torch_module), target, "torch", "nnx"), target)))
+    nnx.update(module, unflatten_dict(_as_jax(_fit(_from_torch(torch_module), _flat_nnx(module), "torch", "nnx"))))
     return module
 
 
@@ -54,10 +54,9 @@ def torch_to_linen(torch_module: torch.nn.Module, params: dict[str, Any]) -> dic
       torch_module: the source.
       params: the target's tree, as `model.init(key, x)["params"]` returns it; left unchanged.
     Returns:
-      A new tree of the same structure, shapes and dtypes.
+      A new tree of the same structure and shapes, in torch's dtype.
     """
-    target = flatten_dict(params)
-    return unflatten_dict(_as_jax(_fit(_from_torch(torch_module), target, "torch", "linen"), target))
+    return unflatten_dict(_as_jax(_fit(_from_torch(torch_module), flatten_dict(params), "torch", "linen")))
 
 
 def nnx_to_torch(module: nnx.Module, torch_module: torch.nn.Module) -> torch.nn.Module:
@@ -108,7 +107,7 @@ def _into_torch(source: dict[Path, jax.Array], torch_module: torch.nn.Module, si
 
 
 def _fit(source: Weights, target: dict[Path, Any], source_side: str, target_side: str) -> Weights:
-    """The source's weights, once every path, shape and dtype is known to agree with the target's."""
+    """The source's weights, once every path and shape is known to agree with the target's."""
     for path in [*target, *source]:
         name, layer = "/".join(path), ".".join(path[:-1])
         if path not in source or path not in target:
@@ -123,13 +122,14 @@ def _fit(source: Weights, target: dict[Path, Any], source_side: str, target_side
                 f"layer {layer!r}: expected {name} of shape {target[path].shape} as in {target_side}, got "
                 f"{source[path].shape} from {source_side} (both in flax's layout); build both with the same sizes"
             )
-        if source[path].dtype != target[path].dtype:
-            raise PortingError(
-                f"layer {layer!r}: expected {name} of dtype {target[path].dtype} as in {target_side}, got "
-                f"{source[path].dtype} from {source_side}; convert one side (float64 in JAX needs jax_enable_x64)"
-            )
     return source
 
 
-def _as_jax(weights: Weights, target: dict[Path, Any]) -> dict[Path, jax.Array]:
-    return {path: jnp.asarray(weights[path]) for path in target}
+def _as_jax(weights: Weights) -> dict[Path, jax.Array]:
+    for path, weight in weights.items():
+        if weight.dtype == np.float64 and not jax.config.jax_enable_x64:
+            raise PortingError(
+                f"layer {'.'.join(path[:-1])!r}: expected a dtype that JAX keeps, got float64, which it would cut to "
+                "float32; call jax.config.update('jax_enable_x64', True) first, or torch_module.float()"
+            )
+    return {path: jnp.asarray(weight) for path, weight in weights.items()}

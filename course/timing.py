@@ -1,6 +1,6 @@
 """How long a function takes: its first call and its steady state, never mixed. Needs JAX.
 
-Taught in 01b_titanic_nnx.
+Lesson: 01b_titanic_nnx.
 """
 
 from __future__ import annotations

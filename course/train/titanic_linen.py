@@ -1,6 +1,6 @@
 """The Titanic MLP and its training loop in Flax Linen. Needs JAX, flax, optax, pandas and tqdm.
 
-Taught in 01c_titanic_linen; later lessons import it from here.
+Lesson: 01c_titanic_linen; later lessons import it from here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import optax
 import pandas as pd
 from flax import linen as nn
 from flax.training.train_state import TrainState
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 
 class TitanicMLP(nn.Module):

@@ -1,6 +1,6 @@
 """The Titanic MLP and its training loop in Flax NNX. Needs JAX, flax, optax, pandas and tqdm.
 
-Taught in 01b_titanic_nnx; later lessons import it from here.
+Lesson: 01b_titanic_nnx; later lessons import it from here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 import pandas as pd
 from flax import nnx
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 
 class TitanicMLP(nnx.Module):

@@ -1,6 +1,6 @@
 """The Titanic MLP and its training loop in PyTorch. Needs torch, pandas and tqdm.
 
-Taught in 01a_titanic_torch; later lessons import it from here.
+Lesson: 01a_titanic_torch; later lessons import it from here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 
 class TitanicMLP(nn.Module):

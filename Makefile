@@ -1,0 +1,79 @@
+# A target that needs the environment makes it first: `make run` and `make test` work on a fresh clone.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+VENV := .venv
+PY := $(VENV)/bin/python
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
+export JAX_PLATFORMS ?= cpu
+
+# nbval compares stored outputs in the pinned environment only; elsewhere it just runs the notebooks
+NBVAL = $$($(PY) -c "import sys; print('--nbval' if sys.version_info[:2] == (3, 11) else '--nbval-lax')") \
+	--nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-with=tests/nbval.cfg
+PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile
+CHECKED = --doctest-modules course tests
+
+.PHONY: help setup run test check test-all test-floor test-newest lab build adopt dataset lint clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.ready ## create .venv with the pinned packages (every other target does it when needed)
+
+$(VENV)/.ready: requirements.txt pyproject.toml tools/find_python.sh
+	@python="$$(PYTHON='$(PYTHON)' sh tools/find_python.sh 3.11 3.12 3.13)" && \
+	echo "Setting up $(VENV) with $$python; this downloads about 1 GB once." && \
+	"$$python" -m venv --clear $(VENV)
+	$(PY) -m pip install --quiet --upgrade pip
+	$(PY) -m pip install --quiet --progress-bar on -r requirements.txt
+	$(PY) -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+run: $(VENV)/.ready ## execute every lesson into build/run/ and print a table of verdicts
+	@$(PY) -m tools.run --jobs $(JOBS)
+
+test: $(VENV)/.ready ## validate notebooks (outputs compared) and package: what CI requires
+	$(PYTEST) $(NBVAL) notebooks/*.ipynb $(CHECKED)
+
+check: $(VENV)/.ready ## the quick part of the tests, without notebook kernels
+	$(PYTEST) $(CHECKED)
+
+test-all: test test-floor ## test, and the same on the oldest supported versions
+
+test-floor: $(VENV)-floor/.ready ## unit tests, parity tests and lessons on the versions of constraints-hosted.txt
+	$(VENV)-floor/bin/python -m pytest -n $(JOBS) --dist loadfile --doctest-modules course tests/unit tests/parity
+	@$(VENV)-floor/bin/python -m tools.run --jobs $(JOBS) --warnings-are-errors
+
+$(VENV)-floor/.ready: requirements.txt constraints-hosted.txt pyproject.toml tools/floor.py
+	@python="$$(PYTHON='$(PYTHON)' sh tools/find_python.sh 3.11 3.12 3.13)" && "$$python" -m venv --clear $(VENV)-floor
+	$(VENV)-floor/bin/python -m tools.floor > $(VENV)-floor/requirements.txt
+	$(VENV)-floor/bin/python -m pip install --quiet --progress-bar on -r $(VENV)-floor/requirements.txt
+	$(VENV)-floor/bin/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+test-newest: $(VENV)-newest/.ready ## tests that need no torch, on the newest jax and flax (Python 3.12 or 3.13)
+	$(VENV)-newest/bin/python -m pytest -n $(JOBS) --dist loadfile tests/unit
+
+$(VENV)-newest/.ready: pyproject.toml tools/find_python.sh
+	@python="$$(PYTHON='$(PYTHON_NEWEST)' sh tools/find_python.sh 3.13 3.12)" && "$$python" -m venv --clear $(VENV)-newest
+	$(VENV)-newest/bin/python -m pip install --quiet --progress-bar on --editable . matplotlib pytest pytest-xdist hypothesis
+	@touch $@
+
+lab: $(VENV)/.ready ## open the lessons in JupyterLab
+	$(VENV)/bin/jupyter lab notebooks
+
+build: $(VENV)/.ready ## execute the lessons whose notebooks are stale, and renew README's generated parts
+	@$(PY) -m tools.build --jobs $(JOBS)
+
+adopt: $(VENV)/.ready ## carry edits of a notebook back to its source: make adopt NB=path.ipynb
+	@$(PY) -m tools.adopt "$(NB)"
+
+dataset: $(VENV)/.ready ## regenerate data/titanic.csv and check its hash
+	$(PY) data/make_titanic.py
+
+lint: $(VENV)/.ready ## ruff on package, tools, tests and lesson sources
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check course tools tests data
+
+clean: ## remove what the targets wrote, environments included
+	rm -rf $(VENV) $(VENV)-floor $(VENV)-newest build dist .pytest_cache .hypothesis .ruff_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,45 @@
+"""`make build`: execute the lessons whose notebooks are stale, then bring README's generated parts up to date."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+import nbformat
+
+from tools.lessons import NOTEBOOKS, Lesson, compose, execute_all, lessons, stderr_of, with_ids_of
+from tools.readme import update_readme
+
+
+def is_stale(lesson: Lesson) -> bool:
+    """Whether a notebook was built from something other than today's source, package and versions."""
+    if not lesson.notebook.is_file():
+        return True
+    built = nbformat.read(lesson.notebook, as_version=4)
+    return built.metadata.get("course") != compose(lesson).metadata["course"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stems", nargs="*", help="lessons to build; all where none is named")
+    parser.add_argument("--force", action="store_true", help="build what is not stale too")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    options = parser.parse_args()
+    chosen = [lesson for lesson in lessons() if not options.stems or lesson.stem in options.stems]
+    stale = {lesson.stem: lesson for lesson in chosen if options.force or is_stale(lesson)}
+    failures = []
+    composed = {stem: with_ids_of(compose(lesson), lesson.notebook) for stem, lesson in stale.items()}
+    for stem, done in execute_all(composed, options.jobs, NOTEBOOKS):
+        problems = [done.failure] if done.failure else [f"writes to stderr, {line}" for line in stderr_of(done.notebook)]
+        if problems:
+            failures += [f"{stem}: {problem}" for problem in problems]
+        else:
+            stale[stem].notebook.write_text(nbformat.writes(done.notebook) + "\n", "utf-8")
+    update_readme()
+    print(f"{len(stale)} built, {len(chosen) - len(stale)} up to date")
+    print(*failures, sep="\n")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,49 @@
+"""`make run`: execute every lesson from its source into build/run/ and print a table; the tree stays clean."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+import nbformat
+
+from tools.lessons import NOTEBOOKS, ROOT, compose, execute_all, lessons, report_of, stderr_of
+
+OUT = ROOT / "build" / "run"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stems", nargs="*", help="lessons to run; all where none is named")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--warnings-are-errors", action="store_true", help="fail a lesson that writes to stderr")
+    options = parser.parse_args()
+    OUT.mkdir(parents=True, exist_ok=True)
+    chosen = [lesson for lesson in lessons() if not options.stems or lesson.stem in options.stems]
+    rows, failures, total = {}, [], 0.0
+    for stem, done in execute_all({lesson.stem: compose(lesson) for lesson in chosen}, options.jobs, NOTEBOOKS):
+        nbformat.write(done.notebook, OUT / f"{stem}.ipynb")
+        warned = stderr_of(done.notebook)
+        failure = done.failure or (f"stderr in {warned[0]}" if warned and options.warnings_are_errors else None)
+        if failure:
+            failures.append(f"{stem}, {failure}")
+        verdict = "FAILED" if failure else "ok" if not warned else f"ok, stderr in {warned[0].partition(':')[0]}"
+        rows[stem] = (f"{done.seconds:.1f}", f"{done.cpu_seconds:.1f}", verdict, report_of(done.notebook))
+        total += done.cpu_seconds
+    header = ("lesson", "seconds", "core-seconds", "verdict", "")
+    print_table([header, *((stem, *rows[stem]) for stem in sorted(rows))])
+    print(f"\n{len(rows)} lessons, {total:.0f} core-seconds together; executed copies in {OUT.relative_to(ROOT)}/")
+    for failure in failures:
+        print(f"FAILED {failure}")
+    return 1 if failures else 0
+
+
+def print_table(rows: list[tuple[str, ...]]) -> None:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        cells = [cell.rjust(w) if i in (1, 2) else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
+        print("  ".join(cells).rstrip())
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
