@@ -234,13 +234,15 @@ def stderr_of(notebook: NotebookNode) -> list[str]:
     ]
 
 
-def report_of(notebook: NotebookNode) -> str:
-    """The line that a lesson's `report` cell prints for the table of `make run`, or nothing."""
-    for cell in notebook.cells:
-        if "report" in cell.metadata.get("tags", []):
-            text = "".join(output.text for output in cell.outputs if output.output_type == "stream")
-            return text.strip().splitlines()[-1] if text.strip() else ""
-    return ""
+def tagged_output(notebook: NotebookNode, tag: str) -> str:
+    """What the cells with a tag printed, joined; an empty text where there are none."""
+    return "\n".join(
+        output.text.rstrip()
+        for cell in notebook.cells
+        if cell.cell_type == "code" and tag in cell.metadata.get("tags", [])
+        for output in cell.outputs
+        if output.output_type == "stream" and output.name == "stdout"
+    )
 
 
 def title_of(lesson: Lesson) -> tuple[str, str, int]:

@@ -7,7 +7,7 @@ import os
 
 import nbformat
 
-from tools.lessons import NOTEBOOKS, ROOT, compose, execute_all, lessons, report_of, stderr_of
+from tools.lessons import NOTEBOOKS, ROOT, compose, execute_all, lessons, stderr_of, tagged_output
 
 OUT = ROOT / "build" / "run"
 
@@ -28,7 +28,7 @@ def main() -> int:
         if failure:
             failures.append(f"{stem}, {failure}")
         verdict = "FAILED" if failure else "ok" if not warned else f"ok, stderr in {warned[0].partition(':')[0]}"
-        rows[stem] = (f"{done.seconds:.1f}", f"{done.cpu_seconds:.1f}", verdict, report_of(done.notebook))
+        rows[stem] = (f"{done.seconds:.1f}", f"{done.cpu_seconds:.1f}", verdict, tagged_output(done.notebook, "report"))
         total += done.cpu_seconds
     header = ("lesson", "seconds", "core-seconds", "verdict", "")
     print_table([header, *((stem, *rows[stem]) for stem in sorted(rows))])

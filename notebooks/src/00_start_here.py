@@ -78,6 +78,7 @@ w = torch.tensor(3.0, requires_grad=True)
 (w**2).backward()
 w.grad
 
+
 # %% [markdown]
 # In JAX you turn a function into its derivative, and call it. Nothing was recorded, nothing is left behind.
 
@@ -117,6 +118,7 @@ print("same key, equal:", bool((jax.random.uniform(key, 2) == jax.random.uniform
 left, right = jax.random.split(key)
 print("split keys, equal:", bool((jax.random.uniform(left, 2) == jax.random.uniform(right, 2)).all()))
 
+
 # %% [markdown]
 # Using one key twice is the commonest mistake of the first week: two "random" things come out the same.
 #
@@ -137,6 +139,7 @@ class Counter(torch.nn.Module):
 
 counter = Counter()
 print(counter(torch.tensor(10.0)), counter(torch.tensor(10.0)))
+
 
 # %% [markdown]
 # A pure function takes the state and returns the next one.
@@ -197,6 +200,7 @@ pd.DataFrame(parts, index=["PyTorch", "JAX"]).T
 print("Python", platform.python_version(), "on", jax.devices()[0].device_kind)
 for package in ("jax", "jaxlib", "flax", "optax", "torch", "numpy", "pandas", "scikit-learn"):
     print(f"{package:14}{version(package)}")
+
 
 # %%
 def at_least(package, *wanted):

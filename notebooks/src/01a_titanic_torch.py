@@ -63,11 +63,7 @@ print(f"survivors among those with a body number: {found_dead:.0%}")
 # %% [markdown]
 # A model with these columns looks brilliant and has learned nothing, so we leave them out, here and in
 # every later lesson. What remains becomes 15 numbers a passenger.
-
-# %%
-print(*FEATURES, sep=", ")
-
-# %% [markdown]
+#
 # The split is stratified and seeded. `Features.fit` sees the training passengers only: a median taken over
 # everybody would carry test passengers into training.
 
@@ -76,10 +72,13 @@ train, valid, test = split(passengers, SEED)
 features = Features.fit(train)
 print(len(train), "train,", len(valid), "validation,", len(test), "test")
 print("a missing value becomes:", features.fill)
+print(*FEATURES, sep=", ")
+
 
 # %% [markdown]
 # `Dataset` and `DataLoader`: the dataset returns one row and its label; the loader shuffles, groups 32 of
-# them and *collates* them into tensors.
+# them and *collates* them into tensors. The generator belongs to the loader, so this shuffle depends on nothing
+# else. `course.loaders.make_loader` wraps these lines for later lessons.
 
 # %%
 class Passengers(Dataset):
@@ -100,13 +99,10 @@ loader = DataLoader(train_set, BATCH, shuffle=True, drop_last=True, generator=sh
 x, y = next(iter(loader))
 print(type(x).__name__, tuple(x.shape), x.dtype, "and", tuple(y.shape), y.dtype)
 
-# %% [markdown]
-# The generator belongs to the loader, so this shuffle depends on nothing else. `course.loaders.make_loader`
-# wraps these lines for later. Two more batches, whole, for validation and test:
-
-# %%
+# validation and test become one batch each
 x_valid, y_valid = torch.from_numpy(features(valid)), torch.from_numpy(labels(valid))
 x_test, y_test = torch.from_numpy(features(test)), torch.from_numpy(labels(test))
+
 
 # %% [markdown] tags=["step:model"]
 # ## Step 2 · Model
@@ -136,7 +132,6 @@ model = TitanicMLP()
 for name, weight in model.named_parameters():
     print(f"{name:14} {tuple(weight.shape)}")
 
-# %%
 torch.manual_seed(SEED)
 torch.rand(1)  # one innocent draw in between
 shifted = TitanicMLP()
@@ -170,6 +165,7 @@ except ValueError as error:
 optimizer = torch.optim.Adam(model.parameters(), RATE)
 print("state before the first step:", len(optimizer.state), "entries")
 
+
 # %% [markdown] tags=["step:grad"]
 # ## Step 6 · Loss and gradients
 #
@@ -193,6 +189,7 @@ once = model.out.weight.grad.clone()
 loss_fn(model, x, y).backward()
 print("after a second backward():", torch.allclose(model.out.weight.grad, 2 * once))
 
+
 # %% [markdown] tags=["step:update"]
 # ## Step 7 · Update
 #
@@ -207,10 +204,10 @@ def train_step(model, optimizer, x, y):
     return loss.detach()
 
 
-# %%
 before = loss_fn(model, x, y).item()
 train_step(model, optimizer, x, y)
 print("loss on this batch went down:", loss_fn(model, x, y).item() < before)
+
 
 # %% [markdown] tags=["step:train"]
 # ## Step 8 · The training loop
@@ -228,15 +225,13 @@ def fit(model, optimizer, loader, valid, epochs, step=train_step):
 
 
 # %% [markdown]
-# Three epochs on the clock. Keep the figure in mind for `01b` and `01c`.
+# First three epochs on the clock; keep the figure in mind for `01b` and `01c`. Then a fresh model and all
+# epochs. Run this notebook yourself and a progress bar shows how far it is.
 
 # %% tags=["nbval-ignore-output", "speed"]
 valid_batch = (x_valid, y_valid)
 eager = timing.seconds(fit, model, optimizer, loader, valid_batch, 3)
-print(f"PyTorch, eager       {eager:6.2f} s for 3 epochs")
-
-# %% [markdown]
-# Then a fresh model and all epochs. Run this notebook yourself and a progress bar shows how far it is.
+print(f"PyTorch, eager      {1e3 * eager:6.0f} ms for 3 epochs")
 
 # %%
 torch.manual_seed(SEED)
@@ -253,8 +248,6 @@ print("epochs:", len(history), " training loss fell:", history["train"].iloc[-1]
 # %%
 history.plot(xlabel="epoch", ylabel="mean loss", title="PyTorch")
 plt.show()
-
-# %%
 gap = history["valid"].iloc[-1] - history["train"].iloc[-1]
 print("validation loss within 0.1 of training loss:", abs(gap) < 0.1)
 
@@ -270,9 +263,11 @@ accuracy = metrics.accuracy(test_logits, y_test)
 print("test accuracy above the gender rule's 0.78:", accuracy > 0.78)
 metrics.confusion(test_logits, y_test)
 
+
 # %% [markdown]
-# 262 passengers are few: one split's accuracy moves by three points with the seed. Cross-validation gives
-# every passenger one prediction by a model that never saw them.
+# 262 passengers are few: one split's accuracy moves by some points with the seed. Cross-validation gives every
+# passenger one prediction by a model that never saw them. Beside it stand the rivals: "women survive, men
+# don't", and two scikit-learn models on the same features and folds.
 
 # %%
 def fit_predict(train, test):
@@ -285,14 +280,9 @@ def fit_predict(train, test):
         return model(torch.from_numpy(features(test))).numpy()
 
 
-scores = metrics.cross_validate(fit_predict, passengers, SEED)
-
-# %% [markdown]
-# Beside the rivals: "women survive, men don't", and two scikit-learn models on the same features and folds.
-
 # %%
 table = metrics.baselines(passengers, SEED)
-table.loc["PyTorch MLP"] = metrics.summary(scores)
+table.loc["PyTorch MLP"] = metrics.summary(metrics.cross_validate(fit_predict, passengers, SEED))
 table.round(2)
 
 # %% tags=["report"]

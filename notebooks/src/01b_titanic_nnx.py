@@ -48,7 +48,12 @@ passengers = load_titanic(TABLE)
 train, valid, test = split(passengers, SEED)
 features = Features.fit(train)  # medians, port and scales of the training passengers, as in 01a
 rows = [Passengers(features(train), labels(train))[i] for i in range(BATCH)]
-rows[0][0].dtype, type(rows[0]).__name__, len(rows)
+print(len(rows), "rows, each a", type(rows[0]).__name__, "of features", rows[0][0].shape, "and a label")
+
+# validation and test become one batch each
+x_valid, y_valid = jnp.asarray(features(valid)), jnp.asarray(labels(valid))
+x_test, y_test = jnp.asarray(features(test)), jnp.asarray(labels(test))
+
 
 # %%
 def numpy_collate(samples):
@@ -65,13 +70,9 @@ loader = make_loader(features(train), labels(train), BATCH, SEED, collate_fn=num
 x, y = next(iter(loader))
 print(type(x).__name__, x.shape, x.dtype, "and", y.shape, y.dtype)
 
-# %% [markdown]
-# Same seed, same generator: the very batch that PyTorch got.
-
-# %%
 x_torch, y_torch = next(iter(make_loader(features(train), labels(train), BATCH, SEED)))
 assert np.array_equal(x, x_torch) and np.array_equal(y, y_torch)
-print("same passengers, same order  ok")
+print("same seed, same generator: the very batch that PyTorch got  ok")
 
 # %% [markdown]
 # From NumPy to a JAX array is one more step: `jnp.asarray` copies to the device. Keep it outside the loader,
@@ -87,14 +88,11 @@ costs = {
 for name, convert in costs.items():
     print(f"{name:32}{1e6 * timing.measure(convert, repeats=200).steady_s:6.0f} µs")
 
+
 # %% [markdown]
 # On NumPy rows, torch's own collate makes a tensor of every row first; `numpy_collate` does not, and is
 # several times faster. The copy to the device costs more than the collate: a reason to do it once, for the
 # whole table, when the data fit (lesson 07 does).
-
-# %%
-x_valid, y_valid = jnp.asarray(features(valid)), jnp.asarray(labels(valid))
-x_test, y_test = jnp.asarray(features(test)), jnp.asarray(labels(test))
 
 # %% [markdown] tags=["step:model"]
 # ## Step 2 · Model
@@ -159,15 +157,13 @@ print(logits.shape, "a jax.Array:", isinstance(logits, jax.Array), " recorded:",
 
 # %% [markdown]
 # The slip that raised an error in 01a. Here (32, 1) against (32,) broadcasts to (32, 32), and the mean of
-# 1024 wrong terms looks like a loss:
+# 1024 wrong terms looks like a loss. Hence the `squeeze(-1)` in the model. Optax returns one loss an example;
+# the mean is yours to take.
 
 # %%
 wrong = optax.sigmoid_binary_cross_entropy(logits[:, None], jnp.asarray(y))
 right = optax.sigmoid_binary_cross_entropy(logits, jnp.asarray(y))
 print("no error, shape", wrong.shape, "instead of", right.shape)
-
-# %% [markdown]
-# Hence the `squeeze(-1)` in the model. Optax returns one loss an example; the mean is yours to take.
 
 # %% [markdown] tags=["step:optimizer"]
 # ## Step 5 · Optimizer
@@ -183,12 +179,12 @@ print("no error, shape", wrong.shape, "instead of", right.shape)
 try:
     nnx.Optimizer(model, optax.adam(RATE))
 except TypeError as error:
-    print(type(error).__name__)
+    print(type(error).__name__, "without wrt")
 
-# %%
 adam = optax.adam(RATE)
 optimizer = nnx.Optimizer(model, adam, wrt=nnx.Param)
 print("step", int(optimizer.step[...]))
+
 
 # %% [markdown] tags=["step:grad"]
 # ## Step 6 · Loss and gradients
@@ -200,7 +196,8 @@ print("step", int(optimizer.step[...]))
 # ```
 #
 # Gradients are now a return value, not an attribute. `nnx.value_and_grad` turns the loss function into one
-# that returns both; the gradients come in the shape of the model's parameters.
+# that returns both; the gradients come in the shape of the model's parameters. Nothing accumulates, so there is
+# nothing to zero.
 
 # %%
 def loss_fn(model, x, y):
@@ -209,14 +206,11 @@ def loss_fn(model, x, y):
 
 
 loss, grads = nnx.value_and_grad(loss_fn)(model, x, y)
-print("returned:", grads["out"]["kernel"].shape, " attributes on the model:", hasattr(model.out, "grad"))
+print("returned:", grads["out"]["kernel"].shape, " left on the model:", hasattr(model.out, "grad"))
 
-# %% [markdown]
-# Nothing accumulates, so there is nothing to zero. Ask again and get the same answer:
+_, again = nnx.value_and_grad(loss_fn)(model, x, y)
+print("asked again, same gradients:", bool((again["out"]["kernel"][...] == grads["out"]["kernel"][...]).all()))
 
-# %%
-_, twice = nnx.value_and_grad(loss_fn)(model, x, y)
-print("same gradients:", bool((twice["out"]["kernel"][...] == grads["out"]["kernel"][...]).all()))
 
 # %% [markdown] tags=["step:update"]
 # ## Step 7 · Update
@@ -238,10 +232,10 @@ def train_step(model, optimizer, x, y):
     return loss
 
 
-# %%
 before = loss_fn(model, x, y)
 train_step(model, optimizer, x, y)
 print("loss on this batch went down:", bool(loss_fn(model, x, y) < before))
+
 
 # %% [markdown] tags=["step:train"]
 # ## Step 8 · The training loop
@@ -286,8 +280,8 @@ valid_batch = (x_valid, y_valid)
 unjitted = timing.seconds(fit, *start(), fresh_loader(), valid_batch, 3, train_step)
 first = timing.seconds(fit, *start(), fresh_loader(), valid_batch, 3, jit_step)
 jitted = timing.seconds(fit, *start(), fresh_loader(), valid_batch, 3, jit_step)
-print(f"Flax NNX, un-jitted  {unjitted:6.2f} s for 3 epochs")
-print(f"Flax NNX, @nnx.jit   {jitted:6.2f} s, {unjitted / jitted:.0f}x; {first:.2f} s with the first compilation")
+print(f"Flax NNX, un-jitted {1e3 * unjitted:6.0f} ms for 3 epochs")
+print(f"Flax NNX, @nnx.jit  {1e3 * jitted:6.0f} ms, {unjitted / jitted:.0f}x; first time {1e3 * first:.0f} ms, compiling")
 
 # %% [markdown]
 # Un-jitted JAX dispatches every small operation on its own and is slow: not a bug, but not how JAX is meant to
@@ -295,16 +289,14 @@ print(f"Flax NNX, @nnx.jit   {jitted:6.2f} s, {unjitted / jitted:.0f}x; {first:.
 # taking the objects apart and putting them together at every call. Lesson 07 measures that and removes
 # it.
 #
-# The compiled loop computes the same losses:
+# The compiled loop computes the same losses. After that check, all epochs: run this notebook yourself and a
+# progress bar shows how far it is.
 
 # %%
 slow = fit(*start(), fresh_loader(), valid_batch, 2, train_step)
 fast = fit(*start(), fresh_loader(), valid_batch, 2, jit_step)
 assert np.allclose(slow, fast, rtol=0, atol=1e-6)
 print("un-jitted and jitted losses agree within 1e-6  ok")
-
-# %% [markdown]
-# Then all epochs. Run this notebook yourself and a progress bar shows how far it is.
 
 # %%
 model, optimizer = start()
@@ -323,8 +315,6 @@ print("epochs:", len(history), " training loss fell:", history["train"].iloc[-1]
 # %%
 history.plot(xlabel="epoch", ylabel="mean loss", title="Flax NNX")
 plt.show()
-
-# %%
 gap = history["valid"].iloc[-1] - history["train"].iloc[-1]
 print("validation loss within 0.1 of training loss:", abs(gap) < 0.1)
 
@@ -345,6 +335,7 @@ accuracy = metrics.accuracy(test_logits, y_test)
 print("test accuracy above the gender rule's 0.78:", accuracy > 0.78)
 metrics.confusion(test_logits, y_test)
 
+
 # %%
 def fit_predict(train, test):
     features = Features.fit(train)
@@ -354,6 +345,7 @@ def fit_predict(train, test):
     return model(features(test))
 
 
+# %%
 table = metrics.baselines(passengers, SEED)
 table.loc["NNX MLP"] = metrics.summary(metrics.cross_validate(fit_predict, passengers, SEED))
 table.round(2)

@@ -58,6 +58,7 @@ print(type(x).__name__, x.shape, x.dtype, "and", y.shape, y.dtype)
 x_valid, y_valid = jnp.asarray(features(valid)), jnp.asarray(labels(valid))
 x_test, y_test = jnp.asarray(features(test)), jnp.asarray(labels(test))
 
+
 # %% [markdown] tags=["step:model"]
 # ## Step 2 · Model
 #
@@ -156,6 +157,7 @@ optimizer = optax.adam(RATE)
 state = TrainState.create(apply_fn=model.apply, params=params, tx=optimizer)
 print("step", int(state.step), " optimizer state:", jax.tree.map(jnp.shape, state.opt_state[0].mu["out"]))
 
+
 # %% [markdown] tags=["step:grad"]
 # ## Step 6 · Loss and gradients
 #
@@ -166,7 +168,7 @@ print("step", int(state.step), " optimizer state:", jax.tree.map(jnp.shape, stat
 # ```
 #
 # The loss becomes a function of the parameters, its first argument. That is what `jax.value_and_grad`
-# differentiates, and the gradients are a tree like the parameters.
+# differentiates, and the gradients are a tree like the parameters. Nothing was stored, nothing needs zeroing.
 
 # %%
 def loss_fn(params, apply_fn, x, y):
@@ -177,8 +179,6 @@ def loss_fn(params, apply_fn, x, y):
 loss, grads = jax.value_and_grad(loss_fn)(state.params, state.apply_fn, x, y)
 print("returned:", grads["out"]["kernel"].shape)
 
-# %% [markdown]
-# Nothing was stored, nothing needs zeroing.
 
 # %% [markdown] tags=["step:update"]
 # ## Step 7 · Update
@@ -200,7 +200,6 @@ def train_step(state, x, y):
     return state, loss
 
 
-# %%
 after, loss = train_step(state, x, y)
 print("steps:", int(state.step), "->", int(after.step))
 print("loss on this batch went down:", bool(loss_fn(after.params, model.apply, x, y) < loss))
@@ -213,6 +212,7 @@ print("loss on this batch went down:", bool(loss_fn(after.params, model.apply, x
 for _ in range(3):
     train_step(state, x, y)  # the result is dropped
 print("steps after three dropped results:", int(state.step))
+
 
 # %% [markdown] tags=["step:train"]
 # ## Step 8 · The training loop
@@ -237,7 +237,8 @@ def fit(state, loader, valid, epochs, step):
 
 
 # %% [markdown]
-# Three epochs un-jitted, then the same loop with `jax.jit`, JAX's own: there is no object to take apart.
+# Three epochs un-jitted, then the same loop with `jax.jit`, JAX's own: there is no object to take apart. Then a
+# check that both compute the same, and all epochs, under a progress bar if you run this yourself.
 
 # %%
 jit_step = jax.jit(train_step)
@@ -257,17 +258,15 @@ valid_batch = (x_valid, y_valid)
 unjitted = timing.seconds(lambda: fit(start(), fresh_loader(), valid_batch, 3, train_step)[0].params)
 first = timing.seconds(lambda: fit(start(), fresh_loader(), valid_batch, 3, jit_step)[0].params)
 jitted = timing.seconds(lambda: fit(start(), fresh_loader(), valid_batch, 3, jit_step)[0].params)
-print(f"Flax Linen, un-jitted{unjitted:6.2f} s for 3 epochs")
-print(f"Flax Linen, jax.jit  {jitted:6.2f} s, {unjitted / jitted:.0f}x; {first:.2f} s with the first compilation")
+print(f"Linen, un-jitted    {1e3 * unjitted:6.0f} ms for 3 epochs")
+print(f"Linen, jax.jit      {1e3 * jitted:6.0f} ms, {unjitted / jitted:.0f}x; first time {1e3 * first:.0f} ms, compiling")
+print(f"on {timing.where()}")
 
 # %%
 _, slow = fit(start(), fresh_loader(), valid_batch, 2, train_step)
 _, fast = fit(start(), fresh_loader(), valid_batch, 2, jit_step)
 assert np.allclose(slow, fast, rtol=0, atol=1e-6)
 print("un-jitted and jitted losses agree within 1e-6  ok")
-
-# %% [markdown]
-# Then all epochs. Run this notebook yourself and a progress bar shows how far it is.
 
 # %%
 state, history = fit(start(), fresh_loader(), valid_batch, EPOCHS, jit_step)
@@ -285,8 +284,6 @@ print("epochs:", len(history), " training loss fell:", history["train"].iloc[-1]
 # %%
 history.plot(xlabel="epoch", ylabel="mean loss", title="Flax Linen")
 plt.show()
-
-# %%
 gap = history["valid"].iloc[-1] - history["train"].iloc[-1]
 print("validation loss within 0.1 of training loss:", abs(gap) < 0.1)
 
@@ -307,6 +304,7 @@ accuracy = metrics.accuracy(test_logits, y_test)
 print("test accuracy above the gender rule's 0.78:", accuracy > 0.78)
 metrics.confusion(test_logits, y_test)
 
+
 # %%
 def fit_predict(train, test):
     features = Features.fit(train)
@@ -315,6 +313,7 @@ def fit_predict(train, test):
     return state.apply_fn({"params": state.params}, features(test))
 
 
+# %%
 table = metrics.baselines(passengers, SEED)
 table.loc["Linen MLP"] = metrics.summary(metrics.cross_validate(fit_predict, passengers, SEED))
 table.round(2)

@@ -1,0 +1,169 @@
+"""What build, run and adopt promise."""
+
+import shutil
+import zipfile
+
+import nbformat
+import pytest
+
+from tools import build, lessons, run
+from tools.adopt import AdoptError, adopt
+from tools.floor import pins
+from tools.lessons import ROOT, Lesson, compose, execute, tagged_output
+
+STEM = "01a_titanic_torch"
+
+SOURCE = '''\
+# %% [markdown]
+# # 00 · Tiny
+#
+# **Is it?** (1 minutes)
+
+# %% [markdown] tags=["step:data"]
+# After this lesson you can
+#
+# - nothing.
+
+# %%
+import math
+
+# %% tags=["report"]
+print(f"pi is {math.pi:.2f}")
+'''
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A repository with one short lesson."""
+    (tmp_path / "notebooks" / "src").mkdir(parents=True)
+    for name in ("pyproject.toml", "requirements.txt"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    lesson = Lesson("00_tiny", tmp_path)
+    lesson.source.write_text(SOURCE, "utf-8")
+    return lesson
+
+
+def built(lesson):
+    done = execute(compose(lesson), lesson.notebook.parent)
+    assert done.failure is None
+    nbformat.write(done.notebook, lesson.notebook)
+    return done.notebook
+
+
+@pytest.mark.parametrize("lesson", lessons.lessons(), ids=lambda lesson: lesson.stem)
+def test_an_untouched_notebook_is_adopted_to_the_letter(lesson, tmp_path):
+    (tmp_path / "notebooks" / "src").mkdir(parents=True)
+    shutil.copy(lesson.source, tmp_path / "notebooks" / "src")
+    adopted = adopt(lesson.notebook, tmp_path)
+    assert adopted.source.read_text("utf-8") == lesson.source.read_text("utf-8")
+
+
+def test_an_edit_is_adopted_without_generated_cells(tiny):
+    notebook = built(tiny)
+    notebook.cells[-1].source = 'print("edited")'
+    notebook.cells[-1].metadata["id"] = "a host's own"
+    notebook.metadata["colab"] = {"name": "copy"}
+    nbformat.write(notebook, tiny.notebook)
+    adopt(tiny.notebook, tiny.root)
+    assert tiny.source.read_text("utf-8") == SOURCE.replace('print(f"pi is {math.pi:.2f}")', 'print("edited")')
+
+
+def test_adopting_over_a_changed_source_is_refused(tiny):
+    built(tiny)
+    tiny.source.write_text(SOURCE + "\n# %%\n1 + 1\n", "utf-8")
+    with pytest.raises(AdoptError, match="changed since"):
+        adopt(tiny.notebook, tiny.root)
+
+
+def test_adopting_something_else_is_refused(tiny):
+    with pytest.raises(AdoptError, match="no other"):
+        adopt(tiny.root / "other.ipynb", tiny.root)
+    notebook = built(tiny)
+    del notebook.metadata["course"]
+    nbformat.write(notebook, tiny.notebook)
+    with pytest.raises(AdoptError, match="hash"):
+        adopt(tiny.notebook, tiny.root)
+
+
+def test_a_notebook_is_stale_when_what_it_depends_on_changes(tiny):
+    assert build.is_stale(tiny)
+    built(tiny)
+    assert not build.is_stale(tiny)
+    tiny.source.write_text(SOURCE.replace(".2f", ".3f"), "utf-8")
+    assert build.is_stale(tiny)
+    built(tiny)
+    pins_file = tiny.root / "requirements.txt"
+    pins_file.write_text(pins_file.read_text() + "another==1.0  # purpose\n")
+    assert build.is_stale(tiny)
+
+
+def test_a_change_in_an_imported_module_makes_a_notebook_stale(tiny):
+    package = tiny.root / "course"
+    package.mkdir()
+    (package / "outer.py").write_text("from course.inner import x\n")
+    (package / "inner.py").write_text("x = 1\n")
+    tiny.source.write_text(SOURCE.replace("import math", "import math\nfrom course import outer"), "utf-8")
+    before = compose(tiny).metadata["course"]
+    (package / "inner.py").write_text("x = 2\n")
+    assert compose(tiny).metadata["course"] != before
+
+
+def test_cell_ids_survive_a_rebuild(tiny):
+    first = built(tiny)
+    tiny.source.write_text(SOURCE.replace("import math", "import math  # for pi"), "utf-8")
+    again = lessons.with_ids_of(compose(tiny), tiny.notebook)
+    assert [cell.id for cell in again.cells] == [cell.id for cell in first.cells]
+
+
+def test_execution_names_the_failing_cell_and_stops_there(tiny):
+    text = SOURCE.replace("import math", "import math\nmath.nothing")
+    tiny.source.write_text(text, "utf-8")
+    done = execute(compose(tiny), tiny.notebook.parent)
+    assert done.failure.startswith("cell 5 (`import math`): AttributeError")
+    assert tagged_output(done.notebook, "report") == ""
+
+
+def test_execution_keeps_what_the_report_prints_and_counts_core_seconds(tiny):
+    done = execute(compose(tiny), tiny.notebook.parent)
+    assert tagged_output(done.notebook, "report") == "pi is 3.14"
+    assert 0 < done.cpu_seconds and 0 < done.seconds
+
+
+def test_run_fails_naming_lesson_and_cell_and_runs_the_others(tiny, monkeypatch, capsys):
+    broken = Lesson("01_broken", tiny.root)
+    broken.source.write_text(SOURCE.replace("# # 00", "# # 01").replace("import math", "import nothing_of_the_kind"), "utf-8")
+    monkeypatch.setattr(run, "lessons", lambda: lessons.lessons(tiny.root))
+    monkeypatch.setattr(run, "ROOT", tiny.root)
+    monkeypatch.setattr(run, "OUT", tiny.root / "build" / "run")
+    monkeypatch.setattr("sys.argv", ["run", "--jobs", "1"])
+    assert run.main() == 1
+    printed = capsys.readouterr().out
+    assert "FAILED 01_broken, cell 5 (`import nothing_of_the_kind`): ModuleNotFoundError" in printed
+    assert "00_tiny" in printed and "pi is 3.14" in printed
+
+
+def test_the_floor_replaces_pins_and_keeps_the_rest():
+    hosted = pins((ROOT / "constraints-hosted.txt").read_text("utf-8"))
+    pinned = pins((ROOT / "requirements.txt").read_text("utf-8"))
+    assert hosted["jax"] == ["jax==0.7.2"] and hosted["flax"] == ["flax==0.12.0"]
+    assert set(hosted) <= set(pinned)
+    assert len(pinned["jax"]) == 2  # one line for Python 3.11, one for newer ones
+
+
+def test_the_wheel_carries_the_dataset(tmp_path):
+    hatchling = pytest.importorskip("hatchling.builders.wheel")
+    wheel = next(hatchling.WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"]))
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.read("course/titanic.csv") == (ROOT / "data" / "titanic.csv").read_bytes()
+        assert "course/py.typed" in archive.namelist()
+        assert not [name for name in archive.namelist() if not name.startswith(("course/", "torch_to_jax_course"))]
+        archive.extractall(tmp_path / "unpacked")
+    import subprocess
+    import sys
+
+    code = "from course import data; print(data.EMBEDDED.name, len(data.load_titanic()))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True,
+        env={"PYTHONPATH": str(tmp_path / "unpacked"), "PATH": ""},
+    )  # fmt: skip
+    assert done.stdout.split() == ["titanic.csv", "1309"]
