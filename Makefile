@@ -24,7 +24,7 @@ $(VENV)/.ready: requirements.txt pyproject.toml tools/find_python.sh
 	echo "Setting up $(VENV) with $$python; this downloads about 1 GB once." && \
 	"$$python" -m venv --clear $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip
-	$(PY) -m pip install --quiet --progress-bar on -r requirements.txt
+	$(PY) -m pip install -r requirements.txt
 	$(PY) -m pip install --quiet --no-deps --editable .
 	@touch $@
 
@@ -46,7 +46,7 @@ test-floor: $(VENV)-floor/.ready ## unit tests, parity tests and lessons on the 
 $(VENV)-floor/.ready: requirements.txt constraints-hosted.txt pyproject.toml tools/floor.py
 	@python="$$(PYTHON='$(PYTHON)' sh tools/find_python.sh 3.11 3.12 3.13)" && "$$python" -m venv --clear $(VENV)-floor
 	$(VENV)-floor/bin/python -m tools.floor > $(VENV)-floor/requirements.txt
-	$(VENV)-floor/bin/python -m pip install --quiet --progress-bar on -r $(VENV)-floor/requirements.txt
+	$(VENV)-floor/bin/python -m pip install -r $(VENV)-floor/requirements.txt
 	$(VENV)-floor/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
@@ -55,7 +55,7 @@ test-newest: $(VENV)-newest/.ready ## tests that need no torch, on the newest ja
 
 $(VENV)-newest/.ready: pyproject.toml tools/find_python.sh
 	@python="$$(PYTHON='$(PYTHON_NEWEST)' sh tools/find_python.sh 3.13 3.12)" && "$$python" -m venv --clear $(VENV)-newest
-	$(VENV)-newest/bin/python -m pip install --quiet --progress-bar on --editable . matplotlib pytest pytest-xdist hypothesis
+	$(VENV)-newest/bin/python -m pip install --editable . matplotlib pytest pytest-xdist hypothesis
 	@touch $@
 
 lab: $(VENV)/.ready ## open the lessons in JupyterLab

@@ -31,7 +31,11 @@ class Passengers(Dataset):
 
 
 def make_loader(
-    x: np.ndarray, y: np.ndarray, batch_size: int, seed: int, collate_fn: Callable[[list], object] | None = None
+    x: np.ndarray,
+    y: np.ndarray,
+    batch_size: int,
+    seed: int,
+    collate_fn: Callable[[list], object] | None = None,
 ) -> DataLoader:
     """A DataLoader that shuffles by its own generator, so that every framework sees the same batches.
 

@@ -63,9 +63,7 @@ def cross_validate(fit_predict: FitPredict, passengers: pd.DataFrame, seed: int)
     Returns:
       (5,) float64 accuracies.
     """
-    return np.array(
-        [accuracy(fit_predict(train, test), labels(test)) for train, test in folds(passengers, seed)]
-    )
+    return np.array([accuracy(fit_predict(train, test), labels(test)) for train, test in folds(passengers, seed)])
 
 
 def baselines(passengers: pd.DataFrame, seed: int) -> pd.DataFrame:

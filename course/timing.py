@@ -42,7 +42,9 @@ def measure(function: Callable, *args, repeats: int = 5) -> Timing:
       ValueError: repeats below 1.
     """
     if repeats < 1:
-        raise ValueError(f"expected repeats >= 1, got {repeats}; one call is the first, the others are the steady state")
+        raise ValueError(
+            f"expected repeats >= 1, got {repeats}; one call is the first, the others are the steady state"
+        )
     first = seconds(function, *args)
     return Timing(first, statistics.median(seconds(function, *args) for _ in range(repeats)))
 

@@ -30,7 +30,9 @@ def main() -> int:
     failures = []
     composed = {stem: with_ids_of(compose(lesson), lesson.notebook) for stem, lesson in stale.items()}
     for stem, done in execute_all(composed, options.jobs, NOTEBOOKS):
-        problems = [done.failure] if done.failure else [f"writes to stderr, {line}" for line in stderr_of(done.notebook)]
+        problems = (
+            [done.failure] if done.failure else [f"writes to stderr, {line}" for line in stderr_of(done.notebook)]
+        )
         if problems:
             failures += [f"{stem}: {problem}" for problem in problems]
         else:

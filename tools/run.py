@@ -28,7 +28,12 @@ def main() -> int:
         if failure:
             failures.append(f"{stem}, {failure}")
         verdict = "FAILED" if failure else "ok" if not warned else f"ok, stderr in {warned[0].partition(':')[0]}"
-        rows[stem] = (f"{done.seconds:.1f}", f"{done.cpu_seconds:.1f}", verdict, tagged_output(done.notebook, "report"))
+        rows[stem] = (
+            f"{done.seconds:.1f}",
+            f"{done.cpu_seconds:.1f}",
+            verdict,
+            tagged_output(done.notebook, "report"),
+        )
         total += done.cpu_seconds
     header = ("lesson", "seconds", "core-seconds", "verdict", "")
     print_table([header, *((stem, *rows[stem]) for stem in sorted(rows))])
@@ -41,7 +46,9 @@ def main() -> int:
 def print_table(rows: list[tuple[str, ...]]) -> None:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
-        cells = [cell.rjust(w) if i in (1, 2) else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
+        cells = [
+            cell.rjust(w) if i in (1, 2) else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
         print("  ".join(cells).rstrip())
 
 

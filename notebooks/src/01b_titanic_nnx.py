@@ -281,7 +281,7 @@ unjitted = timing.seconds(fit, *start(), fresh_loader(), valid_batch, 3, train_s
 first = timing.seconds(fit, *start(), fresh_loader(), valid_batch, 3, jit_step)
 jitted = timing.seconds(fit, *start(), fresh_loader(), valid_batch, 3, jit_step)
 print(f"Flax NNX, un-jitted {1e3 * unjitted:6.0f} ms for 3 epochs")
-print(f"Flax NNX, @nnx.jit  {1e3 * jitted:6.0f} ms, {unjitted / jitted:.0f}x; first time {1e3 * first:.0f} ms, compiling")
+print(f"Flax NNX, @nnx.jit  {1e3 * jitted:6.0f} ms, {unjitted / jitted:.0f}x; compiling first: {1e3 * first:.0f} ms")
 
 # %% [markdown]
 # Un-jitted JAX dispatches every small operation on its own and is slow: not a bug, but not how JAX is meant to

@@ -259,7 +259,7 @@ unjitted = timing.seconds(lambda: fit(start(), fresh_loader(), valid_batch, 3, t
 first = timing.seconds(lambda: fit(start(), fresh_loader(), valid_batch, 3, jit_step)[0].params)
 jitted = timing.seconds(lambda: fit(start(), fresh_loader(), valid_batch, 3, jit_step)[0].params)
 print(f"Linen, un-jitted    {1e3 * unjitted:6.0f} ms for 3 epochs")
-print(f"Linen, jax.jit      {1e3 * jitted:6.0f} ms, {unjitted / jitted:.0f}x; first time {1e3 * first:.0f} ms, compiling")
+print(f"Linen, jax.jit      {1e3 * jitted:6.0f} ms, {unjitted / jitted:.0f}x; compiling first: {1e3 * first:.0f} ms")
 print(f"on {timing.where()}")
 
 # %%

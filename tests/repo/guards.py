@@ -41,7 +41,10 @@ def source_and_notebook_differ(lesson: Lesson, built: NotebookNode) -> list[str]
     got = [(cell.cell_type, cell.source, tags_of(cell)) for cell in built.cells]
     if expected == got:
         return []
-    index = next((i for i, (a, b) in enumerate(zip(expected, got, strict=False)) if a != b), min(len(expected), len(got)))
+    index = next(
+        (i for i, (a, b) in enumerate(zip(expected, got, strict=False)) if a != b),
+        min(len(expected), len(got)),
+    )
     return [
         f"{lesson.stem}: cell {index + 1} differs between source and notebook; after an edit of the source run "
         f"`make build`, after an edit of the notebook `make adopt NB={lesson.notebook.relative_to(lesson.root)}`"
@@ -88,8 +91,12 @@ def unlisted_volatile_cells(name: str, notebook: NotebookNode, permitted: dict[t
     found = {(name, first_line(cell)) for cell in notebook.cells if "nbval-ignore-output" in tags_of(cell)}
     wanted = {key for key in permitted if key[0] == name}
     faults = [f"{name}: `{line}` is not compared and not on the permitted list" for _, line in sorted(found - wanted)]
-    faults += [f"{name}: `{line}` is on the permitted list and not in the notebook" for _, line in sorted(wanted - found)]
-    return faults + [f"{name}: `{key[1]}` is permitted without a reason" for key in wanted if not permitted[key].strip()]
+    faults += [
+        f"{name}: `{line}` is on the permitted list and not in the notebook" for _, line in sorted(wanted - found)
+    ]
+    return faults + [
+        f"{name}: `{key[1]}` is permitted without a reason" for key in wanted if not permitted[key].strip()
+    ]
 
 
 def misshapen_lesson(name: str, notebook: NotebookNode) -> list[str]:
@@ -98,7 +105,9 @@ def misshapen_lesson(name: str, notebook: NotebookNode) -> list[str]:
     cells = [cell for cell in notebook.cells if GENERATED not in tags_of(cell)]
     code = [cell for cell in cells if cell.cell_type == "code"]
     if len(cells) not in CELLS:
-        faults.append(f"{name}: expected {CELLS.start} to {CELLS.stop - 1} cells, got {len(cells)}; split or join lessons")
+        faults.append(
+            f"{name}: expected {CELLS.start} to {CELLS.stop - 1} cells, got {len(cells)}; split or join lessons"
+        )
     for cell in code:
         if (lines := len(cell.source.splitlines())) > MAX_CODE_LINES:
             faults.append(f"{name}: `{first_line(cell)}`: expected at most {MAX_CODE_LINES} lines, got {lines}")
@@ -198,7 +207,11 @@ def undeclared_imports(module: str, allowed: set[str], watched: set[str], path: 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     if done.returncode:
         return [f"{module}: can't be imported: {done.stderr.strip().splitlines()[-1]}"]
-    return [f"{module}: imports {name}, expected only {sorted(allowed)}" for name in done.stdout.split() if name not in allowed]
+    return [
+        f"{module}: imports {name}, expected only {sorted(allowed)}"
+        for name in done.stdout.split()
+        if name not in allowed
+    ]
 
 
 def undocumented_names(module: str, code: str) -> list[str]:
@@ -206,7 +219,11 @@ def undocumented_names(module: str, code: str) -> list[str]:
     tree = ast.parse(code)
     faults = [] if ast.get_docstring(tree) else [f"{module}: expected a module docstring"]
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_") and not ast.get_docstring(node):
+        if (
+            isinstance(node, ast.FunctionDef | ast.ClassDef)
+            and not node.name.startswith("_")
+            and not ast.get_docstring(node)
+        ):
             faults.append(f"{module}.{node.name}: expected a docstring")
     return faults
 
@@ -246,7 +263,9 @@ def unknown_targets(name: str, text: str, makefile: str) -> list[str]:
     helped = set(re.findall(r"^([a-z][a-z-]*):.*## ", makefile, re.MULTILINE))
     faults = [
         f"{name}: says `make {target}`, the Makefile has no such target"
-        for target in sorted(set(re.findall(r"`(?:[A-Z_]+=\S+ )?make ([a-z][a-z-]*)|^make ([a-z][a-z-]*)", text, re.MULTILINE)))
+        for target in sorted(
+            set(re.findall(r"`(?:[A-Z_]+=\S+ )?make ([a-z][a-z-]*)|^make ([a-z][a-z-]*)", text, re.MULTILINE))
+        )
         for target in target
         if target and target not in targets
     ]

@@ -13,7 +13,9 @@ import pytest
 from tools.lessons import BOOTSTRAP, ROOT, Lesson, compose, tag
 
 SITE = next(path for path in sys.path if path.endswith("site-packages"))
-AFTER = "\nimport flax, course.data; from importlib.metadata import version; print(version('flax'), course.data.__file__)"
+AFTER = (
+    "\nimport flax, course.data; from importlib.metadata import version; print(version('flax'), course.data.__file__)"
+)
 
 
 def git(*args, cwd):
@@ -59,8 +61,12 @@ def make_wheel(folder: Path) -> None:
     info = "flax-0.12.0.dist-info"
     with zipfile.ZipFile(folder / "flax-0.12.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr("flax/__init__.py", "__version__ = '0.12.0'\n")
-        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: flax\nVersion: 0.12.0\nRequires-Dist: jax>=99\n")
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(
+            f"{info}/METADATA", "Metadata-Version: 2.1\nName: flax\nVersion: 0.12.0\nRequires-Dist: jax>=99\n"
+        )
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         wheel.writestr(f"{info}/RECORD", "")
 
 

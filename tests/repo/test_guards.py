@@ -14,13 +14,14 @@ from tools.lessons import ROOT, lessons
 LESSONS = {lesson.stem: lesson for lesson in lessons()}
 SIBLINGS = ("01a_titanic_torch", "01b_titanic_nnx", "01c_titanic_linen")
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("data/*.md")])
-MODULES = sorted(
-    ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in ROOT.glob("course/**/[!_]*.py")
-)
+MODULES = sorted(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in ROOT.glob("course/**/[!_]*.py"))
 
 # Cells whose outputs are not compared, each with its reason.
 VOLATILE = {
-    ("00_start_here", 'print("Python", platform.python_version(), "on", jax.devices()[0].device_kind)'): "versions",
+    (
+        "00_start_here",
+        'print("Python", platform.python_version(), "on", jax.devices()[0].device_kind)',
+    ): "versions",
     ("01a_titanic_torch", "valid_batch = (x_valid, y_valid)"): "seconds",
     ("01b_titanic_nnx", "costs = {"): "microseconds",
     ("01b_titanic_nnx", "valid_batch = (x_valid, y_valid)"): "seconds",
@@ -134,7 +135,11 @@ def test_generated_parts_of_readme_are_current():
 def test_readme_shows_the_lessons_training_steps():
     code = "\n".join(LESSONS[stem].source.read_text("utf-8") for stem in SIBLINGS)
     text = (ROOT / "README.md").read_text("utf-8")
-    for comment in ("  # PyTorch", "  # Flax NNX: gradients are returned", "  # Flax Linen: state goes in and comes out"):
+    for comment in (
+        "  # PyTorch",
+        "  # Flax NNX: gradients are returned",
+        "  # Flax Linen: state goes in and comes out",
+    ):
         text = text.replace(comment, "")
     assert guards.unquoted_readme_code(text, code) == []
 

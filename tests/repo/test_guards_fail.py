@@ -210,6 +210,16 @@ def test_a_stale_readme_is_seen():
 
 def test_planted_faults_cover_every_guard():
     names = {name for name in vars(guards) if callable(getattr(guards, name)) and not name[0].isupper()}
-    imported = {"Path", "NotebookNode", "address", "badges", "compose", "tag", "tags_of", "first_line", "bare_dump"}
+    imported = {
+        "Path",
+        "NotebookNode",
+        "address",
+        "badges",
+        "compose",
+        "tag",
+        "tags_of",
+        "first_line",
+        "bare_dump",
+    }
     here = Path(__file__).read_text("utf-8")
     assert [name for name in sorted(names - imported) if f"guards.{name}(" not in here] == []

@@ -13,7 +13,7 @@ from tools.lessons import ROOT, Lesson, compose, execute, tagged_output
 
 STEM = "01a_titanic_torch"
 
-SOURCE = '''\
+SOURCE = """\
 # %% [markdown]
 # # 00 · Tiny
 #
@@ -29,7 +29,7 @@ import math
 
 # %% tags=["report"]
 print(f"pi is {math.pi:.2f}")
-'''
+"""
 
 
 @pytest.fixture
@@ -126,12 +126,14 @@ def test_execution_names_the_failing_cell_and_stops_there(tiny):
 def test_execution_keeps_what_the_report_prints_and_counts_core_seconds(tiny):
     done = execute(compose(tiny), tiny.notebook.parent)
     assert tagged_output(done.notebook, "report") == "pi is 3.14"
-    assert 0 < done.cpu_seconds and 0 < done.seconds
+    assert done.cpu_seconds > 0 and done.seconds > 0
 
 
 def test_run_fails_naming_lesson_and_cell_and_runs_the_others(tiny, monkeypatch, capsys):
     broken = Lesson("01_broken", tiny.root)
-    broken.source.write_text(SOURCE.replace("# # 00", "# # 01").replace("import math", "import nothing_of_the_kind"), "utf-8")
+    broken.source.write_text(
+        SOURCE.replace("# # 00", "# # 01").replace("import math", "import nothing_of_the_kind"), "utf-8"
+    )
     monkeypatch.setattr(run, "lessons", lambda: lessons.lessons(tiny.root))
     monkeypatch.setattr(run, "ROOT", tiny.root)
     monkeypatch.setattr(run, "OUT", tiny.root / "build" / "run")

@@ -1,0 +1,11 @@
+"""Where torch is not installed (make test-newest), the tests of what needs it are left out by name."""
+
+from importlib.util import find_spec
+
+NEED_TORCH = ["test_loaders.py", "test_porting.py", "test_train_torch.py"]
+
+collect_ignore = [] if find_spec("torch") else NEED_TORCH
+
+
+def pytest_report_header():
+    return f"torch is not installed: left out {', '.join(collect_ignore)}" if collect_ignore else None

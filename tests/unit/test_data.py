@@ -1,0 +1,262 @@
+"""The passengers: what is read, what is refused and how, splits and features."""
+
+import hashlib
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from course import data
+from course.data import DataError, Features, find_kaggle, folds, labels, load_titanic, split
+
+TITANIC3 = "pclass,survived,name,sex,age,sibsp,parch,ticket,fare,cabin,embarked,boat,body,home.dest"
+ROWS = [
+    '1,1,"Allen, Miss. Elisabeth Walton",female,29,0,0,24160,211.3375,B5,S,2,,"St Louis, MO"',
+    '3,0,"Moor, Master. Meier",male,0.8333,0,1,392096,12.475,E121,S,14,,',
+    '2,0,"Kantor, Mr. Sinai",male,,1,0,244367,26,,S,,283,"Moscow / Bronx, NY"',
+]
+KAGGLE = "PassengerId,Survived,Pclass,Name,Sex,Age,SibSp,Parch,Ticket,Fare,Cabin,Embarked"
+
+
+@pytest.fixture(scope="module")
+def passengers():
+    return load_titanic()
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Write a table and return its path; replacements are made in the text of a good one."""
+
+    def write(*replacements, header=TITANIC3, rows=ROWS, encoding="utf-8"):
+        text = "\n".join([header, *rows]) + "\n"
+        for old, new in replacements:
+            assert old in text
+            text = text.replace(old, new, 1)
+        path = tmp_path / "table.csv"
+        path.write_bytes(text.encode(encoding))
+        return path
+
+    return write
+
+
+def kaggle_text(passengers, labelled=True):
+    """The passengers under Kaggle's header, in Kaggle's order of columns."""
+    frame = passengers.head(60).rename(columns={name: column.alias for name, column in data.COLUMNS.items()})
+    frame.insert(0, "PassengerId", range(1, 61))
+    wanted = [name for name in KAGGLE.split(",") if labelled or name != "Survived"]
+    return frame[wanted].to_csv(index=False)
+
+
+def test_the_embedded_table_is_titanic3(passengers):
+    assert passengers.shape == (1309, 14)
+    assert passengers["survived"].sum() == 500
+    missing = passengers.isna().sum()
+    assert missing[["age", "fare", "cabin", "embarked"]].to_dict() == {
+        "age": 263,
+        "fare": 1,
+        "cabin": 1014,
+        "embarked": 2,
+    }
+    assert hashlib.sha256(data.EMBEDDED.read_bytes()).hexdigest() == data.SHA256
+    assert passengers.dtypes[["survived", "pclass", "sibsp", "parch"]].eq("int64").all()
+    assert passengers.dtypes[["age", "fare"]].eq("float64").all()
+
+
+def test_a_damaged_embedded_table_is_refused(monkeypatch, table):
+    monkeypatch.setattr(data, "EMBEDDED", table())
+    with pytest.raises(DataError, match="SHA-256"):
+        load_titanic()
+
+
+def test_kaggles_table_gives_the_same_model_columns(passengers, tmp_path):
+    path = tmp_path / "train.csv"
+    path.write_text(kaggle_text(passengers), "utf-8")
+    frame = load_titanic(path)
+    pd.testing.assert_frame_equal(frame[list(data.COLUMNS)], passengers.head(60)[list(data.COLUMNS)])
+    assert frame["PassengerId"].tolist()[:2] == ["1", "2"]
+    features = Features.fit(passengers)
+    np.testing.assert_array_equal(features(frame), features(passengers.head(60)))
+
+
+def test_kaggles_test_table_has_no_labels(passengers, tmp_path):
+    path = tmp_path / "test.csv"
+    path.write_text(kaggle_text(passengers, labelled=False), "utf-8")
+    frame = load_titanic(path, labelled=False)
+    assert "survived" not in frame and len(frame) == 60
+    with pytest.raises(DataError, match=r"'Survived'.*labelled=False"):
+        load_titanic(path)
+
+
+@pytest.mark.parametrize("folder", ["titanic", "competitions/titanic", "datasets/someone/some-slug"])
+def test_kaggles_files_are_found_wherever_they_are_mounted(passengers, tmp_path, folder):
+    other = tmp_path / "a-first" / "train.csv"  # another competition's train.csv is not taken
+    mine = tmp_path / folder / "train.csv"
+    for path, text in ((other, "id,target\n1,0\n"), (mine, kaggle_text(passengers))):
+        path.parent.mkdir(parents=True)
+        path.write_text(text, "utf-8")
+    assert find_kaggle(root=tmp_path) == mine
+    assert find_kaggle("test.csv", root=tmp_path) is None
+    assert find_kaggle(root=tmp_path / "nowhere") is None
+
+
+def test_a_good_small_table_passes(table):
+    frame = load_titanic(table())
+    assert frame["age"].isna().tolist() == [False, False, True]
+    assert frame["fare"].tolist() == [211.3375, 12.475, 26.0]
+
+
+def test_a_byte_order_mark_is_no_fault(table):
+    assert len(load_titanic(table(encoding="utf-8-sig"))) == 3
+
+
+FAULTS = {
+    "a label of 2": (("1,1,", "1,2,"), r"row 2, column 'survived': expected 0 or 1, got '2'; correct"),
+    "an empty label": (("1,1,", "1,,"), r"row 2, column 'survived': expected 0 or 1, got ''"),
+    "class 4": (("2,0,", "4,0,"), r"row 4, column 'pclass': expected 1, 2 or 3, got '4'"),
+    "a negative age": (("0.8333", "-3"), r"row 3, column 'age': expected years, above 0 and up to 120, got '-3'"),
+    "an age of 400": (("0.8333", "400"), r"row 3, column 'age': .*got '400'; correct.*leave the field empty"),
+    "text in a number": (("0.8333", "ten"), r"row 3, column 'age': .*got 'ten'"),
+    "nan in a number": (("0.8333", "nan"), r"row 3, column 'age': .*got 'nan'"),
+    "inf in a number": (("12.475", "inf"), r"row 3, column 'fare': .*got 'inf'"),
+    "a thousands separator": (("211.3375", "1_000"), r"row 2, column 'fare': .*got '1_000'"),
+    "a negative fare": (("12.475", "-1"), r"row 3, column 'fare': expected pounds, 0 or more, got '-1'"),
+    "half a sibling": ((",1,0,244367", ",0.5,0,244367"), r"row 4, column 'sibsp': expected a count.*got '0.5'"),
+    "a third sex": (("female", "woman"), r"row 2, column 'sex': expected 'female' or 'male', got 'woman'"),
+    "a stray space": (("male,0.8333", " male,0.8333"), r"row 3, column 'sex': .*got ' male'"),
+    "an unknown port": (("B5,S", "B5,X"), r"row 2, column 'embarked': expected 'C', 'Q' or 'S', got 'X'"),
+    "no name": (('"Kantor, Mr. Sinai"', ""), r"row 4, column 'name': expected a name, got ''"),
+    "a renamed column": (("fare", "price_fare"), r"row 1: expected a column 'fare'.*; rename 'price_fare' to 'fare'"),
+    "a column gone": (("sibsp", "x"), r"row 1: expected a column 'sibsp', got .*; fetch"),
+    "a column twice": (("parch", "sibsp"), r"row 1: expected every column once, got 'sibsp' twice"),
+    "a row too short": ((",392096,12.475,E121,S,14,,", ",392096"), r"row 3: expected 14 fields, got 8"),
+    "a row too long": (("29,0,0", "29,0,0,0"), r"row 2: expected 14 fields, got 15"),
+    "an empty line": (("\n3,0,", "\n\n3,0,"), r"row 3: expected a passenger, got an empty line"),
+    "an open quote": (('"St Louis, MO"', '"St Louis, MO'), r"row 2: expected a complete row"),
+    "the same passenger twice": (
+        (ROWS[2], ROWS[2] + "\n" + ROWS[0]),
+        r"rows 2 and 5, columns name and ticket: .*'Allen, Miss. Elisabeth Walton' with ticket '24160' twice",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_named_with_file_row_column_value_and_remedy(table, fault):
+    replacement, message = FAULTS[fault]
+    path = table(replacement)
+    with pytest.raises(DataError, match=message) as raised:
+        load_titanic(path)
+    assert str(path) in str(raised.value) and ";" in str(raised.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.csv: expected a CSV file"):
+        load_titanic(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", TITANIC3.encode(), TITANIC3.encode() + b"\n"])
+def test_an_empty_file_is_refused(tmp_path, content):
+    (tmp_path / "empty.csv").write_bytes(content)
+    with pytest.raises(DataError, match=r"empty\.csv.*(expected a header and at least one|expected a passenger)"):
+        load_titanic(tmp_path / "empty.csv")
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_a_wrong_delimiter_is_named(tmp_path, separator):
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join([TITANIC3.replace(",", separator), ROWS[2].replace(",", separator)]), "utf-8")
+    with pytest.raises(
+        DataError, match=rf"row 1: expected columns separated by commas, got {re.escape(repr(separator))}"
+    ):
+        load_titanic(path)
+
+
+def test_a_wrong_encoding_is_named(table):
+    with pytest.raises(DataError, match=r"row 4: expected UTF-8 text, got the byte 0xfc"):
+        load_titanic(table(("Kantor", "Küntor"), encoding="latin-1"))
+    with pytest.raises(DataError, match=r"UTF-8"):
+        load_titanic(table(encoding="utf-16"))
+
+
+@given(st.integers(min_value=1))
+def test_a_file_cut_off_anywhere_never_gives_a_changed_table(tmp_path_factory, cut):
+    """Cut anywhere: either an error, or exactly the rows that are whole."""
+    whole = "\n".join([KAGGLE, '1,0,3,"Braund, Mr. Owen",male,22,1,0,A/5 21171,7.25,,S',
+                       '2,1,1,"Cumings, Mrs. John",female,38,1,0,PC 17599,71.2833,C85,C', ""])  # fmt: skip
+    path = tmp_path_factory.mktemp("cut") / "train.csv"
+    path.write_text(whole[: cut % len(whole)], "utf-8")
+    try:
+        frame = load_titanic(path)
+    except DataError:
+        return
+    assert frame["embarked"].tolist() in (["S"], ["S", "C"])
+    assert frame["fare"].tolist() == [7.25, 71.2833][: len(frame)]
+
+
+def test_splits_are_stratified_disjoint_and_reproducible(passengers):
+    parts = split(passengers, seed=0)
+    assert sorted(np.concatenate([part.index for part in parts])) == list(range(1309))
+    share = passengers["survived"].mean()
+    assert all(abs(part["survived"].mean() - share) < 0.005 for part in parts)
+    again, other = split(passengers, seed=0), split(passengers, seed=1)
+    assert all(a.equals(b) for a, b in zip(parts, again, strict=True))
+    assert not parts.train.index.equals(other.train.index)
+
+
+@pytest.mark.parametrize("shares", [{"test": 0.0}, {"valid": 0.5, "test": 0.5}, {"valid": -0.1}])
+def test_a_split_that_leaves_nothing_is_refused(passengers, shares):
+    with pytest.raises(ValueError, match="expected valid and test above 0"):
+        split(passengers, 0, **shares)
+
+
+def test_folds_cover_everybody_once(passengers):
+    tested = []
+    for train, test in folds(passengers, seed=0):
+        assert not set(train.index) & set(test.index)
+        assert abs(test["survived"].mean() - passengers["survived"].mean()) < 0.005
+        tested += test.index.tolist()
+    assert sorted(tested) == list(range(1309))
+
+
+def test_features_are_fitted_on_the_training_split_alone(passengers):
+    train, _, test = split(passengers, 0)
+    features = Features.fit(train)
+    assert features.fill == {"age": train["age"].median(), "fare": train["fare"].median(), "embarked": "S"}
+    x = features(train)
+    assert x.shape == (len(train), len(data.FEATURES)) and x.dtype == np.float32
+    np.testing.assert_allclose(x[:, :4].mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(x[:, :4].std(axis=0, dtype=np.float64), 1, atol=1e-6)
+    changed = test.assign(age=test["age"] + 50)  # what others look like changes nothing
+    np.testing.assert_array_equal(features(changed)[:, 1:], features(test)[:, 1:])
+    assert np.isfinite(features(passengers)).all()
+
+
+def test_features_of_one_passenger_by_hand(passengers):
+    features = Features.fit(passengers)
+    row = dict(zip(data.FEATURES, features(passengers.head(1))[0], strict=True))
+    mean, scale = features.mean, features.scale
+    assert row["age"] == pytest.approx((29 - mean[0]) / scale[0], abs=1e-6)
+    assert row["fare"] == pytest.approx((np.log1p(211.3375) - mean[1]) / scale[1], abs=1e-6)
+    flags = {name for name, value in row.items() if value == 1.0}
+    assert flags >= {"class_1", "female", "from_S", "title_Miss"}
+    assert row["class_2"] == row["from_C"] == row["title_Mr"] == 0.0
+
+
+def test_a_missing_value_gets_the_training_median(passengers):
+    features = Features.fit(passengers)
+    unknown = passengers.head(1).assign(age=np.nan, fare=np.nan, embarked=None)
+    known = passengers.head(1).assign(age=features.fill["age"], fare=features.fill["fare"], embarked="S")
+    np.testing.assert_array_equal(features(unknown), features(known))
+
+
+def test_leaking_columns_are_no_features(passengers):
+    blind = passengers.assign(boat="?", body="?", survived=0)
+    features = Features.fit(passengers)
+    np.testing.assert_array_equal(features(blind), features(passengers))
+
+
+def test_labels_are_float32(passengers):
+    y = labels(passengers)
+    assert y.shape == (1309,) and y.dtype == np.float32 and set(y) == {0.0, 1.0}

@@ -1,0 +1,64 @@
+"""torch's loader over NumPy rows, and the ways out of it."""
+
+import jax
+import numpy as np
+import pytest
+import torch
+
+from course.batching import numpy_collate
+from course.loaders import Passengers, jax_collate, make_loader, torch_to_numpy_collate
+
+X, Y = np.arange(30, dtype=np.float32).reshape(10, 3), np.arange(10, dtype=np.float32)
+
+
+def visited(loader):
+    return [np.asarray(y).tolist() for _, y in loader]
+
+
+def test_the_dataset_returns_a_row_and_its_label():
+    dataset = Passengers(X, Y)
+    assert len(dataset) == 10
+    row, label = dataset[4]
+    np.testing.assert_array_equal(row, X[4])
+    assert label == 4
+
+
+@pytest.mark.parametrize("collate", [numpy_collate, torch_to_numpy_collate, jax_collate])
+def test_every_collate_function_gives_torchs_batches(collate):
+    reference = [(x.numpy(), y.numpy()) for x, y in make_loader(X, Y, 4, seed=3)]
+    got = list(make_loader(X, Y, 4, seed=3, collate_fn=collate))
+    assert len(got) == 2  # the short third batch is dropped
+    for (x, y), (rx, ry) in zip(got, reference, strict=True):
+        assert x.dtype == np.float32 and y.dtype == np.float32
+        np.testing.assert_array_equal(x, rx)
+        np.testing.assert_array_equal(y, ry)
+
+
+def test_what_comes_out():
+    samples = [(X[i], Y[i]) for i in range(3)]
+    assert type(numpy_collate(samples)[0]) is np.ndarray
+    assert isinstance(jax_collate(samples)[0], jax.Array)
+    nested = torch_to_numpy_collate([{"x": torch.ones(2), "y": (1, 2.0)}] * 3)
+    assert nested["x"].shape == (3, 2) and nested["y"][0].tolist() == [1, 1, 1]
+
+
+def test_shuffling_depends_on_the_seed_alone():
+    first = visited(make_loader(X, Y, 4, seed=0))
+    torch.manual_seed(99)
+    torch.rand(5)
+    assert visited(make_loader(X, Y, 4, seed=0)) == first
+    assert visited(make_loader(X, Y, 4, seed=1)) != first
+    loader = make_loader(X, Y, 4, seed=0)
+    assert visited(loader) != visited(loader)  # another epoch, another order
+
+
+@pytest.mark.parametrize("size", [0, 11])
+def test_a_batch_size_that_does_not_fit_is_refused(size):
+    with pytest.raises(ValueError, match=rf"expected 1 <= batch_size <= 10 \(the rows\), got {size}"):
+        make_loader(X, Y, size, seed=0)
+
+
+@pytest.mark.parametrize("y", [Y[:9], Y[:, None]])
+def test_labels_that_do_not_fit_are_refused(y):
+    with pytest.raises(ValueError, match=r"expected x \(n, d\) and y \(n,\)"):
+        make_loader(X, y, 4, seed=0)

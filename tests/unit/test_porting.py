@@ -1,0 +1,118 @@
+"""Weights between torch, NNX and Linen: exact both ways, or an error that names the layer."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax import linen, nnx
+
+from course import porting
+from course.porting import PortingError
+from course.train import titanic_linen, titanic_nnx, titanic_torch
+
+X = np.random.default_rng(0).normal(size=(7, 15)).astype(np.float32)
+
+
+def linen_params(width=64):
+    return titanic_linen.TitanicMLP(width).init(jax.random.key(1), jnp.zeros((1, 15)))["params"]
+
+
+def nnx_model(width=64):
+    return titanic_nnx.TitanicMLP(width=width, rngs=nnx.Rngs(1))
+
+
+def test_torch_to_both_gives_equal_logits():
+    source = titanic_torch.TitanicMLP()
+    expected = source(torch.from_numpy(X)).detach().numpy()
+    module = porting.torch_to_nnx(source, nnx_model())
+    params = porting.torch_to_linen(source, linen_params())
+    np.testing.assert_allclose(module(X), expected, atol=1e-6)  # float32 sums in another order
+    np.testing.assert_array_equal(titanic_linen.TitanicMLP().apply({"params": params}, X), module(X))
+
+
+def test_the_way_back_is_exact():
+    source = titanic_torch.TitanicMLP()
+    back = [
+        porting.nnx_to_torch(porting.torch_to_nnx(source, nnx_model()), titanic_torch.TitanicMLP()),
+        porting.linen_to_torch(porting.torch_to_linen(source, linen_params()), titanic_torch.TitanicMLP()),
+    ]
+    for returned in back:
+        for a, b in zip(source.parameters(), returned.parameters(), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_nested_modules_are_found_by_path():
+    class Outer(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = titanic_torch.TitanicMLP()
+
+    class OuterNNX(nnx.Module):
+        def __init__(self, rngs):
+            self.inner = titanic_nnx.TitanicMLP(rngs=rngs)
+
+    source = Outer()
+    module = porting.torch_to_nnx(source, OuterNNX(nnx.Rngs(0)))
+    np.testing.assert_array_equal(module.inner.out.bias[...], source.inner.out.bias.detach())
+
+
+def test_a_layer_without_bias():
+    source = torch.nn.Linear(3, 2, bias=False)
+    module = porting.torch_to_nnx(source, nnx.Linear(3, 2, use_bias=False, rngs=nnx.Rngs(0)))
+    np.testing.assert_array_equal(module.kernel[...], source.weight.detach().T)
+    with pytest.raises(PortingError, match=r"expected bias on both sides"):
+        porting.torch_to_nnx(source, nnx.Linear(3, 2, rngs=nnx.Rngs(0)))
+
+
+def test_ported_weights_are_copies():
+    source = titanic_torch.TitanicMLP()
+    module = porting.torch_to_nnx(source, nnx_model())
+    params = porting.torch_to_linen(source, linen_params())
+    before = np.array(module.hidden.kernel[...])
+    with torch.no_grad():
+        source.hidden.weight.add_(1.0)  # torch trains in place
+    np.testing.assert_array_equal(module.hidden.kernel[...], before)
+    np.testing.assert_array_equal(params["hidden"]["kernel"], before)
+
+
+def test_the_linen_template_is_left_alone():
+    template = linen_params()
+    before = jax.tree.map(np.array, template)
+    porting.torch_to_linen(titanic_torch.TitanicMLP(), template)
+    jax.tree.map(np.testing.assert_array_equal, template, before)
+
+
+SHAPE = r"layer 'hidden': expected hidden/\w+ of shape .*32.* got .*64.*"
+
+
+def test_a_shape_that_differs_names_the_layer():
+    source = titanic_torch.TitanicMLP()
+    with pytest.raises(PortingError, match=SHAPE):
+        porting.torch_to_nnx(source, nnx_model(width=32))
+    with pytest.raises(PortingError, match=SHAPE):
+        porting.torch_to_linen(source, linen_params(width=32))
+    with pytest.raises(PortingError, match=SHAPE.replace("32", "@").replace("64", "32").replace("@", "64")):
+        porting.nnx_to_torch(nnx_model(width=32), source)
+
+
+def test_a_layer_of_another_name_is_named():
+    class Renamed(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            return linen.Dense(1, name="out")(linen.Dense(64, name="body")(x))
+
+    params = Renamed().init(jax.random.key(0), jnp.zeros((1, 15)))["params"]
+    with pytest.raises(PortingError, match=r"layer 'body': expected body/\w+ on both sides.*hidden/kernel"):
+        porting.torch_to_linen(titanic_torch.TitanicMLP(), params)
+
+
+def test_a_layer_without_a_rule_is_named():
+    source = torch.nn.Sequential(torch.nn.PReLU())
+    with pytest.raises(PortingError, match=r"layer '0': expected one of Linear, got PReLU"):
+        porting.torch_to_nnx(source, nnx_model())
+
+
+def test_float64_is_not_cut_in_silence():
+    with pytest.raises(PortingError, match=r"layer 'hidden'.*got float64.*jax_enable_x64"):
+        porting.torch_to_nnx(titanic_torch.TitanicMLP().double(), nnx_model())

@@ -1,0 +1,29 @@
+"""Timing separates the first call from the others and waits for results."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from course.timing import Timing, measure, seconds, where
+
+
+def test_the_first_call_and_the_later_ones_are_apart():
+    calls = []
+    timing = measure(lambda: calls.append(1), repeats=3)
+    assert isinstance(timing, Timing) and len(calls) == 4
+    assert timing.compile_s >= 0 and timing.steady_s >= 0
+
+
+def test_results_of_any_kind_are_waited_for():
+    assert seconds(jax.jit(lambda x: {"a": x @ x}), jnp.ones((50, 50))) > 0
+    assert seconds(lambda: (1, "text", None)) > 0
+
+
+def test_no_repeats_is_refused():
+    with pytest.raises(ValueError, match="expected repeats >= 1, got 0"):
+        measure(lambda: 1, repeats=0)
+
+
+def test_where_names_device_and_versions():
+    line = where()
+    assert line.startswith("cpu") and f"jax {jax.__version__}" in line and "Python 3" in line
