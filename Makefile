@@ -22,7 +22,7 @@ setup: $(VENV)/.ready ## create .venv with the pinned packages (every other targ
 $(VENV)/.ready: requirements.txt pyproject.toml tools/find_python.sh
 	@python="$$(PYTHON='$(PYTHON)' sh tools/find_python.sh 3.11 3.12 3.13)" && \
 	echo "Setting up $(VENV) with $$python; this downloads about 1 GB once." && \
-	"$$python" -m venv --clear $(VENV)
+	"$$python" -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip
 	$(PY) -m pip install -r requirements.txt
 	$(PY) -m pip install --quiet --no-deps --editable .
@@ -44,7 +44,7 @@ test-floor: $(VENV)-floor/.ready ## unit tests, parity tests and lessons on the 
 	@$(VENV)-floor/bin/python -m tools.run --jobs $(JOBS) --warnings-are-errors
 
 $(VENV)-floor/.ready: requirements.txt constraints-hosted.txt pyproject.toml tools/floor.py
-	@python="$$(PYTHON='$(PYTHON)' sh tools/find_python.sh 3.11 3.12 3.13)" && "$$python" -m venv --clear $(VENV)-floor
+	@python="$$(PYTHON='$(PYTHON)' sh tools/find_python.sh 3.11 3.12 3.13)" && "$$python" -m venv $(VENV)-floor
 	$(VENV)-floor/bin/python -m tools.floor > $(VENV)-floor/requirements.txt
 	$(VENV)-floor/bin/python -m pip install -r $(VENV)-floor/requirements.txt
 	$(VENV)-floor/bin/python -m pip install --quiet --no-deps --editable .
@@ -54,7 +54,7 @@ test-newest: $(VENV)-newest/.ready ## tests that need no torch, on the newest ja
 	$(VENV)-newest/bin/python -m pytest -n $(JOBS) --dist loadfile tests/unit
 
 $(VENV)-newest/.ready: pyproject.toml tools/find_python.sh
-	@python="$$(PYTHON='$(PYTHON_NEWEST)' sh tools/find_python.sh 3.13 3.12)" && "$$python" -m venv --clear $(VENV)-newest
+	@python="$$(PYTHON='$(PYTHON_NEWEST)' sh tools/find_python.sh 3.13 3.12)" && "$$python" -m venv $(VENV)-newest
 	$(VENV)-newest/bin/python -m pip install --editable . matplotlib pytest pytest-xdist hypothesis
 	@touch $@
 
@@ -62,7 +62,7 @@ lab: $(VENV)/.ready ## open the lessons in JupyterLab
 	$(VENV)/bin/jupyter lab notebooks
 
 build: $(VENV)/.ready ## execute the lessons whose notebooks are stale, and renew README's generated parts
-	@$(PY) -m tools.build --jobs $(JOBS)
+	@$(PY) -m tools.build
 
 adopt: $(VENV)/.ready ## carry edits of a notebook back to its source: make adopt NB=path.ipynb
 	@$(PY) -m tools.adopt "$(NB)"

@@ -70,7 +70,7 @@ def batches(arrays: Sequence[np.ndarray], order: np.ndarray, batch_size: int) ->
     Args:
       arrays: arrays with one row a sample: (n, ...) each.
       order: row numbers in the order of the visit, (n,) integers; one row of `epoch_permutations`.
-      batch_size: rows a batch, 1 <= batch_size <= n.
+      batch_size: rows per batch, 1 <= batch_size <= n.
     Yields:
       One (batch_size, ...) array for each of `arrays`.
     Raises:

@@ -45,8 +45,8 @@ def make_loader(
     Args:
       x: features, (n, d) float.
       y: labels, (n,) float.
-      batch_size: rows a batch, 1 <= batch_size <= n.
-      seed: the same seed gives the same batches in every epoch.
+      batch_size: rows per batch, 1 <= batch_size <= n.
+      seed: the same seed gives the same sequence of batches; every epoch is shuffled anew.
       collate_fn: turns a list of samples into a batch; torch's own where None.
     Raises:
       ValueError: x and y differ in length, y is not one-dimensional, or the batch size does not fit.

@@ -1,7 +1,7 @@
 """Carry weights between PyTorch, Flax NNX and Flax Linen. Needs torch, JAX and flax.
 
 A layer is found by its path: `model.hidden` in torch is `model.hidden` in NNX and `params["hidden"]` in
-Linen. Both flax libraries store a layer's weights under the same names and in the same layout, so one rule a
+Linen. Both of flax's APIs store a layer's weights under the same names and in the same layout, so one rule a
 layer type serves both. Shown in 02_same_numbers.
 """
 
@@ -70,7 +70,8 @@ def linen_to_torch(params: dict[str, Any], torch_module: torch.nn.Module) -> tor
 
 
 def _flat_nnx(module: nnx.Module) -> dict[Path, jax.Array]:
-    return flatten_dict(nnx.to_pure_dict(nnx.state(module, nnx.Param)))
+    flat = flatten_dict(nnx.to_pure_dict(nnx.state(module, nnx.Param)))
+    return {tuple(map(str, path)): weight for path, weight in flat.items()}  # a list's items are numbers
 
 
 def _layers(torch_module: torch.nn.Module):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 import nbformat
 
@@ -23,7 +22,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stems", nargs="*", help="lessons to build; all where none is named")
     parser.add_argument("--force", action="store_true", help="build what is not stale too")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--jobs", type=int, default=1, help="more than one disturbs the timings that lessons print")
     options = parser.parse_args()
     chosen = [lesson for lesson in lessons() if not options.stems or lesson.stem in options.stems]
     stale = {lesson.stem: lesson for lesson in chosen if options.force or is_stale(lesson)}

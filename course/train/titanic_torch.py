@@ -55,17 +55,20 @@ def fit(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     loader: Iterable,
-    valid: tuple[torch.Tensor, torch.Tensor],
     epochs: int,
+    valid: tuple[torch.Tensor, torch.Tensor] | None = None,
     step: Callable = train_step,
 ) -> pd.DataFrame:
-    """Train for some epochs; returns a table of mean training and validation loss, a row an epoch.
+    """Train for some epochs; returns a table with a row per epoch: mean training loss, validation loss if asked.
 
     Taught in 01a_titanic_torch.
     """
     history = []
     for _ in tqdm(range(epochs), desc="epochs"):
         losses = [step(model, optimizer, x, y) for x, y in loader]
-        with torch.no_grad():
-            history.append((torch.stack(losses).mean().item(), loss_fn(model, *valid).item()))
-    return pd.DataFrame(history, columns=["train", "valid"])
+        row = {"train": torch.stack(losses).mean().item()}
+        if valid is not None:
+            with torch.no_grad():
+                row["valid"] = loss_fn(model, *valid).item()
+        history.append(row)
+    return pd.DataFrame(history)

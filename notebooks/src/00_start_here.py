@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import torch
+from packaging.version import Version
 
 # %%
 SEED = 0
@@ -66,8 +66,9 @@ changed = j.at[0].set(9)
 print(changed, j)
 
 # %% [markdown]
-# A copy each time sounds expensive, and outside `jit` it is. Inside a compiled function the compiler sees that
-# nobody needs the old array and writes in place.
+# A copy each time sounds expensive, and outside `jit` it is. Inside a compiled function an intermediate array
+# is updated in place where nobody needs the old one. Arguments are still copied, unless you give them up
+# (`donate_argnums`).
 #
 # ## 2 · Functions are pure, and a derivative is a function
 #
@@ -80,7 +81,8 @@ w.grad
 
 
 # %% [markdown]
-# In JAX you turn a function into its derivative, and call it. Nothing was recorded, nothing is left behind.
+# In JAX you turn a function into its derivative, and call it. JAX records the operations during that call and
+# keeps nothing afterwards.
 
 # %%
 def square(w):
@@ -91,7 +93,7 @@ slope = jax.grad(square)
 slope(3.0)
 
 # %% [markdown]
-# So it can be done again; the derivative of the derivative is the derivative of a function like any other:
+# `slope` is a function like any other, so `jax.grad` takes it too:
 
 # %%
 jax.grad(slope)(3.0)
@@ -114,9 +116,9 @@ print("two draws equal:", torch.equal(first, second))
 
 # %%
 key = jax.random.key(SEED)
-print("same key, equal:", bool((jax.random.uniform(key, 2) == jax.random.uniform(key, 2)).all()))
-left, right = jax.random.split(key)
-print("split keys, equal:", bool((jax.random.uniform(left, 2) == jax.random.uniform(right, 2)).all()))
+print("same key, equal:", bool((jax.random.uniform(key, (2,)) == jax.random.uniform(key, (2,))).all()))
+key_1, key_2 = jax.random.split(key)
+print("split keys, equal:", bool((jax.random.uniform(key_1, (2,)) == jax.random.uniform(key_2, (2,))).all()))
 
 
 # %% [markdown]
@@ -162,6 +164,7 @@ print(y1, y2)
 # ## One library there, several here
 #
 # PyTorch is one package. JAX is arrays, derivatives and a compiler; the rest are libraries that you combine.
+# This course uses Flax, Optax and torch's own DataLoader; the other names are ones that you will meet.
 
 # %%
 parts = {
@@ -187,9 +190,7 @@ for row, (part, sides) in enumerate(reversed(parts.items())):
 axes.text(3.5, 5.6, "one package", ha="center"), axes.text(6.9, 5.6, "JAX (dark) and libraries around it", ha="center")
 axes.set_xlim(0, 9), axes.set_ylim(-0.6, 6.1), axes.axis("off")
 plt.show()
-
-# %%
-pd.DataFrame(parts, index=["PyTorch", "JAX"]).T
+print(len(parts), "parts; those that `import jax` brings:", *list(parts)[-2:], sep="  ")
 
 # %% [markdown]
 # ## Is this environment ready?
@@ -203,12 +204,12 @@ for package in ("jax", "jaxlib", "flax", "optax", "torch", "numpy", "pandas", "s
 
 
 # %%
-def at_least(package, *wanted):
-    return tuple(int(part) for part in version(package).split(".")[: len(wanted)]) >= wanted
+def at_least(package, wanted):
+    return Version(version(package)) >= Version(wanted)
 
 
-assert at_least("jax", 0, 7, 2), "jax is too old: upgrade to 0.7.2 or newer"
-assert at_least("flax", 0, 12), "flax is too old: pip install --no-deps flax==0.12.0"
+assert at_least("jax", "0.7.2"), "jax is too old: upgrade to 0.7.2 or newer"
+assert at_least("flax", "0.12.0"), "flax is too old: pip install --no-deps flax==0.12.0"
 print("ready  ok")
 
 # %% [markdown]
@@ -216,14 +217,16 @@ print("ready  ok")
 #
 # - Lessons come in reading order. `01a`, `01b` and `01c` are one program told three times, with the same ten
 #   steps and the same names.
-# - Both sides run, in every lesson. Where a lesson says "equal", a line before it has checked.
-# - What a lesson teaches, later lessons import from the small package `course`; it is the same code.
+# - 01b and 01c quote the PyTorch lines that ran in 01a; from 02 on both sides run in one notebook. Where a
+#   lesson says "equal", a line before it has checked.
+# - What a lesson teaches, later lessons import from the small package `course`: the same code, its arguments
+#   checked.
 # - Timings differ from machine to machine, so they come out of the run you are looking at.
 #
 # ## Summary
 #
 # - Arrays don't change; functions are pure; keys are arguments; state goes in and comes out.
-# - `jax.grad` turns a function into its derivative; nothing is recorded and nothing accumulates.
+# - `jax.grad` turns a function into its derivative; nothing is left behind and nothing accumulates.
 # - JAX is a core with libraries around it: Flax for models, Optax for optimizers, Orbax for checkpoints.
 #
 # Next: [01a · the program you know, in PyTorch](01a_titanic_torch.ipynb).

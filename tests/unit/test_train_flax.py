@@ -66,8 +66,8 @@ def test_fit_learns_and_records_an_epoch_a_row(wrap):
     epochs = 15 if jitted else 3
     nnx_step = nnx.jit(titanic_nnx.train_step) if jitted else titanic_nnx.train_step
     linen_step = jax.jit(titanic_linen.train_step) if jitted else titanic_linen.train_step
-    by_nnx = titanic_nnx.fit(*nnx_pair(), Loader(), (X, Y), epochs, nnx_step)
-    state, by_linen = titanic_linen.fit(linen_state(), Loader(), (X, Y), epochs, linen_step)
+    by_nnx = titanic_nnx.fit(*nnx_pair(), Loader(), epochs, (X, Y), nnx_step)
+    state, by_linen = titanic_linen.fit(linen_state(), Loader(), epochs, (X, Y), linen_step)
     for history in (by_nnx, by_linen):
         assert history.shape == (epochs, 2) and list(history) == ["train", "valid"]
         assert history["valid"].iloc[-1] < (0.5 if jitted else 0.95) * history["valid"].iloc[0]

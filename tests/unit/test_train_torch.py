@@ -25,6 +25,8 @@ def test_fit_learns_and_records_an_epoch_a_row():
     torch.manual_seed(0)
     model = lesson.TitanicMLP()
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-    history = lesson.fit(model, optimizer, make_loader(X, Y, 32, 0), (torch.from_numpy(X), torch.from_numpy(Y)), 15)
+    valid = torch.from_numpy(X), torch.from_numpy(Y)
+    history = lesson.fit(model, optimizer, make_loader(X, Y, 32, 0), 15, valid)
     assert history.shape == (15, 2) and list(history) == ["train", "valid"]
     assert history["valid"].iloc[-1] < 0.5 * history["valid"].iloc[0]
+    assert list(lesson.fit(model, optimizer, make_loader(X, Y, 32, 0), 1)) == ["train"]
