@@ -35,7 +35,7 @@ test: $(VENV)/.ready ## validate notebooks (outputs compared) and package: what 
 	$(PYTEST) $(NBVAL) notebooks/*.ipynb $(CHECKED)
 
 check: $(VENV)/.ready ## the quick part of the tests, without notebook kernels
-	$(PYTEST) $(CHECKED)
+	$(PYTEST) -m "not slow" $(CHECKED)
 
 test-all: test test-floor ## test, and the same on the oldest supported versions
 

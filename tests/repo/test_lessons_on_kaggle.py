@@ -1,0 +1,46 @@
+"""The three Titanics on Kaggle's tables: told to use train.csv, and with the competition mounted."""
+
+import os
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from course import data
+from tools.lessons import ROOT
+
+KAGGLE = ["PassengerId", *(column.alias for column in data.COLUMNS.values())]
+
+
+@pytest.fixture
+def mount(tmp_path):
+    """Our passengers, cut up and named like the competition's files."""
+    frame = data.load_titanic().sample(frac=1, random_state=0)
+    frame = frame.rename(columns={name: column.alias for name, column in data.COLUMNS.items()})
+    frame.insert(0, "PassengerId", range(1, 1310))
+    folder = tmp_path / "competitions" / "titanic"
+    folder.mkdir(parents=True)
+    frame[KAGGLE].head(891).to_csv(folder / "train.csv", index=False)
+    frame[KAGGLE].drop(columns="Survived").tail(418).to_csv(folder / "test.csv", index=False)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stem", ["01a_titanic_torch", "01b_titanic_nnx", "01c_titanic_linen"])
+def test_lesson_runs_on_kaggles_table(stem, mount, tmp_path):
+    source = (ROOT / "notebooks" / "src" / f"{stem}.py").read_text("utf-8")
+    code = source.replace("TABLE = None", f"TABLE = {str(mount / 'train.csv')!r}").replace("= 0, 32, 40,", "= 0, 32, 3,")
+    assert code.count("train.csv'") == 1 and "32, 3," in code
+    prelude = f"from course import data\ndata.find_kaggle.__defaults__ = ('train.csv', {str(mount)!r})\n"
+    (tmp_path / "lesson.py").write_text(prelude + code, "utf-8")
+    done = subprocess.run(  # -O: no assertions, three epochs do not reach the lesson's accuracy
+        [sys.executable, "-O", "lesson.py"], cwd=tmp_path, capture_output=True, text=True,
+        env=os.environ | {"MPLBACKEND": "agg", "PYTHONWARNINGS": "ignore"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    if stem == "01b_titanic_nnx":
+        answer = pd.read_csv(tmp_path / "submission.csv")
+        assert list(answer) == ["PassengerId", "Survived"]
+        assert answer["PassengerId"].tolist() == list(range(892, 1310))
+        assert set(answer["Survived"]) == {0, 1}
