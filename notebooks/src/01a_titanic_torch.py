@@ -272,8 +272,8 @@ metrics.confusion(test_logits, y_test)
 
 # %% [markdown]
 # A test split this small is noisy: the column `sd` below says how far the score moves from one fifth of the
-# passengers to the next. Cross-validation gives every passenger one prediction by a model that never saw them. Beside the network
-# stand that rule and two scikit-learn models, on the same features and folds.
+# passengers to the next. Cross-validation gives every passenger one prediction by a model that never saw them.
+# Beside the network stand that rule and two scikit-learn models, on the same features and folds.
 
 # %%
 def fit_predict(train, test):

@@ -30,7 +30,9 @@ def mount(tmp_path):
 @pytest.mark.parametrize("stem", ["01a_titanic_torch", "01b_titanic_nnx", "01c_titanic_linen"])
 def test_lesson_runs_on_kaggles_table(stem, mount, tmp_path):
     source = (ROOT / "notebooks" / "src" / f"{stem}.py").read_text("utf-8")
-    code = source.replace("TABLE = None", f"TABLE = {str(mount / 'train.csv')!r}").replace("= 0, 32, 40,", "= 0, 32, 3,")
+    code = source.replace("TABLE = None", f"TABLE = {str(mount / 'train.csv')!r}").replace(
+        "= 0, 32, 40,", "= 0, 32, 3,"
+    )
     assert code.count("train.csv'") == 1 and "32, 3," in code
     prelude = f"from course import data\ndata.find_kaggle.__defaults__ = ('train.csv', {str(mount)!r})\n"
     (tmp_path / "lesson.py").write_text(prelude + code, "utf-8")
