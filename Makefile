@@ -12,10 +12,10 @@ NBVAL = $$($(PY) -c "import sys; print('--nbval' if sys.version_info[:2] == (3, 
 PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile
 CHECKED = --doctest-modules course tests
 
-.PHONY: help setup run test check test-all test-floor test-newest lab build adopt dataset lint clean
+.PHONY: help setup run test check test-all test-floor test-newest bench publish-results lab build adopt dataset lint clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.ready ## create .venv with the pinned packages (every other target does it when needed)
 
@@ -58,6 +58,15 @@ $(VENV)-newest/.ready: pyproject.toml tools/find_python.sh
 	$(VENV)-newest/bin/python -m pip install --editable . matplotlib pytest pytest-xdist hypothesis
 	@touch $@
 
+BENCHMARKS := titanic_speed tracing_paper
+
+bench: $(VENV)/.ready ## measure both sides in one run: tables, and JSON in build/bench/
+	@for name in $(BENCHMARKS); do echo "== $$name"; $(PY) -m benchmarks.$$name || exit 1; done
+
+publish-results: $(VENV)/.ready ## copy results into the repository and renew the lessons and README that show them
+	@$(PY) -m tools.publish
+	@$(PY) -m tools.build
+
 lab: $(VENV)/.ready ## open the lessons in JupyterLab
 	$(VENV)/bin/jupyter lab notebooks
 
@@ -72,7 +81,7 @@ dataset: $(VENV)/.ready ## regenerate data/titanic.csv and check its hash
 
 lint: $(VENV)/.ready ## ruff on package, tools, tests and lesson sources
 	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check course tools tests data
+	$(VENV)/bin/ruff format --check course tools tests data benchmarks
 
 clean: ## remove what the targets wrote, environments included
 	rm -rf $(VENV) $(VENV)-floor $(VENV)-newest build dist .pytest_cache .hypothesis .ruff_cache *.egg-info

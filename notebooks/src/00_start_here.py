@@ -100,7 +100,7 @@ jax.grad(slope)(3.0)
 
 # %% [markdown]
 # The price: `square` must be *pure*. Its result depends on its arguments alone, and it changes nothing else.
-# Lesson 05 shows what happens when it isn't.
+# [05](05_tracing.ipynb) shows what happens when it isn't.
 #
 # ## 3 · Randomness is an argument
 #

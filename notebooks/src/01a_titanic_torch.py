@@ -60,8 +60,8 @@ if "boat" in passengers:  # Kaggle's table does not have them
     print(f"survivors among those with a body number: {found_dead:.0%}")
 
 # %% [markdown]
-# A model with these columns looks brilliant and has learned nothing, so we leave them out, here and in
-# every later lesson. What remains becomes 15 numbers per passenger: age, log fare, siblings and parents
+# A model with these columns looks brilliant and has learned nothing, so we leave them out, here and in every
+# later lesson. What remains becomes 15 numbers per passenger: age, log fare, siblings and parents
 # standardised; class, sex, port and title as 0 or 1. `course.data.Features` is twenty lines: read it.
 #
 # The split is stratified and seeded. `Features.fit` sees the training passengers only: a median taken over
@@ -77,9 +77,9 @@ pd.Series(features(train)[0], FEATURES).round(2).to_frame("one passenger").T
 
 # %% [markdown]
 # `Dataset` and `DataLoader`: the dataset returns one row and its label; the loader shuffles, groups 32 of
-# them and *collates* them into tensors. The generator belongs to the loader, so this shuffle depends on nothing
-# else. `drop_last` leaves the short last batch out; 01b says why we want that. `course.loaders.make_loader` wraps
-# these lines for later use.
+# them and *collates* them into tensors. The generator belongs to the loader, so this shuffle depends on
+# nothing else. `drop_last` leaves the short last batch out; 01b says why we want that.
+# `course.loaders.make_loader` wraps these lines for later use.
 
 # %%
 class Passengers(Dataset):
@@ -148,8 +148,8 @@ logits = model(x)
 print(tuple(logits.shape), "recorded:", logits.grad_fn is not None)
 
 # %% [markdown]
-# A logit for each passenger, a label for each passenger: this loss insists that the shapes agree. Remember the
-# error. In lesson `01b` the same slip raises nothing.
+# A logit for each passenger, a label for each passenger: this loss insists that the shapes agree. Remember
+# the error. In lesson `01b` the same slip raises nothing.
 
 # %%
 try:
@@ -160,8 +160,8 @@ except ValueError as error:
 # %% [markdown] tags=["step:optimizer"]
 # ## Step 5 · Optimizer
 #
-# The optimizer takes hold of the model's parameters and will change them in place. Adam's moments do not exist
-# yet: torch makes them in the first step.
+# The optimizer takes hold of the model's parameters and will change them in place. Adam's moments do not
+# exist yet: torch makes them in the first step.
 
 # %%
 optimizer = torch.optim.Adam(model.parameters(), RATE)
@@ -230,8 +230,9 @@ def fit(model, optimizer, loader, epochs, valid=None, step=train_step):
 
 
 # %% [markdown]
-# First three epochs on the clock, five times after a warm-up; keep the median in mind for `01b` and `01c`. Then
-# a fresh model, a fresh loader and all epochs. Run this notebook yourself and a progress bar shows how far it is.
+# First three epochs on the clock, five times after a warm-up; keep the median in mind for `01b` and `01c`.
+# Then a fresh model, a fresh loader and all epochs. Run this notebook yourself and a progress bar shows how
+# far it is.
 
 # %% tags=["nbval-ignore-output", "speed"]
 eager = timing.measure(fit, model, optimizer, loader, 3)
@@ -272,8 +273,8 @@ metrics.confusion(test_logits, y_test)
 
 # %% [markdown]
 # A test split this small is noisy: the column `sd` below says how far the score moves from one fifth of the
-# passengers to the next. Cross-validation gives every passenger one prediction by a model that never saw them.
-# Beside the network stand that rule and two scikit-learn models, on the same features and folds.
+# passengers to the next. Cross-validation gives every passenger one prediction by a model that never saw
+# them. Beside the network stand that rule and two scikit-learn models, on the same features and folds.
 
 # %%
 def fit_predict(train, test):
@@ -302,9 +303,9 @@ print(f"accuracy {mlp['accuracy']:.2f} over 5 folds: at least 0.80, and within o
 # - Ten steps; weights, gradients, optimizer state and the random generator live *inside* objects and change
 #   in place.
 # - `backward()` adds to `.grad`, `step()` overwrites weights, `manual_seed` is global: three side effects.
-# - The small network does no better than boosting or plain logistic regression on these features. Columns that
-#   promise more may hold the answer.
+# - The small network does no better than boosting or plain logistic regression on these features. Columns
+#   that promise more may hold the answer.
 #
-# Next: [01b · the same program in Flax NNX](01b_titanic_nnx.ipynb), which keeps objects and updates in place and
-# takes away the first and the third side effect; then [01c](01c_titanic_linen.ipynb), which takes away the
-# second too.
+# Next: [01b · the same program in Flax NNX](01b_titanic_nnx.ipynb), which keeps objects and updates in place
+# and takes away the first and the third side effect; then [01c](01c_titanic_linen.ipynb), which takes away
+# the second too.

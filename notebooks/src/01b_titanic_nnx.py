@@ -94,7 +94,7 @@ for name, convert in costs.items():
 # %% [markdown]
 # On NumPy rows, torch's own collate makes a tensor of every row first; `numpy_collate` does not, and is
 # several times faster. The copy to the device costs more than the collate: a reason to do it once, for the
-# whole table, when the data fit (lesson 07 does).
+# whole table, when the data fit ([07](07_jit_speed.ipynb) does).
 
 # %% [markdown] tags=["step:model"]
 # ## Step 2 · Model
@@ -109,9 +109,9 @@ for name, convert in costs.items():
 #
 # `forward` becomes `__call__`, and whoever makes weights is handed the randomness: `rngs`.
 #
-# What `nn.Parameter` is to a tensor, `nnx.Param` is to a JAX array: a box with a role. `model.hidden.kernel` is
-# such a box, `model.hidden.kernel[...]` the array in it, and `nnx.state(model, nnx.Param)` collects all of them,
-# as `named_parameters()` does.
+# What `nn.Parameter` is to a tensor, `nnx.Param` is to a JAX array: a box with a role. `model.hidden.kernel`
+# is such a box, `model.hidden.kernel[...]` the array in it, and `nnx.state(model, nnx.Param)` collects all of
+# them, as `named_parameters()` does.
 
 # %%
 class TitanicMLP(nnx.Module):
@@ -132,8 +132,8 @@ class TitanicMLP(nnx.Module):
 # model = TitanicMLP()
 # ```
 #
-# There is no global generator. `nnx.Rngs(SEED)` holds a key and a counter, and hands out a fresh key for every
-# weight.
+# There is no global generator. `nnx.Rngs(SEED)` holds a key and a counter, and hands out a fresh key for
+# every weight.
 
 # %%
 model = TitanicMLP(rngs=nnx.Rngs(SEED))
@@ -142,8 +142,9 @@ for path, weight in nnx.to_flat_state(nnx.state(model, nnx.Param)):
 
 
 # %% [markdown]
-# A weight is called `kernel` and stored as (in, out), the transpose of torch's (out, in). A draw somewhere else
-# can't change what you get. A draw from the same `Rngs` object does: the counter is state, and you hold it.
+# A weight is called `kernel` and stored as (in, out), the transpose of torch's (out, in). A draw somewhere
+# else can't change what you get. A draw from the same `Rngs` object does: the counter is state, and you hold
+# it.
 
 # %%
 def same_weights(a, b):
@@ -173,8 +174,8 @@ print(logits.shape, "a jax.Array:", isinstance(logits, jax.Array))
 
 # %% [markdown]
 # The slip that raised an error in 01a. Here (32, 1) against (32,) broadcasts to (32, 32), and the mean of all
-# these wrong terms looks like a loss. Hence the `squeeze(-1)` in the model. Optax returns one loss per example;
-# the mean is yours to take.
+# these wrong terms looks like a loss. Hence the `squeeze(-1)` in the model. Optax returns one loss per
+# example; the mean is yours to take.
 
 # %%
 wrong = optax.sigmoid_binary_cross_entropy(logits[:, None], jnp.asarray(y))
@@ -276,11 +277,11 @@ def fit(model, optimizer, loader, epochs, valid=None, step=train_step):
 
 
 # %% [markdown]
-# Three epochs twice: with the step as it is, then with the same step under `nnx.jit` (used here as a function;
-# it is the same as writing `@nnx.jit` above the step). `jit` runs the function once with stand-ins for the
-# arrays, compiles what they went through, and from then on runs the compiled program. Once per shape: a batch
-# of another size is compiled again. Hence `drop_last`: full batches only, and the few passengers left over sit
-# out that epoch.
+# Three epochs twice: with the step as it is, then with the same step under `nnx.jit` (used here as a
+# function; it is the same as writing `@nnx.jit` above the step). `jit` runs the function once with stand-ins
+# for the arrays, compiles what they went through, and from then on runs the compiled program
+# ([05](05_tracing.ipynb)). Once per shape: a batch of another size is compiled again. Hence `drop_last`: full
+# batches only, and the few passengers left over sit out that epoch.
 
 # %%
 jit_step = nnx.jit(train_step)
@@ -305,8 +306,8 @@ print(f"Flax NNX, @nnx.jit  {1e3 * fast.steady_s:6.0f} ms, {ratio:.0f}x; first r
 # %% [markdown]
 # Un-jitted, JAX builds the derivative anew in Python at every step; running its operations is the small part.
 # That is no bug, but no way to train. Compiled, the step is far faster, yet slower than PyTorch eager in 01a:
-# most of what remains is `nnx.jit` taking the objects apart and putting them together at every call. Lesson 07
-# takes both apart with a clock.
+# most of what remains is `nnx.jit` taking the objects apart and putting them together at every call.
+# [07](07_jit_speed.ipynb) takes both apart with a clock.
 #
 # The compiled loop computes the same losses. After that check, all epochs: run this notebook yourself and a
 # progress bar shows how far it is.
@@ -395,6 +396,8 @@ else:
 #
 # - Gradients are returned, not stored; nothing accumulates, nothing needs zeroing.
 # - Random keys are arguments: the same key gives the same weights, whatever happened before.
-# - `@nnx.jit` changes the speed, not the numbers. A shape slip that PyTorch's loss refuses broadcasts in silence.
+# - `@nnx.jit` changes the speed, not the numbers. A shape slip that PyTorch's loss refuses broadcasts in
+#   silence.
 #
-# Next: [01c · the same program in Flax Linen](01c_titanic_linen.ipynb), where the model owns no weights at all.
+# Next: [01c · the same program in Flax Linen](01c_titanic_linen.ipynb), where the model owns no weights at
+# all.

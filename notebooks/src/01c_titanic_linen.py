@@ -43,8 +43,8 @@ plt.rcParams["figure.figsize"], plt.rcParams["figure.dpi"] = (6, 3), 80
 # x, y = next(iter(loader))
 # ```
 #
-# As in [01b](01b_titanic_nnx.ipynb): torch's loader, our collate function, NumPy batches. Imputation is fitted
-# on the training passengers alone.
+# As in [01b](01b_titanic_nnx.ipynb): torch's loader, our collate function, NumPy batches. Imputation is
+# fitted on the training passengers alone.
 
 # %%
 passengers = load_titanic(TABLE)
@@ -107,12 +107,12 @@ class TitanicMLPSetup(nn.Module):
 # model = TitanicMLP()
 # ```
 #
-# Two steps now. The model is a description; `init` runs it once on an example, with a key, and *returns* what it
-# made: a dict with one entry per kind of variable. Here there is one kind, `"params"`; BatchNorm would add
+# Two steps now. The model is a description; `init` runs it once on an example, with a key, and *returns* what
+# it made: a dict with one entry per kind of variable. Here there is one kind, `"params"`; BatchNorm would add
 # `"batch_stats"`.
 #
-# Nested dicts, tuples and lists of arrays are called *pytrees*. `jax.tree.map` applies a function to every array
-# in one.
+# Nested dicts, tuples and lists of arrays are called *pytrees*. `jax.tree.map` applies a function to every
+# array in one.
 
 # %%
 model = TitanicMLP()
@@ -153,9 +153,9 @@ print(logits.shape, "a jax.Array:", isinstance(logits, jax.Array))
 # optimizer = torch.optim.Adam(model.parameters(), RATE)
 # ```
 #
-# Optax's optimizer is a pair of functions, `init` and `update`; its state, Adam's two moments, is one more pytree.
-# `TrainState` bundles what training changes: parameters, optimizer state, step count. (`tx`, for "gradient
-# transformation", is Optax's name for an optimizer.)
+# Optax's optimizer is a pair of functions, `init` and `update`; its state, Adam's two moments, is one more
+# pytree. `TrainState` bundles what training changes: parameters, optimizer state, step count. (`tx`, for
+# "gradient transformation", is Optax's name for an optimizer.)
 
 # %%
 optimizer = optax.adam(RATE)
@@ -251,9 +251,9 @@ def fit(state, loader, epochs, valid=None, step=train_step):
 
 
 # %% [markdown]
-# Three epochs un-jitted, then the same loop with `jax.jit`, JAX's own: `TrainState` is a pytree, so `jit` takes it
-# as it is. Then a check that both compute the same, and all epochs, under a progress bar if you run this
-# yourself.
+# Three epochs un-jitted, then the same loop with `jax.jit`, JAX's own: `TrainState` is a pytree, so `jit`
+# takes it as it is. Then a check that both compute the same, and all epochs, under a progress bar if you run
+# this yourself.
 
 # %%
 jit_step = jax.jit(train_step)
@@ -341,10 +341,10 @@ print(f"accuracy {mlp['accuracy']:.2f} over 5 folds: at least 0.80, and within o
 # %% [markdown]
 # ## Where you still meet Linen
 #
-# [Flax's own documentation](https://flax.readthedocs.io) sends newcomers to NNX and says that most of its users
-# still rely on Linen. Large code bases were written in it: MaxText (moving to NNX during 2026), MaxDiffusion,
-# Scenic, Big Vision, and most JAX research code up to 2024. To work with them you read `init`, `apply` and
-# `TrainState` every day.
+# [Flax's own documentation](https://flax.readthedocs.io) sends newcomers to NNX and says that most of its
+# users still rely on Linen. Large code bases were written in it: MaxText (moving to NNX during 2026),
+# MaxDiffusion, Scenic, Big Vision, and most JAX research code up to 2024. To work with them you read `init`,
+# `apply` and `TrainState` every day.
 
 # %% [markdown]
 # ## Summary

@@ -58,8 +58,8 @@ def batches(dtype, epochs=EPOCHS):
 # %% [markdown]
 # ## One set of weights
 #
-# PyTorch draws them. `course.porting` carries them over: same paths, `weight` (out, in) becomes `kernel`
-# (in, out).
+# PyTorch draws them. `course.porting` carries them over: same paths, `weight` (out, in) becomes `kernel` (in,
+# out).
 
 # %%
 def three_models(dtype):
@@ -152,7 +152,8 @@ print(f"{len(torch64)} losses: torch = NNX within 1e-12, NNX = Linen to the bit 
 #
 # ## In float32
 #
-# float32 keeps 7 digits. For 500 steps that is enough to compare losses, within 1e-6 for SGD and 5e-6 for Adam.
+# float32 keeps 7 digits. For 500 steps that is enough to compare losses, within 1e-6 for SGD and 5e-6 for
+# Adam.
 
 # %%
 def compare_float32(make_torch_optimizer, rule, epochs=20):
@@ -172,9 +173,9 @@ for name, (a, b, c), bound in [("SGD", sgd32, 1e-6), ("Adam", adam32, 5e-6)]:
     print(f"{name:5}{len(a)} float32 steps: torch = NNX within {bound:.0e}, NNX = Linen to the bit  ok")
 
 # %% [markdown]
-# Why more for Adam? Its bias correction divides by `1 - 0.999**t`. Torch computes that in double precision, Optax
-# in JAX's default float type. With x64 on, as here, the two agree; without it, as you will usually train, the
-# first divisors lose digits:
+# Why more for Adam? Its bias correction divides by `1 - 0.999**t`. Torch computes that in double precision,
+# Optax in JAX's default float type. With x64 on, as here, the two agree; without it, as you will usually
+# train, the first divisors lose digits:
 
 # %%
 for t in (1, 10, 100):
@@ -183,8 +184,8 @@ for t in (1, 10, 100):
 
 
 # %% [markdown]
-# And beyond 500 steps? Let Adam go on, and put beside it a comparison that involves no JAX at all: torch in float32
-# against torch in float64. Then both once more with tanh in place of ReLU.
+# And beyond 500 steps? Let Adam go on, and put beside it a comparison that involves no JAX at all: torch in
+# float32 against torch in float64. Then both once more with tanh in place of ReLU.
 
 # %%
 class TanhTorch(titanic_torch.TitanicMLP):
@@ -229,18 +230,18 @@ assert own > 1e-4 > kinkless
 print(f"torch 32 leaves torch 64 by more than 1e-4 with ReLU: {own > 1e-4}, with tanh: {kinkless > 1e-4}")
 
 # %% [markdown]
-# Nothing is wrong with either side, and JAX has nothing to do with it. A hidden unit close to zero lands on one
-# side of ReLU's kink or on the other, depending on the last bit; from there two float32 runs are two different
-# runs. Without the kink (dashed) no pair parts. So: compare float64 over whole runs, float32 over a few hundred
-# steps, and long float32 runs by their accuracy.
+# Nothing is wrong with either side, and JAX has nothing to do with it. A hidden unit close to zero lands on
+# one side of ReLU's kink or on the other, depending on the last bit; from there two float32 runs are two
+# different runs. Without the kink (dashed) no pair parts. So: compare float64 over whole runs, float32 over a
+# few hundred steps, and long float32 runs by their accuracy.
 #
 # ## What breaks parity: five defaults
 #
 # Each pair below was meant to be "the same". First the number that shows it isn't, then what to write.
 #
-# **1 · Initial weights.** torch draws weights and biases uniformly within ±1/√fan_in. Flax draws weights from a
-# truncated normal of variance 1/fan_in (LeCun), larger by √3, and sets biases to zero. Write: a `kernel_init` and
-# a `bias_init` of your own.
+# **1 · Initial weights.** torch draws weights and biases uniformly within ±1/√fan_in. Flax draws weights from
+# a truncated normal of variance 1/fan_in (LeCun), larger by √3, and sets biases to zero. Write: a
+# `kernel_init` and a `bias_init` of your own.
 
 # %%
 torch.manual_seed(SEED)
@@ -266,8 +267,8 @@ print("kernel and bias spread like torch's, within 10%:", all(0.9 < r < 1.1 for 
 
 
 # %% [markdown]
-# **2 · Optimizer defaults.** Adam's agree. AdamW's do not: torch decays weights by 0.01, Optax by 0.0001. Write:
-# `weight_decay=0.01`.
+# **2 · Optimizer defaults.** Adam's agree. AdamW's do not: torch decays weights by 0.01, Optax by 0.0001.
+# Write: `weight_decay=0.01`.
 
 # %%
 def adamw_gap(rule):
@@ -282,8 +283,8 @@ print("with weight_decay=0.01: within 1e-12  ok")
 
 # %% [markdown]
 # **3 · BatchNorm.** torch's `momentum` is the share of the *new* batch, 0.1; flax's is the share of the *old*
-# average, 0.99. Write: `momentum=0.9`. And torch averages the unbiased variance, N/(N-1) times flax's; there is no
-# switch for that.
+# average, 0.99. Write: `momentum=0.9`. And torch averages the unbiased variance, N/(N-1) times flax's; there
+# is no switch for that.
 
 # %%
 batch = np.random.default_rng(SEED).normal(3.0, 2.0, (32, 4)).astype(np.float32)
@@ -301,8 +302,8 @@ assert gap(theirs.running_var, corrected) < 1e-6
 print("the rest of the variance is the factor 32/31  ok")
 
 # %% [markdown]
-# **4 · GELU.** torch's is exact; `jax.nn.gelu` and `nnx.gelu` are the tanh approximation unless told otherwise.
-# Write: `approximate=False`.
+# **4 · GELU.** torch's is exact; `jax.nn.gelu` and `nnx.gelu` are the tanh approximation unless told
+# otherwise. Write: `approximate=False`.
 
 # %%
 z = np.linspace(-4, 4, 1001)
@@ -328,7 +329,7 @@ for eps in (1e-6, 1e-5):
 # - Same weights, same batches: float64 losses agree within 1e-12 over 13,000 steps; NNX and Linen to the bit.
 # - In float32 expect 1e-6 (SGD) or 5e-6 (Adam) for 500 steps, and no promise after that for a network with
 #   kinks, not even from torch to itself.
-# - What broke parity here was never arithmetic. It was defaults: initial weights, weight decay, momentum, GELU,
-#   epsilon.
+# - What broke parity here was never arithmetic. It was defaults: initial weights, weight decay, momentum,
+#   GELU, epsilon.
 #
 # Next: lesson 03, on state that is not weights: BatchNorm, dropout, optimizer state.

@@ -36,14 +36,11 @@ def rows():
     return Features.fit(train)(train), labels(train)
 
 
-def stream(rows, dtype, epochs):
-    arrays = [array.astype(dtype) for array in rows]
-    for order in batching.epoch_permutations(len(rows[0]), epochs, SEED):
-        yield from batching.batches(arrays, order, BATCH)
+def run_all(rows, dtype, rule, epochs, jax_epochs):
+    """Losses of every step, (steps,) each, and the hidden layer's last kernel, (15, 64) each.
 
-
-def run_all(rows, dtype, rule, epochs):
-    """Losses of every step, (steps,) each, and the hidden layer's last kernel, (15, 64) each."""
+    `jax_epochs` runs the two JAX sides: step by step, or in one scan.
+    """
     make_torch, tx = RULES[rule]
     torch.manual_seed(SEED)
     model = titanic_torch.TitanicMLP().to(torch.float64 if dtype == np.float64 else torch.float32)
@@ -51,23 +48,44 @@ def run_all(rows, dtype, rule, epochs):
     linen = titanic_linen.TitanicMLP()
     template = linen.init(jax.random.key(SEED), jnp.zeros((1, 15)))["params"]
     state = TrainState.create(apply_fn=linen.apply, params=porting.torch_to_linen(model, template), tx=tx)
-    torch_optimizer, nnx_optimizer = make_torch(model.parameters()), nnx.Optimizer(module, tx, wrt=nnx.Param)
-    losses = {"torch": [], "nnx": [], "linen": []}
-    for x, y in stream(rows, dtype, epochs):
-        losses["torch"].append(
-            titanic_torch.train_step(model, torch_optimizer, torch.from_numpy(x), torch.from_numpy(y))
-        )
-        losses["nnx"].append(nnx_step(module, nnx_optimizer, x, y))
+    optimizer = make_torch(model.parameters())
+    arrays = [array.astype(dtype) for array in rows]
+    orders = batching.epoch_permutations(len(arrays[0]), epochs, SEED)
+    batches = [batch for order in orders for batch in batching.batches(arrays, order, BATCH)]
+    losses, kernels = jax_epochs(module, nnx.Optimizer(module, tx, wrt=nnx.Param), state, batches)
+    losses["torch"] = [
+        titanic_torch.train_step(model, optimizer, torch.from_numpy(x), torch.from_numpy(y)) for x, y in batches
+    ]
+    kernels["torch"] = model.hidden.weight.detach().numpy().T
+    return {k: np.array(v) for k, v in losses.items()}, {k: np.asarray(v) for k, v in kernels.items()}
+
+
+def step_by_step(module, optimizer, state, batches):
+    """As 01b and 01c train: one call of the jitted step per batch."""
+    by_nnx, by_linen = [], []
+    for x, y in batches:
+        by_nnx.append(nnx_step(module, optimizer, x, y))
         state, loss = linen_step(state, x, y)
-        losses["linen"].append(loss)
-    kernels = (
-        model.hidden.weight.detach().numpy().T,
-        module.hidden.kernel[...],
-        state.params["hidden"]["kernel"],
-    )
-    return {name: np.array(values) for name, values in losses.items()}, dict(
-        zip(losses, map(np.asarray, kernels), strict=True)
-    )
+        by_linen.append(loss)
+    kernels = {"nnx": module.hidden.kernel[...], "linen": state.params["hidden"]["kernel"]}
+    return {"nnx": by_nnx, "linen": by_linen}, kernels
+
+
+def in_one_scan(module, optimizer, state, batches):
+    """As 07 trains: the same steps in one compiled loop."""
+    x, y = (jnp.asarray(np.stack(column)) for column in zip(*batches, strict=True))
+    graphdef, nnx_state = nnx.split((module, optimizer))
+
+    def nnx_turn(nnx_state, batch):
+        module, optimizer = nnx.merge(graphdef, nnx_state)
+        loss = titanic_nnx.train_step(module, optimizer, *batch)
+        return nnx.state((module, optimizer)), loss
+
+    nnx_state, by_nnx = jax.jit(lambda s: jax.lax.scan(nnx_turn, s, (x, y)))(nnx_state)
+    state, by_linen = jax.jit(lambda s: jax.lax.scan(lambda s, b: titanic_linen.train_step(s, *b), s, (x, y)))(state)
+    trained, _ = nnx.merge(graphdef, nnx_state)
+    kernels = {"nnx": trained.hidden.kernel[...], "linen": state.params["hidden"]["kernel"]}
+    return {"nnx": by_nnx, "linen": by_linen}, kernels
 
 
 def gap(a, b):
@@ -77,7 +95,7 @@ def gap(a, b):
 def test_one_step_gives_the_same_gradients(rows, x64):
     model = titanic_torch.TitanicMLP().double()
     module = porting.torch_to_nnx(model, titanic_nnx.TitanicMLP(rngs=nnx.Rngs(SEED)))
-    x, y = next(stream(rows, np.float64, 1))
+    x, y = (array[:BATCH].astype(np.float64) for array in rows)
     titanic_torch.loss_fn(model, torch.from_numpy(x), torch.from_numpy(y)).backward()
     grads = nnx.grad(titanic_nnx.loss_fn)(module, x, y)
     for layer in ("hidden", "out"):
@@ -89,7 +107,7 @@ def test_one_step_gives_the_same_gradients(rows, x64):
 @pytest.mark.parametrize("rule", ["sgd", "adam", "adamw"])
 def test_float64_over_a_whole_run(rows, x64, rule):
     epochs = 500 if rule == "adam" else 100  # the lesson's whole run once; the others take the same path
-    losses, kernels = run_all(rows, np.float64, rule, epochs)
+    losses, kernels = run_all(rows, np.float64, rule, epochs, in_one_scan)
     assert len(losses["torch"]) == epochs * 26
     assert losses["nnx"].dtype == np.float64
     assert gap(losses["torch"], losses["nnx"]) < 1e-12
@@ -100,7 +118,7 @@ def test_float64_over_a_whole_run(rows, x64, rule):
 
 @pytest.mark.parametrize(("rule", "bound"), [("sgd", 1e-6), ("adam", 5e-6)])
 def test_float32_for_500_steps(rows, rule, bound):
-    losses, kernels = run_all(rows, np.float32, rule, 20)
+    losses, kernels = run_all(rows, np.float32, rule, 20, step_by_step)
     assert losses["nnx"].dtype == np.float32
     assert gap(losses["torch"][:500], losses["nnx"][:500]) < bound
     np.testing.assert_array_equal(losses["nnx"], losses["linen"])
@@ -112,7 +130,7 @@ def test_the_comparison_can_fail(rows, x64):
     rule = RULES["adamw"]
     RULES["adamw"] = (rule[0], optax.adamw(RATE))
     try:
-        losses, _ = run_all(rows, np.float64, "adamw", 4)
+        losses, _ = run_all(rows, np.float64, "adamw", 4, step_by_step)
     finally:
         RULES["adamw"] = rule
     assert gap(losses["torch"], losses["nnx"]) > 1e-6

@@ -16,22 +16,25 @@ SIBLINGS = ("01a_titanic_torch", "01b_titanic_nnx", "01c_titanic_linen")
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("data/*.md")])
 MODULES = sorted(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in ROOT.glob("course/**/[!_]*.py"))
 
-# Cells whose outputs are not compared, each with its reason.
+# Cells whose outputs are not compared, by the beginning of their first line, each with its reason.
 VOLATILE = {
-    (
-        "00_start_here",
-        'print("Python", platform.python_version(), "on", jax.devices()[0].device_kind)',
-    ): "versions",
-    ("01a_titanic_torch", "eager = timing.measure(fit, model, optimizer, loader, 3)"): "seconds",
+    ("00_start_here", 'print("Python", platform.python_version()'): "versions",
+    ("01a_titanic_torch", "eager = timing.measure("): "milliseconds",
     ("01b_titanic_nnx", "costs = {"): "microseconds",
-    (
-        "01b_titanic_nnx",
-        "slow = timing.measure(fit, *start(), fresh_loader(), 3, None, train_step, repeats=3)",
-    ): "seconds",
-    (
-        "01c_titanic_linen",
-        "slow = timing.measure(fit, start(), fresh_loader(), 3, None, train_step, repeats=3)",
-    ): "seconds",
+    ("01b_titanic_nnx", "slow = timing.measure("): "milliseconds",
+    ("01c_titanic_linen", "slow = timing.measure("): "milliseconds",
+    ("05_tracing", "matrix = jnp.ones((1500, 1500))"): "milliseconds",
+    ("05_tracing", "numbers = np.random.default_rng(SEED)"): "milliseconds",
+    ("07_jit_speed", "rounds = [{name: timing.seconds("): "microseconds",
+    ("07_jit_speed", 'step = speed["steady"].sort_values()'): "microseconds, and an order that they decide",
+    ("07_jit_speed", "def per_step(function):"): "microseconds",
+    ("07_jit_speed", "steps = len(orders) // EPOCHS"): "a break-even made of seconds",
+    ("07_jit_speed", "(params,) = fresh_params()"): "seconds",
+    ("08_ensembles", "mapped = timing.seconds("): "seconds",
+    ("09_tracing_paper", "def table_of(runs):"): "milliseconds",
+    ("09_tracing_paper", "rng = np.random.default_rng(SEED)"): "milliseconds",
+    ("09_tracing_paper", "compiled_net = torch.compile("): "milliseconds",
+    ("09_tracing_paper", "in_scan = timing.measure("): "milliseconds",
 }
 
 # What each module may bring along when it is imported; the watched packages are the heavy or foreign ones.
@@ -44,10 +47,16 @@ IMPORTS = {
     "course.batching": {"numpy"},
     "course.loaders": {"numpy", "torch", "tqdm"},  # torch itself imports tqdm where there is one
     "course.timing": JAX,
+    "course.results": {"numpy", "pandas"},
+    "course.newton_cg": JAX,
+    "course.convnet": JAX | {"torch", "tqdm"},
     "course.porting": FLAX | {"torch", "tqdm"},
+    "course.torch_compile": set(),
+    "course.train.compiled": {"numpy", "jax", "optax"},
     "course.train.titanic_torch": {"numpy", "pandas", "torch", "tqdm"},
     "course.train.titanic_nnx": FLAX | {"pandas", "tqdm"},
     "course.train.titanic_linen": FLAX | {"pandas", "tqdm"},
+    "course.train.rungs": FLAX | {"pandas", "tqdm"},
 }
 
 

@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-NEED_TORCH = ["test_loaders.py", "test_porting.py", "test_train_torch.py"]
+NEED_TORCH = ["test_loaders.py", "test_porting.py", "test_train_torch.py", "test_convnet.py"]
 
 collect_ignore = [] if find_spec("torch") else NEED_TORCH
 

@@ -1,0 +1,122 @@
+"""Truncated Newton-CG for smooth convex functions, written once for Python loops and for `lax.while_loop`. Needs JAX.
+
+The first experiment of Frostig, Johnson and Leary, "Compiling machine learning programs via high-level tracing" (2018).
+The algorithm is the line-search Newton-CG method of Nocedal and Wright, Numerical Optimization, section 7.1.
+Lesson: 09_tracing_paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def python_while(condition: Callable, body: Callable, state):
+    """`lax.while_loop` as a Python loop: each turn is run, not recorded.
+
+    Taught in 09_tracing_paper.
+    """
+    while condition(state):
+        state = body(state)
+    return state
+
+
+def conjugate_gradients(hvp: Callable, g: Any, while_loop: Callable) -> Any:
+    """Solve H p = -g, stopped early: far from the optimum (large g) a rough p will do.
+
+    Taught in 09_tracing_paper.
+    """
+    norm = (g @ g) ** 0.5
+    enough = norm * (norm / (1 + norm)) ** 0.5
+
+    def more(state):
+        _, residual, _ = state
+        return (residual @ residual) ** 0.5 > enough
+
+    def turn(state):
+        p, residual, direction = state
+        h, rr = hvp(direction), residual @ residual
+        alpha = rr / (direction @ h)
+        p, residual = p + alpha * direction, residual + alpha * h
+        return p, residual, (residual @ residual) / rr * direction - residual
+
+    return while_loop(more, turn, (0 * g, g, -g))[0]
+
+
+def line_search(value: Callable, w: Any, g: Any, p: Any, while_loop: Callable) -> Any:
+    """Halve the step along p until the value falls nearly as its slope promises.
+
+    Taught in 09_tracing_paper.
+    """
+    start, slope = value(w), g @ p
+
+    def too_long(t):
+        return value(w + t * p) > start + 1e-4 * t * slope + 1e-15
+
+    return while_loop(too_long, lambda t: t / 2, 0 * slope + 1)
+
+
+def newton_cg(
+    value: Callable,
+    grad: Callable,
+    hvp: Callable,
+    w: Any,
+    tolerance: float = 1e-9,
+    while_loop: Callable = python_while,
+) -> tuple[Any, Any]:
+    """Minimise a smooth, strictly convex function.
+
+    Only +, *, @, ** and comparisons touch the arrays, so the same text runs on JAX arrays, tracers and torch tensors.
+
+    Args:
+      value: w -> scalar.
+      grad: w -> (d,).
+      hvp: (w, v) -> (d,), the Hessian at w times v.
+      w: where to start, (d,) float64.
+      tolerance: stop when the gradient's Euclidean norm is below it.
+      while_loop: how to loop: `python_while`, or `jax.lax.while_loop` to be compiled as a whole.
+    Returns:
+      The minimiser, (d,), and the number of Newton steps.
+
+    Taught in 09_tracing_paper.
+    """
+
+    def unfinished(state):
+        _, g, _ = state
+        return (g @ g) ** 0.5 > tolerance
+
+    def newton_step(state):
+        w, g, steps = state
+        p = conjugate_gradients(lambda v: hvp(w, v), g, while_loop)
+        w = w + line_search(value, w, g, p, while_loop) * p
+        return w, grad(w), steps + 1
+
+    w, _, steps = while_loop(unfinished, newton_step, (w, grad(w), 0))
+    return w, steps
+
+
+def logistic_loss(w: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
+    """Mean logistic loss with an L2 term: w (d,), x (n, d), y (n,) in {0, 1} -> ().
+
+    Taught in 09_tracing_paper.
+    """
+    logits = x @ w
+    return jnp.mean(jnp.logaddexp(0.0, logits) - y * logits) + 1e-3 * (w @ w)
+
+
+def derivatives(x: jax.Array, y: jax.Array) -> tuple[Callable, Callable, Callable]:
+    """Value, gradient and Hessian-vector product (forward over reverse) of `logistic_loss` on given data.
+
+    Taught in 09_tracing_paper.
+    """
+
+    def value(w):
+        return logistic_loss(w, x, y)
+
+    def hvp(w, v):
+        return jax.jvp(jax.grad(value), (w,), (v,))[1]
+
+    return value, jax.grad(value), hvp

@@ -1,0 +1,33 @@
+"""One training step, in pieces of any size and in torch: the same step."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+from course import convnet
+
+RNG = np.random.default_rng(0)
+IMAGES, CLASSES = RNG.normal(size=(4, 32, 32, 3)).astype(np.float32), RNG.integers(0, 10, 4)
+WEIGHTS = convnet.init(0)
+BATCH = jax.tree.map(jnp.asarray, WEIGHTS), jnp.asarray(IMAGES), jnp.asarray(CLASSES)
+TORCH_BATCH = torch.from_numpy(IMAGES.transpose(0, 3, 1, 2).copy()), torch.from_numpy(CLASSES)
+
+
+def test_pieces_of_any_size_take_the_same_step():
+    params, loss = convnet.sgd_step(*BATCH)
+    for step in (jax.jit(lambda *batch: convnet.sgd_step(*batch)), convnet.layerwise_step):
+        other, other_loss = step(*BATCH)
+        np.testing.assert_allclose(loss, other_loss, atol=1e-5)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), params, other)
+
+
+def test_torch_takes_the_same_step():
+    net = convnet.torch_net(WEIGHTS)
+    loss = convnet.torch_sgd_step(net, list(net.parameters()), *TORCH_BATCH)
+    params, ours = convnet.sgd_step(*BATCH)
+    np.testing.assert_allclose(loss, ours, atol=1e-5)
+    for layer, (kernel, bias) in zip([*net.convs, net.dense], params, strict=True):
+        axes = (3, 2, 0, 1) if kernel.ndim == 4 else (1, 0)
+        np.testing.assert_allclose(layer.weight.detach(), np.asarray(kernel).transpose(axes), atol=1e-6)
+        np.testing.assert_allclose(layer.bias.detach(), bias, atol=1e-6)

@@ -1,0 +1,53 @@
+"""Newton-CG finds the optimum, whatever the loops are made of."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from course.newton_cg import derivatives, newton_cg, python_while
+
+
+@pytest.fixture
+def x64():
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
+def test_a_quadratic_is_solved_exactly(x64):
+    rng = np.random.default_rng(0)
+    factor = rng.normal(size=(6, 6))
+    matrix, b = jnp.asarray(factor @ factor.T + np.eye(6)), jnp.asarray(rng.normal(size=6))
+    w, steps = newton_cg(
+        lambda w: 0.5 * w @ matrix @ w - b @ w, lambda w: matrix @ w - b, lambda w, v: matrix @ v, jnp.zeros(6)
+    )
+    np.testing.assert_allclose(w, np.linalg.solve(matrix, b), atol=1e-8)
+    assert steps < 20
+
+
+def test_compiled_whole_and_turn_by_turn_give_the_same_optimum(x64):
+    rng = np.random.default_rng(0)
+    x, y = jnp.asarray(rng.normal(size=(50, 4))), jnp.asarray((rng.random(50) > 0.5).astype(float))
+    value, grad, hvp = derivatives(x, y)
+    by_python, steps = newton_cg(value, grad, hvp, jnp.zeros(4))
+    whole = jax.jit(partial(newton_cg, value, grad, hvp, while_loop=jax.lax.while_loop))
+    compiled, compiled_steps = whole(jnp.zeros(4))
+    np.testing.assert_allclose(by_python, compiled, atol=1e-12)
+    assert steps == int(compiled_steps)
+    assert float(jnp.linalg.norm(grad(compiled))) < 1e-9
+    np.testing.assert_allclose(hvp(compiled, jnp.ones(4)), jax.hessian(value)(compiled) @ jnp.ones(4), atol=1e-12)
+
+
+def test_the_line_search_shortens_a_step_that_overshoots(x64):
+    def value(w):  # Newton's step from here is far too long
+        return jnp.sqrt(1 + (w**2).sum())
+
+    w, _ = newton_cg(value, jax.grad(value), lambda w, v: jax.jvp(jax.grad(value), (w,), (v,))[1], jnp.array([3.0]))
+    np.testing.assert_allclose(w, 0, atol=1e-8)
+
+
+def test_a_python_loop_is_a_while_loop():
+    assert python_while(lambda n: n < 5, lambda n: n + 2, 0) == 6

@@ -1,0 +1,122 @@
+"""The compiled run: equal to a plain loop, compiled once, strict about its arguments."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from course.train import compiled
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(96, 3)).astype(np.float32)
+Y = (X[:, 0] > 0).astype(np.float32)
+SGD = optax.sgd(0.1)
+traces = []
+
+
+def linear(params, x):
+    traces.append(x.shape)
+    return x @ params["w"] + params["b"]
+
+
+PARAMS = {"w": jnp.zeros(3), "b": jnp.zeros(())}
+
+
+def fit(**changes):
+    arguments = {"apply_fn": linear, "params": PARAMS, "optimizer": SGD, "x": X, "y": Y, "key": jax.random.key(0)}
+    arguments |= {"epochs": 4, "batch_size": 32} | changes
+    return compiled.fit(**arguments)
+
+
+@settings(deadline=None, max_examples=8)  # every number of rows is compiled anew
+@given(st.integers(1, 5000), st.integers(0, 2**31 - 1))
+def test_an_order_visits_every_row_once(rows, seed):
+    order = np.asarray(compiled.shuffled(jax.random.key(seed), rows))
+    assert order.dtype == np.int32
+    np.testing.assert_array_equal(np.sort(order), np.arange(rows))
+
+
+def test_orders_are_uniform():
+    """Each of four rows comes first in a quarter of 20,000 orders, within 4 standard errors."""
+    orders = jax.vmap(lambda key: compiled.shuffled(key, 4))(jax.random.split(jax.random.key(0), 20_000))
+    share = np.bincount(np.asarray(orders[:, 0]), minlength=4) / 20_000
+    assert np.abs(share - 0.25).max() < 4 * np.sqrt(0.25 * 0.75 / 20_000)
+    patterns = len(np.unique(np.asarray(orders), axis=0))
+    assert patterns == 24
+
+
+def test_the_run_equals_a_plain_loop():
+    params, losses = fit()
+    assert losses.shape == (4, 3)
+
+    def mean_loss(params, x, y):
+        return optax.sigmoid_binary_cross_entropy(linear(params, x), y).mean()
+
+    by_hand, opt_state, expected = PARAMS, SGD.init(PARAMS), []
+    for key in jax.random.split(jax.random.key(0), 4):
+        for rows in compiled.batch_orders(key, 96, 32):
+            loss, grads = jax.value_and_grad(mean_loss)(by_hand, X[rows], Y[rows])
+            updates, opt_state = SGD.update(grads, opt_state, by_hand)
+            by_hand = optax.apply_updates(by_hand, updates)
+            expected.append(loss)
+    np.testing.assert_allclose(losses.ravel(), expected, rtol=0, atol=1e-6)  # float32, summed in another order
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-6), params, by_hand)
+
+
+def test_it_learns_and_leaves_its_input_alone():
+    before = jax.tree.map(np.array, PARAMS)
+    _, losses = fit(epochs=30)
+    assert losses[-1].mean() < 0.6 * losses[0].mean()
+    jax.tree.map(np.testing.assert_array_equal, PARAMS, before)
+
+
+def test_a_second_call_does_not_compile_again():
+    fit(epochs=2)
+    traces.clear()
+    fit(epochs=2, key=jax.random.key(7))
+    assert traces == []
+
+
+def test_keys_decide_the_batches():
+    same, again, other = (fit(key=jax.random.key(k))[1] for k in (0, 0, 1))
+    np.testing.assert_array_equal(same, again)
+    assert (np.asarray(same) != np.asarray(other)).any()
+
+
+def test_a_run_can_be_mapped_over_learning_rates():
+    def run(rate):
+        def mean_loss(params, x, y):
+            return optax.sigmoid_binary_cross_entropy(linear(params, x), y).mean()
+
+        keys = jax.random.split(jax.random.key(0), 3)
+        return compiled.train_run(mean_loss, optax.sgd(rate), PARAMS, jnp.asarray(X), jnp.asarray(Y), keys, 32)[1]
+
+    together = jax.vmap(run)(jnp.array([0.01, 0.1]))
+    np.testing.assert_allclose(together[1], run(0.1), rtol=0, atol=1e-6)
+
+
+def test_a_short_last_batch_is_left_out_when_asked():
+    _, losses = fit(batch_size=40, drop_last=True)
+    assert losses.shape == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 0}, r"expected 1 <= batch_size <= 96 \(the rows\), got 0"),
+        ({"batch_size": 97}, r"expected 1 <= batch_size <= 96 \(the rows\), got 97"),
+        ({"batch_size": 40}, r"divides the 96 rows, got 40; pass drop_last=True to leave 16 of them out"),
+        ({"epochs": 0}, "expected epochs >= 1, got 0"),
+        ({"x": X[:90]}, "expected x and y of one length, got 90 and 96"),
+        ({"x": np.where(np.arange(96)[:, None] == 5, np.nan, X)}, "expected finite features.* in row 5"),
+        ({"x": np.where(np.arange(96)[:, None] == 7, np.inf, X)}, "expected finite features.* in row 7"),
+        ({"y": Y[:, None]}, r"labels' shape \(32, 1\), got \(32,\)"),
+        ({"apply_fn": lambda p, x: linear(p, x)[:, None]}, r"labels' shape \(32,\), got \(32, 1\)"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        fit(**changes)
