@@ -1,0 +1,388 @@
+"""Collapsed jets: how one operation transports Taylor coefficients. Needs JAX.
+
+A jet of order K at a value holds, for R directions at once, the derivatives along x + t v_r at t = 0:
+
+  primal          the value itself, (*shape)
+  lower[k - 1]    its k-th derivatives for k = 1 … K - 1, one per direction, (R, *shape)
+  top             the *sum over r* of weight_r times the K-th derivatives, (*shape)
+
+Only a weighted sum of the highest derivatives is wanted in the end, and every operation transports the highest derivative
+linearly, so the sum can be taken at once: that is collapsing (Dangel et al., NeurIPS 2025, section 3), and the forward
+Laplacian is its case K = 2. None stands for zero throughout. Lesson: 11_taylor_mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+from math import comb, factorial
+
+import jax
+import jax.numpy as jnp
+
+from course.jaxprs import is_float
+
+
+class DifferentiationError(TypeError):
+    """An operation whose derivative is not known; the message names it and the remedy."""
+
+
+@dataclass(frozen=True)
+class Diagonal:
+    """First derivatives along all coordinates of a value with one entry per coordinate, each moving its own entry alone.
+
+    It stands for the (R, *shape) array diag(entries), which would have R^2 numbers. The input itself starts as one.
+    """
+
+    entries: jax.Array  # (*shape), size R
+
+    def dense(self) -> jax.Array:
+        """The array it stands for, (R, *shape)."""
+        size = self.entries.size
+        return (jnp.eye(size, dtype=self.entries.dtype) * self.entries.ravel()).reshape(size, *self.entries.shape)
+
+
+@dataclass(frozen=True)
+class Jet:
+    """A value with its collapsed Taylor coefficients; see the module's docstring.
+
+    `fixed` says that the first derivatives do not depend on the point x: they are those of an affine function.
+    """
+
+    primal: jax.Array
+    lower: tuple[jax.Array | Diagonal | None, ...]
+    top: jax.Array | None = None
+    fixed: bool = False
+
+    @property
+    def size(self) -> int:
+        return self.primal.size
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is the same for every operation of one propagation: order K, number R and weights of the directions."""
+
+    order: int
+    directions: int
+    weights: jax.Array | None = None  # (R,); None means ones
+
+    def collapse(self, values: jax.Array) -> jax.Array:
+        """Weighted sum over directions: (R, *shape) -> (*shape)."""
+        return values.sum(axis=0) if self.weights is None else jnp.tensordot(self.weights, values, axes=1)
+
+
+def transport(equation, inputs: Sequence, setting: Setting) -> list:
+    """Push jets through one equation; an input or output that does not depend on x is a plain array."""
+    primals = [i.primal if isinstance(i, Jet) else i for i in inputs]
+    outputs = equation.call(*primals)
+    moving = [p for p, i in enumerate(inputs) if isinstance(i, Jet)]
+    if not any(o is not None and is_float(o) for o in outputs) or not moving:
+        return outputs  # comparisons, indices: constant almost everywhere
+    rule = _rule_for(equation, inputs, outputs, moving)
+    try:
+        jets = rule(equation, inputs, primals, outputs, moving, setting)
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise DifferentiationError(
+            f"expected an operation that can be differentiated forwards {setting.order} times, got {equation.name!r} "
+            f"({str(error).splitlines()[0]}); write that part of the function with jax.custom_jvp"
+        ) from error
+    return [jet if o is not None and is_float(o) else o for jet, o in zip(jets, outputs, strict=True)]
+
+
+# --- rules -------------------------------------------------------------------------------------------------
+#
+# A rule takes (equation, inputs, primals, outputs, moving, setting) and returns a jet per output. `moving` lists the
+# positions of the inputs that are jets. Only speed needs the first three; `_by_jvp` is right for any operation.
+
+# Linear in these inputs together (None: in all); the others are indices, predicates and sizes.
+_LINEAR = {
+    **dict.fromkeys(
+        "neg copy copy_p convert_element_type reshape squeeze expand_dims transpose broadcast_in_dim reduce_sum slice rev "
+        "cumsum real imag split add sub add_any concatenate pad".split()
+    ),
+    "select_n": lambda n: range(1, n), "gather": lambda n: [0], "dynamic_slice": lambda n: [0],
+    "dynamic_update_slice": lambda n: [0, 1], "scatter": lambda n: [0, 2], "scatter-add": lambda n: [0, 2],
+}  # fmt: skip
+_BILINEAR = {"mul", "dot_general", "conv_general_dilated"}
+_ELEMENTWISE = set(
+    "abs acos acosh asin asinh atan atanh cbrt cos cosh digamma erf erf_inv erfc exp exp2 expm1 integer_pow lgamma log "
+    "log1p logistic rsqrt sign sin sinh sqrt square tan tanh".split()
+)
+# Linear operations that treat entry by entry: they keep a diagonal diagonal.
+_KEEP_DIAGONAL = set("neg copy copy_p convert_element_type reshape squeeze expand_dims add sub add_any select_n mul div".split())
+
+
+def _rule_for(equation, inputs, outputs, moving) -> Callable:
+    name = equation.name
+    if name in _LINEAR and (_LINEAR[name] is None or set(moving) <= set(_LINEAR[name](len(inputs)))):
+        return _linear
+    if (name in _BILINEAR and len(moving) == 1) or (name == "div" and moving == [0]):
+        return _linear
+    if name in _BILINEAR:
+        return _bilinear
+    if name in _ELEMENTWISE:
+        return _elementwise
+    return _by_jvp
+
+
+def _linear(equation, inputs, primals, outputs, moving, setting) -> list[Jet]:
+    """Coefficient by coefficient, through the operation's linear part in the inputs that move together."""
+    push = _linear_part(equation, primals, moving)
+
+    def each(parts, batched):
+        """Push one coefficient of every moving input; None is zero."""
+        if all(part is None for part in parts):
+            return [None] * len(outputs)
+        filled = [jnp.zeros_like(primals[p]) if part is None else part for p, part in zip(moving, parts, strict=True)]
+        if not batched:
+            return push(*filled)
+        return jax.vmap(push, in_axes=[None if part is None else 0 for part in parts])(*filled)
+
+    orders = []
+    for k in range(setting.order - 1):
+        parts = [inputs[p].lower[k] for p in moving]
+        if any(isinstance(part, Diagonal) for part in parts):
+            orders.append(_linear_of_diagonal(equation, primals, parts, push, moving, outputs, each))
+        else:
+            orders.append(each(parts, batched=True))
+    tops = each([inputs[p].top for p in moving], batched=False)
+    fixed = all(inputs[p].fixed for p in moving)
+    lower = list(zip(*orders, strict=True)) if orders else [()] * len(outputs)
+    return [Jet(o, low, top, fixed) for o, low, top in zip(outputs, lower, tops, strict=True)]
+
+
+def _linear_part(equation, primals, moving) -> Callable[..., list]:
+    """The derivative of an operation by its moving inputs; for one that is linear in them it is the operation itself."""
+
+    def apply(*parts):
+        arguments = list(primals)
+        for position, part in zip(moving, parts, strict=True):
+            arguments[position] = part
+        return equation.call(*arguments)
+
+    bases = [primals[p] for p in moving]
+    return lambda *parts: jax.jvp(apply, bases, list(parts))[1]
+
+
+def _linear_of_diagonal(equation, primals, parts, push, moving, outputs, each) -> list:
+    """A linear operation on diagonals: keep the diagonal, or make the few outputs' rows without making the identity."""
+    diagonals = [part for part in parts if isinstance(part, Diagonal)]
+    size = diagonals[0].entries.size
+    alone = len(diagonals) == sum(part is not None for part in parts)
+    if alone and equation.name in _KEEP_DIAGONAL and outputs[0].size == size:
+        zeros = [jnp.zeros_like(primals[p]) for p in moving]
+        return [
+            Diagonal(o)
+            for o in push(*(z if part is None else part.entries for z, part in zip(zeros, parts, strict=True)))
+        ]
+    if len(parts) == 1 and len(outputs) == 1:
+        (diagonal,), (position,) = parts, moving
+        if equation.name == "dot_general" and primals[position].ndim == 1:
+            other = primals[1 - position]  # x @ W: row r of the result is entry r times row r of W
+            axis = equation.params["dimension_numbers"][0][1 - position]
+            if axis:
+                rows = jnp.moveaxis(other, axis[0], 0)
+                return [diagonal.entries.reshape(-1, *[1] * (rows.ndim - 1)) * rows]
+        if outputs[0].size < size:
+            pull = jax.linear_transpose(lambda part: push(part)[0], diagonal.entries)
+            basis = jnp.eye(outputs[0].size, dtype=outputs[0].dtype).reshape(-1, *outputs[0].shape)
+            (pulled,) = jax.vmap(pull)(basis)  # (m, *shape): what each output entry is made of
+            jacobian = (pulled * diagonal.entries).reshape(-1, size)  # (m, R)
+            return [jacobian.T.reshape(size, *outputs[0].shape)]
+    return each([part.dense() if isinstance(part, Diagonal) else part for part in parts], batched=True)
+
+
+def _bilinear(equation, inputs, primals, outputs, moving, setting) -> list[Jet]:
+    """Leibniz: the k-th derivative of a product is the sum over i of binomial(k, i) x_i y_{k-i}."""
+    a, b = moving
+    x, y, order = inputs[a], inputs[b], setting.order
+    paired = all(isinstance(jet.lower[0], Diagonal) for jet in (x, y) if jet.lower)
+
+    def product(left, right):
+        arguments = list(primals)
+        arguments[a], arguments[b] = left, right
+        return equation.call(*arguments)[0]
+
+    if order == 2 and paired and equation.name == "mul" and primals[a].shape == primals[b].shape:
+        s, t = x.lower[0].entries, y.lower[0].entries
+        top = _sum([2 * _weighted(s * t, setting), _times(product, x.primal, y.top), _times(product, x.top, y.primal)])
+        return [Jet(outputs[0], (Diagonal(product(x.primal, t) + product(s, y.primal)),), top)]
+    if order == 2 and paired and _is_full_contraction(equation, primals, a, b):  # a dot product of two vectors
+        s, t = x.lower[0].entries, y.lower[0].entries
+        lower = (x.primal * t + s * y.primal).ravel()  # (R,): one output entry
+        top = _sum([2 * _weighted(s * t, setting).sum(), _times(product, x.primal, y.top), _times(product, x.top, y.primal)])
+        return [Jet(outputs[0], (lower.reshape(-1, *outputs[0].shape),), top)]
+
+    def series(jet):
+        return [jet.primal, *(c.dense() if isinstance(c, Diagonal) else c for c in jet.lower)]
+
+    xs, ys = series(x), series(y)
+
+    def term(i, j):  # x_i y_j for every direction; a primal has no axis of directions
+        if xs[i] is None or ys[j] is None:
+            return None
+        return jax.vmap(product, in_axes=(None if i == 0 else 0, None if j == 0 else 0))(xs[i], ys[j])
+
+    lower = tuple(
+        _sum([_scale(comb(k, i), term(i, k - i)) for i in range(k + 1)]) for k in range(1, order)
+    )
+    inner = _sum([_scale(comb(order, i), term(i, order - i)) for i in range(1, order)])
+    collapsed = None if inner is None else setting.collapse(inner)
+    top = _sum([collapsed, _times(product, x.primal, y.top), _times(product, x.top, y.primal)])
+    return [Jet(outputs[0], lower, top)]
+
+
+def _is_full_contraction(equation, primals, a, b) -> bool:
+    if equation.name != "dot_general" or primals[a].ndim != 1 or primals[b].ndim != 1:
+        return False
+    return equation.params["dimension_numbers"] == (((0,), (0,)), ((), ()))
+
+
+def _elementwise(equation, inputs, primals, outputs, moving, setting) -> list[Jet]:
+    """Faà di Bruno: derivatives g', g'', … of the function once, at the primal, then polynomials in the coefficients."""
+    (x,) = inputs
+    slopes = _slopes(lambda z: equation.call(z)[0], x.primal, setting.order)
+
+    if setting.order == 2 and isinstance(x.lower[0], Diagonal):
+        s = x.lower[0].entries
+        top = _sum([slopes[2] * _weighted(s * s, setting), None if x.top is None else slopes[1] * x.top])
+        return [Jet(outputs[0], (Diagonal(slopes[1] * s),), top)]
+
+    coefficients = [c.dense() if isinstance(c, Diagonal) else c for c in x.lower]
+
+    def composed(k, parts_of):
+        return _sum(
+            [
+                _scale(count, slopes[len(parts)] * _product([coefficients[p - 1] for p in parts]))
+                for count, parts in parts_of
+                if all(coefficients[p - 1] is not None for p in parts)
+            ]
+        )
+
+    lower = tuple(composed(k, _partitions(k)) for k in range(1, setting.order))
+    inner = composed(setting.order, [term for term in _partitions(setting.order) if len(term[1]) > 1])
+    collapsed = None if inner is None else setting.collapse(inner)
+    return [Jet(outputs[0], lower, _sum([collapsed, None if x.top is None else slopes[1] * x.top]))]
+
+
+def _by_jvp(equation, inputs, primals, outputs, moving, setting) -> list[Jet]:
+    """Any operation, control flow and custom rules included: nested `jax.jvp` along a curve with the given jet."""
+    moving = [p for p in moving if is_float(primals[p])]
+    floats = [i for i, o in enumerate(outputs) if o is not None and is_float(o)]
+
+    def function(*parts):
+        arguments = list(primals)
+        for position, part in zip(moving, parts, strict=True):
+            arguments[position] = part
+        results = equation.call(*arguments)
+        return [results[i] for i in floats]
+
+    bases = [primals[p] for p in moving]
+    lowers = [[c.dense() if isinstance(c, Diagonal) else c for c in inputs[p].lower] for p in moving]
+    filled = [
+        [jnp.zeros((setting.directions, *base.shape), base.dtype) if c is None else c for c in lower]
+        for base, lower in zip(bases, lowers, strict=True)
+    ]
+
+    def along(coefficients):  # the derivatives of order 1 … K along one direction
+        def curve(t):
+            return function(*(_polynomial(base, c, t) for base, c in zip(bases, coefficients, strict=True)))
+
+        dtype = jnp.result_type(*bases)
+        return _nested(curve, jnp.zeros((), dtype), setting.order)
+
+    derivatives = jax.vmap(along)(filled)  # K lists of (R, *shape)
+    tops = [inputs[p].top for p in moving]
+    if all(top is None for top in tops):
+        pushed = [None] * len(floats)
+    else:
+        tangents = [jnp.zeros_like(base) if top is None else top for base, top in zip(bases, tops, strict=True)]
+        pushed = jax.jvp(function, bases, tangents)[1]
+    jets: list = list(outputs)
+    for n, i in enumerate(floats):
+        lower = tuple(derivatives[k][n] for k in range(setting.order - 1))
+        jets[i] = Jet(outputs[i], lower, _sum([setting.collapse(derivatives[-1][n]), pushed[n]]))
+    return jets
+
+
+# --- small parts -------------------------------------------------------------------------------------------
+
+
+def _sum(terms):
+    """Sum of the terms that are not zero (None); None where all are."""
+    total = None
+    for term in terms:
+        if term is not None:
+            total = term if total is None else total + term
+    return total
+
+
+def _scale(factor: int, value):
+    return value if value is None or factor == 1 else factor * value
+
+
+def _times(product, left, right):
+    return None if left is None or right is None else product(left, right)
+
+
+def _product(factors):
+    result = factors[0]
+    for factor in factors[1:]:
+        result = result * factor
+    return result
+
+
+def _weighted(entries: jax.Array, setting: Setting) -> jax.Array:
+    """Entries of a diagonal, each times the weight of its direction."""
+    return entries if setting.weights is None else entries * setting.weights.reshape(entries.shape)
+
+
+def _partitions(k: int) -> list[tuple[int, tuple[int, ...]]]:
+    """The partitions of k into parts, each with the number of ways to split a set of k so: (1, (3,)), (3, (1, 2)), …"""
+    found = []
+    for count in range(1, k + 1):
+        for parts in combinations_with_replacement(range(1, k + 1), count):
+            if sum(parts) == k:
+                ways = factorial(k)
+                for part in parts:
+                    ways //= factorial(part)
+                for part in set(parts):
+                    ways //= factorial(parts.count(part))
+                found.append((ways, parts))
+    return found
+
+
+def _slopes(function: Callable, z: jax.Array, order: int) -> list[jax.Array]:
+    """function(z), function'(z), … entry by entry, up to the given order."""
+    ones, slopes = jnp.ones_like(z), []
+
+    def derivative(inner):
+        return lambda z: jax.jvp(inner, (z,), (ones,))[1]
+
+    for _ in range(order + 1):
+        slopes.append(function(z))
+        function = derivative(function)
+    return slopes
+
+
+def _nested(curve: Callable, t: jax.Array, order: int) -> list:
+    """The derivatives of order 1 … K of a curve t -> list of arrays, by nested jvp."""
+    one, derivatives = jnp.ones_like(t), []
+
+    def derivative(inner):
+        return lambda t: jax.jvp(inner, (t,), (one,))[1]
+
+    for _ in range(order):
+        curve = derivative(curve)
+        derivatives.append(curve(t))
+    return derivatives
+
+
+def _polynomial(base: jax.Array, coefficients: Sequence[jax.Array], t: jax.Array) -> jax.Array:
+    """base + c_1 t + c_2 t^2 / 2 + …, the curve whose derivatives at 0 are the coefficients."""
+    total = base
+    for k, coefficient in enumerate(coefficients, start=1):
+        total = total + coefficient * (t**k / factorial(k)).astype(base.dtype)
+    return total
