@@ -78,7 +78,11 @@ def _flatten(jaxpr, constants, inputs, numbers: Iterator[int], equations: list[E
         if inner is not None:
             consts = [Constant(c) for c in getattr(inner, "consts", ())]
             known.update(
-                zip(eqn.outvars, _flatten(getattr(inner, "jaxpr", inner), consts, inputs, numbers, equations), strict=True)
+                zip(
+                    eqn.outvars,
+                    _flatten(getattr(inner, "jaxpr", inner), consts, inputs, numbers, equations),
+                    strict=True,
+                )
             )
             continue
         made = {variable: next(numbers) for variable in eqn.outvars}

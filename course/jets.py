@@ -6,9 +6,9 @@ A jet of order K at a value holds, for R directions at once, the derivatives alo
   lower[k - 1]    its k-th derivatives for k = 1 … K - 1, one per direction, (R, *shape)
   top             the *sum over r* of weight_r times the K-th derivatives, (*shape)
 
-Only a weighted sum of the highest derivatives is wanted in the end, and every operation transports the highest derivative
-linearly, so the sum can be taken at once: that is collapsing (Dangel et al., NeurIPS 2025, section 3), and the forward
-Laplacian is its case K = 2. None stands for zero throughout. Lesson: 11_taylor_mode.
+Only a weighted sum of the highest derivatives is wanted in the end, and every operation transports the highest
+derivative linearly, so the sum can be taken at once: that is collapsing (Dangel et al., NeurIPS 2025, section 3), and
+the forward Laplacian is its case K = 2. None stands for zero throughout. Lesson: 11_taylor_mode.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
-from math import comb, factorial
+from math import comb, factorial, prod
 
 import jax
 import jax.numpy as jnp
@@ -29,18 +29,32 @@ class DifferentiationError(TypeError):
 
 
 @dataclass(frozen=True)
-class Diagonal:
-    """First derivatives along all coordinates of a value with one entry per coordinate, each moving its own entry alone.
+class OneHot:
+    """First derivatives along directions that each move one entry of the value: direction r moves entry axes[r].
 
-    It stands for the (R, *shape) array diag(entries), which would have R^2 numbers. The input itself starts as one.
+    It stands for an (R, *shape) array with R numbers that are not zero. Coordinate directions start like this.
     """
 
-    entries: jax.Array  # (*shape), size R
+    axes: jax.Array | None  # (R,) integers, entries counted in row-major order; None means all in order, R = size
+    entries: jax.Array  # (R,)
+    shape: tuple[int, ...]
+
+    def pick(self, values: jax.Array) -> jax.Array:
+        """What values (*shape) hold at the entry of each direction, (R,)."""
+        flat = values.ravel()
+        return flat if self.axes is None else flat[self.axes]
+
+    def collect(self, values: jax.Array) -> jax.Array:
+        """Sum of values (R,) into the entries of their directions, (*shape)."""
+        if self.axes is None:
+            return values.reshape(self.shape)
+        return jnp.zeros(prod(self.shape), values.dtype).at[self.axes].add(values).reshape(self.shape)
 
     def dense(self) -> jax.Array:
         """The array it stands for, (R, *shape)."""
-        size = self.entries.size
-        return (jnp.eye(size, dtype=self.entries.dtype) * self.entries.ravel()).reshape(size, *self.entries.shape)
+        axes = jnp.arange(prod(self.shape)) if self.axes is None else self.axes
+        blank = jnp.zeros((len(axes), prod(self.shape)), self.entries.dtype)
+        return blank.at[jnp.arange(len(axes)), axes].set(self.entries).reshape(-1, *self.shape)
 
 
 @dataclass(frozen=True)
@@ -51,7 +65,7 @@ class Jet:
     """
 
     primal: jax.Array
-    lower: tuple[jax.Array | Diagonal | None, ...]
+    lower: tuple[jax.Array | OneHot | None, ...]
     top: jax.Array | None = None
     fixed: bool = False
 
@@ -71,6 +85,10 @@ class Setting:
     def collapse(self, values: jax.Array) -> jax.Array:
         """Weighted sum over directions: (R, *shape) -> (*shape)."""
         return values.sum(axis=0) if self.weights is None else jnp.tensordot(self.weights, values, axes=1)
+
+    def weigh(self, values: jax.Array) -> jax.Array:
+        """Values (R,), each times the weight of its direction."""
+        return values if self.weights is None else self.weights * values
 
 
 def transport(equation, inputs: Sequence, setting: Setting) -> list:
@@ -96,27 +114,30 @@ def transport(equation, inputs: Sequence, setting: Setting) -> list:
 # A rule takes (equation, inputs, primals, outputs, moving, setting) and returns a jet per output. `moving` lists the
 # positions of the inputs that are jets. Only speed needs the first three; `_by_jvp` is right for any operation.
 
-# Linear in these inputs together (None: in all); the others are indices, predicates and sizes.
-_LINEAR = {
-    **dict.fromkeys(
-        "neg copy copy_p convert_element_type reshape squeeze expand_dims transpose broadcast_in_dim reduce_sum slice rev "
-        "cumsum real imag split add sub add_any concatenate pad".split()
-    ),
-    "select_n": lambda n: range(1, n), "gather": lambda n: [0], "dynamic_slice": lambda n: [0],
-    "dynamic_update_slice": lambda n: [0, 1], "scatter": lambda n: [0, 2], "scatter-add": lambda n: [0, 2],
-}  # fmt: skip
-_BILINEAR = {"mul", "dot_general", "conv_general_dilated"}
-_ELEMENTWISE = set(
-    "abs acos acosh asin asinh atan atanh cbrt cos cosh digamma erf erf_inv erfc exp exp2 expm1 integer_pow lgamma log "
-    "log1p logistic rsqrt sign sin sinh sqrt square tan tanh".split()
+# Linear in all inputs together.
+_LINEAR = frozenset(
+    """neg copy copy_p convert_element_type reshape squeeze expand_dims transpose broadcast_in_dim reduce_sum slice rev
+    cumsum real imag split add sub add_any concatenate pad""".split()  # noqa: SIM905
 )
-# Linear operations that treat entry by entry: they keep a diagonal diagonal.
-_KEEP_DIAGONAL = set("neg copy copy_p convert_element_type reshape squeeze expand_dims add sub add_any select_n mul div".split())
+# Linear in the inputs at these positions together; the others are predicates and indices.
+_LINEAR_AT = {
+    "select_n": {1, 2}, "gather": {0}, "dynamic_slice": {0}, "dynamic_update_slice": {0, 1}, "scatter": {0, 2},
+    "scatter-add": {0, 2},
+}  # fmt: skip
+_BILINEAR = frozenset({"mul", "dot_general", "conv_general_dilated"})
+_ELEMENTWISE = frozenset(
+    """abs acos acosh asin asinh atan atanh cbrt cos cosh digamma erf erf_inv erfc exp exp2 expm1 integer_pow lgamma log
+    log1p logistic rsqrt sign sin sinh sqrt square tan tanh""".split()  # noqa: SIM905
+)
+# Linear operations that treat entry by entry, in the same order: they keep one-hot directions one-hot.
+_KEEP_ONE_HOT = frozenset(
+    "neg copy copy_p convert_element_type reshape squeeze expand_dims add sub add_any select_n mul div".split()  # noqa: SIM905
+)
 
 
 def _rule_for(equation, inputs, outputs, moving) -> Callable:
     name = equation.name
-    if name in _LINEAR and (_LINEAR[name] is None or set(moving) <= set(_LINEAR[name](len(inputs)))):
+    if name in _LINEAR or set(moving) <= _LINEAR_AT.get(name, set()):
         return _linear
     if (name in _BILINEAR and len(moving) == 1) or (name == "div" and moving == [0]):
         return _linear
@@ -143,8 +164,8 @@ def _linear(equation, inputs, primals, outputs, moving, setting) -> list[Jet]:
     orders = []
     for k in range(setting.order - 1):
         parts = [inputs[p].lower[k] for p in moving]
-        if any(isinstance(part, Diagonal) for part in parts):
-            orders.append(_linear_of_diagonal(equation, primals, parts, push, moving, outputs, each))
+        if any(isinstance(part, OneHot) for part in parts):
+            orders.append(_linear_of_one_hot(equation, primals, parts, push, moving, outputs, each))
         else:
             orders.append(each(parts, batched=True))
     tops = each([inputs[p].top for p in moving], batched=False)
@@ -154,7 +175,7 @@ def _linear(equation, inputs, primals, outputs, moving, setting) -> list[Jet]:
 
 
 def _linear_part(equation, primals, moving) -> Callable[..., list]:
-    """The derivative of an operation by its moving inputs; for one that is linear in them it is the operation itself."""
+    """The derivative of an operation by its moving inputs: if it is linear in them, itself."""
 
     def apply(*parts):
         arguments = list(primals)
@@ -166,57 +187,63 @@ def _linear_part(equation, primals, moving) -> Callable[..., list]:
     return lambda *parts: jax.jvp(apply, bases, list(parts))[1]
 
 
-def _linear_of_diagonal(equation, primals, parts, push, moving, outputs, each) -> list:
-    """A linear operation on diagonals: keep the diagonal, or make the few outputs' rows without making the identity."""
-    diagonals = [part for part in parts if isinstance(part, Diagonal)]
-    size = diagonals[0].entries.size
-    alone = len(diagonals) == sum(part is not None for part in parts)
-    if alone and equation.name in _KEEP_DIAGONAL and outputs[0].size == size:
-        zeros = [jnp.zeros_like(primals[p]) for p in moving]
-        return [
-            Diagonal(o)
-            for o in push(*(z if part is None else part.entries for z, part in zip(zeros, parts, strict=True)))
-        ]
+def _linear_of_one_hot(equation, primals, parts, push, moving, outputs, each) -> list:
+    """A linear operation on one-hot directions: keep them so, or take the rows of its matrix, without the identity."""
+    hots = [part for part in parts if isinstance(part, OneHot)]
+    alone = len(hots) == sum(part is not None for part in parts) and _same_axes(hots)
+    size = prod(hots[0].shape)
+    if alone and len(outputs) == 1 and equation.name in _KEEP_ONE_HOT and outputs[0].size == size:
+        total = None
+        for n, part in enumerate(parts):
+            if part is not None:  # entry by entry: a factor for each, from ones in this input and zeros in the others
+                factor = push(*(jnp.full_like(primals[p], m == n) for m, p in enumerate(moving)))[0]
+                total = _sum([total, part.pick(factor) * part.entries])
+        return [OneHot(hots[0].axes, total, outputs[0].shape)]
     if len(parts) == 1 and len(outputs) == 1:
-        (diagonal,), (position,) = parts, moving
+        (hot,), (position,) = parts, moving
         if equation.name == "dot_general" and primals[position].ndim == 1:
-            other = primals[1 - position]  # x @ W: row r of the result is entry r times row r of W
+            other = primals[1 - position]  # x @ W: direction r gives its entry times a row of W
             axis = equation.params["dimension_numbers"][0][1 - position]
             if axis:
                 rows = jnp.moveaxis(other, axis[0], 0)
-                return [diagonal.entries.reshape(-1, *[1] * (rows.ndim - 1)) * rows]
+                rows = rows if hot.axes is None else rows[hot.axes]
+                return [hot.entries.reshape(-1, *[1] * (rows.ndim - 1)) * rows]
         if outputs[0].size < size:
-            pull = jax.linear_transpose(lambda part: push(part)[0], diagonal.entries)
+            pull = jax.linear_transpose(lambda part: push(part)[0], primals[position])
             basis = jnp.eye(outputs[0].size, dtype=outputs[0].dtype).reshape(-1, *outputs[0].shape)
             (pulled,) = jax.vmap(pull)(basis)  # (m, *shape): what each output entry is made of
-            jacobian = (pulled * diagonal.entries).reshape(-1, size)  # (m, R)
-            return [jacobian.T.reshape(size, *outputs[0].shape)]
-    return each([part.dense() if isinstance(part, Diagonal) else part for part in parts], batched=True)
+            rows = jax.vmap(hot.pick)(pulled) * hot.entries  # (m, R)
+            return [rows.T.reshape(-1, *outputs[0].shape)]
+    return each([_dense(part) for part in parts], batched=True)
+
+
+def _same_axes(hots: Sequence[OneHot]) -> bool:
+    return all(hot.axes is hots[0].axes for hot in hots)
 
 
 def _bilinear(equation, inputs, primals, outputs, moving, setting) -> list[Jet]:
     """Leibniz: the k-th derivative of a product is the sum over i of binomial(k, i) x_i y_{k-i}."""
     a, b = moving
     x, y, order = inputs[a], inputs[b], setting.order
-    paired = all(isinstance(jet.lower[0], Diagonal) for jet in (x, y) if jet.lower)
+    hots = [jet.lower[0] for jet in (x, y) if order == 2 and isinstance(jet.lower[0], OneHot)]
 
     def product(left, right):
         arguments = list(primals)
         arguments[a], arguments[b] = left, right
         return equation.call(*arguments)[0]
 
-    if order == 2 and paired and equation.name == "mul" and primals[a].shape == primals[b].shape:
-        s, t = x.lower[0].entries, y.lower[0].entries
-        top = _sum([2 * _weighted(s * t, setting), _times(product, x.primal, y.top), _times(product, x.top, y.primal)])
-        return [Jet(outputs[0], (Diagonal(product(x.primal, t) + product(s, y.primal)),), top)]
-    if order == 2 and paired and _is_full_contraction(equation, primals, a, b):  # a dot product of two vectors
-        s, t = x.lower[0].entries, y.lower[0].entries
-        lower = (x.primal * t + s * y.primal).ravel()  # (R,): one output entry
-        top = _sum([2 * _weighted(s * t, setting).sum(), _times(product, x.primal, y.top), _times(product, x.top, y.primal)])
-        return [Jet(outputs[0], (lower.reshape(-1, *outputs[0].shape),), top)]
+    if len(hots) == 2 and _same_axes(hots):
+        s, t = hots
+        slopes = s.pick(x.primal) * t.entries + s.entries * t.pick(y.primal)
+        curved = setting.weigh(2 * s.entries * t.entries)
+        rest = [_times(product, x.primal, y.top), _times(product, x.top, y.primal)]
+        if equation.name == "mul" and x.primal.shape == y.primal.shape:
+            return [Jet(outputs[0], (OneHot(s.axes, slopes, outputs[0].shape),), _sum([s.collect(curved), *rest]))]
+        if _is_full_contraction(equation, primals, a, b):  # a dot product of two vectors
+            return [Jet(outputs[0], (slopes,), _sum([curved.sum(), *rest]))]
 
     def series(jet):
-        return [jet.primal, *(c.dense() if isinstance(c, Diagonal) else c for c in jet.lower)]
+        return [jet.primal, *map(_dense, jet.lower)]
 
     xs, ys = series(x), series(y)
 
@@ -225,9 +252,7 @@ def _bilinear(equation, inputs, primals, outputs, moving, setting) -> list[Jet]:
             return None
         return jax.vmap(product, in_axes=(None if i == 0 else 0, None if j == 0 else 0))(xs[i], ys[j])
 
-    lower = tuple(
-        _sum([_scale(comb(k, i), term(i, k - i)) for i in range(k + 1)]) for k in range(1, order)
-    )
+    lower = tuple(_sum([_scale(comb(k, i), term(i, k - i)) for i in range(k + 1)]) for k in range(1, order))
     inner = _sum([_scale(comb(order, i), term(i, order - i)) for i in range(1, order)])
     collapsed = None if inner is None else setting.collapse(inner)
     top = _sum([collapsed, _times(product, x.primal, y.top), _times(product, x.top, y.primal)])
@@ -241,30 +266,33 @@ def _is_full_contraction(equation, primals, a, b) -> bool:
 
 
 def _elementwise(equation, inputs, primals, outputs, moving, setting) -> list[Jet]:
-    """Faà di Bruno: derivatives g', g'', … of the function once, at the primal, then polynomials in the coefficients."""
+    """Faà di Bruno: derivatives g', g'', … of the function at the primal, then polynomials in the coefficients."""
     (x,) = inputs
     slopes = _slopes(lambda z: equation.call(z)[0], x.primal, setting.order)
 
-    if setting.order == 2 and isinstance(x.lower[0], Diagonal):
-        s = x.lower[0].entries
-        top = _sum([slopes[2] * _weighted(s * s, setting), None if x.top is None else slopes[1] * x.top])
-        return [Jet(outputs[0], (Diagonal(slopes[1] * s),), top)]
+    if setting.order == 2 and isinstance(x.lower[0], OneHot):
+        hot = x.lower[0]
+        curved = hot.collect(setting.weigh(hot.pick(slopes[2]) * hot.entries**2))
+        top = _sum([curved, None if x.top is None else slopes[1] * x.top])
+        return [Jet(outputs[0], (OneHot(hot.axes, hot.pick(slopes[1]) * hot.entries, hot.shape),), top)]
 
-    coefficients = [c.dense() if isinstance(c, Diagonal) else c for c in x.lower]
+    coefficients = list(map(_dense, x.lower))
 
-    def composed(k, parts_of):
-        return _sum(
-            [
-                _scale(count, slopes[len(parts)] * _product([coefficients[p - 1] for p in parts]))
-                for count, parts in parts_of
-                if all(coefficients[p - 1] is not None for p in parts)
-            ]
-        )
+    def composed(k, gather):
+        """Sum over the partitions of k into at least two parts, the derivatives of each taken together by `gather`."""
+        terms = []
+        for count, parts in _partitions(k):
+            factors = [coefficients[part - 1] for part in parts if part < k]
+            if len(parts) > 1 and all(factor is not None for factor in factors):
+                terms.append(slopes[len(parts)] * _scale(count, gather(_product(factors))))
+        return _sum(terms)
 
-    lower = tuple(composed(k, _partitions(k)) for k in range(1, setting.order))
-    inner = composed(setting.order, [term for term in _partitions(setting.order) if len(term[1]) > 1])
-    collapsed = None if inner is None else setting.collapse(inner)
-    return [Jet(outputs[0], lower, _sum([collapsed, None if x.top is None else slopes[1] * x.top]))]
+    def shifted(coefficient):
+        return None if coefficient is None else slopes[1] * coefficient
+
+    lower = tuple(_sum([composed(k, lambda each: each), shifted(coefficients[k - 1])]) for k in range(1, setting.order))
+    top = _sum([composed(setting.order, setting.collapse), shifted(x.top)])
+    return [Jet(outputs[0], lower, top)]
 
 
 def _by_jvp(equation, inputs, primals, outputs, moving, setting) -> list[Jet]:
@@ -280,7 +308,7 @@ def _by_jvp(equation, inputs, primals, outputs, moving, setting) -> list[Jet]:
         return [results[i] for i in floats]
 
     bases = [primals[p] for p in moving]
-    lowers = [[c.dense() if isinstance(c, Diagonal) else c for c in inputs[p].lower] for p in moving]
+    lowers = [list(map(_dense, inputs[p].lower)) for p in moving]
     filled = [
         [jnp.zeros((setting.directions, *base.shape), base.dtype) if c is None else c for c in lower]
         for base, lower in zip(bases, lowers, strict=True)
@@ -334,9 +362,8 @@ def _product(factors):
     return result
 
 
-def _weighted(entries: jax.Array, setting: Setting) -> jax.Array:
-    """Entries of a diagonal, each times the weight of its direction."""
-    return entries if setting.weights is None else entries * setting.weights.reshape(entries.shape)
+def _dense(coefficient):
+    return coefficient.dense() if isinstance(coefficient, OneHot) else coefficient
 
 
 def _partitions(k: int) -> list[tuple[int, tuple[int, ...]]]:

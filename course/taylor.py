@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache
 from itertools import product
 from math import factorial, prod
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from course import jets
 from course.jaxprs import Constant, Equation, Program, trace
-from course.jets import Diagonal, Jet, Setting
+from course.jets import Jet, OneHot, Setting
 
 
 def derivatives(f: Callable, x: jax.Array, v: jax.Array, order: int) -> jax.Array:
@@ -58,21 +58,21 @@ def laplacian(
 ) -> tuple[jax.Array, jax.Array]:
     """The value of f and the sum over directions r of D^2 f[v_r, v_r]; the Laplacian where they are all coordinates.
 
-    Collapsed Taylor mode: one second-order coefficient, not one per direction. What follows a point of the program depends
-    on the first-order coefficients C (R, m) alive there only through their Gram matrix C^T C. Where they are together
-    narrower than the number of directions, m < R, they are replaced by a square factor of it. For a network that finds the
-    linear first layer by itself and makes the cost almost independent of the dimension.
+    Collapsed Taylor mode: one second-order coefficient, not one per direction. What follows a point of the program
+    depends on the first-order coefficients C (R, m) alive there only through their Gram matrix C^T C. Where they are
+    together narrower than the number of directions, m < R, they are replaced by a square factor of it. For a network
+    that finds the linear first layer by itself and makes the cost almost independent of the dimension.
 
     Args:
       f: scalar field, (d,) -> ().
       x: point, (d,) float.
-      directions: (R, d); all d coordinates where None.
+      directions: (R, d); or integers (R,), the numbers of coordinate axes; or None, all d of them.
       compress: whether to replace wide coefficients by a factor of their Gram matrix.
     Returns:
       (f(x), sum of second derivatives), both () in x's dtype. Exact up to rounding; the factorisation adds a jitter of
       ten machine epsilons.
     Raises:
-      ValueError: x is not one-dimensional or not floating, f is not scalar, or directions are not (R, d).
+      ValueError: x is not one-dimensional or not floating, f is not scalar, or directions do not fit.
       DifferentiationError: an operation of f has no derivative.
     Source: Dangel et al. (NeurIPS 2025), section 3; Li et al., forward Laplacian (2024).
     Example:
@@ -81,13 +81,7 @@ def laplacian(
     """
     x = _point(x)
     program = _scalar_program(f, x)
-    if directions is None:
-        start, count = Diagonal(jnp.ones_like(x)), len(x)
-    else:
-        directions = jnp.asarray(directions, x.dtype)
-        if directions.ndim != 2 or directions.shape[1] != len(x) or len(directions) == 0:
-            raise ValueError(f"expected directions (R, {len(x)}) with R >= 1, got {directions.shape}; one direction per row")
-        start, count = directions, len(directions)
+    start, count = _directions(x, directions)
     (out,) = _propagate(program, Jet(x, (start,), fixed=True), Setting(2, count), compress)
     return out.primal, _or_zero(out.top, out.primal)
 
@@ -98,7 +92,7 @@ def weighted(f: Callable, x: jax.Array, directions: jax.Array, weights: jax.Arra
     Args:
       f: scalar field, (d,) -> ().
       x: point, (d,) float.
-      directions: (R, d).
+      directions: (R, d), or integers (R,), the numbers of coordinate axes.
       weights: (R,), of any sign.
       order: >= 1.
     Returns:
@@ -108,12 +102,18 @@ def weighted(f: Callable, x: jax.Array, directions: jax.Array, weights: jax.Arra
     Source: Dangel et al. (NeurIPS 2025), section 3.
     """
     x = _point(x)
-    directions, weights = jnp.asarray(directions, x.dtype), jnp.asarray(weights, x.dtype)
+    start, count = _directions(x, directions)
+    weights = jnp.asarray(weights, x.dtype)
+    if weights.shape != (count,):
+        raise ValueError(f"expected one weight per direction, ({count},), got {weights.shape}")
+    if order < 1:
+        raise ValueError(f"expected order >= 1, got {order}; order 0 is f(x)")
     program = _scalar_program(f, x)
+    setting = Setting(order, count, weights)
     if order == 1:
-        return jax.jvp(f, (x,), (weights @ directions,))[1]
-    start = Jet(x, (directions, *[None] * (order - 2)), fixed=True)
-    (out,) = _propagate(program, start, Setting(order, len(directions), weights))
+        top = start.collect(weights) if isinstance(start, OneHot) else weights @ start
+        return jax.jvp(f, (x,), (top,))[1]
+    (out,) = _propagate(program, Jet(x, (start, *[None] * (order - 2)), fixed=True), setting)
     return _or_zero(out.top, out.primal)
 
 
@@ -175,7 +175,7 @@ def partial(f: Callable, x: jax.Array, multi_index: Sequence[int]) -> jax.Array:
     return weighted(f, x, directions, weights, order=sum(powers))
 
 
-@lru_cache(maxsize=None)
+@cache
 def interpolation(powers: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Directions and weights that make a mixed partial derivative out of derivatives along lines.
 
@@ -272,7 +272,7 @@ def _compress(values: dict, live: dict[int, Jet], setting: Setting) -> Setting:
     """Replace the live first-order coefficients by a square factor of their Gram matrix, if that makes them fewer."""
     width = sum(jet.size for jet in live.values() if jet.lower[0] is not None)
     moving = {n: jet for n, jet in live.items() if jet.lower[0] is not None}
-    if not moving or width >= setting.directions or any(isinstance(jet.lower[0], Diagonal) for jet in moving.values()):
+    if not moving or width >= setting.directions or any(isinstance(jet.lower[0], OneHot) for jet in moving.values()):
         return setting
     # blocks that do not depend on the point come first: under vmap they are computed once for all points
     order = sorted(moving, key=lambda n: not moving[n].fixed)
@@ -283,33 +283,58 @@ def _compress(values: dict, live: dict[int, Jet], setting: Setting) -> Setting:
     return Setting(setting.order, width)
 
 
+@jax.custom_jvp
 def _gram_factor(blocks: list[jax.Array]) -> list[jax.Array]:
     """Blocks F_n (m, m_n) with the same inner products as the given C_n (R, m_n): F_i^T F_j = C_i^T C_j, m = sum m_n.
 
-    A block Cholesky factorisation, so that the large first block, if it is the same for all points, is factored once.
+    A block Cholesky factorisation L L^T of the Gram matrix, F = L^T, so that the large first block, if it is the same
+    for all points, is factored once.
     """
-    rows: list[list[jax.Array]] = []  # rows[i][j] = L_ij, (m_i, m_j)
-    for i, block in enumerate(blocks):
-        row: list[jax.Array] = []
-        for j in range(i):
-            rest = blocks[j].T @ block - sum((rows[j][k] @ row[k].T for k in range(j)), start=0.0)  # (m_j, m_i)
-            row.append(jax.scipy.linalg.solve_triangular(rows[j][j], rest, lower=True).T)
+    factors: list[jax.Array] = []  # factors[n] has the rows of L_n1^T … L_nn^T so far
+    for block in blocks:
+        above = _undo(factors, jnp.concatenate([c.T @ block for c in blocks[: len(factors)]])) if factors else None
         gram = block.T @ block
-        jitter = 10 * jnp.finfo(block.dtype).eps * jnp.trace(gram) / len(gram)
-        schur = gram - sum((part @ part.T for part in row), start=0.0)
-        row.append(_cholesky(schur, jitter))
-        rows.append(row)
-    sizes = [block.shape[1] for block in blocks]
-    return [
-        jnp.concatenate([part.T for part in row] + [jnp.zeros((sum(sizes[i + 1 :]), sizes[i]), blocks[i].dtype)])
-        for i, row in enumerate(rows)
-    ]
+        jitter = 10 * jnp.finfo(block.dtype).eps * jnp.trace(gram) / len(gram) + jnp.finfo(block.dtype).tiny
+        last = _cholesky(gram if above is None else gram - above.T @ above, jitter).T
+        factors.append(last if above is None else jnp.concatenate([above, last]))
+    rows = len(factors[-1])
+    return [jnp.pad(factor, ((0, rows - len(factor)), (0, 0))) for factor in factors]
+
+
+@_gram_factor.defjvp
+def _gram_factor_jvp(primals, tangents):
+    """dF = F^-T C^T dC: not Cholesky's own derivative, but as good, because only F^T F counts; and better conditioned.
+
+    With Q = C F^-1, which has orthonormal columns, F = Q^T C, and d(F^T F) = d(C^T C) holds with Q kept fixed. This
+    derivative is not triangular, so that higher ones need a general solver here.
+    """
+    (blocks,), (changes,) = primals, tangents
+    factors = _gram_factor(blocks)
+    transposed = jnp.concatenate(factors, axis=1).T
+    pulled = [jnp.concatenate([block.T @ change for block in blocks]) for change in changes]
+    return factors, [jnp.linalg.solve(transposed, each) for each in pulled]
+
+
+def _undo(factors: list[jax.Array], target: jax.Array) -> jax.Array:
+    """F^-T target by forward substitution, for the square F made of these columns, upper triangular block by block."""
+    parts: list[jax.Array] = []
+    start = 0
+    for factor in factors:
+        stop = start + factor.shape[1]
+        rest = target[start:stop]
+        if parts:
+            rest = rest - factor[:start].T @ jnp.concatenate(parts)
+        last = factor[start:stop].T
+        one = len(last) == 1
+        parts.append(rest / last if one else jax.scipy.linalg.solve_triangular(last, rest, lower=True))
+        start = stop
+    return jnp.concatenate(parts)
 
 
 def _cholesky(matrix: jax.Array, jitter: jax.Array) -> jax.Array:
     if len(matrix) == 1:  # a batch of 1 x 1 matrices is a batch of square roots; rounding may leave it below zero
-        return jnp.sqrt(jnp.maximum(matrix, 0) + jitter + jnp.finfo(matrix.dtype).tiny)
-    return jnp.linalg.cholesky(matrix + (jitter + jnp.finfo(matrix.dtype).tiny) * jnp.eye(len(matrix), dtype=matrix.dtype))
+        return jnp.sqrt(jnp.maximum(matrix, 0) + jitter)
+    return jnp.linalg.cholesky(matrix + jitter * jnp.eye(len(matrix), dtype=matrix.dtype))
 
 
 # --- arguments ---------------------------------------------------------------------------------------------
@@ -327,6 +352,21 @@ def _point(x) -> jax.Array:
     if x.ndim != 1:
         raise ValueError(f"x must be (d,), got {x.shape}; wrap the call in jax.vmap for a batch of points")
     return x
+
+
+def _directions(x: jax.Array, directions) -> tuple[jax.Array | OneHot, int]:
+    """First coefficients and their number, from directions as users give them."""
+    if directions is None:
+        return OneHot(None, jnp.ones_like(x), x.shape), len(x)
+    directions = jnp.asarray(directions)
+    if directions.ndim == 1 and jnp.issubdtype(directions.dtype, jnp.integer) and len(directions):
+        return OneHot(directions, jnp.ones(len(directions), x.dtype), x.shape), len(directions)
+    if directions.ndim != 2 or directions.shape[1] != len(x) or len(directions) == 0:
+        raise ValueError(
+            f"expected directions (R, {len(x)}), one per row, or integers (R,), the numbers of axes, with R >= 1, "
+            f"got {directions.dtype} {directions.shape}"
+        )
+    return directions.astype(x.dtype), len(directions)
 
 
 def _scalar_program(f: Callable, x: jax.Array) -> Program:
