@@ -79,7 +79,7 @@ def laplacian(
       >>> [float(part) for part in laplacian(lambda x: (x**2).sum(), jnp.ones(3))]
       [3.0, 6.0]
     """
-    x = _point(x)
+    x = point(x)
     program = _scalar_program(f, x)
     start, count = _directions(x, directions)
     (out,) = _propagate(program, Jet(x, (start,), fixed=True), Setting(2, count), compress)
@@ -101,7 +101,7 @@ def weighted(f: Callable, x: jax.Array, directions: jax.Array, weights: jax.Arra
       ValueError and DifferentiationError as for `laplacian`.
     Source: Dangel et al. (NeurIPS 2025), section 3.
     """
-    x = _point(x)
+    x = point(x)
     start, count = _directions(x, directions)
     weights = jnp.asarray(weights, x.dtype)
     if weights.shape != (count,):
@@ -135,7 +135,7 @@ def biharmonic(f: Callable, x: jax.Array) -> jax.Array:
       >>> float(biharmonic(lambda x: (x**4).sum(), jnp.ones(3)))
       72.0
     """
-    x = _point(x)
+    x = point(x)
     d = len(x)
     eye = np.eye(d)
     i, j = np.triu_indices(d, k=1)
@@ -161,7 +161,7 @@ def partial(f: Callable, x: jax.Array, multi_index: Sequence[int]) -> jax.Array:
       >>> float(partial(lambda x: x[0] ** 2 * x[1], jnp.array([3.0, 5.0]), (2, 1)))
       2.0
     """
-    x = _point(x)
+    x = point(x)
     multi_index = tuple(multi_index)
     if len(multi_index) != len(x) or any(i < 0 or i != int(i) for i in multi_index):
         raise ValueError(f"expected {len(x)} integers >= 0, one per coordinate of x, got {multi_index}")
@@ -347,7 +347,8 @@ def _floating(x) -> jax.Array:
     return x
 
 
-def _point(x) -> jax.Array:
+def point(x) -> jax.Array:
+    """A point (d,) of floating dtype as an array, or an error that says what is wrong with it."""
     x = _floating(x)
     if x.ndim != 1:
         raise ValueError(f"x must be (d,), got {x.shape}; wrap the call in jax.vmap for a batch of points")
