@@ -127,6 +127,11 @@ def _needed(equations: list[Equation], outputs: list) -> list[Equation]:
     return kept[::-1]
 
 
-def is_float(value) -> bool:
-    """Whether derivatives can flow through a value."""
+def is_inexact(value) -> bool:
+    """Whether derivatives can flow through a value: real or complex floating point."""
+    return jnp.issubdtype(jnp.result_type(value), jnp.inexact)
+
+
+def is_real(value) -> bool:
+    """Whether a value is real floating point."""
     return jnp.issubdtype(jnp.result_type(value), jnp.floating)

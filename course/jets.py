@@ -16,12 +16,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
-from math import comb, factorial, prod
+from math import comb, factorial, perm, prod
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from course.jaxprs import is_float
+from course.jaxprs import is_inexact, is_real
 
 
 class DifferentiationError(TypeError):
@@ -96,7 +97,7 @@ def transport(equation, inputs: Sequence, setting: Setting) -> list:
     primals = [i.primal if isinstance(i, Jet) else i for i in inputs]
     outputs = equation.call(*primals)
     moving = [p for p, i in enumerate(inputs) if isinstance(i, Jet)]
-    if not any(o is not None and is_float(o) for o in outputs) or not moving:
+    if not any(o is not None and is_inexact(o) for o in outputs) or not moving:
         return outputs  # comparisons, indices: constant almost everywhere
     rule = _rule_for(equation, inputs, outputs, moving)
     try:
@@ -106,7 +107,7 @@ def transport(equation, inputs: Sequence, setting: Setting) -> list:
             f"expected an operation that can be differentiated forwards {setting.order} times, got {equation.name!r} "
             f"({str(error).splitlines()[0]}); write that part of the function with jax.custom_jvp"
         ) from error
-    return [jet if o is not None and is_float(o) else o for jet, o in zip(jets, outputs, strict=True)]
+    return [jet if o is not None and is_inexact(o) else o for jet, o in zip(jets, outputs, strict=True)]
 
 
 # --- rules -------------------------------------------------------------------------------------------------
@@ -143,7 +144,7 @@ def _rule_for(equation, inputs, outputs, moving) -> Callable:
         return _linear
     if name in _BILINEAR:
         return _bilinear
-    if name in _ELEMENTWISE:
+    if name in _ELEMENTWISE and is_real(inputs[0].primal):
         return _elementwise
     return _by_jvp
 
@@ -197,7 +198,7 @@ def _linear_of_one_hot(equation, primals, parts, push, moving, outputs, each) ->
         for n, part in enumerate(parts):
             if part is not None:  # entry by entry: a factor for each, from ones in this input and zeros in the others
                 factor = push(*(jnp.full_like(primals[p], m == n) for m, p in enumerate(moving)))[0]
-                total = _sum([total, part.pick(factor) * part.entries])
+                total = _sum([total, part.pick(factor) * part.entries.astype(factor.dtype)])
         return [OneHot(hots[0].axes, total, outputs[0].shape)]
     if len(parts) == 1 and len(outputs) == 1:
         (hot,), (position,) = parts, moving
@@ -268,7 +269,7 @@ def _is_full_contraction(equation, primals, a, b) -> bool:
 def _elementwise(equation, inputs, primals, outputs, moving, setting) -> list[Jet]:
     """Faà di Bruno: derivatives g', g'', … of the function at the primal, then polynomials in the coefficients."""
     (x,) = inputs
-    slopes = _slopes(lambda z: equation.call(z)[0], x.primal, setting.order)
+    slopes = _slopes(equation, x.primal, outputs[0], setting.order)
 
     if setting.order == 2 and isinstance(x.lower[0], OneHot):
         hot = x.lower[0]
@@ -297,8 +298,8 @@ def _elementwise(equation, inputs, primals, outputs, moving, setting) -> list[Je
 
 def _by_jvp(equation, inputs, primals, outputs, moving, setting) -> list[Jet]:
     """Any operation, control flow and custom rules included: nested `jax.jvp` along a curve with the given jet."""
-    moving = [p for p in moving if is_float(primals[p])]
-    floats = [i for i, o in enumerate(outputs) if o is not None and is_float(o)]
+    moving = [p for p in moving if is_inexact(primals[p])]
+    floats = [i for i, o in enumerate(outputs) if o is not None and is_inexact(o)]
 
     def function(*parts):
         arguments = list(primals)
@@ -318,7 +319,7 @@ def _by_jvp(equation, inputs, primals, outputs, moving, setting) -> list[Jet]:
         def curve(t):
             return function(*(_polynomial(base, c, t) for base, c in zip(bases, coefficients, strict=True)))
 
-        dtype = jnp.result_type(*bases)
+        dtype = jnp.finfo(jnp.result_type(*bases)).dtype  # real, for complex values too
         return _nested(curve, jnp.zeros((), dtype), setting.order)
 
     derivatives = jax.vmap(along)(filled)  # K lists of (R, *shape)
@@ -381,17 +382,43 @@ def _partitions(k: int) -> list[tuple[int, tuple[int, ...]]]:
     return found
 
 
-def _slopes(function: Callable, z: jax.Array, order: int) -> list[jax.Array]:
-    """function(z), function'(z), … entry by entry, up to the given order."""
-    ones, slopes = jnp.ones_like(z), []
+def _slopes(equation, z: jax.Array, g: jax.Array, order: int) -> list[jax.Array]:
+    """g(z), g'(z), … entry by entry, up to the given order.
+
+    Nested jvp would do for all of them, and does for most, but its program triples with every order.
+    """
+    if equation.name in _POLYNOMIAL:  # g' is a polynomial in g, and so are all that follow
+        first = np.polynomial.Polynomial(_POLYNOMIAL[equation.name])
+        polynomials = [first]
+        while len(polynomials) < order:
+            polynomials.append(polynomials[-1].deriv() * first)
+        return [g, *(_horner(p.coef, g) for p in polynomials)]
+    if equation.name in ("sin", "cos"):
+        other = jnp.cos(z) if equation.name == "sin" else -jnp.sin(z)
+        cycle = [g, other, -g, -other]
+        return [cycle[k % 4] for k in range(order + 1)]
+    if equation.name == "integer_pow" and equation.params["y"] >= order:
+        n = equation.params["y"]
+        return [g, *(perm(n, k) * z ** (n - k) for k in range(1, order + 1))]
 
     def derivative(inner):
-        return lambda z: jax.jvp(inner, (z,), (ones,))[1]
+        return lambda z: jax.jvp(inner, (z,), (jnp.ones_like(z),))[1]
 
-    for _ in range(order + 1):
-        slopes.append(function(z))
+    slopes, function = [g], lambda z: equation.call(z)[0]
+    for _ in range(order):
         function = derivative(function)
+        slopes.append(function(z))
     return slopes
+
+
+_POLYNOMIAL = {"tanh": [1, 0, -1], "logistic": [0, 1, -1], "exp": [0, 1]}  # coefficients, lowest first
+
+
+def _horner(coefficients, g: jax.Array) -> jax.Array:
+    total = jnp.full_like(g, coefficients[-1])
+    for c in coefficients[-2::-1]:
+        total = total * g + float(c) if c else total * g
+    return total
 
 
 def _nested(curve: Callable, t: jax.Array, order: int) -> list:

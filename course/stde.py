@@ -267,8 +267,8 @@ def estimate(
     """An unbiased estimate of the operator applied to f at x.
 
     Sparse (the default): of each kind of terms (u_ii, u_iijj …) `samples` are drawn and weighted by how many they stand
-    for; a kind with no more terms than that is taken whole. Dense: random directions v with E v v^T = C for the terms of
-    second order, or Gaussian ones for a multiple of the biharmonic operator; terms of order 0 and 1 are exact.
+    for; a kind with no more terms than that is taken whole. Dense: random directions v with E v v^T = C for the terms
+    of second order, or Gaussian ones for a multiple of the biharmonic operator; terms of order 0 and 1 are exact.
 
     Args:
       operator: over d coordinates.

@@ -18,7 +18,7 @@ import numpy as np
 
 from course import jets
 from course.jaxprs import Constant, Equation, Program, trace
-from course.jets import Jet, OneHot, Setting
+from course.jets import DifferentiationError, Jet, OneHot, Setting
 
 
 def derivatives(f: Callable, x: jax.Array, v: jax.Array, order: int) -> jax.Array:
@@ -47,9 +47,13 @@ def derivatives(f: Callable, x: jax.Array, v: jax.Array, order: int) -> jax.Arra
         raise ValueError(f"expected order >= 1, got {order}; order 0 is f(x)")
     setting = Setting(order, directions=1)
     if order == 1:
-        out, top = jax.jvp(f, (x,), (v,))
-        return jnp.stack([out, top])
-    (out,) = _propagate(trace(f, x), Jet(x, (v[None], *[None] * (order - 2))), setting)
+        return jnp.stack(_first_order(f, x, v))
+    program = trace(f, x)
+    if len(program.outputs) != 1:
+        raise ValueError(
+            f"expected f to return one array, got {len(program.outputs)}; return them stacked, or one by one"
+        )
+    (out,) = _propagate(program, Jet(x, (v[None], *[None] * (order - 2))), setting)
     return jnp.stack([out.primal, *(_or_zero(c, out.primal, 1)[0] for c in out.lower), _or_zero(out.top, out.primal)])
 
 
@@ -69,8 +73,8 @@ def laplacian(
       directions: (R, d); or integers (R,), the numbers of coordinate axes; or None, all d of them.
       compress: whether to replace wide coefficients by a factor of their Gram matrix.
     Returns:
-      (f(x), sum of second derivatives), both () in x's dtype. Exact up to rounding; the factorisation adds a jitter of
-      ten machine epsilons.
+      (f(x), sum of second derivatives), both () in x's dtype. Exact up to rounding and a relative jitter of ten machine
+      epsilons in the factorisation; ten times m of them if the coefficients are linearly dependent.
     Raises:
       ValueError: x is not one-dimensional or not floating, f is not scalar, or directions do not fit.
       DifferentiationError: an operation of f has no derivative.
@@ -112,7 +116,7 @@ def weighted(f: Callable, x: jax.Array, directions: jax.Array, weights: jax.Arra
     setting = Setting(order, count, weights)
     if order == 1:
         top = start.collect(weights) if isinstance(start, OneHot) else weights @ start
-        return jax.jvp(f, (x,), (top,))[1]
+        return _first_order(f, x, top)[1]
     (out,) = _propagate(program, Jet(x, (start, *[None] * (order - 2)), fixed=True), setting)
     return _or_zero(out.top, out.primal)
 
@@ -279,6 +283,7 @@ def _compress(values: dict, live: dict[int, Jet], setting: Setting) -> Setting:
     blocks = [moving[n].lower[0].reshape(setting.directions, -1) for n in order]  # (R, m_n)
     for number, factor in zip(order, _gram_factor(blocks), strict=True):
         jet = moving[number]
+        factor = factor.astype(jet.primal.dtype)
         values[number] = Jet(jet.primal, (factor.reshape(width, *jet.primal.shape),), jet.top, jet.fixed)
     return Setting(setting.order, width)
 
@@ -294,8 +299,8 @@ def _gram_factor(blocks: list[jax.Array]) -> list[jax.Array]:
     for block in blocks:
         above = _undo(factors, jnp.concatenate([c.T @ block for c in blocks[: len(factors)]])) if factors else None
         gram = block.T @ block
-        jitter = 10 * jnp.finfo(block.dtype).eps * jnp.trace(gram) / len(gram) + jnp.finfo(block.dtype).tiny
-        last = _cholesky(gram if above is None else gram - above.T @ above, jitter).T
+        size = jnp.sqrt(jnp.diag(gram))
+        last = _cholesky(gram if above is None else gram - above.T @ above, size).T
         factors.append(last if above is None else jnp.concatenate([above, last]))
     rows = len(factors[-1])
     return [jnp.pad(factor, ((0, rows - len(factor)), (0, 0))) for factor in factors]
@@ -331,10 +336,17 @@ def _undo(factors: list[jax.Array], target: jax.Array) -> jax.Array:
     return jnp.concatenate(parts)
 
 
-def _cholesky(matrix: jax.Array, jitter: jax.Array) -> jax.Array:
+def _cholesky(matrix: jax.Array, size: jax.Array) -> jax.Array:
+    """Lower Cholesky factor of the matrix scaled by its columns' sizes; one of low rank gets a larger jitter."""
+    info = jnp.finfo(matrix.dtype)
+    size = jnp.maximum(size, info.tiny**0.25)
+    scaled = matrix / jnp.outer(size, size)
     if len(matrix) == 1:  # a batch of 1 x 1 matrices is a batch of square roots; rounding may leave it below zero
-        return jnp.sqrt(jnp.maximum(matrix, 0) + jitter)
-    return jnp.linalg.cholesky(matrix + jitter * jnp.eye(len(matrix), dtype=matrix.dtype))
+        return size[:, None] * jnp.sqrt(jnp.maximum(scaled, 0) + 10 * info.eps)
+    eye = jnp.eye(len(matrix), dtype=matrix.dtype)
+    lower = jnp.linalg.cholesky(scaled + 10 * info.eps * eye)
+    safe = jnp.linalg.cholesky(scaled + 10 * len(matrix) * info.eps * eye)
+    return size[:, None] * jnp.where(jnp.isnan(lower).any(), safe, lower)
 
 
 # --- arguments ---------------------------------------------------------------------------------------------
@@ -359,15 +371,30 @@ def _directions(x: jax.Array, directions) -> tuple[jax.Array | OneHot, int]:
     """First coefficients and their number, from directions as users give them."""
     if directions is None:
         return OneHot(None, jnp.ones_like(x), x.shape), len(x)
-    directions = jnp.asarray(directions)
+    known = not isinstance(directions, jax.core.Tracer)
+    directions = np.asarray(directions) if known else directions
     if directions.ndim == 1 and jnp.issubdtype(directions.dtype, jnp.integer) and len(directions):
+        if known and not 0 <= directions.min() <= directions.max() < len(x):
+            raise ValueError(f"expected axes from 0 to {len(x) - 1}, got {directions.min()} to {directions.max()}")
+        directions = jnp.asarray(directions)
         return OneHot(directions, jnp.ones(len(directions), x.dtype), x.shape), len(directions)
     if directions.ndim != 2 or directions.shape[1] != len(x) or len(directions) == 0:
         raise ValueError(
             f"expected directions (R, {len(x)}), one per row, or integers (R,), the numbers of axes, with R >= 1, "
             f"got {directions.dtype} {directions.shape}"
         )
-    return directions.astype(x.dtype), len(directions)
+    return jnp.asarray(directions, x.dtype), len(directions)
+
+
+def _first_order(f: Callable, x: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Value and derivative along v by plain `jax.jvp`."""
+    try:
+        return jax.jvp(f, (x,), (v,))
+    except TypeError as error:
+        raise DifferentiationError(
+            f"expected a function that can be differentiated forwards, got an operation that cannot "
+            f"({str(error).splitlines()[0]}); write that part of the function with jax.custom_jvp"
+        ) from error
 
 
 def _scalar_program(f: Callable, x: jax.Array) -> Program:

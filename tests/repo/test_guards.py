@@ -35,6 +35,15 @@ VOLATILE = {
     ("09_tracing_paper", "rng = np.random.default_rng(SEED)"): "milliseconds",
     ("09_tracing_paper", "compiled_net = torch.compile("): "milliseconds",
     ("09_tracing_paper", "in_scan = timing.measure("): "milliseconds",
+    ("10_derivative_cliff", "def costs(way, order):"): "seconds, and what XLA makes of a program",
+    ("10_derivative_cliff", "figure, axes = plt.subplots(1, 2"): "a ratio of instructions that XLA decides",
+    ("10_derivative_cliff", 'run_ms = table["run ms"]'): "milliseconds",
+    ("10_derivative_cliff", "for order in (1, 3, 5):"): "milliseconds",
+    ("10_derivative_cliff", "rows = {}"): "milliseconds, and XLA's memory",
+    ("11_taylor_mode", "contestants = {name: (way, params, X)"): "milliseconds",
+    ("11_taylor_mode", "dimensions, times = (100, 1000, 4000)"): "milliseconds, and a picture of them",
+    ("11_taylor_mode", "rows = {}"): "seconds",
+    ("12_stde", "table = {}"): "milliseconds, and XLA's memory",
 }
 
 # What each module may bring along when it is imported; the watched packages are the heavy or foreign ones.
@@ -49,6 +58,12 @@ IMPORTS = {
     "course.timing": JAX,
     "course.results": {"numpy", "pandas"},
     "course.newton_cg": JAX,
+    "course.functional": JAX,
+    "course.jaxprs": JAX,
+    "course.jets": JAX,
+    "course.stde": JAX,
+    "course.pde": {"numpy", "jax", "optax"},
+    "course.taylor": JAX,
     "course.convnet": JAX | {"torch", "tqdm"},
     "course.porting": FLAX | {"torch", "tqdm"},
     "course.torch_compile": set(),

@@ -1,0 +1,624 @@
+# %% [markdown]
+# # 11 · Taylor mode
+#
+# **How do you get high derivatives in one forward pass?** (45 minutes)
+
+# %% [markdown]
+# After this lesson you can
+#
+# - push a whole Taylor series through a function, by hand, with `jax.experimental.jet` and with `course.taylor`,
+# - write an interpreter that does it for any operation, in 25 lines,
+# - compute Laplacians and mixed partial derivatives exactly and fast, and say when nested `jvp` is good enough.
+
+# %%
+import math
+from collections import Counter
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from jax import lax
+from jax.experimental import jet
+from torch import func
+
+from course import taylor, timing
+from course.jaxprs import Constant, is_float, trace
+
+# %%
+SEED, D, WIDTH, POINTS = 0, 100, 32, 32
+jax.config.update("jax_enable_x64", True)  # float64: formulas that agree do so to 1e-10 and better
+jax.config.update("jax_pprint_use_color", False)
+torch.set_default_dtype(torch.float64)
+torch.set_num_threads(1)
+plt.rcParams["figure.figsize"], plt.rcParams["figure.dpi"] = (5, 3.2), 80
+
+
+def same(what, ours, reference, tolerance=1e-10):
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(reference), strict=True):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+    print(f"{what}  ok")
+
+
+# %% [markdown]
+# ## 1 · A jet by hand
+#
+# Nesting `grad` differentiates a program that has been differentiated already, and that program grows with
+# each order (10). Taylor mode differentiates nothing twice. It runs the function once, on a *jet*: the
+# coefficients $u_0, u_1, \dots, u_K$ of a truncated power series in $t$ where there used to be one number.
+#
+# Each operation maps coefficients to coefficients. The rules follow from a differential equation. For
+# $e = \exp(u)$ it is $e' = e\,u'$; compare the coefficients of $t^{k-1}$ and get
+# $k\,e_k = \sum_{j=1}^k j\,u_j\,e_{k-j}$. Sine and cosine go together.
+
+# %%
+def exp_series(u):
+    e = [math.exp(u[0])]
+    for k in range(1, len(u)):
+        e.append(sum(j * u[j] * e[k - j] for j in range(1, k + 1)) / k)
+    return e
+
+
+def sin_series(u):
+    s, c = [math.sin(u[0])], [math.cos(u[0])]
+    for k in range(1, len(u)):
+        s.append(sum(j * u[j] * c[k - j] for j in range(1, k + 1)) / k)
+        c.append(-sum(j * u[j] * s[k - j] for j in range(1, k + 1)) / k)
+    return s
+
+
+x0, K = 0.3, 5
+series = sin_series(exp_series([x0, 1.0] + [0.0] * (K - 1)))  # along x0 + t
+print("Taylor coefficients of sin(exp(x)):", np.round(series, 6))
+
+# %% [markdown]
+# These are Taylor coefficients. The $k$-th *derivative* is $k!$ times the $k$-th coefficient. With that
+# factor they equal what five nested `grad` give, in JAX and in PyTorch:
+
+# %%
+by_hand = [math.factorial(k) * c for k, c in enumerate(series)]
+
+
+def nested_grad(f, x, order):
+    values = []
+    for _ in range(order + 1):
+        values.append(f(x))
+        f = jax.grad(f)
+    return jnp.stack(values)
+
+
+nested = nested_grad(lambda x: jnp.sin(jnp.exp(x)), x0, K)
+leaf = torch.tensor(x0, requires_grad=True)
+in_torch = [torch.sin(torch.exp(leaf))]
+for _ in range(K):
+    in_torch += torch.autograd.grad(in_torch[-1], leaf, create_graph=True)
+
+same("one forward pass = nested jax.grad, orders 0 to 5", jnp.array(by_hand), nested)
+same("one forward pass = nested torch.autograd.grad", by_hand, [each.item() for each in in_torch])
+
+
+# %% [markdown]
+# ## 2 · Faà di Bruno's formula
+#
+# The rules above are for two functions. For a composition $f(g(t))$ in general, the $k$-th derivative is a sum
+# over all ways to split a set of $k$ things into blocks: one factor $g^{(|B|)}$ per block $B$, times
+# $f^{(\text{number of blocks})}$.
+
+# %%
+def partitions(items):
+    if not items:
+        yield []
+        return
+    first, *rest = items
+    for blocks in partitions(rest):
+        yield [[first], *blocks]
+        for i, block in enumerate(blocks):
+            yield [*blocks[:i], [first, *block], *blocks[i + 1 :]]
+
+
+outer = taylor.derivatives(jnp.sin, jnp.exp(x0), 1.0, order=4).tolist()  # of sin at exp(x0)
+inner = [math.exp(x0)] * 5  # of exp at x0
+for k in (2, 3, 4):
+    splits = [tuple(sorted(map(len, blocks))) for blocks in partitions(range(k))]
+    terms = [f"{n} f{len(sizes)}·" + "·".join(f"g{s}" for s in sizes) for sizes, n in sorted(Counter(splits).items())]
+    total = sum(outer[len(sizes)] * math.prod(inner[s] for s in sizes) for sizes in splits)
+    same(f"order {k}: " + " + ".join(terms), total, nested[k])
+
+# %% [markdown]
+# Here `f2` is $f''$ and `g3` is $g^{(3)}$. There are 2, 5, 15, … splits (the Bell numbers); equal sizes added up,
+# few terms remain. Note one thing for later: the highest derivative of the inside, $g^{(k)}$, occurs once,
+# *linearly*, times $f'$.
+#
+# ## 3 · `jax.experimental.jet`
+#
+# JAX ships a Taylor mode; `torch.func` has none. `jet` takes a point and the series of the curve through it. Its
+# numbers are *derivatives*, not coefficients: the factor $k!$ is taken care of on the way in and out.
+#
+# It has gaps: it is a table with one rule per primitive, and what is not in the table fails. Some examples:
+
+# %%
+value, series = jet.jet(lambda x: jnp.sin(jnp.exp(x)), (x0,), ((1.0, 0.0, 0.0, 0.0, 0.0),))
+same("jet returns the derivatives", jnp.stack([value, *series]), nested)
+v, w = 0.7, -1.3  # a curve x0 + v t + w t^2 / 2
+_, (_, second) = jet.jet(lambda x: jnp.sin(jnp.exp(x)), (x0,), ((v, w),))
+same("its second number: f'' v^2 + f' w", second, nested[2] * v**2 + nested[1] * w)
+print("torch.func has a jet:", hasattr(func, "jet"))
+
+
+def scanned(x):
+    return lax.scan(lambda c, _: (jnp.sin(c), None), x, length=3)[0]
+
+
+functions = {"softplus": jax.nn.softplus, "relu": jax.nn.relu, "lax.scan": scanned, "tan": jnp.tan}
+functions["prod"] = lambda x: jnp.prod(jnp.stack([x, x + 1]))
+functions["at[].set"] = lambda x: jnp.zeros(2).at[0].set(x).sum()
+for name, function in functions.items():
+    try:
+        jet.jet(function, (0.0,), ((1.0, 0.0),))
+    except Exception as error:  # the type depends on the version
+        print(f"{name:9} {type(error).__name__}")
+
+
+# %% [markdown]
+# `softplus` and `relu` fail because they are `custom_jvp` functions (06). It is tempting to let `jet` look
+# inside and use the body. That runs, and is silently wrong where the custom rule was needed:
+
+# %%
+def softplus_body(x):
+    return jnp.maximum(x, 0.0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
+
+
+def relu_body(x):
+    return jnp.maximum(x, 0.0)
+
+
+at_zero = torch.zeros((), requires_grad=True)
+for body, kept, theirs in (
+    (softplus_body, jax.nn.softplus, torch.nn.functional.softplus),
+    (relu_body, jax.nn.relu, torch.relu),
+):
+    _, (opened, _) = jet.jet(body, (0.0,), ((1.0, 0.0),))
+    (slope,) = torch.autograd.grad(theirs(at_zero), at_zero)
+    ours = jax.jit(lambda x, kept=kept: taylor.derivatives(kept, x, 1.0, order=2))(0.0)[1]
+    assert ours == jax.grad(kept)(0.0) == slope.item() != opened
+    print(f"{kept.__name__:8} slope at 0: body {opened:.1f}, with its rule {ours:.1f}, torch {slope:.1f}")
+
+# %% [markdown]
+# So rules have to be kept. `course.taylor.derivatives(f, x, v, order)` returns $D^k f$ along the line
+# $x + t v$ for $k = 0 \dots$ `order`. It takes everything that `jet` just refused:
+
+# %%
+for name, function in functions.items():
+    both = jax.jit(lambda x, f=function: (taylor.derivatives(f, x, 1.0, order=4), nested_grad(f, x, order=4)))
+    same(f"{name:9} orders 0 to 4 = nested grad", *both(0.4))
+
+
+# %% [markdown]
+# ## 4 · How: a jaxpr is a list of equations
+#
+# A traced function is a flat list of operations (05). `course.jaxprs.trace` opens nested calls, numbers the
+# values, and makes each operation something that can be *called*. Value 0 is the argument.
+
+# %%
+def tiny(x):
+    return jax.nn.softplus(jnp.sin(x) * x).sum()
+
+
+for equation in trace(tiny, jnp.ones(3)).equations:
+    inputs = ", ".join("constant" if isinstance(i, Constant) else f"value {i}" for i in equation.inputs)
+    print(f"value {equation.outputs[0]} = {equation.name}({inputs})")
+
+
+# %% [markdown]
+# `softplus` stayed one equation, `custom_jvp_call`: its rule survives.
+#
+# Now second order. Let an operation $p$ receive, for each input, a value $z$, first derivatives $v_r$ along
+# $R$ directions, and the *sum* $w$ of its second derivatives over the directions. Then it must return
+#
+# $$p(z), \qquad D p[v_r], \qquad \sum_r D^2 p[v_r, v_r] + D p[w].$$
+#
+# No table of rules is needed. $D p$ is one `jax.jvp`, and $D^2 p[v, v]$ is a `jvp` of a `jvp`: of one operation
+# at a time. With all coordinate directions the result is the Laplacian.
+
+# %%
+def forward_laplacian(f, x, directions):
+    """f(x), and the sum of the second derivatives of f along the directions (R, d)."""
+    program = trace(f, x)
+    values = {0: (x, directions, jnp.zeros_like(x))}  # a jet; what does not depend on x is a plain array
+    for equation in program.equations:
+        known = [i.value if isinstance(i, Constant) else values[i] for i in equation.inputs]
+        moving = [n for n, i in enumerate(known) if isinstance(i, tuple)]
+
+        def p(*parts, equation=equation, known=known, moving=moving):
+            arguments = [i[0] if isinstance(i, tuple) else i for i in known]
+            for n, part in zip(moving, parts, strict=True):
+                arguments[n] = part
+            return equation.call(*arguments)
+
+        z, v, w = zip(*(known[n] for n in moving), strict=True) if moving else ((), (), ())
+        outputs = p(*z)
+        if moving and all(map(is_float, outputs)):  # comparisons and indices stay plain
+            twice = jax.vmap(lambda *v, p=p, z=z: jax.jvp(lambda *z: jax.jvp(p, z, v)[1], z, v))
+            slopes, curved = twice(*v)  # D p[v_r] and D^2 p[v_r, v_r], for all r
+            pushed = jax.jvp(p, z, w)[1]
+            outputs = zip(outputs, slopes, [c.sum(0) + q for c, q in zip(curved, pushed, strict=True)], strict=True)
+        values.update(zip(equation.outputs, outputs, strict=True))
+    value, _, second = values[program.outputs[0]]
+    return value, second
+
+
+# %%
+rng = np.random.default_rng(SEED)
+a, b = jnp.asarray(rng.normal(size=(6, 8)) / 3), jnp.asarray(rng.normal(size=(8, 8)) / 3)
+
+
+def small(x):  # a scan, a custom_jvp, a comparison: the interpreter knows none of them
+    hidden, _ = lax.scan(lambda h, _: (jnp.tanh(h @ b), None), jax.nn.softplus(x @ a), length=2)
+    return jnp.where(hidden > 0, hidden, 0.1 * hidden).sum() * (1 - x @ x)
+
+
+point = jnp.asarray(rng.normal(size=6))
+reference = jax.jit(lambda x: (small(x), jnp.trace(jax.hessian(small)(x))))(point)
+ours = jax.jit(lambda x: forward_laplacian(small, x, jnp.eye(6)))(point)
+same("25 lines = trace of jax.hessian", ours, reference)
+same("course.taylor.laplacian", jax.jit(lambda x: taylor.laplacian(small, x))(point), reference)
+
+
+# %% [markdown]
+# `course/jets.py` is this, for any order. Its fallback `_by_jvp` is the nested `jvp` above. Everything else in it
+# is for speed, one rule per *class* of operations: linear ones push each coefficient through themselves,
+# products obey Leibniz, elementwise functions Faà di Bruno.
+#
+# ## 5 · Collapsing
+#
+# Why carry the sum and not each second derivative? Because each operation is linear in the highest
+# coefficient, as Faà di Bruno's formula showed, the sum can be taken at the start as well as at the end. Per
+# intermediate value that is $1 + R + 1$ arrays: the value, $R$ first coefficients, one sum. Order $K$ has
+# $1 + (K-1)R + 1$ in place of $1 + KR$.
+#
+# Dangel et al. (*Collapsing Taylor mode automatic differentiation*, NeurIPS 2025) derive this for general
+# operators. With $K = 2$ and the coordinate directions it is the *forward Laplacian* (Li et al., 2024). Does it
+# save what it promises? Count the numbers that a whole program writes:
+
+# %%
+def one_jet_each(x):  # the same 25 lines, for one direction at a time
+    return jax.vmap(lambda v: forward_laplacian(plain, x, v[None])[1])(jnp.eye(64)).sum()
+
+
+def collapsed(x):
+    return forward_laplacian(plain, x, jnp.eye(64))[1]
+
+
+def plain(x):  # four dense layers of width 64
+    for _ in range(3):
+        x = jnp.tanh(x @ mix)
+    return x @ mix[0]
+
+
+def numbers_written(run):
+    return sum(output.aval.size for equation in jax.make_jaxpr(run)(at).eqns for output in equation.outvars)
+
+
+mix, at = jnp.asarray(rng.normal(size=(64, 64)) / 8), jnp.ones(64)
+same("equal results", jax.jit(one_jet_each)(at), jax.jit(collapsed)(at))
+print(f"a jet of width 64, 64 directions: {64 * (1 + 2 * 64)} numbers, collapsed {64 * (1 + 64 + 1)}")
+ratio = numbers_written(one_jet_each) / numbers_written(collapsed)
+print(f"written by the whole program: {ratio:.2f} times as many without collapsing")
+
+
+# %% [markdown]
+# Half of what is carried. Of all that is written it is less, because the work inside an operation stays.
+#
+# ## 6 · The Laplacian of a network, six ways
+#
+# Three hidden layers of `tanh`, 100 inputs, 32 points, the same weights on both sides. `torch.nn.Linear` stores
+# (out, in), so each weight is transposed on its way.
+
+# %%
+def torch_mlp(d):
+    torch.manual_seed(SEED)
+    sizes = [d, WIDTH, WIDTH, WIDTH]
+    layers = [part for i, o in pairwise(sizes) for part in (torch.nn.Linear(i, o), torch.nn.Tanh())]
+    return torch.nn.Sequential(*layers, torch.nn.Linear(WIDTH, 1))
+
+
+def carried(net):
+    dense = [layer for layer in net if isinstance(layer, torch.nn.Linear)]
+    return [(jnp.asarray(m.weight.detach().numpy().T), jnp.asarray(m.bias.detach().numpy())) for m in dense]
+
+
+def mlp(params, x):
+    for w, b in params[:-1]:
+        x = jnp.tanh(x @ w + b)
+    w, b = params[-1]
+    return (x @ w + b)[0]
+
+
+net = torch_mlp(D)
+params = carried(net)
+X = jnp.asarray(rng.normal(size=(POINTS, D)))
+X_torch = torch.from_numpy(np.array(X))
+same("equal outputs", jax.vmap(mlp, (None, 0))(params, X), net(X_torch)[:, 0].detach().numpy())
+
+
+# %% [markdown]
+# PyTorch: a gradient with a graph, then one more backward pass per coordinate; and, in `torch.func`, the trace of
+# a full Hessian, mapped over points.
+#
+# JAX: the trace of `jax.hessian`; a loop of Hessian-vector products that never holds a Hessian (06); and collapsed
+# jets, without and with what section 7 explains.
+#
+# Then what they cost. Rounds are interleaved, so that a busy moment hits all alike, and the median of five counts.
+# Memory is XLA's own figure for temporary arrays; PyTorch reports none on a CPU.
+
+# %%
+def nested_autograd(x, create_graph=False):
+    x = x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(net(x).sum(), x, create_graph=True)
+    total = 0.0
+    for i in range(x.shape[1]):
+        (row,) = torch.autograd.grad(slope[:, i].sum(), x, retain_graph=True, create_graph=create_graph)
+        total = total + row[:, i]
+    return total
+
+
+def torch_func(x):
+    return func.vmap(lambda point: func.hessian(lambda p: net(p)[0])(point).trace())(x).detach()
+
+
+# %%
+def product_loop(u, x):
+    def add(i, total):
+        unit = jnp.zeros_like(x).at[i].set(1.0)
+        return total + jax.jvp(jax.grad(u), (x,), (unit,))[1][i]
+
+    return lax.fori_loop(0, len(x), add, jnp.zeros((), x.dtype))
+
+
+def batched(operator):  # (u, x) -> number, made a compiled function of weights and points
+    return jax.jit(lambda params, X: jax.vmap(lambda x: operator(lambda z: mlp(params, z), x))(X))
+
+
+ways = {
+    "jax.hessian, trace": batched(lambda u, x: jnp.trace(jax.hessian(u)(x))),
+    "Hessian-vector loop": batched(product_loop),
+    "collapsed": batched(lambda u, x: taylor.laplacian(u, x, compress=False)[1]),
+    "collapsed, compressed": batched(lambda u, x: taylor.laplacian(u, x)[1]),
+}
+reference = nested_autograd(X_torch).detach().numpy()
+same("torch.func", torch_func(X_torch).numpy(), reference)
+for name, way in ways.items():
+    same(name, way(params, X), reference)
+
+# %% tags=["nbval-ignore-output"]
+contestants = {name: (way, params, X) for name, way in ways.items()}
+contestants |= {"PyTorch nested autograd": (nested_autograd, X_torch), "torch.func hessian": (torch_func, X_torch)}
+rounds = [{name: timing.seconds(*call) for name, call in contestants.items()} for _ in range(5)]
+table = pd.DataFrame({"ms": 1e3 * pd.DataFrame(rounds).median()})
+table["times slower"] = table["ms"] / table["ms"].min()
+table["temporary MB"] = pd.Series(
+    {name: way.lower(params, X).compile().memory_analysis().temp_size_in_bytes / 1e6 for name, way in ways.items()}
+)
+print(timing.where())
+table.sort_values("ms").round(2)
+
+
+# %% [markdown]
+# (torch runs on one thread here, XLA takes the cores it finds. PyTorch is eager: part of its time is Python.)
+#
+# ## 7 · Compression: the dimension drops out
+#
+# 100 directions enter a layer of width 32. Behind it every jet carries 100 first derivatives of 32 numbers.
+# But they are used only in $\sum_r D^2 h[c_r, c_r] = \sum_{ij} \partial_i \partial_j h\,(C^T C)_{ij}$: the
+# *Gram matrix* $C^T C$ of the derivatives $C$ (100, 32) is all that counts. Any $F$ with $F^T F = C^T C$ will do,
+# and there is one with 32 rows. By hand, for the first layer $z = xW + b$, where $C = W$:
+
+# %%
+def by_gram(params, x):
+    (w, b), *rest = params
+    gram = w.T @ w  # (32, 32), sums over all 100 directions
+    factor = jnp.linalg.cholesky(gram).T  # 32 rows, each a direction in the space of z; needs full rank
+    return taylor.laplacian(lambda z: mlp(rest, jnp.tanh(z)), x @ w + b, factor, compress=False)[1]
+
+
+same("32 directions instead of 100", jax.jit(jax.vmap(by_gram, (None, 0)))(params, X), reference)
+
+# %% [markdown]
+# `taylor.laplacian` looks for such a place by itself: after each equation it adds up the widths of the values
+# that are still needed, and where they are narrower than the number of directions it puts in a factor (of the Gram
+# matrix plus a tiny multiple of the identity, against rounding). The factor of a *linear* first layer depends on no
+# point, so under `vmap` it is computed once. Time against dimension, eight points:
+
+# %% tags=["nbval-ignore-output"]
+dimensions, times = (100, 1000, 4000), {"all directions": [], "compressed": []}
+for d in dimensions:
+    wide, few = carried(torch_mlp(d)), jnp.asarray(rng.normal(size=(8, d)))
+    runs = {"all directions": ways["collapsed"], "compressed": ways["collapsed, compressed"]}
+    results = [run(wide, few) for run in runs.values()]  # compiles
+    same(f"d = {d}: equal", *results)
+    rounds = pd.DataFrame([{n: 1e3 * timing.seconds(run, wide, few) for n, run in runs.items()} for _ in range(7)])
+    for name, milliseconds in rounds.median().items():
+        times[name].append(milliseconds)
+figure, axes = plt.subplots()
+for name, milliseconds in times.items():
+    axes.loglog(dimensions, milliseconds, "o-", label=name)
+axes.set(xlabel="dimension d", ylabel="milliseconds, 8 points", title="Exact Laplacian of a network of width 32")
+axes.legend()
+plt.show()
+print({name: np.round(milliseconds, 2).tolist() for name, milliseconds in times.items()})
+
+
+# %% [markdown]
+# The dimension is left in $W^T W$ and in the first layer itself, nowhere else. It does not always happen. A
+# product with $1 - |x|^2$ is fine, since that can be computed first. A wide skip connection keeps $x$ alive to
+# the end. And a few directions of your own, fewer than the width, leave nothing to gain. The Cholesky
+# factorisation shows in the program:
+
+# %%
+def skip(x):
+    w, b = params[0]
+    hidden = jnp.tanh(jnp.concatenate([jnp.tanh(x @ w + b), x]) @ wider)
+    return jnp.concatenate([hidden, x]) @ wider[:, 0]  # x is needed in every layer
+
+
+def boundary(x):
+    return (1 - x @ x) * mlp(params, x)
+
+
+wider = jnp.asarray(rng.normal(size=(WIDTH + D, WIDTH)) / 10)
+cases = {
+    "network": (lambda x: mlp(params, x), None),
+    "times 1 - |x|^2": (boundary, None),
+    "wide skip connection": (skip, None),
+    "network, 16 directions": (lambda x: mlp(params, x), jnp.arange(16)),
+}
+for name, (f, axes_) in cases.items():
+    program = str(jax.make_jaxpr(lambda x, f=f, axes_=axes_: taylor.laplacian(f, x, axes_))(X[0]))
+    print(f"{name:23} compressed: {'cholesky' in program}")
+
+# %% [markdown]
+# ## 8 · Mixed partial derivatives
+#
+# Jets give derivatives along lines, $D^k f[v, \dots, v]$. Mixed partials follow by interpolation: Griewank,
+# Utke and Walther (2000, equations 12 and 13) give directions and exact weights for any multi-index. For
+# $\partial^3 f / \partial x^2 \partial y$, index (2, 1), that takes four directions.
+#
+# `taylor.partial` does the same and collapses the highest coefficient. `biharmonic` is $\Delta\Delta f$ by
+# fourth-order jets along sums and differences of axes; it must equal the Laplacian of the Laplacian.
+
+# %%
+steps, weights = taylor.interpolation((2, 1))
+for step, weight in zip(steps, weights, strict=True):
+    print(f"direction {step}, weight {weight:+.6f}")
+
+
+def two(lib, x, y):
+    return lib.sin(x) * lib.exp(x * y)
+
+
+def f(z):
+    return two(jnp, z[0], z[1])
+
+
+z = jnp.array([0.3, -0.8])
+mixed = sum(w * taylor.derivatives(f, z, step, order=3)[3] for step, w in zip(steps, weights, strict=True))
+xxy = func.grad(func.grad(func.grad(lambda x, y: two(torch, x, y), 0), 0), 1)(*map(torch.tensor, z.tolist()))
+same("four directions = torch.func, nested", mixed, xxy.item())
+same("taylor.partial", taylor.partial(f, z, (2, 1)), xxy.item())
+
+
+# %%
+def wave(x):
+    return jnp.sin(x @ jnp.arange(1.0, 4.0)) * jnp.exp(-x[0] * x[2])
+
+
+def trace_of_hessian(f):
+    return lambda x: jnp.trace(jax.hessian(f)(x))
+
+
+x3 = jnp.array([0.1, 0.4, -0.3])
+four, of_partials, twice, nested = jax.jit(
+    lambda x: (
+        taylor.biharmonic(wave, x),
+        sum(taylor.partial(wave, x, i) for i in ((4, 0, 0), (0, 4, 0), (0, 0, 4)))
+        + 2 * sum(taylor.partial(wave, x, i) for i in ((2, 2, 0), (2, 0, 2), (0, 2, 2))),
+        taylor.laplacian(lambda z: taylor.laplacian(wave, z)[1], x)[1],
+        trace_of_hessian(trace_of_hessian(wave))(x),
+    )
+)(x3)
+same("biharmonic = Laplacian of the Laplacian", four, twice)
+same("biharmonic = sum of fourth partials", four, of_partials)
+same("biharmonic = nested Hessians", four, nested)
+
+
+# %% [markdown]
+# ## 9 · Transformations around it
+#
+# Propagating a jet is ordinary JAX. So `vmap` over points, `grad` by the weights and `jit` around it all work.
+# This is how a network is trained on a differential equation: the gradient of a loss made of Laplacians.
+
+# %%
+def loss(params, X):
+    laplacians = jax.vmap(lambda x: taylor.laplacian(lambda z: mlp(params, z), x)[1])(X)
+    return (laplacians**2).mean()
+
+
+value, grads = jax.jit(jax.value_and_grad(loss))(params, X[:4])
+loss_torch = (nested_autograd(X_torch[:4], create_graph=True) ** 2).mean()
+net.zero_grad()
+loss_torch.backward()
+same("loss", value, loss_torch.item())
+same("gradient by weights and biases", grads[:-1], [(m.weight.grad.numpy().T, m.bias.grad.numpy()) for m in net[:-1:2]])
+same("by the last weights", grads[-1][0], net[-1].weight.grad.numpy().T)
+
+
+# %% [markdown]
+# ## 10 · What it costs, and when not to use it
+#
+# One direction, order $k$, a small network: nested `jvp`, `jet` and `course.taylor`.
+
+# %%
+def nested_jvp(f, x, v, order):
+    def curve(t):
+        return f(x + t * v)
+
+    for _ in range(order):
+        curve = lambda t, g=curve: jax.jvp(g, (t,), (1.0,))[1]  # noqa: E731
+    return curve(0.0)
+
+
+def by_jet(f, x, v, order):
+    return jet.jet(f, (x,), ((v, *[jnp.zeros_like(v)] * (order - 1)),))[1][-1]
+
+
+methods = {"nested jvp": nested_jvp, "jet": by_jet, "course.taylor": lambda *a: taylor.derivatives(*a)[-1]}
+at, along, orders = jnp.ones(64) / 8, mix[0], (2, 4, 6)
+high = {n: [jax.jit(lambda x, v, m=m, k=k: m(plain, x, v, k)) for k in orders] for n, m in methods.items()}
+counts = {
+    n: [len(jax.make_jaxpr(lambda x, v, m=m, k=k: m(plain, x, v, k))(at, along).eqns) for k in orders]
+    for n, m in methods.items()
+}
+print("equations in the program:")
+pd.DataFrame(counts, index=[f"order {k}" for k in orders])
+
+# %% tags=["nbval-ignore-output"]
+rows = {}
+for name, compiled in high.items():
+    run = compiled[-1]
+    first = timing.seconds(run, at, along)  # tracing and compiling
+    rows[name] = {"first call, s": first, "then, µs": 1e6 * timing.measure(run, at, along, repeats=51).steady_s}
+results = [run[-1](at, along) for run in high.values()]
+same(f"order {orders[-1]}: three equal results", results, results[:1] * 3, tolerance=1e-9)
+pd.DataFrame(rows).T.round(2)
+
+# %% [markdown]
+# In equations, `nested jvp` nearly triples with every order. `jet` grows slowly: its rule for `tanh` is a recurrence
+# as in section 1. `course.taylor` is *not* better than nesting here, because it gets the derivatives of an
+# elementwise function by nesting `jvp` for that one function. What it adds: all operations, sums over many
+# directions, compression.
+#
+# And for one direction nested `jvp` runs as fast as the others, even at this order, since XLA finds equal
+# subexpressions and merges them. What grows is what has to be traced and compiled (10).
+#
+# So, in order of simplicity:
+#
+# - first order: `grad` for one output of many inputs, `jvp` for one direction. No jets;
+# - one direction, low order: nested `jvp`, three lines;
+# - one direction, high order, operations that `jet` knows: `jet`;
+# - the whole Hessian, or many different second derivatives: `jax.hessian`. Jets are for a few directions, or for a sum;
+# - a sum over directions, such as a Laplacian: collapse. [folx](https://github.com/microsoft/folx) is the established
+#   library for forward Laplacians; it also makes use of sparse derivatives, which the first layers of many-particle
+#   wave functions have.
+#
+# ## Summary
+#
+# - A jet is a truncated Taylor series that travels through the program once. Derivatives are $k!$ times coefficients.
+# - Every operation is linear in the highest coefficient, so a sum over directions can be carried as one: collapsing.
+#   First-order coefficients matter only through their Gram matrix, so a narrow layer makes the dimension drop out.
+# - An interpreter over the jaxpr does this for any operation with nested `jvp`, custom rules included; mixed partials
+#   are weighted sums of derivatives along lines.
+#
+# Next: [lesson 12 · STDE](12_stde.ipynb): when even a sum over all directions is too much, draw some at random.
