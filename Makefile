@@ -12,7 +12,7 @@ NBVAL = $$($(PY) -c "import sys; print('--nbval' if sys.version_info[:2] == (3, 
 PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile
 CHECKED = --doctest-modules course tests
 
-.PHONY: help setup run test check test-all test-floor test-newest bench publish-results lab build adopt dataset lint clean
+.PHONY: help setup run test check test-all test-floor test-newest bench pde publish-results lab build adopt dataset lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,10 +58,17 @@ $(VENV)-newest/.ready: pyproject.toml tools/find_python.sh
 	$(VENV)-newest/bin/python -m pip install --editable . matplotlib pytest pytest-xdist hypothesis
 	@touch $@
 
-BENCHMARKS := titanic_speed tracing_paper
+BENCHMARKS := titanic_speed tracing_paper operators pde_training
 
-bench: $(VENV)/.ready ## measure both sides in one run: tables, and JSON in build/bench/
+bench: $(VENV)/.ready-bench ## measure both sides in one run: tables, and JSON in build/bench/
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(PY) -m benchmarks.$$name || exit 1; done
+
+$(VENV)/.ready-bench: $(VENV)/.ready requirements-bench.txt
+	$(PY) -m pip install --quiet -r requirements-bench.txt
+	@touch $@
+
+pde: $(VENV)/.ready ## one long run, resumable: make pde DIM=1000000 (or DIM=10000 BODY=waves)
+	@$(PY) -m benchmarks.pde_run --dim $(or $(DIM),1000) --body $(or $(BODY),two-body)
 
 publish-results: $(VENV)/.ready ## copy results into the repository and renew the lessons and README that show them
 	@$(PY) -m tools.publish

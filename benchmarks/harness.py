@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import sys
 from collections.abc import Callable
@@ -26,6 +25,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks import machine
 from course import timing
 
 OUT = Path(__file__).resolve().parents[1] / "build" / "bench"
@@ -119,19 +119,11 @@ def conditions() -> dict:
     """Device, versions, threads and date: what a result is worth nothing without."""
     import torch
 
-    cpu = next(
-        (line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor()
-    )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        "software": timing.where(), "cpu": cpu, "cores": cores, "torch_threads": torch.get_num_threads(),
+        "software": timing.where(), "cpu": machine.cpu_name(), "cores": cores, "torch_threads": torch.get_num_threads(),
         "jax_device": jax.devices()[0].device_kind, "numpy": np.__version__, "date": f"{datetime.now(UTC):%Y-%m-%d}",
     }  # fmt: skip
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.is_file() else []
 
 
 def report(name: str, tables: dict[str, list[dict]], ratios: list[Ratio]) -> None:

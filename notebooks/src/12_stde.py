@@ -15,7 +15,7 @@
 # STDE is the *stochastic Taylor derivative estimator* of Shi, Hu, Lin and Kawaguchi (NeurIPS 2024), "the paper" below.
 
 # %%
-from itertools import combinations_with_replacement, pairwise, product
+from itertools import combinations_with_replacement, product
 from math import comb, factorial, prod
 
 import jax
@@ -45,6 +45,10 @@ def same(what, ours, reference, tolerance=1e-10):
     print(f"{what}  ok")
 
 
+def mapped(function, x, batch):  # over keys, axes or directions; x is an argument, not a constant for XLA to fold
+    return jax.jit(jax.vmap(function, (None, 0)))(x, batch)
+
+
 def unbiased(what, draws, exact):
     error = draws.std(ddof=1) / len(draws) ** 0.5  # of the mean
     off = abs(draws.mean() - exact) / error
@@ -69,17 +73,16 @@ def u(x, lib=jnp, a=A):
     return lib.tanh(x @ a).sum() + lib.sin(2 * x).sum()
 
 
-x = jnp.asarray(rng.normal(size=D))
-x_torch, v = torch.from_numpy(np.array(x)), jnp.asarray(rng.normal(size=D))
-hessian, third = jax.jit(lambda x: (jax.hessian(u)(x), jax.jacfwd(jax.hessian(u))(x)))(x)
-exact = taylor.laplacian(u, x)[1]
-in_torch = func.hessian(lambda x: u(x, torch, A_torch))(x_torch)
+x, v = jnp.asarray(rng.normal(size=D)), jnp.asarray(rng.normal(size=D))
+x_torch = torch.from_numpy(np.array(x))
+hessian, third, line, (_, exact) = jax.jit(
+    lambda x: (jax.hessian(u)(x), jax.jacfwd(jax.hessian(u))(x), taylor.derivatives(u, x, v, 3), taylor.laplacian(u, x))
+)(x)
 
-same("the Hessian, JAX and PyTorch", hessian, in_torch.numpy())
-same("Laplacian: Hessian times identity", (hessian * jnp.eye(D)).sum(), exact)
-line = taylor.derivatives(u, x, v, 3)
-same("second jet: Hessian times v v", jnp.einsum("ij,i,j", hessian, v, v), line[2])
-same("third jet: third tensor times v v v", jnp.einsum("ijk,i,j,k", third, v, v, v), line[3])
+same("the Hessian, JAX and PyTorch", hessian, func.hessian(lambda x: u(x, torch, A_torch))(x_torch).numpy())
+same("Laplacian: Hessian times identity", np.sum(hessian * np.eye(D)), exact)
+same("second jet: Hessian times v v", np.einsum("ij,i,j", hessian, v, v), line[2])
+same("third jet: third tensor times v v v", np.einsum("ijk,i,j,k", third, v, v, v), line[3])
 
 # %% [markdown]
 # The tensor cannot be had: it has $d^k$ entries. An exact method must touch every *term* at least once. That is
@@ -125,11 +128,11 @@ def sparse_torch(x, axes):  # PyTorch: Hessian-vector products with the same uni
     return D / len(axes) * torch.stack(rows).sum()
 
 
-axes = jax.random.randint(jax.random.key(1), (4,), 0, D)
-same("same axes, JAX and PyTorch", sparse_by_hand(u, x, axes), sparse_torch(x_torch, np.array(axes)).item())
-draws = jax.jit(jax.vmap(lambda key: sparse_by_hand(u, x, jax.random.randint(key, (4,), 0, D))))(keys)
+axes = jax.vmap(lambda key: jax.random.randint(key, (4,), 0, D))(keys)
+draws = mapped(lambda x, axes: sparse_by_hand(u, x, axes), x, axes)
+same("same axes, JAX and PyTorch", draws[0], sparse_torch(x_torch, np.array(axes[0])).item())
 unbiased("by hand, 4 of 16", draws, exact)
-print(f"without the factor n: {draws.mean() / D:.3f}, the Laplacian over d")
+print(f"without the factor d: mean {draws.mean() / D:.3f}, exact {exact:.3f}")
 
 # %% [markdown]
 # (That factor is missing in the paper's equation 88.) The package does it for any `Operator`. Its default
@@ -139,22 +142,22 @@ print(f"without the factor n: {draws.mean() / D:.3f}, the Laplacian over d")
 LAPLACIAN = stde.laplacian(D)
 
 
-def many(operator, f, x, samples, **how):
-    return jax.jit(jax.vmap(lambda key: stde.estimate(operator, f, x, key, samples, **how)))(keys)
+def many(operator, f, x, samples, keys=keys, **how):
+    return mapped(lambda x, key: stde.estimate(operator, f, x, key, samples, **how), x, keys)
 
 
-unbiased("estimate, replace=True", many(LAPLACIAN, u, x, 4, replace=True), exact)
-unbiased("estimate", many(LAPLACIAN, u, x, 4), exact)
-same("16 of 16 is the Laplacian", stde.estimate(LAPLACIAN, u, x, keys[0], samples=D), exact)
+four = many(LAPLACIAN, u, x, 4)
+unbiased("estimate, 4 of 16", four, exact)
+same("16 of 16 is the Laplacian, for any key", many(LAPLACIAN, u, x, D, keys[:3]), jnp.full(3, exact))
 
 
 # %% [markdown]
 # ## 3 · Dense: random directions
 #
-# Any random $v$ with $E\,v v^\top = I$ will do as well, because $E\,v^\top H v = \mathrm{tr}(H\,E\,v v^\top)$. Two choices:
-# independent signs (*Rademacher*) and independent normals (*Gaussian*). At order 2 this is Hutchinson's trace estimator,
-# long in use with Hessian-vector products. In PyTorch it comes as a double backward pass or as a `jvp` of a
-# gradient. Equal directions give equal numbers, whichever way:
+# Any random $v$ with $E\,v v^\top = I$ will do as well, because
+# $E\,v^\top H v = \mathrm{tr}(H\,E\,v v^\top)$. Two choices: independent signs (*Rademacher*) and independent normals
+# (*Gaussian*). At order 2 this is Hutchinson's trace estimator, long in use with Hessian-vector products. In PyTorch
+# it comes as a double backward pass or as a `jvp` of a gradient. Equal directions give equal numbers:
 
 # %%
 def dense_by_hand(f, x, directions):
@@ -174,14 +177,12 @@ def hutchinson_func(x, directions):
 
 
 for law in (jax.random.rademacher, jax.random.normal):
-    directions = law(jax.random.key(2), (KEYS, D), jnp.float64)
-    off = abs(directions.T @ directions / KEYS - jnp.eye(D)).max()
-    print(f"{law.__name__:10} mean of v v^T is I within {off:.2f}; v_i^2 varies by {(directions**2).std():.2f}")
-    few = torch.from_numpy(np.array(directions[:4]))
-    ours = dense_by_hand(u, x, directions[:4])
-    same("  = torch.autograd = torch.func", [ours] * 2, [h(x_torch, few).item() for h in (hutchinson, hutchinson_func)])
-for name in ("rademacher", "gaussian"):
-    unbiased(f'dense="{name}"', many(LAPLACIAN, u, x, 4, dense=name), exact)
+    v = law(jax.random.key(2), (KEYS, 4, D), jnp.float64)
+    off = abs(np.einsum("nsi,nsj->ij", v, v) / (4 * KEYS) - np.eye(D)).max()
+    print(f"{law.__name__}: mean of v v^T is I within {off:.2f}, v_i^2 varies by {(v**2).std():.2f}")
+    draws, few = mapped(lambda x, v: dense_by_hand(u, x, v), x, v), torch.from_numpy(np.array(v[0]))
+    same("torch.autograd, torch.func", [draws[0]] * 2, [h(x_torch, few).item() for h in (hutchinson, hutchinson_func)])
+    unbiased("by hand, 4 directions", draws, exact)
 
 # %% [markdown]
 # ## 4 · How far off is one estimate?
@@ -196,7 +197,7 @@ for name in ("rademacher", "gaussian"):
 # | Rademacher | $\frac{2}{S} \sum_{i \ne j} H_{ij}^2$ |
 # | Gaussian | $\frac{2}{S} \sum_{ij} H_{ij}^2$ |
 #
-# Points are measured over 4,000 keys, lines are these formulas.
+# Points are measured over 4,000 keys with `estimate(…, dense="rademacher")` and so on, lines are these formulas.
 
 # %%
 METHODS = {
@@ -220,29 +221,32 @@ def theory(h, samples):
 
 
 # %%
-counts, fine = (1, 2, 4, 8, 14), np.geomspace(1, 15.5, 60)
+counts, fine, sampled = (1, 4, 14), np.geomspace(1, 15.5, 60), {}
+plenty = jax.random.split(jax.random.key(4), 14 * KEYS)
 figure, plot = plt.subplots()
 for number, (name, how) in enumerate(METHODS.items()):
-    measured = []
-    for samples in counts:
-        draws = many(LAPLACIAN, u, x, samples, **how)
-        assert abs(draws.mean() - exact) < 4 * draws.std() / KEYS**0.5
-        measured.append(draws.std())
-    expected = [theory(hessian, s)[name] for s in counts]
-    worst = max(abs(np.array(measured) / expected - 1))
-    assert worst < 0.06  # 4,000 draws give a standard deviation to 1.1 %; Gaussian squares have heavier tails
-    print(f"{name:25} no bias at {counts} samples; deviation as predicted within 6 %  ok")
+    if name == "sparse, without":
+        sampled[name] = {s: four if s == 4 else many(LAPLACIAN, u, x, s) for s in counts}
+    else:  # samples are independent: an estimate from S of them is the mean of S estimates from one
+        ones = many(LAPLACIAN, u, x, 1, plenty, **how).reshape(KEYS, 14)
+        sampled[name] = {s: ones[:, :s].mean(1) for s in counts}
+    measured = np.array([sampled[name][s].std() for s in counts])
+    bias = np.array([abs(sampled[name][s].mean() - exact) for s in counts])
+    assert all(bias < 4 * measured / KEYS**0.5)
+    assert max(abs(measured / [theory(hessian, s)[name] for s in counts] - 1)) < 0.06
+    print(f"{name:25} {counts} samples: no bias, deviation as predicted within 6 %  ok")
     plot.loglog(counts, measured, "o", color=f"C{number}", label=name)
     plot.loglog(fine, [theory(hessian, s)[name] for s in fine], color=f"C{number}", lw=1)
 plot.set(xlabel="samples S", ylabel="standard deviation", title=f"Estimates of a Laplacian, d = {D} (lines: theory)")
-plot.legend(fontsize=8)
+plot.set(ylim=(0.1, 70), xticks=(1, 2, 4, 8, 16), xticklabels=(1, 2, 4, 8, 16))
+plot.legend(fontsize=8, loc="lower left")
 plt.show()
 
 # %% [markdown]
 # The error falls as $1/\sqrt S$: a hundred times the work buys one more digit. Only drawing without replacement
 # ends, at $S = d$, and is exact there.
 #
-# Which is best depends on $H$, not on the number of samples. Sparse suffers from a diagonal that *varies*,
+# Which is best depends on $H$, hardly on the number of samples. Sparse suffers from a diagonal that *varies*,
 # Rademacher from anything *off* the diagonal. Four functions at one point, one sample each:
 
 # %%
@@ -253,55 +257,53 @@ functions = {
     "5 s^2, s = sum / sqrt(d)": lambda x: 5 * x.sum() ** 2 / D,
     "5 (q.x)^2, random q": lambda x: 5 * (Q[0] @ x) ** 2,
 }
-rows = {}
+rows, sign = {}, jax.random.rademacher(jax.random.key(5), (D,), jnp.float64)
 for name, f in functions.items():
-    rows[name] = {"Laplacian": taylor.laplacian(f, x)[1].item(), **theory(jax.hessian(f)(x), 1)}
-    for method, how in METHODS.items():
-        if rows[name][method] < 1e-10:  # predicted to be exact: is it?
-            one = stde.estimate(LAPLACIAN, f, x, keys[0], 1, **how)
-            np.testing.assert_allclose(one, rows[name]["Laplacian"], rtol=1e-10)
-pd.DataFrame(rows).T.round(2)
+    h, along = jax.jit(lambda x, f=f: (jax.hessian(f)(x), taylor.derivatives(f, x, sign, order=2)[2]))(x)
+    deviations = theory(h, 1)
+    del deviations["sparse, without"]  # one sample: the same as with replacement
+    rows[name] = {"Laplacian": np.trace(h), "along one sign vector": along.item(), **deviations}
+pd.DataFrame(rows).T.rename(columns={"sparse, with replacement": "sparse"}).round(2)
+
 
 # %% [markdown]
 # - A diagonal Hessian: Rademacher is exact with a single direction, since $v_i^2 = 1$.
 # - All curvature along one axis: sparse mostly draws a coordinate where nothing happens, and then a huge number.
 # - Curvature spread evenly over the axes: sparse is exact, and Rademacher is poor.
-# - A random direction lies between. Gaussian is never better than Rademacher here. It has its use in section 8.
+# - A random direction: all three are about equal.
+#
+# The last three columns are standard deviations. By the formulas Gaussian directions are never better than signs at
+# order 2. They have their use in section 8.
 #
 # ## 5 · The square of an estimate is biased
 #
 # A training loss squares the residual $r = \mathcal{L} u - g$. But for an estimate $\hat r$, however fair,
 # $E\,\hat r^2 = r^2 + \mathrm{var}(\hat r)$. Two independent draws repair that: $E\,\hat r_1 \hat r_2 = r^2$.
+#
+# All the paper's runs use the same samples twice, so the biased loss *is* what was trained. Does it matter? The extra
+# term is a penalty on variance. Take the model $c\,u$ with one parameter $c$ and the target $g = \Delta u$. The
+# answer is $c = 1$.
 
 # %%
-target, rows = exact + 3.0, {}
-for samples in (1, 4, 8):
+def squares(x, key):
+    def residual(key):
+        return stde.estimate(LAPLACIAN, u, x, key, samples=4) - (exact + 3.0)  # the true residual is -3
 
-    def residual(key, samples=samples):
-        return stde.estimate(LAPLACIAN, u, x, key, samples) - target
+    return stde.biased_square(residual, key), stde.unbiased_square(residual, key)
 
-    two = jax.jit(jax.vmap(lambda key: (stde.biased_square(residual, key), stde.unbiased_square(residual, key))))
-    biased, fair = two(keys)
-    predicted = 9.0 + theory(hessian, samples)["sparse, without"] ** 2
-    unbiased(f"biased,   {samples} samples", biased, predicted)
-    unbiased(f"unbiased, {samples} samples", fair, 9.0)
 
-# %% [markdown]
-# The true square is 9. With one sample the biased loss is mostly variance. Does it matter? All the paper's runs use
-# the same samples twice, so this *is* what was trained. The extra term is a penalty on variance. Take the model
-# $c\,u$ with one parameter $c$ and the target $g = \Delta u$; the answer is $c = 1$:
-
-# %%
-for samples in (1, 4, 8):
-    first = many(LAPLACIAN, u, x, samples)
-    second = jnp.roll(first, 1)  # another key's draw: independent
-    minimisers = [exact * first.mean() / (first * other).mean() for other in (first, second)]  # of mean (c l - g)(c m - g)
-    print(f"{samples} samples: the biased loss is least at c = {minimisers[0]:.2f}, the unbiased at {minimisers[1]:.2f}")
+biased, fair = mapped(squares, x, keys)
+unbiased("biased_square: 9 + variance", biased, 9.0 + theory(hessian, 4)["sparse, without"] ** 2)
+unbiased("unbiased_square: 9", fair, 9.0)
+for samples, first in sampled["sparse, without"].items():
+    second = jnp.roll(first, 1)  # the draw of another key: independent
+    c, fair_c = (exact * first.mean() / (first * other).mean() for other in (first, second))
+    print(f"{samples:2} of 16: the biased loss of c u is least at c = {c:.2f}, the unbiased at c = {fair_c:.2f}")
 
 # %% [markdown]
-# The biased loss prefers functions that are too flat. The unbiased one costs two draws, can be negative, and has
-# noise of its own; with the same number of jets it splits them in two halves. Rule of thumb: as soon as
-# the variance is small against the residual that you can reach, the bias does not matter. Measure both once.
+# The biased square is nearly all variance here, and its loss prefers functions that are too flat. The unbiased one
+# costs two draws, can be negative, and is noisy itself. Where the variance is small against the squared residual that
+# you can reach, the bias does not matter. Measure both once.
 #
 # ## 6 · Any operator
 #
@@ -328,14 +330,20 @@ def nested(f, names, grad):
     return f
 
 
-z = (0.4, 0.7, -0.3)
+# %%
+z, point = (0.4, 0.7, -0.3), jnp.array((0.4, 0.7, -0.3))
 terms = {"ty": 1.0, "xxxy": 1.0, "yy": 2.0, "xx": -1.0}
 tensors, in_torch = [torch.tensor(each) for each in z], lambda t, x, y: field(t, x, y, torch)
 by_torch = sum(c * nested(in_torch, names, func.grad)(*tensors).item() for names, c in terms.items())
-by_jax = sum(c * nested(field, names, jax.grad)(*z) for names, c in terms.items())
-ours = stde.apply(KDV, lambda z: field(*z), jnp.array(z))
+by_jax, ours, ready = jax.jit(
+    lambda z: (
+        sum(c * nested(field, names, jax.grad)(*z) for names, c in terms.items()),
+        stde.apply(KDV, lambda z: field(*z), z),
+        stde.apply(stde.kdv_2d(), lambda z: field(*z), z),
+    )
+)(point)
 same("apply = nested torch.func.grad = nested jax.grad", [ours] * 2, [by_torch, by_jax])
-same("stde.kdv_2d() is the same operator", stde.apply(stde.kdv_2d(), lambda z: field(*z), jnp.array(z)), ours)
+same("stde.kdv_2d() is the same operator", ready, ours)
 
 # %% [markdown]
 # In high dimension, sampling works the same way: of each *kind* of terms, $u_{iij}$ say, draw some. A
@@ -344,9 +352,8 @@ same("stde.kdv_2d() is the same operator", stde.apply(stde.kdv_2d(), lambda z: f
 # %%
 pairs = [(i, j) for i in range(D) for j in range(D) if i != j]
 mixed = Operator({tuple(2 * (k == i) + (k == j) for k in range(D)): 1.0 for i, j in pairs})
-whole = jnp.einsum("iij->", third) - jnp.einsum("iii->", third)
+whole = np.einsum("iij->", third) - np.einsum("iii->", third)
 print(mixed)
-same("exact", stde.apply(mixed, u, x), whole)
 unbiased("8 of its terms", many(mixed, u, x, 8), whole)
 
 
@@ -354,9 +361,9 @@ unbiased("8 of its terms", many(mixed, u, x, 8), whole)
 # ## 7 · One jet with gaps, and why to check by machine
 #
 # The paper gets mixed derivatives another way: one jet of high order, whose input has tangents at a few orders only.
-# For KdV it is order 13 with $e_x$ at 3, $e_y$ at 4, $e_t$ at 7. By Faà di Bruno (11) the output at order $k$ has
-# one term for each way to write $k$ as a sum of these orders, with $k!\,/ \prod_o (o!)^{m_o} m_o!$ in front, where order $o$
-# is used $m_o$ times. Let the machine enumerate, and `jet` and nested `grad` confirm:
+# For KdV it is order 13 with $e_x$ at 3, $e_y$ at 4, $e_t$ at 7. By Faà di Bruno (11) the output at order $k$ has one
+# term for each way to write $k$ as a sum of these orders. Its factor is $k!\,/ \prod_o (o!)^{m_o} m_o!$ where order $o$
+# is used $m_o$ times. Let the machine enumerate them, and `jet` and nested `grad` confirm:
 
 # %%
 def contents(k, slots):
@@ -369,16 +376,22 @@ def contents(k, slots):
     return found
 
 
-def gapped(point, slots, length, sign_of_t=1.0):
+def gapped(slots, length, sign_of_t):
     signs = {"t": sign_of_t, "x": 1.0, "y": 1.0}
     tangents = [[signs[n] * (slots.get(k) == n) for k in range(1, length + 1)] for n in "txy"]
-    return jnp.stack(jet.jet(field, point, tangents)[1])
+    return jnp.stack(jet.jet(field, z, tangents)[1])
 
 
-slots = {7: "t", 3: "x", 4: "y"}
-names = sorted({name for k in range(1, 14) for name in contents(k, slots)}, key=lambda n: (len(n), n))
-partials = jax.jit(lambda *z: {n: nested(field, n, jax.grad)(*z) for n in names})(*z)
-J = jax.jit(lambda *z: gapped(z, slots, 13))(*z)
+# %%
+slots, slots9 = {7: "t", 3: "x", 4: "y"}, {2: "x", 3: "y"}
+names = {name for k in range(1, 14) for name in contents(k, slots)}
+partials, J, mirrored, J9 = jax.jit(
+    lambda z, one: (
+        {n: nested(field, n, jax.grad)(*z) for n in names},
+        *(gapped(slots, 13, sign * one) for sign in (1, -1)),
+        gapped(slots9, 9, one)[-1],
+    )
+)(point, 1.0)
 for k in range(1, 14):
     if found := contents(k, slots):
         text = " + ".join(f"{c} u_{n}" for n, c in found.items())
@@ -386,24 +399,22 @@ for k in range(1, 14):
 
 # %% [markdown]
 # So $J_3, J_4, J_8, J_9$ give one derivative each. But $J_6$ is $10\,u_{xx}$, and $J_7$, $J_{11}$ and $J_{13}$ each
-# hold two derivatives: no factor turns one into $u_{xy}$, $u_{ty}$ or $u_{xxxy}$. The paper's hand-made
-# tables slip at these places, and its 9-jet with $e_x$ at 2 and $e_y$ at 3 (equation 66) has 840 where 1260 belongs.
+# hold two derivatives: no factor turns one into $u_{xy}$, $u_{ty}$ or $u_{xxxy}$. As we read them, the paper's
+# hand-made tables slip at these places, and its 9-jet with $e_x$ at 2 and $e_y$ at 3 (equation 66) has
+# 840 where 1260 belongs.
 #
 # Where a term uses $e_t$ an odd number of times, a second jet with $-e_t$ separates it:
 
 # %%
-mirrored = jax.jit(lambda *z: gapped(z, slots, 13, -1.0))(*z)
 for k, name, slip in ((6, "xx", 1), (7, "xy", 35), (11, "ty", 330), (13, "xxxy", 200200)):
     assert abs(J[k - 1] / slip - partials[name]) > 1e-3 * abs(partials[name])
-    odd = "t" in name
-    apart = (J - mirrored if odd else J + mirrored)[k - 1] / 2 / contents(k, slots)[name]
-    same(f"J{k} / {slip} is not u_{name}; two jets with e_t and -e_t give it", apart, partials[name])
+    pair = J - mirrored if "t" in name else J + mirrored
+    factor = contents(k, slots)[name]
+    same(f"J{k} / {slip} is not u_{name}; two jets give {factor} u_{name}", pair[k - 1] / 2, factor * partials[name])
 
-nine = contents(9, {2: "x", 3: "y"})
-J9 = gapped(z, {2: "x", 3: "y"}, 9)[-1]
-pure = nested(field, "yyy", jax.grad)(*z)
-assert abs(840 * partials["xxxy"] + 280 * pure - J9) > 1e-3 * abs(J9)
-same(f"9-jet: {nine}, not 840", J9, 1260 * partials["xxxy"] + 280 * pure)
+nine = contents(9, slots9)
+assert abs(840 * partials["xxxy"] + 280 * partials["yyy"] - J9) > 1e-3 * abs(J9)
+same(f"9-jet: {nine}", J9, sum(c * partials[n] for n, c in nine.items()))
 
 # %% [markdown]
 # Nothing of this is needed with interpolated lines: their highest order is 4, not 13.
@@ -413,8 +424,8 @@ same(f"9-jet: {nine}, not 840", J9, 1260 * partials["xxxy"] + 280 * pure)
 # Dense directions mix all axes, so at order $k$ the *moments* of $v$ decide which operator they estimate. A symmetric
 # law has no odd moments. At order 4 Gaussians have
 # $E\,v_i v_j v_k v_l = \delta_{ij}\delta_{kl} + \delta_{ik}\delta_{jl} + \delta_{il}\delta_{jk}$, so they estimate
-# three times the biharmonic operator. A sum of pure fourth derivatives cannot be had from one law: it would need
-# $E\,v_i^2 v_j^2 = 0$. The package says so:
+# three times the biharmonic operator; `estimate(stde.biharmonic(d), …, dense="gaussian")` divides by three. A sum of
+# pure fourth derivatives cannot be had from one law, which would need $E\,v_i^2 v_j^2 = 0$. The package says so:
 
 # %%
 FOURTHS = Operator({tuple(4 * (k == i) for k in range(D)): 1.0 for i in range(D)})
@@ -425,29 +436,33 @@ for operator, law in ((FOURTHS, "gaussian"), (THIRDS, "rademacher"), (stde.bihar
     except ValueError as error:
         print(f"order {operator.order}, {law}: {error}\n")
 
-pure = stde.apply(FOURTHS, u, x)
-bilaplacian = taylor.biharmonic(u, x)
-fourth_along = jax.jit(jax.vmap(lambda v: taylor.derivatives(u, x, v, order=4)[4]))
-unbiased("D^4 u along Gaussian v", fourth_along(jax.random.normal(jax.random.key(3), (KEYS, D))), 3 * bilaplacian)
-unbiased("biharmonic, Gaussian, 8", many(stde.biharmonic(D), u, x, 8, dense="gaussian"), bilaplacian)
+pure, bilaplacian = jax.jit(lambda x: (stde.apply(FOURTHS, u, x), taylor.biharmonic(u, x)))(x)
+fourth = mapped(lambda x, v: taylor.derivatives(u, x, v, order=4)[4], x, jax.random.normal(keys[0], (KEYS, D)))
+unbiased("D^4 u along Gaussian v", fourth, 3 * bilaplacian)
+print(f"standard deviation from 8 directions: {fourth.std() / 8**0.5 / abs(3 * bilaplacian):.2f} times the value")
 unbiased("pure fourths, sparse, 4", many(FOURTHS, u, x, 4), pure)
 
+
 # %% [markdown]
-# "From one law": a *difference* of two can do it. For signs the fourth moment is the Gaussian one minus
-# $2$ where all four indices are equal, hence $E\,D^4 u[v] = 3\,\Delta\Delta u - 2 \sum_i u_{iiii}$. With four coordinates
-# the mean over all 16 sign vectors is exact:
+# "From one law": a *difference* of two can do it. For signs the fourth moment is the Gaussian one minus 2 where all
+# four indices are equal, hence $E\,D^4 u[v] = 3\,\Delta\Delta u - 2 \sum_i u_{iiii}$. With four coordinates the mean
+# over all 16 sign vectors is exact:
 
 # %%
-small, at = lambda x: jnp.sin(x @ jnp.arange(1.0, 5.0)) * jnp.exp(x[0] * x[3]), jnp.array([0.1, -0.2, 0.3, 0.2])  # noqa: E731
-signs = jnp.array(list(product((-1.0, 1.0), repeat=4)))
-mean = jax.vmap(lambda v: taylor.derivatives(small, at, v, order=4)[4])(signs).mean()
-fourths = sum(jax.vmap(lambda v: taylor.derivatives(small, at, v, order=4)[4])(jnp.eye(4)))
-same("signs: 3 biharmonic - 2 pure fourths", mean, 3 * taylor.biharmonic(small, at) - 2 * fourths)
+def small(x):
+    return jnp.sin(x @ jnp.arange(1.0, 5.0)) * jnp.exp(x[0] * x[3])
+
+
+signs = jnp.array([*product((-1.0, 1.0), repeat=4), *np.eye(4)])
+at = jnp.array([0.1, -0.2, 0.3, 0.2])
+along = mapped(lambda at, v: taylor.derivatives(small, at, v, order=4)[4], at, signs)
+twice = jax.jit(lambda at: taylor.biharmonic(small, at))(at)
+same("signs: 3 biharmonic - 2 pure fourths", along[:16].mean(), 3 * twice - 2 * along[16:].sum())
 
 
 # %% [markdown]
-# Half the difference of a Gaussian and a sign estimate is thus a dense estimate of the pure fourths, with the variance of
-# two large numbers that cancel. Sparse is simpler and better.
+# Half the difference of three biharmonics and such a mean is thus a dense estimate of the pure fourths: two large noisy
+# numbers that nearly cancel. Sparse is simpler and better.
 #
 # ## 9 · "1000 times faster": than what?
 #
@@ -460,26 +475,23 @@ same("signs: 3 biharmonic - 2 pure fourths", mean, 3 * taylor.biharmonic(small, 
 # %%
 def network(d):
     torch.manual_seed(SEED)
-    sizes = [d, WIDTH, WIDTH, WIDTH]
-    layers = [part for i, o in pairwise(sizes) for part in (torch.nn.Linear(i, o), torch.nn.Tanh())]
-    net = torch.nn.Sequential(*layers, torch.nn.Linear(WIDTH, 1))
-    dense = [layer for layer in net if isinstance(layer, torch.nn.Linear)]
-    return net, [tuple(jnp.asarray(each.detach().numpy().T) for each in (m.weight, m.bias)) for m in dense]
+    parts = [part for i in (d, WIDTH, WIDTH) for part in (torch.nn.Linear(i, WIDTH), torch.nn.Tanh())]
+    net = torch.nn.Sequential(*parts, torch.nn.Linear(WIDTH, 1))  # torch stores weights as (out, in)
+    return net, [tuple(jnp.asarray(each.detach().numpy().T) for each in (m.weight, m.bias)) for m in net[::2]]
 
 
 def mlp(params, x):
     for w, b in params[:-1]:
         x = jnp.tanh(x @ w + b)
-    w, b = params[-1]
-    return (x @ w + b)[0]
+    return (x @ params[-1][0] + params[-1][1])[0]
 
 
-def loop(f, x, axes):  # a Hessian-vector product for each axis
-    def add(total, axis):
+def loop(f, x, axes):
+    def one(axis):  # a Hessian-vector product
         unit = jnp.zeros_like(x).at[axis].set(1.0)
-        return total + jax.jvp(jax.grad(f), (x,), (unit,))[1][axis], None
+        return jax.jvp(jax.grad(f), (x,), (unit,))[1][axis]
 
-    return lax.scan(add, jnp.zeros((), x.dtype), axes)[0]
+    return lax.map(one, axes).sum()
 
 
 def python_loop(net, x, axes):
@@ -519,26 +531,38 @@ for d in (500, 2000):
     net, params = network(d)
     point = jnp.asarray(np.random.default_rng(d).normal(size=d))
     calls = {name: (way, params, point, keys[0]) for name, way in ways.items()}
-    calls["PyTorch loop, all d"] = (python_loop, net, torch.from_numpy(np.array(point)), range(d))
     for call in calls.values():
         call[0](*call[1:])  # compiles
-    rounds = [{name: 1e3 * timing.seconds(*call) for name, call in calls.items()} for _ in range(5)]
-    table[f"d = {d}, ms"] = pd.DataFrame(rounds).median()
+    rounds = [{name: 1e3 * timing.seconds(*call) for name, call in calls.items()} for _ in range(3)]
+    milliseconds = pd.DataFrame(rounds).median()
+    at = torch.from_numpy(np.array(point))
+    python_loop(net, at, range(10))  # warms up
+    milliseconds["PyTorch loop, all d"] = 1e3 * timing.seconds(python_loop, net, at, range(d))
+    table[f"d = {d}, ms"] = milliseconds
 table = pd.DataFrame(table).sort_values("d = 2000, ms", ascending=False)
 for d in (500, 2000):
     ms = table[f"d = {d}, ms"]
     print(f"d = {d}: sparse jets against PyTorch loop over all {ms['PyTorch loop, all d'] / ms[SPARSE]:.0f} x, "
           f"against JAX loop over all {ms[ALL] / ms[SPARSE]:.0f} x, against JAX loop over the same 16 "
           f"{ms[DRAWN] / ms[SPARSE]:.1f} x")  # fmt: skip
-gradient = {
-    "jax.hessian": compiled(lambda f, x, key: jnp.trace(jax.hessian(f)(x))),
-    "Rademacher, 16": compiled(lambda f, x, key: stde.estimate(LARGE, f, x, key, 16, dense="rademacher")),
-}
-(_, params), LARGE, point = network(1000), stde.laplacian(1000), jnp.ones(1000)
-sizes = {n: jax.jit(jax.grad(g)).lower(params, point, keys[0]).compile() for n, g in gradient.items()}
-megabytes = {n: program.memory_analysis().temp_size_in_bytes / 1e6 for n, program in sizes.items()}
-print(f"gradient by the weights, d = 1000, temporary MB: {megabytes}; {timing.where()}")
+print(timing.where())
 table.round(3)
+
+# %% tags=["nbval-ignore-output"]
+ways["jax.hessian, trace"] = compiled(lambda f, x, key: jnp.trace(jax.hessian(f)(x)))
+ways["Rademacher, 16"] = compiled(
+    lambda f, x, key: stde.estimate(stde.laplacian(len(x)), f, x, key, 16, dense="rademacher")
+)
+(_, params), point, rows = network(1000), jnp.asarray(rng.normal(size=1000)), {}
+for name in ("jax.hessian, trace", EXACT, "Rademacher, 16"):
+    by_weights = jax.jit(jax.grad(ways[name])).lower(params, point, keys[0]).compile()
+    milliseconds = 1e3 * timing.measure(by_weights, params, point, keys[0], repeats=3).steady_s
+    megabytes = by_weights.memory_analysis().temp_size_in_bytes / 1e6
+    rows[name] = {"ms": milliseconds, "temporary MB": megabytes}
+table = pd.DataFrame(rows).T
+table["times the MB of Rademacher"] = table["temporary MB"] / table["temporary MB"]["Rademacher, 16"]
+print("gradient of the Laplacian by the weights, d = 1000")
+table.round(2)
 
 # %% [markdown]
 # The large numbers compare a loop over all $d$ coordinates, which is exact, with 16 of them, which is a sample. Of
@@ -548,57 +572,41 @@ table.round(3)
 #
 # ## 10 · The exact rival
 #
-# The table has an exact row that is no slower than a sample by much. The first layer of a network is linear, so the
-# Laplacian over $d$ inputs is a weighted one over its few outputs, and `taylor.laplacian` finds that by itself (11).
-# What does a 16-sample estimate lose against it?
+# Both tables have an exact row. The first layer of a network is linear, so the Laplacian over $d$ inputs is a weighted
+# one over its few outputs, and `taylor.laplacian` finds that by itself (11). At one point it costs a few times as much
+# as a sample of 16, at any $d$; a batch of points shares the factorisation. What does the sample lose against it?
 
 # %%
 d = 2000
 net, params = network(d)
 f, point = lambda x: mlp(params, x), jnp.asarray(np.random.default_rng(d).normal(size=d))
-truth = ways[EXACT](params, point, keys[0])
-losses = {}
-for name, how in METHODS.items():
-    if name != "sparse, with replacement":
-        run = jax.jit(jax.vmap(lambda key, how=how: stde.estimate(stde.laplacian(d), f, point, key, 16, **how)))
-        draws = run(keys[:500])
-        assert abs(draws.mean() - truth) < 4 * draws.std() / 500**0.5
-        losses[name] = (draws.std() / abs(truth)).item()
-        print(f"{name:16} 16 samples: standard deviation {100 * losses[name]:.0f} % of the Laplacian")
-looped = ways[ALL](params, point, keys[0])
+truth, looped = (ways[name](params, point, keys[0]) for name in (EXACT, ALL))
+draws = many(stde.laplacian(d), f, point, 16, keys[:400])
+loss = draws.std() / abs(truth)
+unbiased("16 of 2000, over the exact", draws / truth, 1.0)
+print(f"standard deviation of one estimate: {100 * loss:.0f} % of the Laplacian")
 print("exact: relative error below 1e-10:", bool(abs(truth - looped) < 1e-10 * abs(looped)))
-needed = 16 * (losses["Rademacher"] / 0.01) ** 2
-print(f"Rademacher directions for 1 %: more than d = {d}:", bool(needed > d))
+for percent in (10, 1):
+    inverse = (1 / 16 - 1 / d) * (percent / 100 / loss) ** 2 + 1 / d  # the variance goes with 1 / S - 1 / d
+    print(f"coordinates for a standard deviation of {percent} %: about {1 / inverse:.0f} of {d}")
 
 # %% [markdown]
-# For plain networks with a narrow first layer, exact wins: similar time, and no error. Sampling earns its place where
-# the trick does not apply:
+# One more digit wants most of the coordinates. So for plain networks with a narrow first layer exact wins, unless 16
+# terms are accurate enough. Sampling earns its place where the trick does not apply:
 #
-# - *operators of higher order*: the compression is for second order; an exact $\Delta\Delta$ takes $d^2$ directions,
+# - *operators of higher order*: the compression is for second order. An exact $\Delta\Delta$ takes $d^2$ directions,
+#   256 in section 8 where the estimate took 8, and a million for $d = 1000$,
 # - *skip connections* that keep $x$ alive through the network (11),
-# - *gradients by the weights*, where the factorisation is differentiated too,
-# - *a first layer wider than the samples that you would take*: the exact cost grows with the width.
+# - *gradients by the weights*: the factorisation is differentiated too, which the second table includes,
+# - *a first layer that is wide*: the exact cost grows with its width, the estimate's with the samples.
 #
-# Higher order in numbers, with $d = 60$: the exact biharmonic takes 3,600 fourth-order jets, the estimate 16.
-
-# %%
-d = 60
-net, params = network(d)
-f, point = lambda x: mlp(params, x), jnp.asarray(np.random.default_rng(d).normal(size=d))
-bilaplacian = jax.jit(lambda x: taylor.biharmonic(f, x))(point)
-run = jax.jit(jax.vmap(lambda key: stde.estimate(stde.biharmonic(d), f, point, key, 16, dense="gaussian")))
-draws = run(keys[:500])
-off = abs(draws.mean() - bilaplacian) / (draws.std(ddof=1) / 500**0.5)
-print(f"{d**2} jets against 16; mean of 500 estimates is {off:.1f} standard errors off")
-print(f"standard deviation of one: {draws.std() / abs(bilaplacian):.1f} times the value")
-
-# %% [markdown]
 # ## 11 · Write your own
 #
 # An operator with coefficients that depend on the point: $\sum_i x_i^2\,u_{ii} + u_{001}$. The recipe has three steps.
 #
 # 1. Split off what is cheap to take exactly: here $u_{001}$, a few lines in a plane.
-# 2. Draw from the rest with any probabilities $p_i > 0$, and divide by them: $\frac{1}{S} \sum_s c_{i_s} u_{i_s i_s} / p_{i_s}$.
+# 2. Draw from the rest with any probabilities $p_i > 0$, and divide by them:
+#    $\frac{1}{S} \sum_s c_{i_s} u_{i_s i_s} / p_{i_s}$.
 # 3. Compare the mean over many keys with something exact and slow.
 #
 # Step 2 leaves a choice. Uniform is simplest; $p_i \propto |c_i|$ spends the draws where the coefficients are large.
@@ -626,20 +634,16 @@ def scaled_signs(f, x, key):
 
 slow = (x**2 * jnp.diag(hessian)).sum() + third[0, 0, 1]
 for mine in (uniform, by_size, scaled_signs):
-    draws = jax.jit(jax.vmap(lambda key, mine=mine: mine(u, x, key)))(keys)
+    draws = mapped(lambda x, key, mine=mine: mine(u, x, key), x, keys)
     unbiased(f"{mine.__name__}, deviation {draws.std():.1f}", draws, slow)
 
-# %% [markdown]
-# The package takes such coefficients as functions, draws without replacement, and recognises by itself that $u_{001}$
-# is a kind with a single term, which it takes whole:
-
-# %%
-OWN = Operator({tuple(2 * (k == i) for k in range(D)): lambda x, i=i: x[i] ** 2 for i in range(D)} | {XXY: 1.0})
-draws = many(OWN, u, x, 4)
-same("apply", stde.apply(OWN, u, x), slow)
-unbiased(f"package, deviation {draws.std():.1f}", draws, slow)
+own = Operator({tuple(2 * (k == i) for k in range(D)): lambda x, i=i: x[i] ** 2 for i in range(D)} | {XXY: 1.0})
+same("the package, exact", jax.jit(lambda x: stde.apply(own, u, x))(x), slow)
 
 # %% [markdown]
+# `Operator` takes such coefficients as functions. Its `estimate` draws uniformly without replacement, and takes
+# $u_{001}$ whole, because that is the only term of its kind.
+#
 # A wrong factor shows at once: its mean is dozens of standard errors off. A test over thousands of keys in float64
 # takes a second and belongs beside every estimator that you write.
 #
@@ -648,8 +652,8 @@ unbiased(f"package, deviation {draws.std():.1f}", draws, slow)
 # - An operator is a contraction of derivative tensors; drawing some terms (sparse) or random directions (dense)
 #   estimates it without bias. Order 2: the Hessian says which one is better before any training.
 # - The square of an estimate is biased by its variance. Two independent draws repair it.
-# - A sample is not the operator. Compare methods at equal output: for Laplacians of plain networks the exact way costs
-#   about as much as 16 samples; at higher orders and large $d$ there is only the sample.
+# - A sample is not the operator: compare methods at equal output. For Laplacians of plain networks there is an exact
+#   way at a price that hardly depends on $d$; at higher orders and large $d$ there is only the sample.
 #
 # Next: [lesson 13 · A million dimensions](13_million_dimensions.ipynb): train on such estimates, in very many
 # dimensions.

@@ -43,7 +43,8 @@ VOLATILE = {
     ("11_taylor_mode", "contestants = {name: (way, params, X)"): "milliseconds",
     ("11_taylor_mode", "dimensions, times = (100, 1000, 4000)"): "milliseconds, and a picture of them",
     ("11_taylor_mode", "rows = {}"): "seconds",
-    ("12_stde", "table = {}"): "milliseconds, and XLA's memory",
+    ("12_stde", "table = {}"): "milliseconds",
+    ("12_stde", 'ways["jax.hessian, trace"]'): "milliseconds, and XLA's memory",
 }
 
 # What each module may bring along when it is imported; the watched packages are the heavy or foreign ones.

@@ -196,7 +196,9 @@ def test_a_loss_or_gradient_that_is_not_finite_stops_the_run(what):
     with pytest.raises(pde.DivergedError, match="at step 3") as caught:
         pde.train(breaks, optimizer, state, 10, chunk=4)
     assert caught.value.step == 3 == int(caught.value.state.step)
-    assert caught.value.state.params["steps"] == 3.0 and np.isclose(caught.value.state.params["w"], 0.7)
+    assert caught.value.state.params["steps"] == 3.0 and np.isclose(
+        caught.value.state.params["w"], 0.7 if what == "loss" else 0.55
+    )
     assert bool(caught.value.state.good)
 
 

@@ -1,0 +1,128 @@
+"""One training step on the Sine-Gordon equation, ours against the method of the STDE authors' one-file script; and
+short whole runs with their errors (`make bench`).
+
+The script (sail-sg/stde, sine_gordon.py) takes dense one-hot tangents, puts the boundary factor inside the jet, and
+dispatches one compiled step at a time; its method is written here anew. Both sides have the same network (3 hidden tanh
+layers of 128), 100 points, 16 sampled coordinates, Adam, float32 and the same closed-form source. Lesson:
+13_million_dimensions.
+"""
+
+from benchmarks import harness  # isort: skip  (asks for one core before JAX starts)
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.experimental import jet
+
+from benchmarks.harness import Contender, Ratio
+from benchmarks.pde_run import SETTINGS, solve
+from course import pde
+
+QUICK = harness.quick()
+SEED, ROUNDS, POINTS, SAMPLES = 0, 1 if QUICK else 5, 8 if QUICK else 100, 16
+DIMENSIONS = (100,) if QUICK else (1_000, 10_000, 100_000)
+
+
+def start(d: int, optimizer) -> pde.State:
+    params = pde.init_mlp(jax.random.key(SEED), (d, 128, 128, 128, 1))
+    return pde.start(params, optimizer, jax.random.key(SEED + 1))
+
+
+def the_script(equation: pde.BallEquation, optimizer):
+    """One dispatched step: normal points, one-hot tangents, the boundary factor differentiated with the network."""
+    d = equation.dimension
+
+    def residual(params, x, axes):
+        def u(x):
+            return equation.scale * (1 - x @ x) * (equation.offset + pde.mlp(params, x))
+
+        tangents = jax.vmap(lambda i: jnp.eye(d)[i])(axes)
+        value, (_, second) = jax.vmap(lambda v: jet.jet(u, (x,), ((v, jnp.zeros_like(x)),)))(tangents)
+        return (d * second.mean() + jnp.sin(value[0]) - equation.source(x)) / equation.source_rms
+
+    def loss_fn(params, key):
+        key_axes, key_radius, key_x = jax.random.split(key, 3)
+        axes = jax.random.choice(key_axes, d, (SAMPLES,), replace=False)
+        x = jax.random.normal(key_x, (POINTS, d))
+        x *= jax.random.uniform(key_radius, (POINTS, 1)) / jnp.linalg.norm(x, axis=1, keepdims=True)
+        return (jax.vmap(partial(residual, params), in_axes=(0, None))(x, axes) ** 2).mean()
+
+    @partial(jax.jit, donate_argnums=0)
+    def step(state):
+        params, opt_state, key = state
+        key, own = jax.random.split(key)
+        loss, grads = jax.value_and_grad(loss_fn)(params, own)
+        updates, opt_state = optimizer.update(grads, opt_state)
+        return (optax.apply_updates(params, updates), opt_state, key), loss
+
+    def run(state, steps):
+        losses = []
+        for _ in range(steps):
+            state, loss = step(state)
+            losses.append(loss)
+        return state, jnp.stack(losses)
+
+    return run
+
+
+def ours(equation: pde.BallEquation, optimizer):
+    """Steps in one compiled loop: one-hot directions kept sparse, the boundary factor by the product rule."""
+
+    def loss_fn(params, key):
+        key_x, key_axes = jax.random.split(key)
+        x = equation.sample(key_x, POINTS)
+        residual = lambda x: equation.residual(partial(pde.mlp, params), x, key_axes, SAMPLES)  # noqa: E731
+        return (jax.vmap(residual)(x) ** 2).mean()
+
+    return lambda state, steps: pde.train(loss_fn, optimizer, state, steps, chunk=steps)
+
+
+def steps_at(d: int) -> dict[str, Contender]:
+    """Mean milliseconds of a step over a few steps."""
+    equation = pde.ball_equation("sine-gordon", d, jax.random.key(SEED + 2))
+    steps = 2 if QUICK else max(3, min(100, 1_000_000 // d))
+    optimizer, plain = pde.adam(steps, 1e-3, d), optax.adam(1e-3)
+    script, mine = the_script(equation, plain), ours(equation, optimizer)
+
+    def script_start():
+        state = start(d, plain)
+        return (state.params, state.opt_state, state.key), steps
+
+    make = partial(Contender, rounds=ROUNDS, scale=1e3 / steps)
+    return harness.interleave(
+        [
+            make("the script's method", script_start, lambda state, steps: script(state, steps)[1]),
+            make("course.pde", lambda: (start(d, optimizer), steps), lambda state, steps: mine(state, steps)[1]),
+        ],
+        f"training steps, d = {d:,}",
+    )
+
+
+def main() -> None:
+    tables, times = {}, {}
+    for d in DIMENSIONS:
+        times[d] = steps_at(d)
+        tables[f"training step, d = {d:,}, milliseconds"] = [
+            {"name": c.name, "median_ms": c.median, "first_call_s": c.first_s, "rounds": len(c.seconds)}
+            for c in times[d].values()
+        ]
+    targets = {1_000: 2.5, 10_000: 5, 100_000: 7}
+    ratios = [
+        Ratio(
+            f"training step, course.pde vs the script's method, d = {d:,}",
+            pair["the script's method"].median / pair["course.pde"].median,
+            targets.get(d),
+        )
+        for d, pair in times.items()
+    ]
+    runs = [solve(name, quick=QUICK) for name, setting in SETTINGS.items() if setting.in_bench]
+    tables["whole runs"] = runs
+    for row in runs:
+        ratios.append(Ratio(f"{row['name']}: best constant / error", row["best_constant"] / row["relative_l2"]))
+    harness.report("pde_training", tables, ratios)
+
+
+if __name__ == "__main__":
+    main()
