@@ -469,8 +469,9 @@ class DivergedError(ArithmeticError):
 
     def __init__(self, step: int, loss: float, state: State):
         super().__init__(
-            f"expected a finite loss and gradient, got loss {loss} at step {step}; the state before it is in "
-            "`error.state`: lower the learning rate, or clip the gradient, and continue from there"
+            f"expected a finite loss and gradient, got loss {loss} at step {step}; `error.state` has the parameters "
+            "before it: continue with another key if the points were at fault, else from an earlier state that `report` "
+            "kept, with a lower learning rate or clipped gradients"
         )
         self.step, self.state = step, state
 
@@ -597,7 +598,7 @@ def gradient_enhanced(residual: Field, x: jax.Array, key: jax.Array, weight: flo
       weight: of the second term.
     Returns:
       Scalar (), unbiased: for Rademacher v, the mean of (v . grad r)^2 is |grad r|^2. It costs one jvp of the residual
-      where the whole gradient costs d.
+      where the whole gradient costs d of them, or one pass backwards through the residual and its memory.
     Source: Yu et al., gradient-enhanced PINNs (2022); amortised as in Shi et al. (2024).
     """
     v = jax.random.rademacher(key, x.shape, x.dtype)

@@ -357,4 +357,5 @@ pd.DataFrame(result["ratios"]).set_index("what")[["measured"]].round(1)
 #   does some work.
 # - More is not always faster: on a CPU, convolutions inside `lax.scan` are slow.
 #
-# Next: lesson 10, on derivatives of higher order, where tracing and compiling become the problem.
+# Next: [lesson 10](10_derivative_cliff.ipynb), on derivatives of higher order, where tracing and compiling become
+# the problem.

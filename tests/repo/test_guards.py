@@ -43,6 +43,11 @@ VOLATILE = {
     ("11_taylor_mode", "contestants = {name: (way, params, X)"): "milliseconds",
     ("11_taylor_mode", "dimensions, times = (100, 1000, 4000)"): "milliseconds, and a picture of them",
     ("11_taylor_mode", "rows = {}"): "seconds",
+    ("13_million_dimensions", "params = pde.init_mlp(jax.random.key(3), (1_000"): "milliseconds",
+    ("14_high_order_pdes", "def torch_step("): "milliseconds",
+    ("14_high_order_pdes", "wide = random_network("): "milliseconds, and XLA's memory",
+    ("14_high_order_pdes", "both = network(SEED)"): "milliseconds, and errors after long training",
+    ("14_high_order_pdes", "rows = {}"): "milliseconds",
     ("12_stde", "table = {}"): "milliseconds",
     ("12_stde", 'ways["jax.hessian, trace"]'): "milliseconds, and XLA's memory",
 }
