@@ -85,7 +85,9 @@ class Setting:
 
     def collapse(self, values: jax.Array) -> jax.Array:
         """Weighted sum over directions: (R, *shape) -> (*shape)."""
-        return values.sum(axis=0) if self.weights is None else jnp.tensordot(self.weights, values, axes=1)
+        if self.weights is not None:  # a sum, not a dot: XLA fuses it with what makes the values
+            values = self.weights.astype(values.dtype).reshape(-1, *[1] * (values.ndim - 1)) * values
+        return values.sum(axis=0)
 
     def weigh(self, values: jax.Array) -> jax.Array:
         """Values (R,), each times the weight of its direction."""
@@ -281,12 +283,12 @@ def _elementwise(equation, inputs, primals, outputs, moving, setting) -> list[Je
 
     def composed(k, gather):
         """Sum over the partitions of k into at least two parts, the derivatives of each taken together by `gather`."""
-        terms = []
+        by_parts: dict[int, list] = {}
         for count, parts in _partitions(k):
             factors = [coefficients[part - 1] for part in parts if part < k]
             if len(parts) > 1 and all(factor is not None for factor in factors):
-                terms.append(slopes[len(parts)] * _scale(count, gather(_product(factors))))
-        return _sum(terms)
+                by_parts.setdefault(len(parts), []).append(_scale(count, _product(factors)))
+        return _sum([slopes[n] * gather(_sum(products)) for n, products in by_parts.items()])
 
     def shifted(coefficient):
         return None if coefficient is None else slopes[1] * coefficient

@@ -470,8 +470,8 @@ class DivergedError(ArithmeticError):
     def __init__(self, step: int, loss: float, state: State):
         super().__init__(
             f"expected a finite loss and gradient, got loss {loss} at step {step}; `error.state` has the parameters "
-            "before it: continue with another key if the points were at fault, else from an earlier state that `report` "
-            "kept, with a lower learning rate or clipped gradients"
+            "before it: continue with another key if the points were at fault, else from an earlier state that "
+            "`report` kept, with a lower learning rate or clipped gradients"
         )
         self.step, self.state = step, state
 

@@ -26,7 +26,7 @@ from jax.experimental import jet
 from torch import func
 
 from course import taylor, timing
-from course.jaxprs import Constant, is_float, trace
+from course.jaxprs import Constant, is_real, trace
 
 # %%
 SEED, D, WIDTH, POINTS = 0, 100, 32, 32
@@ -240,7 +240,7 @@ def forward_laplacian(f, x, directions):
 
         z, v, w = zip(*(known[n] for n in moving), strict=True) if moving else ((), (), ())
         outputs = p(*z)
-        if moving and all(map(is_float, outputs)):  # comparisons and indices stay plain
+        if moving and all(map(is_real, outputs)):  # comparisons and indices stay plain
             twice = jax.vmap(lambda *v, p=p, z=z: jax.jvp(lambda *z: jax.jvp(p, z, v)[1], z, v))
             slopes, curved = twice(*v)  # D p[v_r] and D^2 p[v_r, v_r], for all r
             pushed = jax.jvp(p, z, w)[1]
@@ -428,9 +428,11 @@ same("32 directions instead of 100", jax.jit(jax.vmap(by_gram, (None, 0)))(param
 
 # %% [markdown]
 # `taylor.laplacian` looks for such a place by itself: after each equation it adds up the widths of the values
-# that are still needed, and where they are narrower than the number of directions it puts in a factor (of the Gram
-# matrix plus a tiny multiple of the identity, against rounding). The factor of a *linear* first layer depends on no
-# point, so under `vmap` it is computed once. Time against dimension, eight points:
+# that are still needed, and where they are narrower than the number of directions it puts in a factor (of the
+# Gram matrix plus a tiny multiple of the identity, against rounding). It scales the columns first and takes a
+# larger multiple where the matrix is singular, so unlike the line above it does not need full rank. The
+# factor of a *linear* first layer depends on no point, so under `vmap` it is computed once. Time against
+# dimension, eight points:
 
 # %% tags=["nbval-ignore-output"]
 dimensions, times = (100, 1000, 4000), {"all directions": [], "compressed": []}
@@ -558,7 +560,7 @@ same("by the last weights", grads[-1][0], net[-1].weight.grad.numpy().T)
 # %% [markdown]
 # ## 10 · What it costs, and when not to use it
 #
-# One direction, order $k$, a small network: nested `jvp`, `jet` and `course.taylor`.
+# One direction, order $k$, a small network with `tanh`, or `erf`: nested `jvp`, `jet` and `course.taylor`.
 
 # %%
 def nested_jvp(f, x, v, order):
@@ -576,38 +578,54 @@ def by_jet(f, x, v, order):
 
 methods = {"nested jvp": nested_jvp, "jet": by_jet, "course.taylor": lambda *a: taylor.derivatives(*a)[-1]}
 at, along, orders = jnp.ones(64) / 8, mix[0], (2, 4, 6)
-high = {n: [jax.jit(lambda x, v, m=m, k=k: m(plain, x, v, k)) for k in orders] for n, m in methods.items()}
-counts = {
-    n: [len(jax.make_jaxpr(lambda x, v, m=m, k=k: m(plain, x, v, k))(at, along).eqns) for k in orders]
-    for n, m in methods.items()
-}
+
+
+# %%
+def by_erf(x):  # the same network with another elementwise function
+    for _ in range(3):
+        x = jax.scipy.special.erf(x @ mix)
+    return x @ mix[0]
+
+
+def equations(m, f, k):
+    return len(jax.make_jaxpr(lambda x, v: m(f, x, v, k))(at, along).eqns)
+
+
+rows = {("tanh", n): [equations(m, plain, k) for k in orders] for n, m in methods.items()}
+rows |= {("erf", n): [equations(m, by_erf, k) for k in orders] for n, m in methods.items()}
+counts = pd.DataFrame(rows, index=[f"order {k}" for k in orders])
+assert (counts["tanh"].idxmin(axis=1).iloc[1:] == "course.taylor").all()
+assert counts["erf", "course.taylor"].iloc[-1] > 2 * counts["erf", "jet"].iloc[-1]
 print("equations in the program:")
-pd.DataFrame(counts, index=[f"order {k}" for k in orders])
+counts
 
 # %% tags=["nbval-ignore-output"]
 rows = {}
-for name, compiled in high.items():
-    run = compiled[-1]
+high = {n: jax.jit(lambda x, v, m=m: m(plain, x, v, orders[-1])) for n, m in methods.items()}
+for name, run in high.items():
     first = timing.seconds(run, at, along)  # tracing and compiling
     rows[name] = {"first call, s": first, "then, µs": 1e6 * timing.measure(run, at, along, repeats=51).steady_s}
-results = [run[-1](at, along) for run in high.values()]
+results = [run(at, along) for run in high.values()]
 same(f"order {orders[-1]}: three equal results", results, results[:1] * 3, tolerance=1e-9)
 pd.DataFrame(rows).T.round(2)
 
 # %% [markdown]
 # In equations, `nested jvp` nearly triples with every order. `jet` grows slowly: its rule for `tanh` is a recurrence
-# as in section 1. `course.taylor` is *not* better than nesting here, because it gets the derivatives of an
-# elementwise function by nesting `jvp` for that one function. What it adds: all operations, sums over many
-# directions, compression.
+# as in section 1. So does `course.taylor`, and it is the shortest from order 4 on: every derivative of `tanh` is a
+# polynomial in `tanh`, so one `tanh` gives them all. It knows such a shortcut for `tanh`, the logistic function,
+# `exp`, `sin`, `cos`, and integer powers not below the order. Other elementwise functions it differentiates by nesting
+# `jvp` for that one function, and there, as with `erf`, it has the cliff again.
 #
-# And for one direction nested `jvp` runs as fast as the others, even at this order, since XLA finds equal
+# What `course.taylor` adds to `jet`: all operations, sums over many directions, compression.
+#
+# For one direction nested `jvp` runs as fast as the others, even at this order, since XLA finds equal
 # subexpressions and merges them. What grows is what has to be traced and compiled (10).
 #
 # So, in order of simplicity:
 #
 # - first order: `grad` for one output of many inputs, `jvp` for one direction. No jets;
 # - one direction, low order: nested `jvp`, three lines;
-# - one direction, high order, operations that `jet` knows: `jet`;
+# - one direction, high order: `jet` for the operations that it knows, `course.taylor` for the functions listed above;
 # - the whole Hessian, or many different second derivatives: `jax.hessian`. Jets are for a few directions, or for a sum;
 # - a sum over directions, such as a Laplacian: collapse. [folx](https://github.com/microsoft/folx) is the established
 #   library for forward Laplacians; it also makes use of sparse derivatives, which the first layers of many-particle

@@ -9,7 +9,12 @@ import pytest
 from course import pde
 
 KEY = jax.random.key(1)
-BALLS = [(kind, body) for kind in pde.NONLINEAR for body in pde.BODIES]
+QUICK = {("poisson", "waves"), ("sine-gordon", "two-body")}
+BALLS = [
+    pytest.param(kind, body, marks=() if (kind, body) in QUICK else pytest.mark.slow)
+    for kind in pde.NONLINEAR
+    for body in pde.BODIES
+]
 BOXES = [pde.heat_equation(3), pde.kdv_equation(), pde.kdv_2d_equation(), pde.plate_equation()]
 BY_NAME = {"ids": lambda equation: equation.name}
 
@@ -172,7 +177,7 @@ def test_training_in_chunks_interrupted_or_not_is_the_same():
 
 def test_one_step_is_what_optax_does():
     state = fresh()
-    loss, grads = jax.value_and_grad(loss_fn)(state.params, jax.random.fold_in(state.key, 0))
+    loss, grads = jax.jit(jax.value_and_grad(loss_fn))(state.params, jax.random.fold_in(state.key, 0))
     updates, _ = OPTIMIZER.update(grads, state.opt_state, state.params)
     expected = optax.apply_updates(state.params, updates)
     got, losses = pde.train(loss_fn, OPTIMIZER, state, 1, chunk=1)
@@ -217,8 +222,7 @@ def test_relative_l2_and_the_best_constant():
     assert twice.relative_l2 == pytest.approx(1, rel=1e-5)
     # no multiple of 1 - |x|^2 does better than the one that is said to be the best
     tries = [
-        pde.relative_l2(EQUATION, lambda x, c=c: c * (1 - x @ x), KEY, points=400).relative_l2
-        for c in np.linspace(-5, 5, 21)
+        pde.relative_l2(EQUATION, lambda x, c=c: c * (1 - x @ x), KEY, points=400).relative_l2 for c in (-2.0, 0.5, 1.0)
     ]
     assert min(tries) >= exact.best_constant
 
@@ -228,6 +232,7 @@ def test_no_constant_comes_near_the_waves():
     assert pde.relative_l2(equation, equation.solution, KEY, points=1000).best_constant > 0.3
 
 
+@pytest.mark.slow
 def test_gradient_enhanced_loss_is_unbiased():
     def residual(x):
         return jnp.sin(x[0]) * x[1] + x[2] ** 2

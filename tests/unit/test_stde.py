@@ -68,13 +68,17 @@ def by_definition(operator, f, x):
     return total
 
 
-@pytest.mark.parametrize("name", OPERATORS)
+HEAVY = {"mixed", "sum", "biharmonic"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in HEAVY else ()) for n in OPERATORS])
 def test_apply_is_exact(name):
     x = point()
     expected = by_definition(OPERATORS[name], field, x)
     np.testing.assert_allclose(stde.apply(OPERATORS[name], field, x), expected, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ready", [stde.kdv(0.5), stde.kdv_2d(), stde.kuramoto_sivashinsky()], ids=repr)
 def test_ready_operators_are_the_sum_of_their_terms(ready):
     x = point(ready.dimension)
@@ -106,6 +110,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "how"), CASES, ids=str)
 def test_estimates_are_unbiased(name, how):
     x, keys = point(), jax.random.split(jax.random.key(5), KEYS)
@@ -115,12 +120,21 @@ def test_estimates_are_unbiased(name, how):
     assert abs(draws.mean() - exact) <= 4 * error + 1e-10 * abs(exact)
 
 
+def test_a_sparse_estimate_in_the_mean():
+    """The quick one of the tests above."""
+    x, operator = point(), OPERATORS["laplacian"]
+    keys = jax.random.split(jax.random.key(8), KEYS)
+    draws = np.asarray(jax.jit(jax.vmap(lambda key: stde.estimate(operator, field, x, key, 1)))(keys))
+    assert abs(draws.mean() - by_definition(operator, field, x)) <= 4 * draws.std() / KEYS**0.5
+
+
 def variance(samples, **how):
     x, keys = point(), jax.random.split(jax.random.key(6), 10 * KEYS)
     draws = jax.jit(jax.vmap(lambda key: stde.estimate(stde.laplacian(D), field, x, key, samples, **how)))(keys)
     return float(jnp.var(draws))
 
 
+@pytest.mark.slow
 def test_variances_are_those_of_the_theory():
     """Of the Laplacian with Hessian H, as `estimate` says; 20,000 draws give a variance to a few percent."""
     h = jax.hessian(field)(point())
@@ -143,6 +157,7 @@ def test_all_terms_without_replacement_are_exact():
         np.testing.assert_allclose(got, by_definition(operator, field, x), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_unbiased_square_and_its_biased_sibling():
     """The biased one is too large by the variance of the estimate, and not by chance."""
     x, keys = point(), jax.random.split(jax.random.key(7), 10 * KEYS)
@@ -159,6 +174,7 @@ def test_unbiased_square_and_its_biased_sibling():
     assert bias > 20 * naive.std() / len(keys) ** 0.5
 
 
+@pytest.mark.slow
 def test_under_jit_vmap_and_grad():
     operator = stde.laplacian(D)
     xs = jnp.stack([point(), 2 * point()])
@@ -182,6 +198,7 @@ def test_a_hundred_thousand_dimensions_need_no_dense_directions():
     assert max(sizes) <= d
 
 
+@pytest.mark.slow
 def test_distinct_draws_every_set_equally_often():
     keys = jax.random.split(jax.random.key(0), 7000)
     draws = np.sort(jax.vmap(lambda key: stde.distinct(key, 5, 2))(keys), axis=1)
