@@ -163,10 +163,10 @@ points = torch.from_numpy(np.array(x))
 
 
 def u_torch(x):
-    factor = equation.scale * (1 - x @ x)
+    factor = equation.scale * (1 - (x**2).sum(-1, keepdim=True))
     for w, b in weights[:-1]:
         x = torch.tanh(x @ w + b)
-    return factor * (equation.offset + (x @ weights[-1][0] + weights[-1][1])[0])
+    return (factor * (equation.offset + x @ weights[-1][0] + weights[-1][1])).sum()
 
 
 def residual_torch(x, g):
