@@ -223,19 +223,20 @@ print("relative L2 below 1.5e-3:", error_1000.relative_l2 < 1.5e-3,
 assert error_1000.relative_l2 < min(1.5e-3, error_1000.best_constant / 3)
 
 # %%
-fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3))
+fig, (left, right) = plt.subplots(1, 2, figsize=(8, 2.6))
 left.semilogy(losses_100, label="d = 100")
 left.semilogy(losses_1000, label="d = 1,000")
 left.set(xlabel="step", ylabel="mean squared residual / source²", title="Training")
 left.legend()
 x = thousand.sample(jax.random.key(8), 200)
-exact, got = jax.vmap(thousand.solution)(x), jax.vmap(u_1000)(x)
+exact = jax.vmap(lambda x: thousand.exact(x).value)(x)
+got = jax.vmap(lambda x: u_1000(x) / (1 - x @ x))(x)
 right.plot(exact, got, ".", markersize=3)
 right.plot([exact.min(), exact.max()], [exact.min(), exact.max()], color="black", linewidth=0.7)
-right.set(xlabel="exact u", ylabel="network's u", title="1,000 dimensions, 200 points")
+right.set(xlabel="exact s", ylabel="network's s", title="1,000 dimensions: what a constant misses")
 plt.tight_layout()
 plt.show()
-assert np.corrcoef(exact, got)[0, 1] > 0.9999
+assert np.corrcoef(exact, got)[0, 1] > 0.95  # a constant has no correlation at all
 
 # %% [markdown]
 # Two details make this work. The first layer's weights see $d$ coordinates, and Adam moves each of them by the
@@ -288,8 +289,9 @@ rows = []
 for n in (20, 200, 1_000, 2_200):
     x = np.asarray(big.sample(jax.random.key(11), n), np.float64)
     s = np.asarray(jax.vmap(lambda x: big.exact(x).value)(x), np.float64)
-    slope, *_ = np.linalg.lstsq(x, s - s.mean(), rcond=None)  # the smallest linear function through all n values
-    left_over = s_test - s.mean() - x_test @ slope
+    known = np.column_stack([np.ones(n), x])
+    fit, *_ = np.linalg.lstsq(known, s, rcond=None)  # the smallest linear function through all n values
+    left_over = s_test - fit[0] - x_test @ fit[1:]
     rows.append({"n / d": n / d, "spread left, of the constant's": left_over.std() / s_test.std()})
 pd.DataFrame(rows).set_index("n / d").map("{:.1f}".format)
 
@@ -299,7 +301,7 @@ pd.DataFrame(rows).set_index("n / d").map("{:.1f}".format)
 # loss is right and unbiased in the operator; as a statement about learning it says that the constant was found.
 
 # %%
-fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3))
+fig, (left, right) = plt.subplots(1, 2, figsize=(8, 2.6))
 left.loglog(table.index, table["relative_l2"], "o-", label="network")
 left.loglog(table.index, table["best_constant"], "s--", label="best constant")
 left.set(xlabel="dimension", ylabel="relative L2 error", title="Error")
@@ -319,9 +321,17 @@ assert (table["relative_l2"] < 1.05 * table["best_constant"]).all()
 # %%
 speed = results.load("pde_training")
 print(results.where(speed))
-pd.DataFrame(speed["ratios"]).set_index("what")[["measured", "at_least"]].head(3).round(1)
+steps = pd.DataFrame({d: results.table(speed, f"training step, d = {d:,}, milliseconds")["median_ms"]
+                      for d in (1_000, 10_000, 100_000)}).T  # fmt: skip
+steps["times faster"] = steps["the script's method"] / steps["course.pde"]
+steps["derivatives alone"] = steps["the same, our source"] / steps["course.pde"]
+steps.round(1)
 
 # %% [markdown]
+# We had hoped for 5 and 7 times at the two larger sizes, and it is less: drawing points, the source, and Adam's pass
+# over $128\,d$ weights are on both sides, and the last two are most of our step. The last column gives their
+# script our source; what remains is the derivatives, the points and the compiled loop.
+#
 # ## 7 · An equation that no constant solves
 #
 # Take $s(x) = \sin(c \cdot x)$ with a random direction $c$ of length $\sqrt d$: its argument varies by about $|x|$
