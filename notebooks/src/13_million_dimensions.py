@@ -175,6 +175,7 @@ def residual_torch(x, g):
     return (len(x) * second.mean() + torch.sin(u_torch(x)) - g) / equation.source_rms
 
 
+# %%
 def residual_jax(x, g):
     u = equation.ansatz(network)
     value, lap = taylor.laplacian(u, x, axes)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import torch
 
 from course import convnet
@@ -14,6 +15,7 @@ BATCH = jax.tree.map(jnp.asarray, WEIGHTS), jnp.asarray(IMAGES), jnp.asarray(CLA
 TORCH_BATCH = torch.from_numpy(IMAGES.transpose(0, 3, 1, 2).copy()), torch.from_numpy(CLASSES)
 
 
+@pytest.mark.slow
 def test_pieces_of_any_size_take_the_same_step():
     params, loss = convnet.sgd_step(*BATCH)
     for step in (jax.jit(lambda *batch: convnet.sgd_step(*batch)), convnet.layerwise_step):

@@ -28,6 +28,7 @@ def test_a_quadratic_is_solved_exactly(x64):
     assert steps < 20
 
 
+@pytest.mark.slow
 def test_compiled_whole_and_turn_by_turn_give_the_same_optimum(x64):
     rng = np.random.default_rng(0)
     x, y = jnp.asarray(rng.normal(size=(50, 4))), jnp.asarray((rng.random(50) > 0.5).astype(float))

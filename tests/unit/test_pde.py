@@ -98,6 +98,7 @@ def heat_by_grad(u, x):
     return left(u) - left(BOXES[0].solution)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("equation", "by_grad"),
     list(zip(BOXES, [heat_by_grad, kdv_by_grad, kdv_2d_by_grad, plate_by_grad], strict=True)),
@@ -162,6 +163,7 @@ def fresh():
     return pde.start(pde.init_mlp(KEY, (5, 8, 8, 1)), OPTIMIZER, jax.random.key(2))
 
 
+@pytest.mark.slow
 def test_training_in_chunks_interrupted_or_not_is_the_same():
     reports = []
     whole, losses = pde.train(
@@ -175,6 +177,7 @@ def test_training_in_chunks_interrupted_or_not_is_the_same():
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.slow
 def test_one_step_is_what_optax_does():
     state = fresh()
     loss, grads = jax.jit(jax.value_and_grad(loss_fn))(state.params, jax.random.fold_in(state.key, 0))
@@ -215,6 +218,7 @@ def test_the_first_layer_of_many_coordinates_takes_smaller_steps():
     np.testing.assert_allclose(updates["wide"] / updates["narrow"][0, 0], 0.1, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_relative_l2_and_the_best_constant():
     exact = pde.relative_l2(EQUATION, EQUATION.solution, KEY, points=400)
     assert exact.relative_l2 == 0 and 0.01 < exact.best_constant < 1
@@ -227,6 +231,7 @@ def test_relative_l2_and_the_best_constant():
     assert min(tries) >= exact.best_constant
 
 
+@pytest.mark.slow
 def test_no_constant_comes_near_the_waves():
     equation = pde.ball_equation("poisson", 500, KEY, "waves")
     assert pde.relative_l2(equation, equation.solution, KEY, points=1000).best_constant > 0.3

@@ -68,7 +68,7 @@ def by_definition(operator, f, x):
     return total
 
 
-HEAVY = {"mixed", "sum", "biharmonic"}
+HEAVY = {"mixed", "sum", "biharmonic", "matrix", "signs"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in HEAVY else ()) for n in OPERATORS])
