@@ -412,9 +412,11 @@ table.sort_values("ms").round(2)
 # ## 7 · Compression: the dimension drops out
 #
 # 100 directions enter a layer of width 32. Behind it every jet carries 100 first derivatives of 32 numbers.
-# But they are used only in $\sum_r D^2 h[c_r, c_r] = \sum_{ij} \partial_i \partial_j h\,(C^T C)_{ij}$: the
-# *Gram matrix* $C^T C$ of the derivatives $C$ (100, 32) is all that counts. Any $F$ with $F^T F = C^T C$ will do,
-# and there is one with 32 rows. By hand, for the first layer $z = xW + b$, where $C = W$:
+# Write $h$ for the rest of the network, as a function of these 32 numbers, and $c_r$ for row $r$ of $C$ (100,
+# 32), the derivatives along direction $r$. They are used only in $\sum_r D^2 h[c_r, c_r] = \sum_{ij}
+# \partial_i \partial_j h\,(C^T C)_{ij}$: the *Gram matrix* $C^T C$ is all that counts. It is only 32 by 32,
+# so its Cholesky factorisation gives an $F$ of 32 rows with $F^T F = C^T C$, and these can replace the 100.
+# By hand, for the first layer $z = xW + b$, where $C = W$:
 
 # %%
 def by_gram(params, x):
@@ -618,8 +620,9 @@ pd.DataFrame(rows).T.round(2)
 #
 # What `course.taylor` adds to `jet`: all operations, sums over many directions, compression.
 #
-# For one direction nested `jvp` runs as fast as the others, even at this order, since XLA finds equal
-# subexpressions and merges them. What grows is what has to be traced and compiled (10).
+# For one direction nested `jvp` still runs as fast as the others at this order or faster, since XLA finds
+# equal subexpressions and merges them, and its first call takes about as long as that of `jet`. What grows is
+# what has to be traced and compiled: at order 7 of lesson 10 that was several times as much.
 #
 # So, in order of simplicity:
 #
@@ -633,10 +636,12 @@ pd.DataFrame(rows).T.round(2)
 #
 # ## Summary
 #
-# - A jet is a truncated Taylor series that travels through the program once. Derivatives are $k!$ times coefficients.
-# - Every operation is linear in the highest coefficient, so a sum over directions can be carried as one: collapsing.
-#   First-order coefficients matter only through their Gram matrix, so a narrow layer makes the dimension drop out.
-# - An interpreter over the jaxpr does this for any operation with nested `jvp`, custom rules included; mixed partials
-#   are weighted sums of derivatives along lines.
+# - A jet is a truncated Taylor series that travels through the program once. Derivatives are $k!$ times
+#   coefficients.
+# - Every operation is linear in the highest coefficient, so a sum over directions can be carried as one:
+#   collapsing. For a sum of *second* derivatives, first-order coefficients matter only through their Gram
+#   matrix, so a narrow layer makes the dimension drop out.
+# - An interpreter over the jaxpr does this for any operation with nested `jvp`, custom rules included; mixed
+#   partials are weighted sums of derivatives along lines.
 #
 # Next: [lesson 12 · STDE](12_stde.ipynb): when even a sum over all directions is too much, draw some at random.

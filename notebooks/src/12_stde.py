@@ -86,9 +86,9 @@ same("second jet: Hessian times v v", np.einsum("ij,i,j", hessian, v, v), line[2
 same("third jet: third tensor times v v v", np.einsum("ijk,i,j,k", third, v, v, v), line[3])
 
 # %% [markdown]
-# The tensor cannot be had: it has $d^k$ entries. An exact method must touch every *term* at least once. That is
-# $d$ for a Laplacian, but about $d^2/2$ for the biharmonic operator $\Delta\Delta$, and all of $d^k / k!$ and more for
-# a full tensor of coefficients:
+# The tensor cannot be had: it has $d^k$ entries. An exact method that takes the terms one by one needs $d$
+# derivatives for a Laplacian, about $d^2/2$ for the biharmonic operator $\Delta\Delta$, and more than $d^k /
+# k!$ for a full tensor of coefficients. (If the function has structure, fewer do: 11, and section 10.)
 
 # %%
 sizes = (10, 1_000, 100_000)
@@ -422,11 +422,12 @@ same(f"9-jet: {nine}", J9, sum(c * partials[n] for n, c in nine.items()))
 #
 # ## 8 · Where dense directions fail
 #
-# Dense directions mix all axes, so at order $k$ the *moments* of $v$ decide which operator they estimate. A symmetric
-# law has no odd moments. At order 4 Gaussians have
-# $E\,v_i v_j v_k v_l = \delta_{ij}\delta_{kl} + \delta_{ik}\delta_{jl} + \delta_{il}\delta_{jk}$, so they estimate
-# three times the biharmonic operator; `estimate(stde.biharmonic(d), …, dense="gaussian")` divides by three. A sum of
-# pure fourth derivatives cannot be had from one law, which would need $E\,v_i^2 v_j^2 = 0$. The package says so:
+# Dense directions mix all axes, so at order $k$ the *moments* of $v$ decide which operator they estimate. A
+# symmetric law has no odd moments. At order 4 Gaussians have $E\,v_i v_j v_k v_l = \delta_{ij}\delta_{kl} +
+# \delta_{ik}\delta_{jl} + \delta_{il}\delta_{jk}$, so they estimate three times the biharmonic operator;
+# `estimate(stde.biharmonic(d), …, dense="gaussian")` divides by three. A sum of pure fourth derivatives needs
+# $E\,v_i^2 v_j^2 = 0$ for $i \ne j$. Only directions along the axes have that, and they are sparse sampling
+# again; no dense law does it. The package says so:
 
 # %%
 FOURTHS = Operator({tuple(4 * (k == i) for k in range(D)): 1.0 for i in range(D)})
@@ -445,7 +446,7 @@ unbiased("pure fourths, sparse, 4", many(FOURTHS, u, x, 4), pure)
 
 
 # %% [markdown]
-# "From one law": a *difference* of two can do it. For signs the fourth moment is the Gaussian one minus 2 where all
+# A *difference* of two dense estimates can do it. For signs the fourth moment is the Gaussian one minus 2 where all
 # four indices are equal, hence $E\,D^4 u[v] = 3\,\Delta\Delta u - 2 \sum_i u_{iiii}$. With four coordinates the mean
 # over all 16 sign vectors is exact:
 
@@ -462,14 +463,15 @@ same("signs: 3 biharmonic - 2 pure fourths", along[:16].mean(), 3 * twice - 2 * 
 
 
 # %% [markdown]
-# Half the difference of three biharmonics and such a mean is thus a dense estimate of the pure fourths: two large noisy
-# numbers that nearly cancel. Sparse is simpler and better.
+# Half the difference of three biharmonics and such a mean is thus a dense estimate of the pure fourths, with the
+# noise of both. Sparse is simpler: it never asks for the mixed terms.
 #
 # ## 9 · "1000 times faster": than what?
 #
-# The paper reports more than 1000 times the speed and less than a 30th of the memory. At 100,000 dimensions on an
-# A100 that is 283 against 0.23 iterations a second, and 1,063 against 32,777 MB. It compares JAX with 16 samples to
-# a PyTorch loop in Python. Like for like (JAX on both sides, 100 samples) its tables give 5.4 and 4.6.
+# The paper reports more than 1000 times the speed and less than a 30th of the memory. At 100,000 dimensions
+# on an A100 that is 283 against 0.23 iterations a second, and 1,063 against 32,777 MB. It compares JAX with
+# 16 samples to a PyTorch loop in Python. Like for like (JAX on both sides, 100 samples) its tables give 5.4
+# times the speed and 4.6 times less memory.
 #
 # Here is the comparison in small, on a network with two hidden layers. First, that all say the same:
 
@@ -564,16 +566,18 @@ print("gradient of the Laplacian by the weights, d = 1000")
 table.round(2)
 
 # %% [markdown]
-# The large numbers compare a loop over all $d$ coordinates, which is exact, with 16 of them, which is a sample. Of
-# course that ratio grows with $d$; it says how much less was *asked for*. It is not the same product. The last
-# ratio is like for like: the same 16 numbers, added up in two ways. Of the first one, part is Python and PyTorch
-# being eager. The memory is a full Hessian against 16 directions, again two different products.
+# The large numbers compare a loop over all $d$ coordinates, which is exact, with 16 of them, which is a
+# sample. Of course that ratio grows with $d$; it says how much less was *asked for*. It is not the same
+# product. The last ratio has the same 16 numbers on both sides, but one side takes them one after another
+# (`lax.map`) and the other all at once: part of it is batching, not jets. Of the first one, part is Python
+# and PyTorch being eager. The memory is a full Hessian against 16 directions, again two different products.
 #
 # ## 10 · The exact rival
 #
-# Both tables have an exact row. The first layer of a network is linear, so the Laplacian over $d$ inputs is a weighted
-# one over its few outputs, and `taylor.laplacian` finds that by itself (11). At one point it costs several times as
-# much as a sample of 16, at any $d$; a batch of points shares the factorisation. What does the sample lose against it?
+# Both tables have an exact row. The first layer of a network is linear, so the Laplacian over $d$ inputs is a
+# weighted one over its few outputs, and `taylor.laplacian` finds that by itself (11). At one point it costs
+# several times as much as a sample of 16, here at both sizes; a batch of points shares the factorisation.
+# What does the sample lose against it?
 
 # %%
 d = 1000
@@ -595,10 +599,11 @@ for percent in (10, 1):
 # terms are accurate enough. Sampling earns its place where the trick does not apply:
 #
 # - *operators of higher order*: the compression is for second order. An exact $\Delta\Delta$ takes $d^2$ directions,
-#   256 in section 8 where the estimate took 8, and a million for $d = 1000$,
-# - *skip connections* that keep $x$ alive through the network (11),
-# - *gradients by the weights*: the factorisation is differentiated too, which the second table includes,
-# - *a first layer that is wide*: the exact cost grows with its width, the estimate's with the samples.
+#   a million for $d = 1000$ (and 8 random ones in section 8 were off by half the value),
+# - *skip connections* that keep $x$ alive through the network (11).
+#
+# Where the trick does apply, it still wants more memory than 16 directions for the gradient by the weights
+# (second table), and with a wide first layer it has more directions to take.
 #
 # ## 11 · Write your own
 #
@@ -642,8 +647,10 @@ same("the package, exact", by_package, slow)
 # `Operator` takes such coefficients as functions. Its `estimate` draws uniformly without replacement, and takes
 # $u_{001}$ whole, because that is the only term of its kind.
 #
-# A wrong factor shows at once: its mean is dozens of standard errors off. A test over thousands of draws in float64
-# takes a second and belongs beside every estimator that you write.
+# A factor of 2 shows at once, as dozens of standard errors. A slip of a few per cent shows only if the
+# standard error is smaller than that: under 1 % with scaled signs here, but with uniform draws 9 % could
+# pass. So print the standard error, and take draws until four of them are less than the slip you fear. A test
+# over thousands of draws in float64 takes a second and belongs beside every estimator that you write.
 #
 # ## Summary
 #
@@ -651,7 +658,7 @@ same("the package, exact", by_package, slow)
 #   estimates it without bias. Order 2: the Hessian says which one is better before any training.
 # - The square of an estimate is biased by its variance. Two independent draws repair it.
 # - A sample is not the operator: compare methods at equal output. For Laplacians of plain networks there is an exact
-#   way at a price that hardly depends on $d$; at higher orders and large $d$ there is only the sample.
+#   way, for a few times the price of 16 samples; at higher orders and large $d$ there is only the sample.
 #
 # Next: [lesson 13 · A million dimensions](13_million_dimensions.ipynb): train on such estimates, in very many
 # dimensions.

@@ -11,10 +11,11 @@
 # - tell a solved equation from one whose solution a constant already approximates.
 #
 # The last point first, because it decides what the numbers mean. In the benchmark that the STDE paper uses,
-# the solution becomes flatter as the dimension grows: in a million dimensions *one number* has a relative error
-# below a thousandth. Our runs at 1,000 and 10,000 dimensions beat that best constant clearly. At 100,000 and
-# 1,000,000 they only match it, and section 6 measures why: what is left to learn has as many unknowns as there
-# are dimensions, and a run sees fewer points than that. Section 7 has an equation where a constant is useless.
+# the solution tends to become flatter as the dimension grows: in a million dimensions *one number* times the
+# boundary factor $1-|x|^2$ has a relative error below a thousandth. Our runs at 1,000 and 10,000 dimensions
+# beat that best constant clearly. At 100,000 and 1,000,000 they only match it, and section 6 measures why:
+# what is left to learn has as many unknowns as there are dimensions, and a run sees fewer points than that.
+# Section 7 has an equation where a constant is useless.
 
 # %%
 from functools import partial
@@ -36,9 +37,10 @@ torch.set_num_threads(1)
 # %% [markdown]
 # ## 1 · An equation with a known solution
 #
-# Sine-Gordon in the unit ball, $\Delta u + \sin u = g$, $u = 0$ on the surface. One chooses the solution first,
-# $u = (1 - |x|^2)\,s(x)$ with $s(x) = \sum_i c_i \sin(x_i + \cos x_{i+1} + x_{i+1}\cos x_i)$, and computes the
-# source $g$ that makes it one (Shi et al. 2024, section 5). The network never sees $s$, only $g$.
+# Sine-Gordon in the unit ball, $\Delta u + \sin u = g$, $u = 0$ on the surface. One chooses the solution
+# first, $u = (1 - |x|^2)\,s(x)$ with $s(x) = \sum_i c_i \sin(x_i + \cos x_{i+1} + x_{i+1}\cos x_i)$ and
+# random normal numbers $c_i$, and computes the source $g$ that makes it one (Shi et al. 2024, section 5). The
+# network never sees $s$, only $g$.
 
 # %%
 small = pde.ball_equation("sine-gordon", 10, jax.random.key(SEED))
@@ -72,8 +74,8 @@ print("PyTorch agrees")
 # %% [markdown]
 # ## 2 · How good is a constant?
 #
-# A point of the ball spreads its length over all coordinates, so each is of size $1/\sqrt d$ and every sine sees
-# nearly the same argument. The more dimensions, the closer $s$ is to one number:
+# A point of the ball spreads its length over all coordinates, so each is of size $1/\sqrt d$ and every sine
+# sees nearly the same argument:
 
 # %%
 rows = []
@@ -87,8 +89,10 @@ for d in (100, 1_000, 10_000, 100_000):
 pd.DataFrame(rows).set_index("d").map("{:.1e}".format)
 
 # %% [markdown]
-# `best constant` is the relative L2 error of $c\,(1 - |x|^2)$ for the best single number $c$. Any error above it is
-# worse than not looking at $x$ at all; we print it beside every error. The paper's tables do not.
+# `best constant` is the relative L2 error of $c\,(1 - |x|^2)$ for the best single number $c$. Any error above
+# it is worse than not looking at $x$ at all; we print it beside every error. As a rule, the more dimensions,
+# the closer $s$ is to one number. The spread is about $0.5 / |\sum_i c_i|$, and that sum is random, of size
+# $\sqrt d$: at 10,000 the draw nearly cancels, so its row is worse than the one above.
 #
 # ## 3 · The boundary, built in
 #
@@ -132,10 +136,11 @@ assert abs(estimates.mean() - by_product_rule[0]) < 4 * standard_error
 # %% [markdown]
 # ## 4 · The loss draws its own points
 #
-# In PyTorch the loop draws points and feeds them in. Here the loss takes a key and draws inside, so that the whole
-# loop can be compiled: no data leave the device between two steps. All points share one draw of coordinates, and
-# the square uses the same draw twice: biased by the variance (12), as in the paper's runs, and small here because
-# $\Delta N$ is a small part of the residual.
+# In PyTorch the loop draws points and feeds them in. Here the loss takes a key and draws inside, so that the
+# whole loop can be compiled: no data leave the device between two steps. All points share one draw of
+# coordinates, and the square uses the same draw twice: biased by the variance (12). Here the bias is small:
+# for this solution $\Delta s \approx -(2\sin 1 + \cos 1)\sum_i c_i$, about $1.3/d$ of the term $2d\,s$ in the
+# product rule, so a noisy $\Delta N$ hardly moves the residual. In section 7 that is no longer so.
 
 # %%
 def make_loss(equation, samples, points=POINTS):
@@ -273,13 +278,15 @@ columns = ["relative_l2", "best_constant", "constant / error", "points seen / d"
 table[columns].map("{:.2g}".format)
 
 # %% [markdown]
-# For comparison: the paper reports eight minutes for a million dimensions on an A100 GPU (Shi et al. 2024, abstract);
-# these are CPU runs with fewer steps and points, so only the order of magnitude compares.
+# For scale: the paper reports eight minutes for a million dimensions on an A100 GPU (Shi et al. 2024,
+# abstract). Our million-dimensional run is 60 steps of 16 points on a CPU, so the two times cannot be
+# compared.
 #
 # The column `points seen / d` is the reason why the last two rows do not beat the constant. To first order
-# $s(x) \approx \sum_i c_i (\sin 1 + x_i \cos 1)$: what a constant misses is a linear function with $d$ random
-# coefficients, and a function with $d$ unknowns can't be found from fewer than $d$ numbers. How much of it any
-# method could know after $n$ points is $n / d$:
+# $s(x) \approx \sum_i c_i\,(\sin 1 + (x_i + x_{i+1}) \cos 1)$: what a constant misses is a linear function,
+# $\cos 1 \sum_i (c_{i-1} + c_i)\,x_i$, with $d$ random coefficients. From $n < d$ values, one for each point,
+# a linear fit explains on average a share of about $n/d$ of its mean square, so a spread of about $\sqrt{1 -
+# n/d}$ is left:
 
 # %%
 d = 2_000
@@ -297,9 +304,11 @@ for n in (20, 200, 1_000, 2_200):
 pd.DataFrame(rows).set_index("n / d").map("{:.1f}".format)
 
 # %% [markdown]
-# Even when told the *solution's* values at $n$ points and solving for the best linear function, one learns next to
-# nothing until $n$ is near $d$. So a million dimensions in a minute is real as a computation, every term of the
-# loss is right and unbiased in the operator; as a statement about learning it says that the constant was found.
+# Even when told the *solution's* values at $n$ points and solving for the best linear function, one learns
+# only in proportion: at $n = d/10$ nine tenths of the spread are left, at $n = d/2$ seven tenths, and only
+# past $n = d$ nearly none. So a million dimensions in about a minute is real as a computation: 60 steps with
+# the full residual, its Laplacian sampled without bias. As a statement about learning it says nothing: the
+# network starts at about the best constant (section 3) and stays there.
 
 # %%
 fig, (left, right) = plt.subplots(1, 2, figsize=(8, 2.6))
@@ -325,13 +334,14 @@ print(results.where(speed))
 steps = pd.DataFrame({d: results.table(speed, f"training step, d = {d:,}, milliseconds")["median_ms"]
                       for d in (1_000, 10_000, 100_000)}).T  # fmt: skip
 steps["times faster"] = steps["the script's method"] / steps["course.pde"]
-steps["derivatives alone"] = steps["the same, our source"] / steps["course.pde"]
+steps["with our source"] = steps["the same, our source"] / steps["course.pde"]
 steps.round(1)
 
 # %% [markdown]
-# We had hoped for 5 and 7 times at the two larger sizes, and it is less: drawing points, the source, and Adam's pass
-# over $128\,d$ weights are on both sides, and the last two are most of our step. The last column gives their
-# script our source; what remains is the derivatives, the points and the compiled loop.
+# We had hoped for 5 and 7 times at the two larger sizes, and it is less. The last column gives the script our
+# way to compute the source: about half of the difference is that one, and the other half the derivatives, the
+# drawing of points and the compiled loop together. Adam's pass over $128\,d$ weights is the same on both
+# sides and cannot be saved.
 #
 # ## 7 · An equation that no constant solves
 #
@@ -359,8 +369,8 @@ print(f"relative L2 {row['relative_l2']:.2g}, best constant {row['best_constant'
 # %% [markdown]
 # ## Summary
 #
-# - A sampled or compressed Laplacian makes a training step in a million dimensions affordable on a laptop's CPU;
-#   what dominates is the first layer's optimizer step, not the derivatives.
+# - A sampled Laplacian makes a training step in a million dimensions affordable on a CPU: about a second, in
+#   4 GiB of memory.
 # - Print the best constant beside the error. Where the solution is nearly constant, a small error proves little.
 # - Learning needs about as many points as unknowns: the estimator removes the cost of the operator, not that one.
 #

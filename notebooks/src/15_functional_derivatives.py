@@ -72,8 +72,9 @@ check("integral of exp, PyTorch", integrate(jnp.exp, unit), weights @ torch.exp(
 
 
 # %% [markdown]
-# `compose`, `nabla` and `partial_at` (fix one argument) return functions, so they combine with each other and
-# with every transformation. Here $I(k) = \int_0^1 \sin(kx)\,dx$: its values for many $k$, and its slope by $k$.
+# `nabla(f)` is the derivative function, `compose(f, g, h)` is $x \mapsto f(g(x), h(x))$, and
+# `partial_at(f, i, value)` fixes argument $i$. All return functions, so they combine with each other and with
+# every transformation. Here $I(k) = \int_0^1 \sin(kx)\,dx$: its values for many $k$, and its slope by $k$.
 
 # %%
 def wave(x, k):
@@ -118,7 +119,9 @@ for points in (10, 20, 40):
 # %% [markdown]
 # The plain gradient fades as the grid gets finer. It is a gradient in the space of vectors, where a node is
 # worth 1; in the space of functions it is worth its weight. Gradient descent with the plain one takes steps
-# that depend on the grid. PyTorch is no different:
+# that depend on the grid. PyTorch is no different. In the package, `Functional(L, rule)` is
+# $\int L(x, f, f')\,dx$ by that rule, `variation(F, f)(g)` its derivative along $g$, `node_gradient` the gradient
+# by node values already divided by the weights, and `functional_gradient` (section 3) the function $G$ itself.
 
 # %%
 leaf = torch.sin(3 * nodes).requires_grad_()
@@ -137,9 +140,10 @@ check("derivative along exp", value(variation(square, u), jnp.exp), weights @ (2
 # $$\int_a^b L_f\, g + L_{f'}\, g'\,dx = \int_a^b \Big(L_f - \frac{d}{dx} L_{f'}\Big)\, g\,dx
 #   + \Big[L_{f'}\, g\Big]_a^b ,$$
 #
-# by parts. The bracket under the integral is the functional derivative. Where it is zero, $f$ is stationary:
-# that is the Euler-Lagrange equation. As code it is three derivatives, nested; written with `grad` as an
-# argument it is JAX *and* PyTorch:
+# by parts. The round bracket under the integral is the functional derivative $G$; the square bracket is the
+# term at the ends. Where $G$ is zero, $f$ is stationary as long as its ends are held: that is the
+# Euler-Lagrange equation. As code it is three derivatives, nested; written with `grad` as an argument it is
+# JAX *and* PyTorch:
 
 # %%
 def euler_lagrange(L, grad):
@@ -198,7 +202,8 @@ check("node gradient", unit.weights @ (by_nodes * jnp.cos(unit.nodes)), along)
 
 # %% [markdown]
 # Hold the ends of $f$ fixed and only $g$ that vanish there count: then $G$ is all. Leave them free, and a
-# minimum also needs $L_{f'} = 0$ there. A network trained on a functional finds that by itself.
+# minimum also needs $L_{f'} = 0$ there (the *natural* boundary condition). Minimising the functional leads
+# there without an extra term in the loss. Section 6 fixes both ends, so there it plays no part.
 #
 # ## 4 · Famous functionals
 #
@@ -288,8 +293,9 @@ except ValueError as error:
     print(str(error).partition(", first")[0])
 
 # %% [markdown]
-# Doubling the points in $x$ hardly helps; after the substitution 16 reach machine precision. A quadrature is as
-# good as its integrand is smooth. Where the integrand has no value at all, the package says so.
+# Doubling the points in $x$ takes off only a third of the error; after the substitution 16 reach machine
+# precision. A quadrature is as good as its integrand is smooth. Where the integrand has no value at all, the
+# package says so.
 #
 # **Electrons.** Density functional theory writes the energy of electrons as a functional of their density $n$ in
 # space; its derivatives are the potentials. Three classic terms (atomic units; Parr and Yang,
@@ -574,9 +580,10 @@ print("jax.core still has raise_to_shaped_mappings:", hasattr(jax.core, "raise_t
 #
 # ## 8 · What can go wrong
 #
-# A functional by quadrature sees $f$ at the nodes and nowhere else. A function that vanishes at all of them is
-# invisible, however large it is in between; the Legendre polynomial of the rule's own degree is one. A flexible
-# network can find such loopholes, so train on other nodes from time to time, or test on more.
+# A functional by quadrature sees $f$ at the nodes and nowhere else. A function that vanishes at all of them
+# is invisible, however large it is in between; for a rule with $n$ nodes, the Legendre polynomial of degree
+# $n$ is one: the nodes are its zeros. A flexible network can find such loopholes, so train on other nodes
+# from time to time, or test on more.
 
 # %%
 hidden = np.polynomial.legendre.leg2poly([0] * 8 + [1])[::-1].copy()
