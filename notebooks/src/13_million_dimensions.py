@@ -213,10 +213,9 @@ def solve(equation, steps, learning_rate, samples, points=POINTS):
     return u, np.asarray(losses), pde.relative_l2(equation, u, jax.random.key(SEED + 3))
 
 
-u_100, losses_100, error_100 = solve(equation, 300, 1e-2, samples=None)
-print(f"error is {error_100.best_constant / error_100.relative_l2:.0f} times below the best constant: "
-      f"{error_100.relative_l2 < error_100.best_constant / 2}")  # fmt: skip
-assert error_100.relative_l2 < error_100.best_constant / 2
+u_100, losses_100, error_100 = solve(equation, 300, 1e-2, samples=None, points=32)
+print("error at least three times below the best constant's:", error_100.relative_l2 < error_100.best_constant / 3)
+assert error_100.relative_l2 < error_100.best_constant / 3
 
 # %% [markdown]
 # Then 1,000 dimensions, where we sample 16 of the second derivatives:
@@ -229,7 +228,7 @@ print("relative L2 below 1.5e-3:", error_1000.relative_l2 < 1.5e-3,
 assert error_1000.relative_l2 < min(1.5e-3, error_1000.best_constant / 3)
 
 # %%
-fig, (left, right) = plt.subplots(1, 2, figsize=(8, 2.6))
+fig, (left, right) = plt.subplots(1, 2, figsize=(7.6, 2.6))
 left.semilogy(losses_100, label="d = 100")
 left.semilogy(losses_1000, label="d = 1,000")
 left.set(xlabel="step", ylabel="mean squared residual / source²", title="Training")
@@ -311,7 +310,7 @@ pd.DataFrame(rows).set_index("n / d").map("{:.1f}".format)
 # network starts at about the best constant (section 3) and stays there.
 
 # %%
-fig, (left, right) = plt.subplots(1, 2, figsize=(8, 2.6))
+fig, (left, right) = plt.subplots(1, 2, figsize=(7.6, 2.6))
 left.loglog(table.index, table["relative_l2"], "o-", label="network")
 left.loglog(table.index, table["best_constant"], "s--", label="best constant")
 left.set(xlabel="dimension", ylabel="relative L2 error", title="Error")
@@ -350,7 +349,7 @@ steps.round(1)
 
 # %%
 waves = pde.ball_equation("sine-gordon", 100, jax.random.key(SEED), "waves")
-u_waves, _, error_waves = solve(waves, 500, 1e-2, samples=None, points=50)
+u_waves, _, error_waves = solve(waves, 300, 1e-2, samples=None, points=32)
 print(f"best constant's error {error_waves.best_constant:.2f}; network below 0.2: {error_waves.relative_l2 < 0.2}")
 assert error_waves.best_constant > 0.3 and error_waves.relative_l2 < 0.2
 
