@@ -1,17 +1,20 @@
 # %% [markdown]
 # # 00 · Start here
 #
-# **What moves and what stays when a PyTorch developer meets JAX?** (15 minutes)
+# **What moves and what stays when a PyTorch developer meets JAX?** (20 minutes)
 
 # %% [markdown]
 # After this lesson you can
 #
 # - name the four habits that change: arrays, functions, randomness, state,
+# - say which familiar words mean something else in JAX, and look up what to say instead,
 # - say which JAX library does the work of which part of PyTorch,
 # - tell whether your environment is ready, and how the other lessons work.
 
 # %%
+import os
 import platform
+import warnings
 from importlib.metadata import version
 
 import jax
@@ -157,10 +160,119 @@ calls, y1 = counted(calls, 10.0)
 calls, y2 = counted(calls, 10.0)
 print(y1, y2)
 
+
 # %% [markdown]
 # Weights, optimizer moments, BatchNorm averages, random keys: all of it is state, and this is its pattern.
 # Flax NNX lets you write objects and does the taking and returning for you (01b); Flax Linen shows it (01c).
 #
+# ## Same word, other meaning
+#
+# `jax.numpy` speaks NumPy. Most of its words are PyTorch's too, and a few mean something else. The next cells run
+# a line twice: `x` is a tensor and `xp` is `torch`; then `x` is a JAX array and `xp` is `jax.numpy`. Read them
+# once. You need not keep them in your head, only know where they stand.
+
+# %%
+def told(result):
+    if isinstance(result, tuple | list):
+        return f"({', '.join(map(told, result))})"
+    return str(np.round(np.asarray(result), 2)) if hasattr(result, "tolist") else str(result).removeprefix("torch.")
+
+
+def both(x, *lines):
+    for line in lines:
+        sides = []
+        for xp, mine in ((torch, torch.from_numpy(x.copy())), (jnp, jnp.asarray(x))):
+            try:
+                sides.append(told(eval(line, {"x": mine, "xp": xp, "np": np})))
+            except Exception as error:
+                sides.append(type(error).__name__)
+        assert sides[0] != sides[1]
+        print(f"{line:44}torch: {sides[0]:25} jax: {sides[1]}")
+
+
+both(np.array([1, 2, 3, 5], np.float32), "x.std()", "x.var()", "xp.median(x)", "x.max(axis=0)")
+both(np.array([4, -4]), "x.dtype", "x.mean()", "x // 0")
+both(np.array([2**40 + 5]), "x")
+both(np.array([0.1]), "x.dtype")
+both(np.full(4, 2**30, np.int32), "x.sum()")
+both(np.ones(2, np.float16), "(x / np.sqrt(64)).dtype", "(x @ xp.ones(2)).dtype")
+
+# %% [markdown]
+# Line by line:
+#
+# - `std` and `var` divide by N - 1 in torch, by N in JAX; `ddof=1` mends it. The median of an even number of values
+#   is the lower one in torch. `max` along an axis brings its indices in torch; JAX has `argmax` for those.
+# - JAX has 32 bits unless you set `jax_enable_x64`. int64 and float64 become int32 and float32, and the upper
+#   bits go without a word. A sum of int32 stays int32, too.
+# - Compiled code can't raise when it meets a bad value, so JAX doesn't: `x // 0` is *some* number.
+# - A NumPy number has a dtype, and JAX heeds it: float16 becomes float32. Divide by `64**0.5`. A product of two
+#   dtypes is float32 as well, where torch refuses it.
+#
+# Now shapes, places and matrices:
+
+# %%
+x = np.zeros((2, 3, 4), np.float32)
+both(x, "x.size(0)", "x.view(6, 4).shape", "x.transpose(0, 1).shape")
+t, j = torch.from_numpy(x), jnp.asarray(x)
+print("each matrix transposed: t.mT", *t.mT.shape, " j.mT", *j.mT.shape, " but j.T", *j.T.shape)
+both(np.arange(2), "x.repeat(2)")
+both(np.arange(6), "xp.split(x, 2)")
+both(np.arange(4, dtype=np.float32), "x[10]", "xp.take(x, xp.asarray([0, 10]))", "x[[0, 2]]")
+both(np.eye(2, dtype=np.float32), "xp.linalg.cholesky(-xp.eye(1))", "xp.linalg.solve(xp.stack([x, x]), x).shape")
+
+# %% [markdown]
+# JAX's words for the torch column are `x.shape[0]`, `x.reshape(6, 4)`, `x.swapaxes(0, 1)`, `jnp.tile(x, 2)`,
+# `jnp.split(x, len(x) // 2)`, `x[jnp.array([0, 2])]` and `solve(a, b[..., None])[..., 0]`. Past the end JAX reads the
+# last element, and `take` reads NaN. A factorisation that fails is NaN.
+#
+# Writing has four more. A slice is a view in torch and an array of its own in JAX. Where an index comes
+# twice, torch's `+=` adds once and `.at[].add` twice. A write past the end is dropped. And an array that shares
+# its memory with a tensor does change (`jnp.from_dlpack(t.clone())` is safe):
+
+# %%
+t, j = torch.zeros(3, 2), jnp.zeros((3, 2))
+row = t[0]
+row += 1
+print("torch, a view:", t[0].tolist())
+row = j[0]
+row += 1
+print("jax, a copy:  ", j[0].tolist())
+
+t, j = torch.zeros(3), jnp.zeros(3)
+t[[0, 0, 2]] += 1
+print("0 comes twice, torch:", t.tolist(), " jax:", j.at[jnp.array([0, 0, 2])].add(1).tolist())
+print("past the end:", j.at[10].set(9))
+
+j = jnp.from_dlpack(t)
+t[:] = 7
+print("written to the tensor, read from the array:", j)
+
+# %% [markdown]
+# Two that are about more than arrays. A compiled function (05) must know its shapes beforehand, and how many elements
+# a mask selects is not known: give a `size`; the places left over are filled.
+#
+# And JAX runs threads. A forked copy of the process inherits their locks without the threads, and may hang. On
+# Linux, a `DataLoader` forks its worker processes just as the last lines here do. So this course uses none
+# (`num_workers=0`, the default); if you need them, pass `multiprocessing_context="spawn"`.
+
+# %%
+x = jnp.array([0, 5, 0, 7])
+print("outside jit:", x[x > 0], jnp.nonzero(x)[0])
+try:
+    jax.jit(lambda x: x[x > 0])(x)
+except IndexError as error:
+    print("inside:", type(error).__name__)
+print("with a size:", jax.jit(lambda x: jnp.nonzero(x, size=3, fill_value=-1)[0])(x))
+
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    child = os.fork()
+    if child == 0:
+        os._exit(0)  # the copy ends at once
+    os.waitpid(child, 0)
+print(*{str(warning.message).partition(". ")[2] for warning in caught if "JAX" in str(warning.message)})
+
+# %% [markdown]
 # ## One library there, several here
 #
 # PyTorch is one package. JAX is arrays, derivatives and a compiler; the rest are libraries that you combine.
@@ -226,6 +338,7 @@ print("ready  ok")
 # ## Summary
 #
 # - Arrays don't change; functions are pure; keys are arguments; state goes in and comes out.
+# - Words follow NumPy, integers and floats have 32 bits, and a bad index or matrix gives a number, not an error.
 # - `jax.grad` turns a function into its derivative; nothing is left behind and nothing accumulates.
 # - JAX is a core with libraries around it: Flax for models, Optax for optimizers, Orbax for checkpoints.
 #

@@ -143,7 +143,9 @@ print(*results)
 # %% [markdown]
 # ## 2 · In-place updates
 #
-# The first error of most newcomers; mended by `.at[]`, which returns the changed array.
+# The first error of most newcomers; mended by `.at[]`, which returns the changed array. NumPy, too, may only
+# read it. In place is possible for an array that you give away: a donated argument's memory becomes the
+# result's, and the argument is gone.
 
 # %%
 try:
@@ -151,6 +153,18 @@ try:
 except TypeError as error:
     print(type(error).__name__)
 print(jax.jit(lambda x: x.at[0].set(9.0))(jnp.zeros(3)))
+
+on_torch, old = torch.zeros(3), jnp.zeros(3)
+on_torch.numpy()[0] = 9.0
+try:
+    np.asarray(old)[0] = 9.0
+except ValueError as error:
+    print("NumPy's view, torch:", on_torch, " jax:", error)
+jax.jit(lambda x: x.at[0].set(9.0), donate_argnums=0)(old)
+try:
+    old + 1
+except RuntimeError as error:
+    print("donated:", type(error).__name__)
 
 
 # %% [markdown]
@@ -190,7 +204,8 @@ print(result, "from", len(graphs), "graphs")
 
 # %% [markdown]
 # Where the condition is a setting and not data, make it static: a separate program per value, and plain `if`
-# works.
+# works. The second cell has more of what plain Python (torch's side) permits and `jit` refuses: whatever asks a
+# tracer for its value, an argument that is no array, a static argument that can't be hashed.
 
 # %%
 def shift(x, up):
@@ -205,13 +220,39 @@ jit_shift = jax.jit(shift, static_argnames="up")
 print("with it:", jit_shift(jnp.zeros(2), up=True), jit_shift(jnp.zeros(2), up=False))
 
 
+# %%
+class Scale:
+    def times(self, x):
+        return 2 * x
+
+
+def checked(x):
+    assert (x > 0).all()
+    return x
+
+
+attempts = {
+    "assert": lambda jit, x: jit(checked)(x),
+    "range(n)": lambda jit, x: jit(lambda x, n: sum(x for _ in range(n)))(x, 2),
+    "x.sum().item()": lambda jit, x: jit(lambda x: x / x.sum().item())(x),
+    "a method": lambda jit, x: jit(Scale.times)(Scale(), x),
+    "static, a list": lambda jit, x: jit(lambda x, dims: x.sum(dims), static_argnums=1)(x, [0]),
+}
+for what, attempt in attempts.items():
+    in_torch = attempt(lambda function, **options: function, torch.ones(2))
+    try:
+        attempt(jax.jit, jnp.ones(2))
+    except (TypeError, ValueError) as error:
+        print(f"{what:15} torch: {in_torch.tolist()!s:10}  jit: {type(error).__name__}")
+
+
 # %% [markdown]
 # ## 4 · Loops
 #
 # A Python loop runs while tracing: it is unrolled, and the program grows with the number of turns.
 # `lax.fori_loop` and `lax.scan` put *one* turn into the program. `scan` also collects an output per turn.
 # Compile time grows with the program, so a training loop belongs into `scan` (07). `torch.compile` unrolls as
-# well.
+# well. What `scan` carries must keep its shape and dtype; a Python loop may change both on the way.
 
 # %%
 def unrolled(x, n):
@@ -247,6 +288,14 @@ def ten_times(x):
 graphs.clear()
 torch.compile(ten_times, backend=keep)(torch.ones(3))
 print("torch.compile, 10 turns: sin stands", graphs[0].code.count("torch.sin("), "times")
+
+total = torch.tensor(0)
+for value in torch.ones(3):
+    total = total + value
+try:
+    lax.scan(lambda total, value: (total + value, None), jnp.zeros((), jnp.int32), jnp.ones(3))
+except TypeError as error:
+    print("scan from an int, torch:", total, " jax:", type(error).__name__)
 
 # %% [markdown]
 # ## 5 · Shapes, and when `jit` compiles again
@@ -321,7 +370,6 @@ try:
 except FloatingPointError as error:
     print("with jax.debug_nans(True):", error)
 
-# %%
 key = jax.random.key(SEED)
 noise, dropout = jax.random.normal(key), jax.random.normal(key)
 print("one key twice, equal 'random' numbers:", bool(noise == dropout))

@@ -62,6 +62,52 @@ value, grads = jax.value_and_grad(loss, argnums=(0, 1))(w, x[0], y[0])
 grads_torch, value_torch = func.grad_and_value(loss_torch, argnums=(0, 1))(wt, xt[0], yt[0])
 check("value and both gradients", (value, *grads), (value_torch, *grads_torch))
 
+# %% [markdown]
+# Not everywhere do the two agree. The slope at a kink is a choice, and so is which way a complex gradient points;
+# `jax.nn.relu` has PyTorch's choice. Nor do they take the same things (second cell): PyTorch accumulates, passes
+# over integers and unused weights, and runs backward through any loop. `jax.grad` returns zeros for an unused
+# weight and refuses the rest.
+
+# %%
+kinks = {
+    "maximum(x, 0) at 0": (lambda x: jnp.maximum(x, 0), torch.relu, [0.0]),
+    "clip at its bounds": (lambda x: jnp.clip(x, 0, 1), lambda x: x.clamp(0, 1), [0.0, 1.0]),
+    "abs at 0": (jnp.abs, torch.abs, [0.0]),
+    "norm at 0": (jnp.linalg.norm, torch.linalg.norm, [0.0, 0.0]),
+    "std of equal values": (jnp.std, lambda x: x.std(correction=0), [1.0, 1.0]),
+    "|z|^2, z complex": (lambda z: jnp.abs(z) ** 2, lambda z: z.abs() ** 2, [1.0 + 2.0j]),
+}
+for what, (ours, theirs, at) in kinks.items():
+    in_jax = np.array(jax.grad(lambda x, f=ours: f(x).sum())(jnp.array(at)))
+    in_torch = func.grad(lambda x, f=theirs: f(x).sum())(torch.tensor(at)).numpy()
+    assert not np.allclose(in_jax, in_torch)
+    print(f"{what:20} JAX {in_jax!s:12} torch {in_torch}")
+assert jax.grad(jax.nn.relu)(0.0) == 0
+
+# %%
+params = {"w": wt.clone().requires_grad_(), "unused": torch.ones(2, requires_grad=True), "steps": torch.tensor(7)}
+for _ in range(2):
+    (xt[:1] @ params["w"]).backward()  # the loss has shape (1,)
+doubled = start = torch.ones((), requires_grad=True)
+while doubled < 10:
+    doubled = 2 * doubled
+doubled.backward()
+print("torch: twice the gradient:", np.allclose(params["w"].grad, 2 * x[0]), " unused:", params["unused"].grad, end=" ")
+print(" integer:", params["steps"].grad, " through the loop:", start.grad.item())
+
+grads = jax.grad(lambda params: x[0] @ params["w"])({"w": w, "unused": np.ones(2)})
+print("jax: once:", np.allclose(grads["w"], x[0]), " an unused weight:", grads["unused"])
+attempts = {
+    "a loss of shape (1,)": lambda: jax.grad(lambda w: x[:1] @ w)(w),
+    "a counter in params": lambda: jax.grad(lambda params: x[0] @ params["w"])({"w": w, "steps": 7}),
+    "lax.while_loop": lambda: jax.grad(lambda x: jax.lax.while_loop(lambda y: y < 10, lambda y: 2 * y, x))(1.0),
+}
+for what, attempt in attempts.items():
+    try:
+        attempt()
+    except (TypeError, ValueError) as error:
+        print(f"jax, {what}: {type(error).__name__}")
+
 
 # %% [markdown]
 # ## 2 · `jvp` and `vjp`
@@ -91,7 +137,9 @@ print("the same number from both ends:", np.isclose(cotangent @ pushed, pull(cot
 # ## 3 · `vmap`
 #
 # `loss` was written for one example. `vmap` runs it on many, by rewriting each operation into its batched
-# form. `in_axes` says which arguments have the extra axis: not the weights.
+# form. `in_axes` says which arguments have the extra axis: not the weights. Mind two consequences (second cell):
+# examples share a key that comes from outside, where PyTorch asks what is meant; and a `lax.cond` whose
+# condition differs from example to example computes both branches for all of them.
 
 # %%
 losses = jax.vmap(loss, in_axes=(None, 0, 0))(w, x, y)
@@ -99,6 +147,33 @@ check("vmap", losses, func.vmap(loss_torch, in_dims=(None, 0, 0))(wt, xt, yt))
 for function, features, label in ((loss, x[0], y[0]), (jax.vmap(loss, in_axes=(None, 0, 0)), x, y)):
     first = jax.make_jaxpr(function)(w, features, label).eqns[0]
     print(first.primitive, "of", *(variable.aval.shape for variable in first.invars))
+
+# %%
+key, rows, ran = jax.random.key(SEED), np.array([-1.0, -4.0]), []
+noisy = jax.vmap(lambda row: 0 * row + jax.random.normal(key))(rows)
+own = jax.vmap(jax.random.normal)(jax.random.split(key, 2))
+print("one key for all examples, equal:", bool(noisy[0] == noisy[1]), " a key each:", bool(own[0] == own[1]))
+try:
+    func.vmap(lambda row: 0 * row + torch.randn(()))(torch.from_numpy(rows))
+except RuntimeError as error:
+    print("torch:", type(error).__name__)
+
+
+def root_or_zero(x):
+    def root(x):
+        jax.debug.callback(lambda: ran.append("root"))
+        return jnp.sqrt(x)
+
+    return jax.lax.cond(x > 0, root, jnp.zeros_like, x)
+
+
+one_by_one = [root_or_zero(row) for row in rows]
+jax.effects_barrier()
+before = len(ran)
+in_torch = torch.stack([row.sqrt() if row > 0 else 0 * row for row in torch.tensor(rows)])
+check("an if in each row", jax.vmap(root_or_zero)(rows), in_torch)
+jax.effects_barrier()
+print("the root ran", before, "times; vmap runs both branches:", len(ran) > before)
 
 # %% [markdown]
 # ## 4 · Per-example gradients

@@ -71,6 +71,8 @@ IMPORTS = {
     "course.pde": {"numpy", "jax", "optax"},
     "course.taylor": JAX,
     "course.convnet": JAX | {"torch", "tqdm"},
+    "course.layouts": {"numpy", "torch", "tqdm"},
+    "course.activations": FLAX | {"torch", "tqdm"},
     "course.porting": FLAX | {"torch", "tqdm"},
     "course.torch_compile": set(),
     "course.train.compiled": {"numpy", "jax", "optax"},

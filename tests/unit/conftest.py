@@ -2,7 +2,10 @@
 
 from importlib.util import find_spec
 
-NEED_TORCH = ["test_loaders.py", "test_porting.py", "test_train_torch.py", "test_convnet.py"]
+NEED_TORCH = [
+    "test_loaders.py", "test_porting.py", "test_porting_models.py", "test_porting_property.py", "test_train_torch.py",
+    "test_convnet.py", "test_compare.py", "test_rosetta.py",
+]  # fmt: skip
 
 collect_ignore = [] if find_spec("torch") else NEED_TORCH
 

@@ -10,13 +10,6 @@ import pytest
 from course.newton_cg import derivatives, newton_cg, python_while
 
 
-@pytest.fixture
-def x64():
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", False)
-
-
 def test_a_quadratic_is_solved_exactly(x64):
     rng = np.random.default_rng(0)
     factor = rng.normal(size=(6, 6))

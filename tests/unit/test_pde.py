@@ -19,13 +19,6 @@ BOXES = [pde.heat_equation(3), pde.kdv_equation(), pde.kdv_2d_equation(), pde.pl
 BY_NAME = {"ids": lambda equation: equation.name}
 
 
-@pytest.fixture
-def x64():
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", False)
-
-
 def network(x):
     return jnp.sin(jnp.arange(1.0, len(x) + 1) @ x) + 1.5
 

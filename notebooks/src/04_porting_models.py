@@ -1,0 +1,645 @@
+# %% [markdown]
+# # 04 · Porting models
+#
+# **How do you carry a whole model over, weights and all, and prove that nothing got lost?** (45 minutes)
+
+# %% [markdown]
+# After this lesson you can
+#
+# - write a PyTorch model in NNX and Linen, and carry its weights and running averages over,
+# - find the first layer that disagrees, by hand and with `porting.compare`,
+# - name the settings that two frameworks read differently, by the number that each of them costs,
+# - prove a port: equal outputs, equal gradients, an equal training step, and the way back.
+
+# %%
+import copy
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from flax import linen as nn
+from flax import nnx
+
+from course import porting
+
+# %%
+SEED = 0
+
+torch.set_num_threads(1)
+jax.config.update("jax_enable_x64", True)  # float64, so that a gap of 1e-8 is a mistake and not rounding
+F64 = {"param_dtype": jnp.float64}  # NNX's embeddings and cells keep the dtype they were built with
+rng = np.random.default_rng(SEED)
+
+
+# %% [markdown]
+# ## A convolutional network
+#
+# Three things must agree: the weights, the settings of every layer, and what happens between the layers.
+# [02](02_same_numbers.ipynb) had two dense layers, and one transpose was all. Here is a network with more to
+# lose, and below it the same in NNX, written down as it reads.
+#
+# torch keeps images as (batch, channels, height, width), flax as (batch, height, width, channels). So the
+# input moves an axis; the layers find the channels at the end.
+
+# %%
+class TorchCNN(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = torch.nn.Conv2d(1, 4, 3)
+        self.conv2 = torch.nn.Conv2d(4, 6, 3, stride=2, padding=1, bias=False)
+        self.norm = torch.nn.BatchNorm2d(6)
+        self.out = torch.nn.Linear(6 * 3 * 3, 3)
+
+    def forward(self, x):  # (B, 1, 8, 8)
+        x = F.relu(self.conv1(x))  # (B, 4, 6, 6)
+        x = F.relu(self.norm(self.conv2(x)))  # (B, 6, 3, 3)
+        return self.out(x.flatten(1))
+
+
+torch.manual_seed(SEED)
+torch_cnn = TorchCNN().double()
+images = rng.normal(1.0, 1.0, (8, 1, 8, 8))
+_ = torch_cnn(torch.from_numpy(images))  # once in training mode, so that the running averages say something
+
+
+# %%
+class NaiveCNN(nnx.Module):
+    def __init__(self, padding="SAME", *, rngs):
+        self.conv1 = nnx.Conv(1, 4, (3, 3), padding=padding, **F64, rngs=rngs)
+        self.conv2 = nnx.Conv(4, 6, (3, 3), strides=2, use_bias=False, **F64, rngs=rngs)
+        self.norm = nnx.BatchNorm(6, momentum=0.9, **F64, rngs=rngs)
+        self.out = nnx.Linear(6 * 3 * 3, 3, **F64, rngs=rngs)
+
+    def __call__(self, x):  # (B, 8, 8, 1)
+        x = nnx.relu(self.conv1(x))
+        x = nnx.relu(self.norm(self.conv2(x)))
+        return self.out(x.reshape(len(x), -1))
+
+
+# %% [markdown]
+# The shapes of all weights fit, so they can be carried over. `nnx.eval_shape` makes a model of shapes without
+# numbers, and `torch_to_nnx` fills it: no weight is drawn to be thrown away. Then the first batch. torch pads
+# nothing unless told, flax pads so that the size stays (`"SAME"`), which is kind here: it raises. With
+# `padding="VALID"` the model runs:
+
+# %%
+def port_nnx(source, make, **settings):
+    return porting.torch_to_nnx(source, nnx.eval_shape(lambda: make(**settings, rngs=nnx.Rngs(SEED))))
+
+
+def gap(a, b):
+    a, b = (t.detach().numpy() if isinstance(t, torch.Tensor) else np.asarray(t) for t in (a, b))
+    return float(np.abs(a - b).max())
+
+
+nhwc = np.moveaxis(images, 1, -1)
+torch_cnn.eval()
+logits = torch_cnn(torch.from_numpy(images))
+for padding in ("SAME", "VALID"):
+    naive = port_nnx(torch_cnn, NaiveCNN, padding=padding)
+    naive.eval()
+    try:
+        print(f"{padding}: same shape, every weight arrived, and the logits differ by {gap(logits, naive(nhwc)):.2f}")
+    except TypeError as error:
+        print(f"{padding}: {type(error).__name__} in the last layer; conv1 made", naive.conv1(nhwc).shape)
+assert gap(logits, naive(nhwc)) > 0.1
+pd.DataFrame(porting.mapping(torch_cnn, naive)).drop(columns="flax_shape")
+
+
+# %% [markdown]
+# The table lists every array of the NNX model with the tensor that it came from, and what changed. Nothing is
+# missing, or the port would have raised. So it is a setting, or something between the layers. Where?
+#
+# ## Find the first layer that disagrees, by hand
+#
+# One mistake spoils everything after it, so the *first* difference is the one to look at. torch shows what
+# its layers return to a forward hook. An NNX module has no hooks, but its layers are attributes, weights
+# included: call them one by one. Batches of images are compared in one order of axes.
+
+# %%
+def torch_outputs(model, x):
+    seen, model = {}, copy.deepcopy(model)  # the hooks stay on the copy
+    for name, layer in model.named_children():
+        layer.register_forward_hook(lambda layer, args, y, name=name: seen.update({name: y.detach().numpy()}))
+    model(torch.from_numpy(x))
+    return seen
+
+
+def nnx_outputs(model, x):
+    seen = {"conv1": model.conv1(x)}
+    seen["conv2"] = model.conv2(nnx.relu(seen["conv1"]))
+    seen["norm"] = model.norm(seen["conv2"])
+    seen["out"] = model(x)
+    return seen
+
+
+def first_gap(theirs, ours):
+    for name, output in theirs.items():
+        here = np.moveaxis(ours[name], -1, 1) if output.ndim == 4 else ours[name]
+        if gap(output, here) > 1e-10:
+            return f"{name} differs, by up to {gap(output, here):.2f}"
+
+
+theirs = torch_outputs(torch_cnn, images)
+print(first_gap(theirs, nnx_outputs(naive, nhwc)))
+
+
+# %% [markdown]
+# `conv1` agrees, `conv2` does not. Its padding is `"SAME"` again, and this time the sizes agree. With stride 2
+# the three output rows need one padded row in all; `"SAME"` puts it below, torch's `padding=1` puts one above
+# and one below and leaves the last unused. Write torch's numbers as pairs, and never `"SAME"` for a strided
+# layer:
+
+# %%
+class PaddedCNN(NaiveCNN):
+    def __init__(self, *, rngs):
+        super().__init__("VALID", rngs=rngs)
+        self.conv2 = nnx.Conv(4, 6, (3, 3), strides=2, padding=((1, 1), (1, 1)), use_bias=False, **F64, rngs=rngs)
+
+
+row, ones = jnp.arange(1.0, 7.0).reshape(1, 6, 1), jnp.ones((3, 1, 1))
+for padding in ("SAME", [(1, 1)]):
+    windows = jax.lax.conv_general_dilated(row, ones, (2,), padding, dimension_numbers=("NWC", "WIO", "NWC"))
+    print(f"{padding!s:10} sums of the three windows over 1 … 6: {windows.ravel()}")
+
+padded = port_nnx(torch_cnn, PaddedCNN)
+padded.eval()
+print(first_gap(theirs, nnx_outputs(padded, nhwc)))
+print("strides again, 2 by 2 pools: torch", tuple(F.max_pool2d(torch.from_numpy(images), 2).shape[2:]), end=", ")
+print("flax", nnx.max_pool(nhwc, (2, 2)).shape[1:3], "unless told strides=(2, 2)")
+
+
+# %% [markdown]
+# (A pool's stride is its window in torch and 1 in flax; this one shows in the shape.)
+#
+# The next mistake appears behind the first one. `norm` agrees and `out` does not, so it lies between them:
+# `reshape`. Flattening (3, 3, 6) gives another order than flattening (6, 3, 3), both give 54 numbers, and the
+# weights of `out` are sorted for torch's order. Either permute those weights, or flatten in torch's order.
+# The second leaves the weights as they are:
+
+# %%
+class NnxCNN(PaddedCNN):
+    def __call__(self, x):
+        x = nnx.relu(self.conv1(x))
+        x = nnx.relu(self.norm(self.conv2(x)))
+        x = x.transpose(0, 3, 1, 2)  # torch's order, for `out`'s weights
+        return self.out(x.reshape(len(x), -1))
+
+
+nnx_cnn = port_nnx(torch_cnn, NnxCNN)
+nnx_cnn.eval()
+assert first_gap(theirs, nnx_outputs(nnx_cnn, nhwc)) is None
+print("every layer agrees within 1e-10  ok")
+
+
+# %% [markdown]
+# A new model would flatten as it likes, or average over height and width, and this trap would not exist.
+#
+# In Linen `capture_intermediates=True` records what every module returns. `train` is an argument there, and
+# the running averages travel in a collection of their own.
+
+# %%
+class LinenCNN(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.relu(nn.Conv(4, (3, 3), padding="VALID", name="conv1")(x))
+        x = nn.Conv(6, (3, 3), strides=2, padding=((1, 1), (1, 1)), use_bias=False, name="conv2")(x)
+        x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9, name="norm")(x))
+        x = x.transpose(0, 3, 1, 2)
+        return nn.Dense(3, name="out")(x.reshape(len(x), -1))
+
+
+def port_linen(source, model, *example, **names):
+    template = jax.eval_shape(model.init, jax.random.key(SEED), *example)  # shapes without numbers again
+    return porting.torch_to_linen(source, template, **names)
+
+
+linen_cnn = LinenCNN()
+variables = port_linen(torch_cnn, linen_cnn, nhwc)
+_, seen = linen_cnn.apply(variables, nhwc, capture_intermediates=True, mutable=["intermediates"])
+ours = {name: seen["intermediates"][name]["__call__"][0] for name in theirs}
+assert first_gap(theirs, ours) is None
+print("collections:", *variables, "  every layer agrees within 1e-10  ok")
+
+
+# %% [markdown]
+# ## The same search, ready-made
+#
+# `porting.compare` does this for any model: hooks on torch's side, Linen's `intercept_methods`, and for NNX a
+# wrapper around every layer's `__call__`. It matches the layers by path, takes the order of axes that fits,
+# and says what it thinks of the first difference.
+
+# %%
+def verdict(comparison):
+    return str(comparison).partition("; largest gap")[0]  # what follows is rounding
+
+
+for model in (naive, padded, nnx_cnn, linen_cnn.bind(variables)):
+    print("-", verdict(porting.compare(torch_cnn, model, images, nhwc, tolerance=1e-10)))
+
+
+# %% [markdown]
+# ## What a port refuses
+#
+# The weights themselves either fit or raise, by name: below, an output layer that is too small.
+#
+# Shapes can also fit and mean something else. torch's `ConvTranspose` is the transpose of a convolution;
+# flax's is a convolution of the stretched input. They are each other's mirror image, so the kernel is flipped
+# on the way. One input pixel shows the kernel itself.
+
+# %%
+class Narrow(NnxCNN):
+    def __init__(self, *, rngs):
+        super().__init__(rngs=rngs)
+        self.out = nnx.Linear(6, 3, rngs=rngs)  # as if it came after an average over height and width
+
+
+try:
+    port_nnx(torch_cnn, Narrow)
+except porting.PortingError as error:
+    print(textwrap.fill(str(error), 100))
+
+source = torch.nn.ConvTranspose1d(1, 1, 3, bias=False, dtype=torch.float64)
+with torch.no_grad():
+    source.weight.copy_(torch.tensor([[[1.0, 2.0, 3.0]]]))
+target = nnx.ConvTranspose(1, 1, (3,), padding="VALID", use_bias=False, **F64, rngs=nnx.Rngs(SEED))
+target.kernel[...] = jnp.asarray([1.0, 2.0, 3.0]).reshape(3, 1, 1)
+print("torch:", source(torch.ones(1, 1, 1, dtype=torch.float64)).detach().numpy().ravel(), end="  ")
+print("flax, same kernel:", target(jnp.ones((1, 1, 1))).ravel(), end="  ")
+porting.torch_to_nnx(source, target)
+assert gap(target(jnp.ones((1, 1, 1))).ravel(), [1, 2, 3]) == 0
+print("ported:", target(jnp.ones((1, 1, 1))).ravel())
+
+
+# %% [markdown]
+# ## A recurrent network
+#
+# A tagger: a label for every token. flax has cells, and `RNN` scans them along the time axis. Linen has one
+# more surprise: under `nn.compact` a cell belongs to the model that builds it, so its weights stand beside
+# `rnn` and not below it. The error names them, and `names` says what belongs together.
+
+# %%
+class TorchTagger(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = torch.nn.Embedding(10, 4)
+        self.rnn = torch.nn.LSTM(4, 5, batch_first=True)
+        self.out = torch.nn.Linear(5, 3)
+
+    def forward(self, tokens):  # (B, T) -> (B, T, 3)
+        return self.out(self.rnn(self.embed(tokens))[0])
+
+
+class NnxTagger(nnx.Module):
+    def __init__(self, *, rngs):
+        self.embed = nnx.Embed(10, 4, **F64, rngs=rngs)
+        self.rnn = nnx.RNN(nnx.OptimizedLSTMCell(4, 5, **F64, rngs=rngs), rngs=False)
+        self.out = nnx.Linear(5, 3, **F64, rngs=rngs)
+
+    def __call__(self, tokens):
+        return self.out(self.rnn(self.embed(tokens), rngs=nnx.Rngs(SEED)))  # for the first carry, zeros
+
+
+# %%
+class LinenTagger(nn.Module):
+    @nn.compact
+    def __call__(self, tokens):
+        x = nn.Embed(10, 4, **F64, name="embed")(tokens)
+        x = nn.RNN(nn.OptimizedLSTMCell(5, **F64), name="rnn")(x)
+        return nn.Dense(3, **F64, name="out")(x)
+
+
+torch.manual_seed(SEED)
+torch_tagger, linen_tagger = TorchTagger().double(), LinenTagger()
+tokens = rng.integers(0, 10, (3, 6))
+try:
+    port_linen(torch_tagger, linen_tagger, tokens)
+except porting.PortingError as error:
+    print(textwrap.fill(textwrap.shorten(str(error), 230), 100))
+linen_weights = port_linen(torch_tagger, linen_tagger, tokens, names={"rnn": "OptimizedLSTMCell_0"})
+nnx_tagger = port_nnx(torch_tagger, NnxTagger)
+for model in (nnx_tagger, linen_tagger.bind(linen_weights)):
+    print("-", verdict(porting.compare(torch_tagger, model, tokens, tolerance=1e-10)))
+pd.DataFrame(porting.mapping(torch_tagger, nnx_tagger)).drop(columns=["torch_shape", "flax_shape"])
+
+# %% [markdown]
+# Row 3: torch's LSTM has two biases and adds them up, flax's has one. The output agrees. For a GRU it is not
+# that simple: the reset gate multiplies one of the two, called `b_hn`. Linen's cell has it; NNX's has not, and
+# the port is refused unless `b_hn` is zero.
+#
+# Two differences of an embedding that no comparison of ported weights shows: a fresh one has standard
+# deviation 1 in torch and 1/√width in flax; and an index out of range raises in torch and gives NaN in flax,
+# where a negative one counts from the end.
+
+# %%
+torch.manual_seed(SEED)
+gru = torch.nn.GRU(4, 5, batch_first=True).double()
+words = rng.normal(size=(2, 6, 4))
+try:
+    port_nnx(gru, lambda rngs: nnx.RNN(nnx.GRUCell(4, 5, **F64, rngs=rngs)))
+except porting.PortingError as error:
+    print(textwrap.fill(str(error), 100))
+linen_gru = nn.RNN(nn.GRUCell(5, **F64))
+weights = port_linen(gru, linen_gru, words)
+assert gap(gru(torch.from_numpy(words))[0], linen_gru.apply(weights, words)) < 1e-12
+print("Linen's hn/bias is b_hn:", gap(weights["params"]["cell"]["hn"]["bias"], gru.bias_hh_l0[10:]) == 0)
+
+theirs, ours = torch.nn.Embedding(1000, 64), nnx.Embed(1000, 64, rngs=nnx.Rngs(SEED))
+print(f"fresh: torch {theirs.weight.std().item():.2f}, flax {ours.embedding[...].std():.3f}, 1/√64 is {64**-0.5:.3f}")
+try:
+    theirs(torch.tensor([1000]))
+except IndexError as error:
+    print("torch:", type(error).__name__, "  flax:", ours(jnp.array([1000]))[0, :2])
+assert bool((ours(jnp.array([-1])) == ours.embedding[-1]).all())
+
+# %% [markdown]
+# ### A loss that skips the padding
+#
+# Sentences are padded to one length, and the padding has the label -100. torch's `cross_entropy` leaves it out
+# and averages over the rest. Optax returns a loss for every token and knows no such label: it looks up the
+# logit at index -100. That is out of range and gives NaN, which is the lucky case. With a hundred classes or
+# more it is a class counted from the end, and a plausible number.
+
+# %%
+labels = rng.integers(0, 3, (3, 6))
+labels[0, 4:], labels[2, 2:] = -100, -100
+expected = F.cross_entropy(torch_tagger(torch.from_numpy(tokens)).flatten(0, 1), torch.from_numpy(labels).flatten())
+cross_entropy = jax.jit(optax.softmax_cross_entropy_with_integer_labels)
+per_token = cross_entropy(nnx_tagger(tokens), labels)
+print("a loss per token:", per_token.shape, " NaN:", int(jnp.isnan(per_token).sum()), " mean:", per_token.mean())
+print("masked, but averaged over the padding too:", np.where(labels != -100, per_token, 0).mean().round(3))
+many = cross_entropy(9.0 * np.eye(200)[[100]], np.array([-100]))
+print("with 200 classes -100 is a class, counted from the end:", many.round(3))
+
+
+def masked_loss(model, tokens, labels):
+    mask = labels != -100
+    per_token = cross_entropy(model(tokens), jnp.where(mask, labels, 0))
+    return jnp.where(mask, per_token, 0).sum() / mask.sum()
+
+
+assert gap(expected, masked_loss(nnx_tagger, tokens, labels)) < 1e-12
+print("masked: equal to torch's within 1e-12  ok")
+
+
+# %% [markdown]
+# The label is replaced *before* the loss, so that no NaN ever exists, and the mean is over the real tokens.
+#
+# ## A transformer
+#
+# One block, causal, with one matrix as input embedding and as output layer. In NNX that tie is a call:
+# `embed.attend(x)` multiplies by the embedding. The NNX class has a switch for each of four things that one
+# may overlook; the defaults are what one would write at first.
+
+# %%
+class TorchLM(torch.nn.Module):
+    def __init__(self, words=11, width=8, heads=2):
+        super().__init__()
+        self.embed = torch.nn.Embedding(words, width)
+        self.norm1, self.norm2 = torch.nn.LayerNorm(width), torch.nn.LayerNorm(width)
+        self.attention = torch.nn.MultiheadAttention(width, heads, batch_first=True)
+        self.up, self.down = torch.nn.Linear(width, 16), torch.nn.Linear(16, width)
+        self.head = torch.nn.Linear(width, words, bias=False)
+        self.head.weight = self.embed.weight  # tied
+
+    def forward(self, tokens):  # (B, T) -> (B, T, words)
+        later = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool).triu(1)
+        x = self.embed(tokens)
+        z = self.norm1(x)
+        x = x + self.attention(z, z, z, attn_mask=later, need_weights=False)[0]
+        x = x + self.down(F.gelu(self.up(self.norm2(x))))
+        return self.head(x)
+
+
+# %%
+class NnxLM(nnx.Module):
+    def __init__(self, epsilon=1e-6, torch_mask=True, attention_fn=nnx.dot_product_attention, tanh=True, *, rngs):
+        self.torch_mask, self.tanh = torch_mask, tanh
+        self.embed = nnx.Embed(11, 8, **F64, rngs=rngs)
+        self.norm1 = nnx.LayerNorm(8, epsilon=epsilon, **F64, rngs=rngs)
+        self.norm2 = nnx.LayerNorm(8, epsilon=epsilon, **F64, rngs=rngs)
+        self.attention = nnx.MultiHeadAttention(2, 8, attention_fn=attention_fn, decode=False, **F64, rngs=rngs)
+        self.up, self.down = nnx.Linear(8, 16, **F64, rngs=rngs), nnx.Linear(16, 8, **F64, rngs=rngs)
+
+    def __call__(self, tokens):
+        later = jnp.triu(jnp.ones((tokens.shape[1], tokens.shape[1]), bool), 1)
+        x = self.embed(tokens)
+        x = x + self.attention(self.norm1(x), mask=later if self.torch_mask else ~later)
+        x = x + self.down(nnx.gelu(self.up(self.norm2(x)), approximate=self.tanh))
+        return self.embed.attend(x)
+
+
+def float64_attention(query, key, value, mask, **_):
+    scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) / query.shape[-1] ** 0.5
+    return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(jnp.where(mask, scores, -jnp.inf)), value)
+
+
+# %%
+torch.manual_seed(SEED)
+torch_lm = TorchLM().double()
+sentences = rng.integers(0, 11, (2, 5))
+settings, found = {}, []
+for mended in ({}, {"epsilon": 1e-5}, {"torch_mask": False}, {"attention_fn": float64_attention}, {"tanh": False}):
+    settings |= mended
+    nnx_lm = port_nnx(torch_lm, NnxLM, **settings)
+    comparison = porting.compare(torch_lm, nnx_lm, sentences, tolerance=1e-10)
+    first, text = comparison.first, verdict(comparison)
+    if first is not None:
+        text = f"{first.layer} differs{', by less than 1e-6' * (first.output_gap < 1e-6)}; {text.partition('; ')[2]}"
+    found.append(first and first.layer)
+    print(f"- {', '.join(mended) or 'as written'}: {text}")
+assert found == ["norm1", "attention", "attention", "down", None]
+
+
+# %% [markdown]
+# Four mistakes, found one behind the other:
+#
+# 1. `LayerNorm` adds 1e-5 to the variance in torch, 1e-6 in flax: about 1e-5 of a value here.
+# 2. `True` in a mask means *hidden* in torch's `MultiheadAttention` and *visible* in flax. As written, every
+#    token saw the future and not the past. Nothing raised.
+# 3. No mistake of ours: NNX's attention calls `jax.nn.dot_product_attention`, whose softmax runs in float32
+#    whatever the dtype. That is good to 1e-7. For a proof in float64, pass a function of your own.
+# 4. `gelu` is the tanh approximation in JAX unless told otherwise. It has no layer of its own; the search
+#    names the next layer and says that its *input* is wrong already.
+#
+# And the tie? A second matrix for the output would be trained apart, so the port refuses it. Linen's version
+# has no switches; `nn.make_causal_mask` writes flax's kind of mask for you.
+
+# %%
+def untied(rngs):
+    model = NnxLM(rngs=rngs)
+    model.head = nnx.Linear(8, 11, use_bias=False, rngs=rngs)
+    return model
+
+
+try:
+    port_nnx(torch_lm, untied)
+except porting.PortingError as error:
+    print(textwrap.fill(str(error), 100))
+print(porting.mapping(torch_lm, nnx_lm)[-1])
+
+
+
+class LinenLM(nn.Module):
+    @nn.compact
+    def __call__(self, tokens):
+        embed = nn.Embed(11, 8, **F64, name="embed")
+        z = nn.LayerNorm(epsilon=1e-5, name="norm1")(x := embed(tokens))
+        x = x + nn.MultiHeadDotProductAttention(2, name="attention")(z, mask=nn.make_causal_mask(tokens))
+        z = nn.Dense(16, name="up")(nn.LayerNorm(epsilon=1e-5, name="norm2")(x))
+        return embed.attend(x + nn.Dense(8, name="down")(nn.gelu(z, approximate=False)))
+
+
+lm_weights = port_linen(torch_lm, linen_lm := LinenLM(), sentences)
+print("Linen:", verdict(porting.compare(torch_lm, linen_lm.bind(lm_weights), sentences, tolerance=1e-10)))
+
+# %% [markdown]
+# ## One training step
+#
+# Equal outputs prove the forward pass. Training needs equal gradients, equal updates and equal running
+# averages. Back to the convolutional network, in training mode, one step of Adam on both sides.
+
+# %%
+targets = rng.integers(0, 3, 8)
+torch_cnn.train()
+torch_adam = torch.optim.Adam(torch_cnn.parameters(), 1e-2)
+torch_loss = F.cross_entropy(torch_cnn(torch.from_numpy(images)), torch.from_numpy(targets))
+torch_loss.backward()
+torch_adam.step()
+
+
+@nnx.jit
+def train_step(model, optimizer, images, targets):
+    def loss_fn(model):
+        return cross_entropy(model(images), targets).mean()
+
+    loss, grads = nnx.value_and_grad(loss_fn)(model)
+    optimizer.update(model, grads)
+    return loss, grads
+
+
+nnx_cnn.train()
+optimizer = nnx.Optimizer(nnx_cnn, optax.adam(1e-2), wrt=nnx.Param)
+loss, grads = train_step(nnx_cnn, optimizer, nhwc, targets)
+assert gap(torch_loss, loss) < 1e-12
+print("losses agree within 1e-12  ok")
+
+# %% [markdown]
+# Gradients have the layouts of their weights. So carry them back as weights: put them into a copy of the NNX
+# model, and port that into a copy of the torch model.
+
+# %%
+carrier = nnx.clone(nnx_cnn)
+nnx.update(carrier, grads)
+carried = porting.nnx_to_torch(carrier, TorchCNN().double())
+trained = porting.nnx_to_torch(nnx_cnn, TorchCNN().double())
+for name, theirs in torch_cnn.named_parameters():
+    assert gap(theirs.grad, carried.get_parameter(name)) < 1e-12, name
+    assert gap(theirs, trained.get_parameter(name)) < 1e-8, name  # Adam divides by gradients, some of them tiny
+print("gradients agree within 1e-12, updated weights within 1e-8  ok")
+assert gap(torch_cnn.norm.running_mean, trained.norm.running_mean) < 1e-12
+print(f"running means too; running variances differ by {gap(torch_cnn.norm.running_var, trained.norm.running_var):.0e}")
+
+# %% [markdown]
+# The variance again ([02](02_same_numbers.ipynb)): torch averages the unbiased one, N/(N-1) times flax's, and
+# for a convolution N is batch × height × width. It is the only difference, and no setting removes it. It
+# affects evaluation alone: in training both normalise by the batch's own variance.
+#
+# The tagger has a difference of its own. One step of SGD: outputs agreed, gradients agree, and yet torch's two
+# biases, each with the whole gradient, move their sum twice as far as flax moves its one bias.
+
+# %%
+n = 8 * 3 * 3
+before = variables["batch_stats"]["norm"]["var"]  # Linen's copy is still the one from before the step
+mended = 0.9 * before + (trained.norm.running_var.numpy() - 0.9 * before) * n / (n - 1)
+assert gap(torch_cnn.norm.running_var, mended) < 1e-12
+print(f"with the factor {n}/{n - 1} on the new share: within 1e-12  ok")
+
+rate = 0.1
+expected.backward()
+grads = nnx.jit(nnx.grad(masked_loss))(nnx_tagger, tokens, labels)
+cell, grad = torch_tagger.rnn, grads["rnn"]["cell"]["dense_h"]["bias"][...]
+assert gap(cell.bias_ih_l0.grad, grad) < 1e-12 and gap(cell.bias_hh_l0.grad, grad) < 1e-12
+before = (cell.bias_ih_l0 + cell.bias_hh_l0).detach().clone()
+torch.optim.SGD(cell.parameters(), rate).step()
+moved = (cell.bias_ih_l0 + cell.bias_hh_l0).detach() - before
+assert gap(moved, -2 * rate * grad) < 1e-12
+print("torch's two biases together moved twice as far as flax's one would  ok")
+
+
+# %% [markdown]
+# To train in parity, freeze one of torch's two: `bias_ih_l0.requires_grad_(False)`. Most models do not notice; a
+# comparison does.
+#
+# ## There and back
+#
+# torch → NNX → Linen → torch, and every tensor is the one that left. (`num_batches_tracked`, a counter that
+# torch does not use, stays behind.)
+
+# %%
+def there_and_back(source, make, template, empty):
+    module = port_nnx(source, make)
+    returned = porting.linen_to_torch(porting.nnx_to_linen(module, template), empty).state_dict()
+    kept = {name: t for name, t in source.state_dict().items() if not name.endswith("num_batches_tracked")}
+    assert all(torch.equal(t, returned[name]) for name, t in kept.items())
+    return len(kept)
+
+
+print(there_and_back(torch_cnn, NnxCNN, variables, TorchCNN().double()), "tensors of the CNN, to the bit  ok")
+print(there_and_back(torch_lm, NnxLM, lm_weights, TorchLM().double()), "tensors of the transformer, to the bit  ok")
+
+# %% [markdown]
+# (The tagger's two biases come back as a zero and their sum: the same function, not the same tensors.)
+#
+# ## Losses: the same name, another number
+#
+# The last place to look is behind the model. Per line: torch's number, what Optax gives for the same words, and
+# what to write. ([01b](01b_titanic_nnx.ipynb) had one more: logits (n, 1) against labels (n,) broadcast.)
+
+# %%
+a, b, w, y = *rng.normal(size=(2, 4, 3)), np.array([1.0, 2.0, 5.0]), np.array([0, 2, 1, 1])
+ta, tb, tw, ty = map(torch.from_numpy, (a, b, w, y))
+per_row, huber = np.array(cross_entropy(a, y)), optax.huber_loss(a, b, delta=0.5).mean()
+cosine, zero = jax.jit(optax.losses.cosine_similarity), np.zeros(3)
+rows = {
+    "mse_loss": (F.mse_loss(ta, tb), optax.l2_loss(a, b).mean(), optax.squared_error(a, b).mean()),
+    "smooth_l1_loss, beta 0.5": (F.smooth_l1_loss(ta, tb, beta=0.5), huber, huber / 0.5),
+    "cross_entropy, weight=w": (
+        F.cross_entropy(ta, ty, weight=tw), (w[y] * per_row).mean(), (w[y] * per_row).sum() / w[y].sum(),
+    ),
+    "cosine_similarity to 0": (
+        F.cosine_similarity(ta[0], torch.zeros(3), dim=0), cosine(a[0], zero), cosine(a[0], zero, epsilon=1e-8)
+    ),
+}  # fmt: skip
+table = pd.DataFrame({name: map(float, row) for name, row in rows.items()}, index=["torch", "as it reads", "right"]).T
+assert gap(table["torch"], table["right"]) < 1e-12 and not (table["torch"] == table["as it reads"]).any()
+table.round(4)
+
+# %% [markdown]
+# ## A porting order
+#
+# For a model of your own:
+#
+# 1. Build the model anew with the layers at torch's paths, or with `names=`. Print `porting.mapping`.
+# 2. Settings: padding as pairs, strides of pools, epsilon 1e-5, momentum 0.9, `approximate=False`, masks the
+#    other way round.
+# 3. Between the layers: channels last, the flatten order, batch or time first, tied weights through `attend`.
+# 4. Port in float64 and in eval mode, one batch through both, `porting.compare`. Mend the first layer, ask again.
+# 5. The loss on that batch, padding included. Then the gradients, layer by layer, carried back.
+# 6. One step in training mode: weights, running averages but for N/(N-1). For the optimizer's defaults see
+#    [02](02_same_numbers.ipynb).
+# 7. There and back, to the bit. Only then float32, dropout, and speed.
+#
+# ## Summary
+#
+# - Weights either fit or raise. What gets lost in silence are settings, and what happens between the layers.
+# - The first layer that disagrees is the one to look at; mend it and ask again, for the next hides behind it.
+# - A port is proved by outputs, gradients, one training step and the way back, in float64. What remains has a
+#   name: N/(N-1), two biases of an LSTM, attention's float32 softmax.
+#
+# Next: [lesson 05](05_tracing.ipynb), on what `jit` sees of all this.

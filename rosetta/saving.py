@@ -1,0 +1,276 @@
+"""Saving and loading
+
+What is saved is a tree of arrays: parameters, statistics, optimizer state, step. Orbax writes it into a folder and
+restores it into an example of the same tree. What does not fit is Orbax's to refuse; `nnx.update` refuses nothing.
+"""
+
+import copy
+import io
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import torch
+from flax import nnx, serialization
+
+from rosetta.kinds import Pair, folder, normal
+from rosetta.optimizers import layer, model, params
+
+LESSON = "03_state_and_trees"
+NO_GRADIENT = "what is read from a file has no gradient"
+
+
+class SaveWeights(Pair):
+    """Save and load a model's weights"""
+
+    inputs = {"model": model, "layer": layer, "params": params, "folder": folder()}
+    no_gradient = NO_GRADIENT
+    note = (
+        "Leaving the `with` waits until all is written. The path must be absolute. The second argument of `restore` is "
+        "an example of the tree; `nnx.update` writes a restored one back."
+    )
+
+    def torch(model, folder):
+        torch.save(model.state_dict(), folder / "model.pt")
+        model.load_state_dict(torch.load(folder / "model.pt", weights_only=True))
+        return model.bias, model.weight.T
+
+    def nnx(layer, folder):
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(folder / "model", nnx.state(layer))
+        with ocp.StandardCheckpointer() as checkpointer:
+            nnx.update(layer, checkpointer.restore(folder / "model", nnx.state(layer)))
+        return layer.bias[...], layer.kernel[...]
+
+    def linen(params, folder):
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(folder / "model", params)
+        with ocp.StandardCheckpointer() as checkpointer:
+            return checkpointer.restore(folder / "model", params)
+
+
+class OptimizerState(Pair):
+    """Save the optimizer's state"""
+
+    inputs = {"model": model, "params": params, "folder": folder()}
+    no_gradient = NO_GRADIENT
+    trap = (
+        "Restored without an example of the tree, Optax's states come back as lists and dicts, and the next `update` "
+        "raises. Give an example: a fresh state, or its `jax.eval_shape`."
+    )
+    lesson = (LESSON, "the next step without an example")
+
+    def torch(model, folder):
+        adam = torch.optim.Adam(model.parameters())
+        model(torch.ones(1, 3)).sum().backward()
+        adam.step()
+        torch.save(adam.state_dict(), folder / "adam.pt")
+        adam.load_state_dict(torch.load(folder / "adam.pt", weights_only=True))
+        return adam.state[model.weight]["exp_avg"].T
+
+    def jax(params, folder):
+        adam = optax.adam(1e-3)
+        _, state = adam.update(jax.tree.map(jnp.ones_like, params), adam.init(params))
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(folder / "adam", state)
+        with ocp.StandardCheckpointer() as checkpointer:
+            state = checkpointer.restore(folder / "adam")
+        return state[0].mu["kernel"]
+
+    def fix(params, folder):
+        adam = optax.adam(1e-3)
+        _, state = adam.update(jax.tree.map(jnp.ones_like, params), adam.init(params))
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(folder / "adam", state)
+        with ocp.StandardCheckpointer() as checkpointer:
+            state = checkpointer.restore(folder / "adam", adam.init(params))
+        return state[0].mu["kernel"]
+
+    def differ(theirs, ours):
+        return isinstance(ours, AttributeError) and theirs.shape == (3, 1)
+
+
+class Overwrite(Pair):
+    """Save to the same place again"""
+
+    inputs = {"x": normal(3), "folder": folder()}
+    no_gradient = NO_GRADIENT
+    trap = "`torch.save` overwrites; Orbax raises where the folder exists."
+    lesson = (LESSON, '"the folder is there:"')
+
+    def torch(x, folder):
+        torch.save(x, folder / "x.pt")
+        torch.save(2 * x, folder / "x.pt")
+        return torch.load(folder / "x.pt", weights_only=True)
+
+    def jax(x, folder):
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(folder / "x", {"x": x})
+            checkpointer.wait_until_finished()
+            checkpointer.save(folder / "x", {"x": 2 * x})
+
+    def fix(x, folder):
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(folder / "x", {"x": x})
+            checkpointer.save(folder / "x", {"x": 2 * x}, force=True)
+        with ocp.StandardCheckpointer() as checkpointer:
+            return checkpointer.restore(folder / "x", {"x": x})["x"]
+
+    def differ(theirs, ours):
+        return isinstance(ours, ValueError) and "already exists" in str(ours)
+
+
+class KeepTheBest(Pair):
+    """Keep the best weights in memory"""
+
+    inputs = {"model": model, "layer": layer, "params": params}
+    no_gradient = NO_GRADIENT
+    note = "`state_dict()` and `nnx.state` refer to live arrays: without a copy they follow the training."
+
+    def torch(model):
+        best = copy.deepcopy(model.state_dict())
+        model.weight.data.zero_()
+        model.load_state_dict(best)
+        return model.bias, model.weight.T
+
+    def nnx(layer):
+        best = jax.tree.map(jnp.copy, nnx.state(layer))
+        layer.kernel[...] = jnp.zeros((3, 1))
+        nnx.update(layer, best)
+        return layer.bias[...], layer.kernel[...]
+
+    def linen(params):
+        best = params  # arrays do not change
+        params = jax.tree.map(jnp.zeros_like, params)
+        return best
+
+
+class PartialLoad(Pair):
+    """Load some of the weights"""
+
+    inputs = {"model": model, "layer": layer, "params": params}
+    no_gradient = NO_GRADIENT
+
+    def torch(model):
+        model.load_state_dict({"bias": torch.ones(1)}, strict=False)
+        return model.bias, model.weight.T
+
+    def nnx(layer):
+        nnx.update(layer, {"bias": jnp.ones(1)})
+        return layer.bias[...], layer.kernel[...]
+
+    def linen(params):
+        return {**params, "bias": jnp.ones(1)}
+
+
+class StrictLoad(Pair):
+    """Load weights that do not fit"""
+
+    inputs = {"model": model, "layer": layer}
+    no_gradient = NO_GRADIENT
+    trap = (
+        "`load_state_dict` raises for missing, surplus and misshapen weights. `nnx.update` takes them all, without a "
+        "word. Compare the trees of shapes first."
+    )
+    lesson = (LESSON, "NNX takes it:")
+
+    def torch(model):
+        model.load_state_dict({"weight": torch.ones(1, 5), "scale": torch.ones(1)})
+
+    def nnx(layer):
+        nnx.update(layer, {"kernel": jnp.ones((5, 1)), "scale": jnp.ones(1)})
+        return layer.kernel.shape
+
+    def fix(layer):
+        given = {"kernel": jnp.ones((5, 1)), "scale": jnp.ones(1)}
+        wanted = nnx.to_pure_dict(nnx.state(layer, nnx.Param))
+        if jax.tree.map(jnp.shape, given) == jax.tree.map(jnp.shape, wanted):
+            nnx.update(layer, given)
+
+    def differ(theirs, ours):
+        return isinstance(theirs, RuntimeError) and ours == (5, 1)
+
+
+class Assign(Pair):
+    """Assign a tensor to a weight"""
+
+    inputs = {"model": model, "layer": layer}
+    no_gradient = NO_GRADIENT
+    trap = (
+        "PyTorch raises. NNX replaces the `Param` by the array: it is no longer a parameter, and is not trained (flax "
+        "0.12.0 raises when a gradient is taken). Write into the box."
+    )
+    lesson = (LESSON, "broken.out.bias = jnp.ones(1)  # the box is gone")
+
+    def torch(model):
+        model.bias = torch.ones(1)
+
+    def nnx(layer):
+        layer.bias = jnp.ones(1)
+        return len(jax.tree.leaves(nnx.state(layer, nnx.Param)))
+
+    def fix(layer):
+        layer.bias[...] = jnp.ones(1)
+
+    def differ(theirs, ours):
+        return isinstance(theirs, TypeError) and ours == 1  # of two
+
+
+class ReadPt(Pair):
+    """Read a .pt file"""
+
+    inputs = {"model": model, "folder": folder()}
+    no_gradient = NO_GRADIENT
+    note = (
+        "A dense kernel is the transpose; other layers have layouts of their own, which `course.porting` knows. From "
+        "a safetensors file, `safetensors.numpy.load_file` gives NumPy arrays without PyTorch."
+    )
+
+    def torch(model, folder):
+        torch.save(model.state_dict(), folder / "model.pt")
+        state = torch.load(folder / "model.pt", weights_only=True)
+        return state["bias"], state["weight"].T
+
+    def jax(model, folder):
+        torch.save(model.state_dict(), folder / "model.pt")
+        state = torch.load(folder / "model.pt", weights_only=True, map_location="cpu")
+        return jnp.array(state["bias"].numpy()), jnp.array(state["weight"].numpy().T)
+
+
+class OneFile(Pair):
+    """Everything in one file"""
+
+    inputs = {"params": params, "model": model, "folder": folder()}
+    no_gradient = NO_GRADIENT
+    note = "For flat dicts of arrays; NumPy returns bfloat16 as raw bytes (`V2`), so save that as float32."
+
+    def torch(model, folder):
+        torch.save(model.state_dict(), folder / "model.pt")
+        state = torch.load(folder / "model.pt", weights_only=True)
+        return state["bias"], state["weight"].T
+
+    def jax(params, folder):
+        np.savez(folder / "model.npz", **params)
+        with np.load(folder / "model.npz") as file:
+            return {name: jnp.asarray(file[name]) for name in file}
+
+
+class ToBytes(Pair):
+    """To bytes and back"""
+
+    inputs = {"model": model, "params": params}
+    no_gradient = NO_GRADIENT
+    note = "`pickle` works for trees of arrays as well; `from_bytes` gives NumPy arrays, and does not compare shapes."
+
+    def torch(model):
+        buffer = io.BytesIO()
+        torch.save(model.state_dict(), buffer)
+        buffer.seek(0)
+        state = torch.load(buffer, weights_only=True)
+        return state["bias"], state["weight"].T
+
+    def jax(params):
+        data = serialization.to_bytes(params)
+        return serialization.from_bytes(params, data)

@@ -1,0 +1,12 @@
+"""Shared by all tests."""
+
+import jax
+import pytest
+
+
+@pytest.fixture
+def x64():
+    """float64 for one test; JAX has to be asked for it."""
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)

@@ -1,0 +1,139 @@
+"""porting.compare finds the first layer that differs, and says whether its input did."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax import linen, nnx
+
+from course import porting
+
+IMAGES = np.random.default_rng(0).normal(size=(2, 3, 6, 6)).astype(np.float32)
+NHWC = np.moveaxis(IMAGES, 1, -1)
+
+
+class TorchCNN(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.norm = torch.nn.BatchNorm2d(4)
+        self.activation = torch.nn.ReLU()
+        self.head = torch.nn.Linear(36, 5)
+
+    def forward(self, x):
+        x = self.activation(self.norm(self.conv(x)))
+        return self.head(torch.flatten(x, 1))
+
+
+class NnxCNN(nnx.Module):
+    def __init__(self, padding=((1, 1), (1, 1)), epsilon=1e-5, channels_first=True, *, rngs):
+        self.conv = nnx.Conv(3, 4, (3, 3), 2, padding=padding, rngs=rngs)
+        self.norm = nnx.BatchNorm(4, epsilon=epsilon, rngs=rngs)
+        self.head = nnx.Linear(36, 5, rngs=rngs)
+        self.channels_first = channels_first
+
+    def __call__(self, x):
+        x = nnx.relu(self.norm(self.conv(x)))
+        x = jnp.moveaxis(x, -1, 1) if self.channels_first else x
+        return self.head(x.reshape(len(x), -1))
+
+
+class LinenCNN(linen.Module):
+    channels_first: bool = True
+
+    @linen.compact
+    def __call__(self, x, train=True):
+        x = linen.Conv(4, (3, 3), 2, padding=1, name="conv")(x)
+        x = linen.relu(linen.BatchNorm(use_running_average=not train, name="norm")(x))
+        x = jnp.moveaxis(x, -1, 1) if self.channels_first else x
+        return linen.Dense(5, name="head")(x.reshape(len(x), -1))
+
+
+@pytest.fixture(scope="module")
+def source():
+    torch.manual_seed(0)
+    return TorchCNN()
+
+
+def compared(source, **options):
+    module = porting.torch_to_nnx(source, NnxCNN(**options, rngs=nnx.Rngs(0)))
+    return porting.compare(source, module, IMAGES, NHWC)
+
+
+def test_equal_models(source):
+    source.train()
+    module = porting.torch_to_nnx(source, NnxCNN(rngs=nnx.Rngs(0)))
+    averages = np.array(module.norm.mean[...])
+    result = porting.compare(source, module, IMAGES, NHWC)
+    assert result.first is None and "3 layers in common, all equal" in str(result)
+    assert [row.layer for row in result.rows] == ["conv", "norm", "head", "(output)"]
+    assert result.skipped == ["activation"]
+    assert source.training and source.norm.training and source.norm.num_batches_tracked == 0  # nothing was changed
+    np.testing.assert_array_equal(module.norm.mean[...], averages)
+    assert "__wrapped__" not in vars(type(module).__call__) and module.norm.use_running_average is False
+
+
+def test_the_first_layer_that_differs_is_named(source):
+    result = compared(source, padding="SAME")
+    assert result.first.layer == "conv" and "its input agrees: look at padding (flax's default is SAME)" in str(result)
+    result = compared(source, epsilon=1e-2)
+    assert result.first.layer == "norm" and "epsilon" in str(result)
+    result = compared(source, channels_first=False)
+    assert result.first.layer == "head" and "its input differs already" in str(result) and "flatten" in str(result)
+
+
+def test_a_shape_that_differs(source):
+    class Shallow(NnxCNN):
+        def __call__(self, x):
+            return super().__call__(x)[:, :3]
+
+    module = porting.torch_to_nnx(source, Shallow(rngs=nnx.Rngs(0)))
+    result = porting.compare(source, module, IMAGES, NHWC)
+    assert result.first.layer == "(output)" and "(2, 5) in torch, (2, 3) in flax" in str(result)
+    assert "look at what follows the last one" in str(result)
+
+
+def test_linen_is_bound_to_its_variables(source):
+    for model, first in [(LinenCNN(), None), (LinenCNN(channels_first=False), "head")]:
+        template = jax.eval_shape(model.init, jax.random.key(0), NHWC)
+        bound = model.bind(porting.torch_to_linen(source, template))
+        result = porting.compare(source, bound, IMAGES, NHWC, train=False)
+        assert (result.first and result.first.layer) == first
+    with pytest.raises(ValueError, match=r"got an unbound Linen module; pass model.bind\(variables\)"):
+        porting.compare(source, LinenCNN(), IMAGES, NHWC)
+
+
+def test_nan_differs(source):
+    module = porting.torch_to_nnx(source, NnxCNN(rngs=nnx.Rngs(0)))
+    module.head.bias[...] = jnp.full(5, jnp.nan)
+    assert porting.compare(source, module, IMAGES, NHWC).first.layer == "head"
+
+
+class TorchRNN(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = torch.nn.Embedding(9, 4)
+        self.rnn = torch.nn.LSTM(4, 3)  # time first
+        self.out = torch.nn.Linear(3, 2)
+
+    def forward(self, tokens):
+        return self.out(self.rnn(self.embed(tokens).swapaxes(0, 1))[0][-1])
+
+
+class NnxRNN(nnx.Module):
+    def __init__(self, rngs):
+        self.embed = nnx.Embed(9, 4, rngs=rngs)
+        self.lstm = nnx.RNN(nnx.OptimizedLSTMCell(4, 3, rngs=rngs))
+        self.out = nnx.Linear(3, 2, rngs=rngs)
+
+    def __call__(self, tokens):
+        return self.out(self.lstm(self.embed(tokens))[:, -1])
+
+
+def test_recurrent_layers_names_and_integers():
+    names, tokens = {"rnn": "lstm"}, np.arange(10).reshape(2, 5) % 9
+    source = TorchRNN()
+    module = porting.torch_to_nnx(source, NnxRNN(nnx.Rngs(0)), names=names)
+    result = porting.compare(source, module, tokens, names=names)
+    assert result.first is None and [row.layer for row in result.rows] == ["embed", "rnn", "out", "(output)"]

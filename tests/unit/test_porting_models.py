@@ -1,0 +1,272 @@
+"""Whole models between torch, NNX and Linen: buffers, lists, tied and renamed weights, and every refusal."""
+
+import copy
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax import linen, nnx
+
+from course import porting
+from course.porting import PortingError
+
+
+class TorchNet(torch.nn.Module):
+    """A weight of its own, a buffer of its own, a list, a Sequential, BatchNorm."""
+
+    def __init__(self, dtype=torch.float32):
+        super().__init__()
+        self.shift = torch.nn.Parameter(torch.randn(3))
+        self.register_buffer("scale", torch.tensor([2, 3, 4]))
+        self.register_buffer("scratch", torch.zeros(9), persistent=False)
+        self.blocks = torch.nn.ModuleList([torch.nn.Linear(3, 3) for _ in range(2)])
+        self.head = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2))
+        with torch.no_grad():
+            self.head[1].running_mean.normal_()
+            self.head[1].running_var.uniform_(0.5, 2)
+        self.to(dtype)
+
+    def forward(self, x):
+        x = x * self.scale + self.shift
+        for block in self.blocks:
+            x = torch.tanh(block(x))
+        return self.head(x)
+
+
+class Constant(nnx.Variable):
+    pass
+
+
+class NnxNet(nnx.Module):
+    def __init__(self, rngs):
+        self.shift, self.scale = nnx.Param(jnp.zeros(3)), Constant(jnp.zeros(3, jnp.int32))
+        self.blocks = nnx.List([nnx.Linear(3, 3, rngs=rngs) for _ in range(2)])
+        self.head = nnx.Sequential(
+            nnx.Linear(3, 4, rngs=rngs),
+            nnx.BatchNorm(4, use_running_average=True, rngs=rngs),
+            nnx.Linear(4, 2, rngs=rngs),
+        )
+        self.dropout = nnx.Dropout(0.5, deterministic=True, rngs=rngs)  # its random stream is no weight
+
+    def __call__(self, x):
+        x = x * self.scale[...] + self.shift[...]
+        for block in self.blocks:
+            x = jnp.tanh(block(x))
+        return self.dropout(self.head(x))
+
+
+class LinenNet(linen.Module):
+    def setup(self):
+        self.shift = self.param("shift", linen.initializers.zeros, (3,))
+        self.scale = self.variable("constants", "scale", jnp.zeros, (3,), jnp.int32)
+        self.blocks = [linen.Dense(3) for _ in range(2)]
+        self.head = linen.Sequential([linen.Dense(4), linen.BatchNorm(use_running_average=True), linen.Dense(2)])
+
+    def __call__(self, x):
+        x = x * self.scale.value + self.shift
+        for block in self.blocks:
+            x = jnp.tanh(block(x))
+        return self.head(x)
+
+
+X = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+
+
+def linen_template(model=None, *inputs):
+    return jax.eval_shape((model or LinenNet()).init, jax.random.key(0), *(inputs or [X]))
+
+
+def torch_net():
+    torch.manual_seed(0)
+    return TorchNet().eval()
+
+
+def same_state(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_torch_to_nnx_to_linen_to_torch_loses_nothing():
+    source = torch_net()
+    expected = source(torch.from_numpy(X)).detach().numpy()
+    module = porting.torch_to_nnx(source, NnxNet(nnx.Rngs(0)))
+    np.testing.assert_allclose(module(X), expected, atol=1e-6)
+    variables = porting.nnx_to_linen(module, linen_template())
+    np.testing.assert_allclose(LinenNet().apply(variables, X), expected, atol=1e-6)
+    jax.tree.map(np.testing.assert_array_equal, variables, porting.torch_to_linen(source, linen_template()))
+    back = TorchNet()
+    assert not same_state(back, source)
+    assert same_state(porting.linen_to_torch(variables, back), source)
+    again = porting.linen_to_nnx(variables, NnxNet(nnx.Rngs(1)))
+    assert same_state(porting.nnx_to_torch(again, TorchNet()), source)
+
+
+def test_the_mapping_lists_every_weight_and_what_stays_behind():
+    rows = porting.mapping(torch_net(), NnxNet(nnx.Rngs(0)))
+    assert ("head.0.weight", (4, 3), "head/layers/0/kernel", (3, 4), "(out, in) -> (in, out)") in rows
+    assert ("head.1.running_var", (4,), "head/layers/1/var", (4,), "as it is") in rows
+    assert rows[-1].torch == "head.1.num_batches_tracked" and "stays" in rows[-1].rule
+    assert ("blocks.1.weight", (3, 3), "blocks_1/kernel", (3, 3), "(out, in) -> (in, out)") in porting.mapping(
+        torch_net(), linen_template()
+    )
+
+
+def test_an_nnx_model_need_not_be_initialised():
+    module = nnx.eval_shape(lambda: nnx.Linear(3, 2, rngs=nnx.Rngs(0)))
+    layer = torch.nn.Linear(3, 2)
+    np.testing.assert_allclose(porting.torch_to_nnx(layer, module)(X), layer(torch.from_numpy(X)).detach(), atol=1e-6)
+
+
+def test_bfloat16_keeps_every_bit():
+    source = TorchNet(torch.bfloat16)
+    module = porting.torch_to_nnx(source, NnxNet(nnx.Rngs(0)))
+    assert module.shift[...].dtype == jnp.bfloat16
+    assert same_state(porting.nnx_to_torch(module, TorchNet(torch.bfloat16)), source)
+
+
+def test_a_large_integer_buffer_is_not_cut():
+    source = torch_net()
+    source.scale[0] = 2**40
+    with pytest.raises(PortingError, match=r"scale \(3,\): expected a dtype that JAX keeps, got int64"):
+        porting.torch_to_nnx(source, NnxNet(nnx.Rngs(0)))
+
+
+def test_names_and_ignore():
+    source = torch.nn.Sequential()
+    source.add_module("fc", torch.nn.Linear(3, 2))
+    source.register_buffer("mask", torch.ones(3))
+    params = {"net": {"Dense_0": {"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)}}}
+    found = porting.torch_to_linen(source, params, names={"fc": "net/Dense_0"}, ignore=["mask"])
+    np.testing.assert_array_equal(found["net"]["Dense_0"]["kernel"], source.fc.weight.detach().T)
+    with pytest.raises(PortingError, match=r"torch's mask \(3,\): expected mask \(3,\) in linen"):
+        porting.torch_to_linen(source, params, names={"fc": "net/Dense_0"})
+    with pytest.raises(PortingError, match=r"expected fc/kernel .*likely net/Dense_0/kernel.*{'fc': 'net/Dense_0'}"):
+        porting.torch_to_linen(source, params, ignore=["mask"])
+
+
+def test_one_place_for_two_weights_is_refused():
+    source = torch.nn.ModuleDict({"a": torch.nn.Linear(3, 2), "b": torch.nn.Linear(3, 2)})
+    params = {"a": {"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)}}
+    with pytest.raises(PortingError, match=r"a/kernel \(3, 2\): expected one torch weight for it, got two: a.weight"):
+        porting.torch_to_linen(source, params, names={"b": "a"})
+
+
+class Tied(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.out = torch.nn.Linear(4, 7, bias=False)  # before its owner, on purpose
+        self.embed = torch.nn.Embedding(7, 4)
+        self.out.weight = self.embed.weight
+
+
+def test_tied_weights_are_listed_once_and_not_parted():
+    params = {"embed": {"embedding": jnp.zeros((7, 4))}}
+    rows = porting.mapping(Tied(), {"params": params})
+    assert {row.torch: row.rule for row in rows} == {"embed.weight": "as it is", "out.weight": "tied to embed.weight"}
+    source = Tied()
+    assert same_state(porting.linen_to_torch(porting.torch_to_linen(source, params), Tied()), source)
+    with pytest.raises(PortingError, match=r"out.weight and embed.weight are one tensor \(7, 4\).*got two.*attend"):
+        porting.torch_to_linen(source, params | {"out": {"kernel": jnp.zeros((4, 7))}})
+
+
+def refused(layer, params, match):
+    with pytest.raises(PortingError, match=match):
+        porting.torch_to_linen(layer, params)
+
+
+def test_a_shape_error_names_the_rule_and_the_likely_slip():
+    zeros = jnp.zeros
+    conv, bias = torch.nn.Conv2d(4, 6, 3), {"bias": zeros(6)}
+    expected = r"torch's weight \(6, 4, 3, 3\): expected \(3, 3, 4, 6\) in linen \(OIHW -> HWIO\), got kernel "
+    refused(conv, {"kernel": zeros((6, 4, 3, 3))} | bias, expected + r"\(6, 4, 3, 3\); .* a transpose missing")
+    refused(conv, {"kernel": zeros((3, 3, 2, 6))} | bias, expected + r"\(3, 3, 2, 6\); .* feature_group_count")
+    refused(conv, {"kernel": zeros((5, 5, 4, 6))} | bias, expected + r"\(5, 5, 4, 6\); build both with the same sizes")
+    refused(torch.nn.Linear(4, 6), {"kernel": zeros((6, 4))} | bias, r"\(4, 6\).*\(out, in\) -> \(in, out\).*transpose")
+    transposed = torch.nn.ConvTranspose2d(4, 6, 3)
+    refused(transposed, {"kernel": zeros((3, 3, 6, 4))} | bias, "flipped along HW.*transpose_kernel=False")
+    attention = torch.nn.MultiheadAttention(8, 2, bias=False)
+    qkv = {name: {"kernel": zeros((8, 4, 2))} for name in ("query", "key", "value")}
+    refused(attention, qkv | {"out": {"kernel": zeros((4, 2, 8))}}, r"in_proj_weight\[0:8\] \(8, 8\).*numbers of heads")
+
+
+def test_what_flax_has_not_is_refused():
+    refused(torch.nn.ConvTranspose2d(4, 4, 3, groups=2), {}, r"ConvTranspose2d: expected groups=1, got 2")
+    refused(torch.nn.BatchNorm1d(4, momentum=None), {}, r"BatchNorm1d: expected a momentum, got None")
+    refused(torch.nn.LSTM(4, 4, proj_size=2), {}, r"LSTM: expected proj_size=0, got 2")
+    refused(torch.nn.MultiheadAttention(4, 2, add_bias_kv=True), {}, r"bias_[kv] \(1, 1, 4\).*without a counterpart")
+    parametrized = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(3, 2))
+    refused(parametrized, {}, r"parametrizations.weight.original")
+
+
+def test_gru_refuses_b_hn_in_nnx_and_keeps_it_in_linen():
+    gru, x = torch.nn.GRU(3, 2, batch_first=True), X[None]
+    expected = gru(torch.from_numpy(x))[0].detach()
+    module = nnx.RNN(nnx.GRUCell(3, 2, rngs=nnx.Rngs(0)))
+    with pytest.raises(PortingError, match=r"expected zeros in the last third of bias_hh_l0 \(b_hn\), got others"):
+        porting.torch_to_nnx(gru, module)
+    model = linen.RNN(linen.GRUCell(2))
+    variables = porting.torch_to_linen(gru, linen_template(model, x))
+    np.testing.assert_allclose(model.apply(variables, x), expected, atol=1e-6)
+    with pytest.raises(PortingError, match="b_hn"):
+        porting.linen_to_nnx(variables, module)
+
+    with torch.no_grad():
+        gru.bias_hh_l0[4:] = 0
+    expected = gru(torch.from_numpy(x))[0].detach()
+    np.testing.assert_allclose(porting.torch_to_nnx(gru, module)(x), expected, atol=1e-6)
+    variables = porting.nnx_to_linen(module, variables)
+    np.testing.assert_allclose(model.apply(variables, x), expected, atol=1e-6)
+    np.testing.assert_allclose(porting.linen_to_nnx(variables, module)(x), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", [nnx.OptimizedLSTMCell, nnx.LSTMCell])
+def test_lstm_cells_of_both_spellings(cell):
+    lstm, x = torch.nn.LSTM(3, 2, batch_first=True), X[None]
+    expected = lstm(torch.from_numpy(x))[0].detach()
+    module = porting.torch_to_nnx(lstm, nnx.RNN(cell(3, 2, rngs=nnx.Rngs(0))))
+    np.testing.assert_allclose(module(x), expected, atol=1e-6)
+    model = linen.RNN(linen.OptimizedLSTMCell(2))
+    variables = porting.nnx_to_linen(module, linen_template(model, x))
+    np.testing.assert_allclose(model.apply(variables, x), expected, atol=1e-6)
+    back = porting.linen_to_torch(variables, torch.nn.LSTM(3, 2, batch_first=True))
+    np.testing.assert_allclose(back(torch.from_numpy(x))[0].detach(), expected, atol=1e-6)
+    assert not back.bias_ih_l0.any()  # flax keeps the sum of torch's two
+
+
+def test_a_bare_cell():
+    cell = torch.nn.LSTMCell(3, 2)
+    module = porting.torch_to_nnx(cell, nnx.OptimizedLSTMCell(3, 2, rngs=nnx.Rngs(0)))
+    carry = module.initialize_carry(X.shape, nnx.Rngs(0))
+    np.testing.assert_allclose(module(carry, X)[1], cell(torch.from_numpy(X))[0].detach(), atol=1e-6)
+
+
+def test_attention_with_other_widths_for_keys_and_values():
+    layer = torch.nn.MultiheadAttention(4, 2, kdim=3, vdim=5, batch_first=True)
+    model = linen.MultiHeadDotProductAttention(2)
+    q, k, v = (np.random.default_rng(1).normal(size=(2, 3, n)).astype(np.float32) for n in (4, 3, 5))
+    variables = porting.torch_to_linen(layer, linen_template(model, q, k, v))
+    expected = layer(*map(torch.from_numpy, (q, k, v)))[0].detach()
+    np.testing.assert_allclose(model.apply(variables, q, k, v), expected, atol=1e-6)
+
+
+def test_a_refusal_changes_nothing():
+    source, module = torch_net(), NnxNet(nnx.Rngs(0))
+    before = nnx.to_pure_dict(nnx.state(module))
+    broken = copy.deepcopy(source)
+    broken.head[2] = torch.nn.Linear(4, 5)
+    with pytest.raises(PortingError, match=r"head.2.weight \(5, 4\)"):
+        porting.torch_to_nnx(broken, module)
+    with pytest.raises(PortingError, match=r"head.2.weight \(5, 4\)"):
+        porting.nnx_to_torch(module, broken)
+    jax.tree.map(np.testing.assert_array_equal, before["blocks"], nnx.to_pure_dict(nnx.state(module))["blocks"])
+
+
+def test_nnx_and_linen_must_agree():
+    module = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+    with pytest.raises(PortingError, match=r"bias \(2,\): expected it on both sides, got it in nnx alone"):
+        porting.nnx_to_linen(module, {"params": {"kernel": jnp.zeros((3, 2))}})
+    with pytest.raises(
+        PortingError, match=r"nnx's kernel \(3, 2\): expected the same shape in linen, got kernel \(2, 3\)"
+    ):
+        porting.nnx_to_linen(module, {"params": {"kernel": jnp.zeros((2, 3)), "bias": jnp.zeros(2)}})
