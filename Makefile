@@ -12,7 +12,7 @@ NBVAL = $$($(PY) -c "import sys; print('--nbval' if sys.version_info[:2] == (3, 
 PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile
 CHECKED = --doctest-modules course tests
 
-.PHONY: help setup run test check test-all test-floor test-newest bench pde publish-results lab build adopt dataset lint clean
+.PHONY: help setup run test check test-all test-floor test-newest bench pde publish-results lab build rosetta adopt dataset lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ lab: $(VENV)/.ready ## open the lessons in JupyterLab
 build: $(VENV)/.ready ## execute the lessons whose notebooks are stale, and renew README's generated parts
 	@$(PY) -m tools.build
 
+rosetta: $(VENV)/.ready ## write ROSETTA.md anew from rosetta/
+	$(PY) -m tools.rosetta
+
 adopt: $(VENV)/.ready ## carry edits of a notebook back to its source: make adopt NB=path.ipynb
 	@$(PY) -m tools.adopt "$(NB)"
 
@@ -88,7 +91,7 @@ dataset: $(VENV)/.ready ## regenerate data/titanic.csv and check its hash
 
 lint: $(VENV)/.ready ## ruff on package, tools, tests and lesson sources
 	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check course tools tests data benchmarks
+	$(VENV)/bin/ruff format --check course rosetta tools tests data benchmarks
 
 clean: ## remove what the targets wrote, environments included
 	rm -rf $(VENV) $(VENV)-floor $(VENV)-newest build dist .pytest_cache .hypothesis .ruff_cache *.egg-info

@@ -199,7 +199,13 @@ class _Match:
             for layer in self.layers:
                 tensors = {name: array.copy() for name, array in layer.numpy().items()}
                 for leaf, path in layer.places:
-                    leaf.write(np.asarray(arrays[path]), tensors)
+                    array, kept = np.asarray(arrays[path]), tensors[leaf.torch[0]].dtype
+                    if not np.can_cast(array.dtype, kept):
+                        raise PortingError(
+                            f"{layer.shown(leaf)}: expected a dtype that holds {_at(path, arrays)} of {array.dtype}, "
+                            f"got {kept}; make the torch module as wide first, with .double() or .float()"
+                        )
+                    leaf.write(array, tensors)
                 for name in {name for leaf, _ in layer.places for name in leaf.torch}:
                     layer.tensors[name].copy_(_tensor(tensors[name]))
         return self.torch_module
@@ -271,7 +277,7 @@ def _match(
         for leaf, place in places:
             path, shape = layer.path(leaf.torch[0]), tensors[leaf.torch[0]].shape
             home = homes.get(id(layer.tensors[leaf.torch[0]]), {})
-            if path in ignore or (place is None and home):
+            if path in ignore or (place is None and home and path not in home):
                 why = "ignored" if path in ignore else f"tied to {next(iter(home))}"
                 behind.append(Mapped(path, shape, "", (), why))
                 continue
@@ -302,10 +308,10 @@ def _match(
             layer.places.append((leaf, place))
 
     for place in arrays.keys() - filled.keys():
-        there = ", ".join(layer.shown(name).removeprefix("torch's ") for layer in layers for name in layer.tensors)
+        there = _some([layer.shown(name).removeprefix("torch's ") for layer in layers for name in layer.tensors])
         raise PortingError(
             f"{side}'s {_at(place, arrays)}: expected a torch weight for it, got none; have the layer, and its bias, "
-            f"on both sides or on none, or pass names=; torch has {there or 'no weights'}"
+            f"on both sides or on none, or pass names=; torch has {there}"
         )
     return _Match(torch_module, layers, behind)
 
@@ -321,8 +327,12 @@ def _missing(layer: _Layer, leaf: Leaf, made: np.ndarray, arrays, filled, side: 
     expected = "/".join((*filter(None, layer.name.split(".")), *leaf.flax))
     return (
         f"{layer.shown(leaf)}: expected {expected} {made.shape} in {side} ({leaf.rule}), got "
-        f"{', '.join(_at(path, arrays) for path in arrays) or 'nothing'}{likely}"
+        f"{_some([_at(path, arrays) for path in arrays if path not in filled])}{likely}"
     )
+
+
+def _some(items: list[str], most: int = 8) -> str:
+    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "") or "nothing"
 
 
 def _at(path: Path, arrays: Mapping[Path, Any]) -> str:

@@ -195,16 +195,15 @@ class CustomBackward(Pair):
     """A backward pass of your own"""
 
     inputs = {"x": normal(4)}
+    note = (
+        "A longer `forward` or `backward` is written with `def` under `@staticmethod`. What `ctx` saves in PyTorch is "
+        "the second result of JAX's forward function, and comes back as `saved`."
+    )
 
     def torch(x):
         class Reverse(torch.autograd.Function):
-            @staticmethod
-            def forward(ctx, x):
-                return x.clone()
-
-            @staticmethod
-            def backward(ctx, gradient):
-                return -gradient
+            forward = staticmethod(lambda ctx, x: x.clone())
+            backward = staticmethod(lambda ctx, gradient: -gradient)
 
         return Reverse.apply(x)
 

@@ -29,6 +29,14 @@ def sequences(rng):
     return [rng.normal(size=n).astype(np.float32) for n in (2, 5, 3)]
 
 
+def fork():
+    """A copy of this process, which ends at once."""
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
 class Batches(Pair):
     """Batches in order"""
 
@@ -64,7 +72,7 @@ class Collate(Pair):
 
     inputs = {"samples": samples}
     no_gradient = DATA
-    note = "A `collate_fn` for PyTorch's `DataLoader`. The copy to the device comes after the loader: `jnp.asarray(batch)`."
+    note = "A `collate_fn` for PyTorch's `DataLoader`. The copy to the device comes after it: `jnp.asarray`."
 
     def torch(samples):
         return default_collate(samples)
@@ -137,25 +145,18 @@ class PaddingMask(Pair):
         return x.mean(1, where=mask)
 
 
-class Prefetch(Pair):
-    """Send the next batch ahead"""
+class ToDevice(Pair):
+    """Send batches to the device without waiting"""
 
     inputs = {"x": normal(12, 3)}
     no_gradient = DATA
-    note = "`device_put` returns at once, so a batch travels while the step before it computes."
+    note = "`device_put` returns at once. To prefetch, send the next batch before you run the step on this one."
 
     def torch(x):
         return [batch.to("cpu", non_blocking=True) for batch in DataLoader(x, batch_size=4)]
 
     def jax(x):
-        def ahead(batches):
-            waiting = jax.device_put(next(batches))
-            for batch in batches:
-                ready, waiting = waiting, jax.device_put(batch)
-                yield ready
-            yield waiting
-
-        return list(ahead(iter(np.split(np.asarray(x), 3))))
+        return [jax.device_put(batch) for batch in np.split(np.asarray(x), 3)]
 
 
 class Workers(Pair):
@@ -176,10 +177,7 @@ class Workers(Pair):
     def jax(x):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            child = os.fork()  # what that loader does once per worker
-            if child == 0:
-                os._exit(0)
-            os.waitpid(child, 0)
+            fork()  # os.fork(), what that loader does for each worker
         return [str(warning.message) for warning in caught]
 
     def differ(theirs, ours):

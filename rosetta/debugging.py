@@ -40,29 +40,22 @@ class PrintInside(Pair):
 class LookAtValues(Pair):
     """Keep values for inspection"""
 
-    inputs = {"x": normal(4)}
+    inputs = {"x": normal(4), "seen": []}
     no_gradient = "the values leave the graph"
+    note = "A callback runs when the program comes to it; `jax.effects_barrier()` waits for all of them."
 
-    def torch(x):
-        seen = []
-
+    def torch(x, seen):
         def f(x):
             seen.append(torch.tanh(x))
-            return 2 * seen[-1]
 
         f(x)
         return seen[0]
 
-    def jax(x):
-        seen = []
-
-        @jax.jit
+    def jax(x, seen):
         def f(x):
-            y = jnp.tanh(x)
-            jax.debug.callback(seen.append, y)
-            return 2 * y
+            jax.debug.callback(seen.append, jnp.tanh(x))
 
-        f(x)
+        jax.jit(f)(x)
         jax.effects_barrier()
         return seen[0]
 
@@ -89,22 +82,27 @@ class StopAtNaN(Pair):
     """Stop where the first NaN appears"""
 
     inputs = {"x": np.zeros(2, np.float32)}
-    note = "`detect_anomaly` watches the backward pass, `debug_nans` every result of every call. Both are slow."
+    no_gradient = "both sides raise"
+    note = (
+        "`detect_anomaly` watches the backward pass and raises a RuntimeError, `debug_nans` every result of every call "
+        "and raises a FloatingPointError. Both are slow."
+    )
+
+    @classmethod
+    def result(cls, side, drawn):
+        try:
+            super().result(side, drawn)
+        except {"torch": RuntimeError, "jax": FloatingPointError}[side] as error:
+            return "nan" in str(error)
+        raise AssertionError(f"{side} let a NaN pass")
 
     def torch(x):
-        x.requires_grad_()
-        try:
-            with torch.autograd.set_detect_anomaly(True):
-                (0 * x.sqrt()).sum().backward()
-        except RuntimeError as error:
-            return "nan" in str(error)
+        with torch.autograd.set_detect_anomaly(True):
+            (0 * x.requires_grad_().sqrt()).sum().backward()
 
     def jax(x):
-        try:
-            with jax.debug_nans(True):
-                jax.grad(lambda x: (0 * jnp.sqrt(x)).sum())(x)
-        except FloatingPointError as error:
-            return "nan" in str(error)
+        with jax.debug_nans(True):
+            jax.grad(lambda x: (0 * jnp.sqrt(x)).sum())(x)
 
 
 class AssertInside(Pair):
@@ -114,7 +112,7 @@ class AssertInside(Pair):
     no_gradient = "torch.compile warns of an input that requires a gradient and is no leaf"
     trap = (
         "An `assert` on values is an `if`, and raises at once under `jit`, even where it would hold. `checkify` turns "
-        "checks into a result of the program."
+        "checks into a result of the program; `error.throw()` raises if one failed."
     )
     lesson = ("05_tracing", '"assert": lambda jit, x:')
 
@@ -135,14 +133,11 @@ class AssertInside(Pair):
         return f(x)
 
     def fix(x):
-        @jax.jit
-        @checkify.checkify
         def f(x):
             checkify.check((x > 0).all(), "not positive")
             return jnp.log(x)
 
-        error, y = f(x)
-        error.throw()
+        error, y = jax.jit(checkify.checkify(f))(x)
         return y
 
     def differ(ours):

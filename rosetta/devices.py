@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import torch
 
-from rosetta.kinds import Pair, normal
+from rosetta.kinds import Pair, normal, positive
 
 
 class HasGpu(Pair):
@@ -105,29 +105,22 @@ class NumberInside(Pair):
 class TimeACall(Pair):
     """Time a call"""
 
-    inputs = {"x": np.ones((2000, 2000), np.float32)}
-    no_gradient = "its result is a verdict"
-    trap = (
+    inputs = {"x": positive(50, 50)}
+    no_gradient = "its result is a measurement"
+    note = (
         "JAX returns before the work is done, on a CPU too: without `block_until_ready()` you time the call alone. "
-        "And the first call compiles."
+        "PyTorch waits on a CPU; on a GPU call `torch.cuda.synchronize()` before you read the clock."
     )
-    lesson = ("05_tracing", "the call returns after")
 
     def torch(x):
         start = time.perf_counter()
         y = x @ x
-        call = time.perf_counter() - start
-        if y.is_cuda:
-            torch.cuda.synchronize()
-        return call, time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        return y, seconds > 0
 
     def jax(x):
-        (x @ x).block_until_ready()  # the first call compiles
+        jax.block_until_ready(x @ x)  # the first call compiles
         start = time.perf_counter()
-        y = x @ x
-        call = time.perf_counter() - start
-        y.block_until_ready()
-        return call, time.perf_counter() - start
-
-    def differ(theirs, ours):
-        return theirs[0] > 0.9 * theirs[1] and ours[0] < 0.7 * ours[1]
+        y = jax.block_until_ready(x @ x)
+        seconds = time.perf_counter() - start
+        return y, seconds > 0

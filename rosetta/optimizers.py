@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
-from flax import linen, nnx
+from flax import linen as nn
+from flax import nnx
 from flax.training.train_state import TrainState
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -38,6 +39,18 @@ def layer(rng):
     made = nnx.Linear(3, 1, rngs=nnx.Rngs(0))
     nnx.update(made, params(rng))
     return made
+
+
+def optimizer(rng):
+    return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+
+
+def train_epoch(rng):
+    def five_steps(optimizer):
+        for _ in range(5):
+            optimizer.step()
+
+    return five_steps
 
 
 def apart(theirs, ours):
@@ -69,7 +82,7 @@ class OneStep(Pair):
         return layer.bias[...], layer.kernel[...]
 
     def linen(params, x):
-        dense = linen.Dense(1)
+        dense = nn.Dense(1)
         state = TrainState.create(apply_fn=dense.apply, params=params, tx=optax.sgd(0.1))
         grads = jax.grad(lambda params: (state.apply_fn({"params": params}, x) ** 2).mean())(state.params)
         return state.apply_gradients(grads=grads).params
@@ -136,7 +149,7 @@ class MomentumDecay(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adam"""
+    """The Adam optimizer"""
 
     note = "Optax's bias correction is in float32: over long runs the two drift apart by rounding."
 
@@ -170,7 +183,7 @@ class AdamDecay(Optimizer):
 
 
 class AdamW(Optimizer):
-    """AdamW"""
+    """The AdamW optimizer"""
 
     trap = "The default weight decay is 0.01 in PyTorch and 0.0001 in Optax."
     lesson = (LESSON, "optax.adamw(RATE, weight_decay=0.01)")
@@ -190,7 +203,7 @@ class AdamW(Optimizer):
 
 
 class RMSprop(Optimizer):
-    """RMSprop"""
+    """The RMSprop optimizer"""
 
     trap = (
         "PyTorch decays the squares by 0.99 and adds epsilon to their root; Optax by 0.9, and epsilon under the root."
@@ -212,7 +225,7 @@ class RMSprop(Optimizer):
 
 
 class Adagrad(Optimizer):
-    """Adagrad"""
+    """The Adagrad optimizer"""
 
     trap = "PyTorch's sum of squares starts at 0, Optax's at 0.1: its first steps are shorter."
     lesson = (LESSON, "initial_accumulator_value=0.0, eps=0.0")
@@ -231,7 +244,7 @@ class Adagrad(Optimizer):
 
 
 class Adadelta(Optimizer):
-    """Adadelta"""
+    """The Adadelta optimizer"""
 
     note = "PyTorch's default learning rate is 1."
 
@@ -243,7 +256,7 @@ class Adadelta(Optimizer):
 
 
 class Adamax(Optimizer):
-    """Adamax"""
+    """The Adamax optimizer"""
 
     def torch(params):
         return torch.optim.Adamax(params, lr=2e-3)
@@ -253,7 +266,7 @@ class Adamax(Optimizer):
 
 
 class RAdam(Optimizer):
-    """RAdam"""
+    """The RAdam optimizer"""
 
     tolerance = 2e-4  # the length of the average is a small difference of large numbers, in float32 in Optax
     note = "Equal to about 4 digits over the first steps: Optax computes the correction in float32."
@@ -266,7 +279,7 @@ class RAdam(Optimizer):
 
 
 class NAdam(Optimizer):
-    """NAdam"""
+    """The NAdam optimizer"""
 
     trap = (
         "PyTorch raises the momentum from half of its value over thousands of steps (`momentum_decay`); Optax uses it "
@@ -290,7 +303,7 @@ class NAdam(Optimizer):
 
 
 class AMSGrad(Optimizer):
-    """AMSGrad"""
+    """The AMSGrad optimizer"""
 
     trap = "Optax corrects the second moment's bias before it takes the maximum, PyTorch after. There is no switch."
     lesson = (LESSON, "Adam with amsgrad")
@@ -327,32 +340,30 @@ class StepLR(Schedule):
 class Epochs(Pair):
     """A schedule that counts epochs"""
 
+    inputs = {"optimizer": optimizer, "train_epoch": train_epoch}
     trap = (
         "PyTorch's `schedule.step()` is called when you like, often once an epoch. Optax's schedule counts updates: "
         "multiply the epochs by the steps in one."
     )
     lesson = (LESSON, '"StepLR(2), stepped every 5 batches"')
 
-    def torch():
-        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
-        schedule, rates = lr_scheduler.StepLR(optimizer, step_size=2), []
+    def torch(optimizer, train_epoch):
+        schedule = lr_scheduler.StepLR(optimizer, step_size=2)
         for _ in range(4):
-            for _ in range(5):
-                rates.append(schedule.get_last_lr()[0])
-                optimizer.step()
+            train_epoch(optimizer)  # 5 batches
             schedule.step()
-        return torch.tensor(rates)
+        return schedule.get_last_lr()
 
     def jax():
         schedule = optax.exponential_decay(0.1, transition_steps=2, decay_rate=0.1, staircase=True)
-        return jnp.stack([schedule(step) for step in range(4 * 5)])
+        return [schedule(4 * 5)]
 
     def fix():
         schedule = optax.exponential_decay(0.1, transition_steps=2 * 5, decay_rate=0.1, staircase=True)
-        return jnp.stack([schedule(step) for step in range(4 * 5)])
+        return [schedule(4 * 5)]
 
     def differ(theirs, ours):
-        return abs(float(theirs[-1]) - 0.01) < 1e-6 and float(ours[-1]) < 1e-9
+        return abs(theirs[0] - 1e-3) < 1e-6 and float(ours[0]) < 1e-9
 
 
 class MultiStepLR(Schedule):
@@ -469,7 +480,6 @@ class SetRate(Pair):
     note = "The rate is now part of the state, so a jitted step sees the change and is not compiled again."
 
     def torch(w, g):
-        w = torch.nn.Parameter(w)
         w.grad = g
         optimizer = torch.optim.SGD([w], lr=0.1)
         optimizer.param_groups[0]["lr"] = 0.01
@@ -592,35 +602,35 @@ class ClipTinyNorm(Pair):
 class Accumulate(Pair):
     """Accumulate gradients in the optimizer"""
 
-    inputs = {"a": normal(3), "b": normal(3)}
+    inputs = {"w": lambda rng: np.zeros(3, np.float32), "batches": normal(2, 3)}
     no_gradient = NO_GRADIENT
     trap = "`.grad` holds the sum of what was accumulated; `MultiSteps` takes the mean."
     lesson = (LESSON, "optax.MultiSteps(inner, every_k_schedule=2)")
-    note = "The mean is mostly what is wanted: PyTorch code that wants it divides the loss by the number of batches."
+    note = (
+        "The mean is mostly what is wanted: PyTorch code that wants it divides the loss by the number of batches. The "
+        "updates are zero until the last of the batches."
+    )
 
-    def torch(a, b):
-        w = torch.nn.Parameter(torch.zeros(3))
-        for g in (a, b):
-            (w * g).sum().backward()
-        torch.optim.SGD([w], lr=0.1).step()
+    def torch(w, batches):
+        optimizer = torch.optim.SGD([w.requires_grad_()], lr=0.1)
+        for x in batches:
+            (w @ x).backward()
+        optimizer.step()
         return w
 
-    def jax(a, b):
-        w, rule = jnp.zeros(3), optax.MultiSteps(optax.sgd(0.1), every_k_schedule=2)
+    def jax(w, batches):
+        rule = optax.MultiSteps(optax.sgd(0.1), every_k_schedule=2)
         state = rule.init(w)
-        for g in (a, b):
-            updates, state = rule.update(g, state, w)
-            w = optax.apply_updates(w, updates)
-        return w
+        for x in batches:
+            updates, state = rule.update(jax.grad(jnp.dot)(w, x), state, w)
+        return optax.apply_updates(w, updates)
 
-    def fix(a, b):
-        inner = optax.chain(optax.scale(2.0), optax.sgd(0.1))
-        w, rule = jnp.zeros(3), optax.MultiSteps(inner, every_k_schedule=2)
+    def fix(w, batches):
+        rule = optax.MultiSteps(optax.chain(optax.scale(2.0), optax.sgd(0.1)), every_k_schedule=2)
         state = rule.init(w)
-        for g in (a, b):
-            updates, state = rule.update(g, state, w)
-            w = optax.apply_updates(w, updates)
-        return w
+        for x in batches:
+            updates, state = rule.update(jax.grad(jnp.dot)(w, x), state, w)
+        return optax.apply_updates(w, updates)
 
     def differ(theirs, ours):
         return np.allclose(theirs.detach(), 2 * ours, atol=1e-6)

@@ -57,13 +57,18 @@ class AllReduce(Pair):
     no_gradient = "PyTorch's collectives write in place"
     note = "Public as `jax.shard_map` from 0.7; older texts import it from `jax.experimental`."
 
-    def torch(x):
+    @classmethod
+    def result(cls, side, drawn):
         torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+        try:
+            return super().result(side, drawn)
+        finally:
+            torch.distributed.destroy_process_group()
+
+    def torch(x):
         mean = x.mean()
         torch.distributed.all_reduce(mean)
-        mean /= torch.distributed.get_world_size()
-        torch.distributed.destroy_process_group()
-        return mean
+        return mean / torch.distributed.get_world_size()
 
     def jax(x):
         mesh = Mesh(np.array(jax.devices()), ("data",))

@@ -22,6 +22,20 @@ LESSON = "03_state_and_trees"
 NO_GRADIENT = "what is read from a file has no gradient"
 
 
+def adam(rng):
+    """torch's Adam after a step with gradients of one; `state` is Optax's."""
+    layer = model(rng)
+    optimizer = torch.optim.Adam(layer.parameters())
+    layer(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    return optimizer
+
+
+def state(rng):
+    rule, weights = optax.adam(1e-3), params(rng)
+    return rule.update(jax.tree.map(jnp.ones_like, weights), rule.init(weights))[1]
+
+
 class SaveWeights(Pair):
     """Save and load a model's weights"""
 
@@ -54,7 +68,7 @@ class SaveWeights(Pair):
 class OptimizerState(Pair):
     """Save the optimizer's state"""
 
-    inputs = {"model": model, "params": params, "folder": folder()}
+    inputs = {"adam": adam, "state": state, "params": params, "folder": folder()}
     no_gradient = NO_GRADIENT
     trap = (
         "Restored without an example of the tree, Optax's states come back as lists and dicts, and the next `update` "
@@ -62,30 +76,23 @@ class OptimizerState(Pair):
     )
     lesson = (LESSON, "the next step without an example")
 
-    def torch(model, folder):
-        adam = torch.optim.Adam(model.parameters())
-        model(torch.ones(1, 3)).sum().backward()
-        adam.step()
+    def torch(adam, folder):
         torch.save(adam.state_dict(), folder / "adam.pt")
         adam.load_state_dict(torch.load(folder / "adam.pt", weights_only=True))
-        return adam.state[model.weight]["exp_avg"].T
+        return adam.state_dict()["state"][0]["exp_avg"].T
 
-    def jax(params, folder):
-        adam = optax.adam(1e-3)
-        _, state = adam.update(jax.tree.map(jnp.ones_like, params), adam.init(params))
+    def jax(state, folder):
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(folder / "adam", state)
         with ocp.StandardCheckpointer() as checkpointer:
             state = checkpointer.restore(folder / "adam")
         return state[0].mu["kernel"]
 
-    def fix(params, folder):
-        adam = optax.adam(1e-3)
-        _, state = adam.update(jax.tree.map(jnp.ones_like, params), adam.init(params))
+    def fix(state, params, folder):
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(folder / "adam", state)
         with ocp.StandardCheckpointer() as checkpointer:
-            state = checkpointer.restore(folder / "adam", adam.init(params))
+            state = checkpointer.restore(folder / "adam", optax.adam(1e-3).init(params))
         return state[0].mu["kernel"]
 
     def differ(theirs, ours):

@@ -250,6 +250,18 @@ def test_attention_with_other_widths_for_keys_and_values():
     np.testing.assert_allclose(model.apply(variables, q, k, v), expected, atol=1e-6)
 
 
+def test_a_part_of_a_weight_without_a_place_is_no_tie():
+    layer = torch.nn.MultiheadAttention(4, 2, bias=False)
+    qv = {name: {"kernel": jnp.zeros((4, 2, 2))} for name in ("query", "value")}
+    refused(layer, qv | {"out": {"kernel": jnp.zeros((2, 2, 4))}}, r"in_proj_weight\[4:8\].*expected key/kernel")
+
+
+def test_float64_does_not_go_into_float32(x64):
+    module = nnx.Linear(3, 2, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
+    with pytest.raises(PortingError, match=r"weight \(2, 3\): expected a dtype that holds kernel \(3, 2\) of float64"):
+        porting.nnx_to_torch(module, torch.nn.Linear(3, 2))
+
+
 def test_a_refusal_changes_nothing():
     source, module = torch_net(), NnxNet(nnx.Rngs(0))
     before = nnx.to_pure_dict(nnx.state(module))

@@ -7,6 +7,8 @@ import pytest
 
 from rosetta import kinds
 
+pytestmark = pytest.mark.slow
+
 ENTRIES = [
     pytest.param(entry, id=f"{group}.{entry.__name__}")
     for group in os.environ.get("ROSETTA", " ".join(kinds.GROUPS)).split()

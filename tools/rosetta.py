@@ -1,0 +1,116 @@
+"""ROSETTA.md from the entries in rosetta/: `make rosetta` (or python -m tools.rosetta)."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import textwrap
+from pathlib import Path
+from types import ModuleType
+
+from rosetta import kinds
+from tools.lessons import ROOT, lessons, title_of
+
+PAGE = ROOT / "ROSETTA.md"
+LABELS = {"nnx": "# Flax NNX", "linen": "# Flax Linen"}
+
+
+def groups() -> dict[str, ModuleType]:
+    """The group modules in the order of the page."""
+    return {name: importlib.import_module(f"rosetta.{name}") for name in kinds.GROUPS}
+
+
+def snippet(entry: type[kinds.Pair], side: str) -> str:
+    """The body of one side's function; what it returns is shown as the last expression."""
+    lines = inspect.getsource(entry.sides()[side]).splitlines()
+    start = next(i for i, line in enumerate(lines) if re.match(r"    def \w+\(.*\):$", line)) + 1
+    body = textwrap.dedent("\n".join(lines[start:])).strip("\n").split("\n")
+    last = max(i for i, line in enumerate(body) if re.match(r"\S", line))
+    if body[last].startswith("return (") and body[-1] == ")":  # brackets that only the `return` needed
+        inner = textwrap.dedent("\n".join(body[last + 1 : -1])).split("\n")
+        body = [*body[:last], *inner] if body[last] == "return (" else body
+    else:
+        body[last] = body[last].removeprefix("return ")
+    return "\n".join(re.sub(r"  # (fmt|noqa).*", "", line) for line in body)
+
+
+def render() -> str:
+    """The whole page."""
+    modules = groups()
+    everything = {name: kinds.entries(module) for name, module in modules.items()}
+    traps = sum(bool(entry.trap) for found in everything.values() for entry in found)
+    total = sum(map(len, everything.values()))
+    names = {lesson.stem: title_of(lesson)[0] for lesson in lessons()}
+    page = [
+        "<!-- written by `make rosetta` from the classes in rosetta/: edit those -->",
+        "# Rosetta stone: PyTorch and JAX side by side",
+        f"{total} entries. `make test` runs both sides of each on random inputs and compares results, and gradients "
+        f"where there are any. {traps} entries differ on purpose: these are marked **Trap**, the difference is checked "
+        "too, and *Write* is what gives PyTorch's result.",
+        "Imports are the usual ones: `F` is torch.nn.functional, `jnp` jax.numpy, `lax` jax.lax, `nnx` flax.nnx, `nn` "
+        "flax.linen, `ocp` orbax.checkpoint. Names without a definition are inputs.",
+        "## Contents",
+    ]
+    contents = []
+    for name, found in everything.items():
+        title = title_and_text(modules[name])[0]
+        contents.append(f"- [{title}](#{anchor(title)}): {', '.join(link(title, entry) for entry in found)}")
+    page += ["\n".join(contents)]
+    for name, found in everything.items():
+        title, text = title_and_text(modules[name])
+        page += [f"## {title}", text]
+        for entry in found:
+            page += shown(title, entry, names)
+    return "\n\n".join(page) + "\n"
+
+
+def shown(group: str, entry: type[kinds.Pair], lesson_names: dict[str, str]) -> list[str]:
+    """One entry: its title, the two sides, and what is to be said."""
+    sides = entry.sides()
+    ours = [name for name in ("jax", "nnx", "linen") if name in sides]
+    blocks = [(f"{LABELS[name]}\n" if len(ours) > 1 or name in LABELS else "") + snippet(entry, name) for name in ours]
+    page = [
+        f'### <a id="{target(group, entry)}"></a>{entry.__doc__}',
+        table(snippet(entry, "torch"), "\n\n".join(blocks)),
+    ]
+    if entry.trap:
+        stem = entry.lesson[0]
+        page.append(f"**Trap.** {entry.trap} Shown in [{lesson_names.get(stem, stem)}](notebooks/{stem}.ipynb).")
+    if "fix" in sides:
+        page.append(f"*Write*\n\n```python\n{snippet(entry, 'fix')}\n```")
+    if entry.note:
+        page.append(entry.note)
+    return page
+
+
+def table(left: str, right: str) -> str:
+    cells = "</td><td>".join(f"\n\n```python\n{code}\n```\n\n" for code in (left, right))
+    return f"<table><tr><th>PyTorch</th><th>JAX</th></tr><tr><td>{cells}</td></tr></table>"
+
+
+def title_and_text(module: ModuleType) -> tuple[str, str]:
+    """A group's title and its opening words, from the module's docstring."""
+    title, _, text = inspect.cleandoc(module.__doc__).partition("\n\n")
+    return title, " ".join(text.split())
+
+
+def anchor(title: str) -> str:
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def target(group: str, entry: type[kinds.Pair]) -> str:
+    return f"{anchor(group)}-{entry.__name__.lower()}"
+
+
+def link(group: str, entry: type[kinds.Pair]) -> str:
+    return f"[{entry.__doc__}](#{target(group, entry)}){' (trap)' if entry.trap else ''}"
+
+
+def main(page: Path = PAGE) -> None:
+    page.write_text(render(), "utf-8")
+    print(f"{page.name}: {len(page.read_text('utf-8')) // 1000} KB")
+
+
+if __name__ == "__main__":
+    main()
