@@ -20,8 +20,10 @@ words that stand in it.
 
 from __future__ import annotations
 
+import atexit
 import copy
 import inspect
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -81,8 +83,14 @@ def key() -> Draw:
 
 
 def folder() -> Draw:
-    """The path of a fresh folder; each side gets one of its own."""
-    return lambda rng: Path(tempfile.mkdtemp())
+    """The path of a fresh folder, removed at the end; each side gets one of its own."""
+
+    def draw(rng: np.random.Generator) -> Path:
+        path = Path(tempfile.mkdtemp(prefix="rosetta-"))
+        atexit.register(shutil.rmtree, path, ignore_errors=True)
+        return path
+
+    return draw
 
 
 class Pair:

@@ -52,11 +52,12 @@ def render() -> str:
         "flax.linen, `ocp` orbax.checkpoint. Names without a definition are inputs.",
         "## Contents",
     ]
-    contents = []
     for name, found in everything.items():
         title = title_and_text(modules[name])[0]
-        contents.append(f"- [{title}](#{anchor(title)}): {', '.join(link(title, entry) for entry in found)}")
-    page += ["\n".join(contents)]
+        marked = sum(bool(entry.trap) for entry in found)
+        summary = f"<summary>{title}: {len(found)} entries{f', {marked} traps' if marked else ''}</summary>"
+        links = "\n".join(f"- {link(title, entry)}" for entry in found)
+        page.append(f"<details>{summary}\n\n[Go to {title}](#{anchor(title)})\n\n{links}\n\n</details>")
     for name, found in everything.items():
         title, text = title_and_text(modules[name])
         page += [f"## {title}", text]
@@ -104,7 +105,7 @@ def target(group: str, entry: type[kinds.Pair]) -> str:
 
 
 def link(group: str, entry: type[kinds.Pair]) -> str:
-    return f"[{entry.__doc__}](#{target(group, entry)}){' (trap)' if entry.trap else ''}"
+    return f"[{entry.__doc__}](#{target(group, entry)}){', trap' if entry.trap else ''}"
 
 
 def main(page: Path = PAGE) -> None:

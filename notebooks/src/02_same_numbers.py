@@ -332,4 +332,4 @@ for eps in (1e-6, 1e-5):
 # - What broke parity here was never arithmetic. It was defaults: initial weights, weight decay, momentum,
 #   GELU, epsilon.
 #
-# Next: lesson 03, on state that is not weights: BatchNorm, dropout, optimizer state.
+# Next: [03 · state and trees](03_state_and_trees.ipynb), on state that is not weights.

@@ -457,11 +457,11 @@ assert found == ["norm1", "attention", "attention", "down", None]
 
 
 # %% [markdown]
-# Four mistakes, found one behind the other:
+# Four differences, each found behind the one before:
 #
 # 1. `LayerNorm` adds 1e-5 to the variance in torch, 1e-6 in flax: about 1e-5 of a value here.
 # 2. `True` in a mask means *hidden* in torch's `MultiheadAttention` and *visible* in flax. As written, every
-#    token saw the future and not the past. Nothing raised.
+#    token saw the future, and neither the past nor itself. Nothing raised.
 # 3. No mistake of ours: NNX's attention calls `jax.nn.dot_product_attention`, whose softmax runs in float32
 #    whatever the dtype. That is good to 1e-7. For a proof in float64, pass a function of your own.
 # 4. `gelu` is the tanh approximation in JAX unless told otherwise. It has no layer of its own; the search
@@ -471,14 +471,13 @@ assert found == ["norm1", "attention", "attention", "down", None]
 # has no switches; `nn.make_causal_mask` writes flax's kind of mask for you.
 
 # %%
-def untied(rngs):
-    model = NnxLM(rngs=rngs)
+def untied(model, rngs):
     model.head = nnx.Linear(8, 11, use_bias=False, rngs=rngs)
     return model
 
 
 try:
-    port_nnx(torch_lm, untied)
+    port_nnx(torch_lm, lambda rngs: untied(NnxLM(rngs=rngs), rngs))
 except porting.PortingError as error:
     print(textwrap.fill(str(error), 100))
 print(porting.mapping(torch_lm, nnx_lm)[-1])
@@ -565,21 +564,21 @@ expected.backward()
 grads = nnx.jit(nnx.grad(masked_loss))(nnx_tagger, tokens, labels)
 cell, grad = torch_tagger.rnn, grads["rnn"]["cell"]["dense_h"]["bias"][...]
 assert gap(cell.bias_ih_l0.grad, grad) < 1e-12 and gap(cell.bias_hh_l0.grad, grad) < 1e-12
-before = (cell.bias_ih_l0 + cell.bias_hh_l0).detach().clone()
-torch.optim.SGD(cell.parameters(), rate).step()
-moved = (cell.bias_ih_l0 + cell.bias_hh_l0).detach() - before
-assert gap(moved, -2 * rate * grad) < 1e-12
-print("torch's two biases together moved twice as far as flax's one would  ok")
+for frozen, times in ((None, 2), ("bias_ih_l0", 1)):
+    before = (cell.bias_ih_l0 + cell.bias_hh_l0).detach().clone()
+    torch.optim.SGD([p for name, p in cell.named_parameters() if name != frozen], rate).step()
+    moved = (cell.bias_ih_l0 + cell.bias_hh_l0).detach() - before
+    assert gap(moved, -times * rate * grad) < 1e-12
+print("torch's two biases moved twice as far as flax's one; with one of them frozen, as far  ok")
 
 
 # %% [markdown]
-# To train in parity, freeze one of torch's two: `bias_ih_l0.requires_grad_(False)`. Most models do not notice; a
-# comparison does.
+# To train in parity, freeze one of torch's two. Most models do not notice; a comparison does.
 #
 # ## There and back
 #
-# torch → NNX → Linen → torch, and every tensor is the one that left. (`num_batches_tracked`, a counter that
-# torch does not use, stays behind.)
+# torch → NNX → Linen → torch, and every tensor is the one that left. (`num_batches_tracked` stays
+# behind: torch reads that counter only where BatchNorm's momentum is None.)
 
 # %%
 def there_and_back(source, make, template, empty):
@@ -596,21 +595,26 @@ print(there_and_back(torch_lm, NnxLM, lm_weights, TorchLM().double()), "tensors 
 # %% [markdown]
 # (The tagger's two biases come back as a zero and their sum: the same function, not the same tensors.)
 #
-# ## Losses: the same name, another number
+# ## Functions: the same name, another number
 #
-# The last place to look is behind the model. Per line: torch's number, what Optax gives for the same words, and
-# what to write. ([01b](01b_titanic_nnx.ipynb) had one more: logits (n, 1) against labels (n,) broadcast.)
+# The last place to look is before and behind the model. Per line: torch's number, what JAX or Optax gives for
+# the same words, and what to write. ([01b](01b_titanic_nnx.ipynb) had one more: logits (n, 1) broadcast against
+# labels (n,).)
 
 # %%
 a, b, w, y = *rng.normal(size=(2, 4, 3)), np.array([1.0, 2.0, 5.0]), np.array([0, 2, 1, 1])
 ta, tb, tw, ty = map(torch.from_numpy, (a, b, w, y))
 per_row, huber = np.array(cross_entropy(a, y)), optax.huber_loss(a, b, delta=0.5).mean()
-cosine, zero = jax.jit(optax.losses.cosine_similarity), np.zeros(3)
+cosine, zero, eye = jax.jit(optax.losses.cosine_similarity), np.zeros(3), torch.eye(4, dtype=torch.float64)[None, None]
 rows = {
     "mse_loss": (F.mse_loss(ta, tb), optax.l2_loss(a, b).mean(), optax.squared_error(a, b).mean()),
     "smooth_l1_loss, beta 0.5": (F.smooth_l1_loss(ta, tb, beta=0.5), huber, huber / 0.5),
     "cross_entropy, weight=w": (
         F.cross_entropy(ta, ty, weight=tw), (w[y] * per_row).mean(), (w[y] * per_row).sum() / w[y].sum(),
+    ),
+    "interpolate, bilinear, 4 to 2": (
+        F.interpolate(eye, size=(2, 2), mode="bilinear")[0, 0, 0, 0],
+        *(jax.image.resize(eye[0, 0].numpy(), (2, 2), "bilinear", antialias=smooth)[0, 0] for smooth in (True, False)),
     ),
     "cosine_similarity to 0": (
         F.cosine_similarity(ta[0], torch.zeros(3), dim=0), cosine(a[0], zero), cosine(a[0], zero, epsilon=1e-8)
