@@ -67,7 +67,8 @@ def torch_to_linen(
 
     Args:
       torch_module: the source.
-      variables: the target, as `model.init(key, x)` returns it, or its "params" alone; left unchanged.
+      variables: the target, as `model.init(key, x)` returns it, or its "params" alone (a tree with neither "params" nor
+        "batch_stats" is taken for that); left unchanged.
       names, ignore: as for `torch_to_nnx`.
     Returns:
       A new tree of the same structure and shapes, in torch's dtypes.
@@ -140,6 +141,14 @@ class _Nnx:
         self.arrays = {tuple(map(str, path)): array for path, array in flat.items()}
 
     def write(self, arrays: dict[Path, jax.Array]) -> None:
+        streams = flatten_dict(nnx.to_pure_dict(nnx.state(self.module, nnx.RngState)))
+        for path, stream in streams.items():
+            if isinstance(stream, jax.ShapeDtypeStruct):
+                raise PortingError(
+                    f"nnx's {'/'.join(map(str, path))}: expected a random stream with a key, got the abstract one that "
+                    "nnx.eval_shape leaves, and torch has none to fill it with; build a module with dropout or "
+                    "recurrent layers itself, not its shape"
+                )
         nnx.update(self.module, unflatten_dict({self.paths[path]: array for path, array in arrays.items()}))
 
 
@@ -319,11 +328,17 @@ def _match(
 def _missing(layer: _Layer, leaf: Leaf, made: np.ndarray, arrays, filled, side: str) -> str:
     """What to say of a torch weight that flax has no place for; the likely places are those of its name and shape."""
     likely = "; give the layers the same names, or pass names="
-    for path, array in arrays.items():
-        if path not in filled and path[-len(leaf.flax) :] == leaf.flax and array.shape == made.shape:
-            above = "/".join(path[: -len(leaf.flax)])
-            likely = f"; likely {'/'.join(path)}: rename one, or pass names={{{layer.name!r}: {above!r}}}"
-            break
+    for guess in (guess for spelling in layer.spellings for guess in spelling):  # a cell may be spelt another way
+        tail, shape = len(guess.flax), guess.read(layer.numpy()).shape
+        for path, array in arrays.items():
+            if (
+                path not in filled
+                and path[-tail:] == guess.flax
+                and array.shape == shape
+                and likely.startswith("; give")
+            ):
+                above = "/".join(path[:-tail])
+                likely = f"; likely {'/'.join(path)}: rename one, or pass names={{{layer.name!r}: {above!r}}}"
     expected = "/".join((*filter(None, layer.name.split(".")), *leaf.flax))
     return (
         f"{layer.shown(leaf)}: expected {expected} {made.shape} in {side} ({leaf.rule}), got "

@@ -107,7 +107,7 @@ class Freeze(Pair):
 
     inputs = {"frozen": normal(3, 3), "head": normal(3), "x": normal(8, 3)}
     no_gradient = A_GRADIENT
-    note = "In an optimizer: `optax.multi_transform`, or `nnx.Optimizer(..., wrt=filter)`."
+    note = "In an optimizer: `optax.partition`, or `nnx.Optimizer(..., wrt=filter)`."
 
     def torch(frozen, head, x):
         frozen.requires_grad_(False), head.requires_grad_()

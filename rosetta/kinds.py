@@ -181,7 +181,7 @@ class Layer(Pair):
         arguments = [jnp.asarray(argument.numpy()) for argument in arguments]
         if side == "linen":
             module = sides["linen"]()
-            variables = porting.torch_to_linen(layer, module.init(jax.random.key(0), *arguments))
+            variables = porting.torch_to_linen(layer, jax.eval_shape(module.init, jax.random.key(0), *arguments))
             output = _first(module.apply(variables, *arguments))
         else:
             module = porting.torch_to_nnx(layer, sides[side](nnx.Rngs(0)))

@@ -212,6 +212,31 @@ class ConvolutionFunction(Pair):
         return jax.lax.conv(x, weight, window_strides=(2, 2), padding="VALID")
 
 
+class KernelLayout(Pair):
+    """Weights of a convolution, as they are"""
+
+    inputs = {"x": normal(2, 3, 6, 6), "weight": normal(3, 3, 3, 3)}
+    trap = (
+        "PyTorch keeps (out, in, H, W), flax (H, W, in, out). With equal sizes nothing complains, and the numbers are "
+        "others."
+    )
+    lesson = ("04_porting_models", "@")
+
+    def torch(x, weight):
+        return F.conv2d(x, weight).movedim(1, -1)
+
+    def jax(x, weight):
+        layer = nn.Conv(3, (3, 3), padding="VALID", use_bias=False)
+        return layer.apply({"params": {"kernel": weight}}, jnp.moveaxis(x, 1, -1))
+
+    def fix(x, weight):
+        layer = nn.Conv(3, (3, 3), padding="VALID", use_bias=False)
+        return layer.apply({"params": {"kernel": weight.transpose(2, 3, 1, 0)}}, jnp.moveaxis(x, 1, -1))
+
+    def differ(theirs, ours):
+        return theirs.shape == ours.shape and np.abs(ours - theirs.numpy()).max() > 1
+
+
 class TransposedConvolution(Layer):
     """Transposed convolution"""
 
@@ -491,6 +516,29 @@ class GroupNorm(Layer):
         return nn.GroupNorm(num_groups=2, epsilon=1e-5)
 
 
+class GroupNormEpsilon(Layer):
+    """Epsilon of group normalisation"""
+
+    inputs = {"x": faint(5, 16)}
+    trap = "PyTorch adds 1e-5 to the variance, flax 1e-6, as in layer normalisation."
+    lesson = ("02_same_numbers", "GroupNorm does the same")
+
+    def torch():
+        return torch.nn.GroupNorm(4, 16)
+
+    def nnx(rngs):
+        return nnx.GroupNorm(16, num_groups=4, rngs=rngs)
+
+    def linen():
+        return nn.GroupNorm(num_groups=4)
+
+    def fix(rngs):
+        return nnx.GroupNorm(16, num_groups=4, epsilon=1e-5, rngs=rngs)
+
+    def differ(theirs, ours):
+        return 0.1 < np.abs(ours - theirs.numpy()).max() < 3
+
+
 class RMSNorm(Layer):
     """RMS normalisation"""
 
@@ -637,6 +685,7 @@ class GRU(Layer):
     """GRU over a sequence"""
 
     inputs = {"x": normal(2, 6, 3)}
+    note = "In NNX `nnx.RNN(nnx.GRUCell(3, 4, rngs=rngs))`, with one bias less: see the next entry."
 
     def torch():
         return torch.nn.GRU(3, 4, batch_first=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import re
@@ -22,17 +23,32 @@ def groups() -> dict[str, ModuleType]:
 
 
 def snippet(entry: type[kinds.Pair], side: str) -> str:
-    """The body of one side's function; what it returns is shown as the last expression."""
-    lines = inspect.getsource(entry.sides()[side]).splitlines()
-    start = next(i for i, line in enumerate(lines) if re.match(r"    def \w+\(.*\):$", line)) + 1
-    body = textwrap.dedent("\n".join(lines[start:])).strip("\n").split("\n")
-    last = max(i for i, line in enumerate(body) if re.match(r"\S", line))
-    if body[last].startswith("return (") and body[-1] == ")":  # brackets that only the `return` needed
-        inner = textwrap.dedent("\n".join(body[last + 1 : -1])).split("\n")
-        body = [*body[:last], *inner] if body[last] == "return (" else body
-    else:
-        body[last] = body[last].removeprefix("return ")
-    return "\n".join(re.sub(r"  # (fmt|noqa).*", "", line) for line in body)
+    """The body of one side's function; what it returns is shown as an expression."""
+    source = textwrap.dedent(inspect.getsource(entry.sides()[side]))
+    function = ast.parse(source).body[0]
+    lines = source.splitlines()
+    for found in own_returns(function):
+        lines[found.lineno - 1] = lines[found.lineno - 1].replace("return ", "", 1)
+    body = "\n".join(lines[function.body[0].lineno - 1 - len(decorators(function.body[0])) :])
+    text = "\n".join(re.sub(r"  # (fmt|noqa).*", "", line) for line in textwrap.dedent(body).split("\n"))
+    return text.strip("\n")
+
+
+def decorators(node: ast.stmt) -> list[ast.expr]:
+    """Lines that stand above a statement's own line."""
+    return getattr(node, "decorator_list", [])
+
+
+def own_returns(function: ast.FunctionDef) -> list[ast.Return]:
+    """The returns of a function that are not those of a function inside it."""
+    found, inside = [], list(function.body)
+    while inside:
+        node = inside.pop()
+        if isinstance(node, ast.Return):
+            found.append(node)
+        elif not isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Lambda):
+            inside += [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)]
+    return found
 
 
 def render() -> str:

@@ -313,15 +313,20 @@ assert gap(exact, nnx.gelu(z, approximate=False)) < 1e-12
 print("with approximate=False: within 1e-12  ok")
 
 # %% [markdown]
-# **5 · Epsilon.** LayerNorm adds 1e-5 to the variance in torch, 1e-6 in flax. It shows where the variance is
-# small. Write: `epsilon=1e-5`.
+# **5 · Epsilon.** LayerNorm adds 1e-5 to the variance in torch, 1e-6 in flax; GroupNorm does the same. It shows
+# where the variance is small. Write: `epsilon=1e-5`.
 
 # %%
 faint = 1e-3 * np.random.default_rng(SEED).normal(size=(8, 16))
-theirs = torch.nn.LayerNorm(16, dtype=torch.float64)(torch.from_numpy(faint))
-for eps in (1e-6, 1e-5):
-    ours = nnx.LayerNorm(16, epsilon=eps, dtype=jnp.float64, rngs=nnx.Rngs(SEED))(faint)
-    print(f"epsilon={eps:.0e}: {'equal within 1e-5' if gap(theirs, ours) < 1e-5 else f'gap {gap(theirs, ours):.2f}'}")
+norms = {
+    "LayerNorm": (torch.nn.LayerNorm(16), lambda **settings: nnx.LayerNorm(16, **settings)),
+    "GroupNorm": (torch.nn.GroupNorm(4, 16), lambda **settings: nnx.GroupNorm(16, num_groups=4, **settings)),
+}
+for name, (theirs, make) in norms.items():
+    expected = theirs.double()(torch.from_numpy(faint))
+    for eps in (1e-6, 1e-5):
+        off = gap(expected, make(epsilon=eps, dtype=jnp.float64, rngs=nnx.Rngs(SEED))(faint))
+        print(f"{name}, epsilon={eps:.0e}: {'equal within 1e-5' if off < 1e-5 else f'gap {off:.2f}'}")
 
 # %% [markdown]
 # ## Summary

@@ -118,6 +118,14 @@ def test_an_nnx_model_need_not_be_initialised():
     np.testing.assert_allclose(porting.torch_to_nnx(layer, module)(X), layer(torch.from_numpy(X)).detach(), atol=1e-6)
 
 
+def test_an_abstract_random_stream_is_refused():
+    module = nnx.eval_shape(lambda: NnxNet(nnx.Rngs(0)))
+    with pytest.raises(
+        PortingError, match=r"dropout/rngs/count: expected a random stream with a key, got the abstract"
+    ):
+        porting.torch_to_nnx(torch_net(), module)
+
+
 def test_bfloat16_keeps_every_bit():
     source = TorchNet(torch.bfloat16)
     module = porting.torch_to_nnx(source, NnxNet(nnx.Rngs(0)))
@@ -143,6 +151,13 @@ def test_names_and_ignore():
         porting.torch_to_linen(source, params, names={"fc": "net/Dense_0"})
     with pytest.raises(PortingError, match=r"expected fc/kernel .*likely net/Dense_0/kernel.*{'fc': 'net/Dense_0'}"):
         porting.torch_to_linen(source, params, ignore=["mask"])
+
+
+def test_a_cell_of_another_name_is_found_in_any_spelling():
+    params = linen_template(linen.LSTMCell(2), (X[0, :2], X[0, :2]), X)["params"]
+    lstm = torch.nn.ModuleDict({"rnn": torch.nn.LSTM(3, 2)})
+    with pytest.raises(PortingError, match=r"likely LSTMCell_0/ii/kernel: .*names={'rnn': 'LSTMCell_0'}"):
+        porting.torch_to_linen(lstm, {"LSTMCell_0": params})
 
 
 def test_one_place_for_two_weights_is_refused():

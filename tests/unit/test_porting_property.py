@@ -288,8 +288,6 @@ def first(output):
 
 def concrete(leaf):
     """What porting does not fill: the random streams that NNX's recurrent layers hold."""
-    if isinstance(leaf, jax.Array):
-        return leaf
     is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return jax.random.key(0) if is_key else jnp.zeros(leaf.shape, leaf.dtype)
 
@@ -314,9 +312,9 @@ def check(case, api, seed):
     arrange = (lambda a: np.moveaxis(a, 1, -1)) if case.channels_first else (lambda a: a)
     x_flax = jnp.asarray(arrange(x))
     if api == "nnx":
-        module = porting.torch_to_nnx(layer, nnx.eval_shape(lambda: case.nnx(rngs=nnx.Rngs(0))))
+        graph, streams, rest = nnx.split(nnx.eval_shape(lambda: case.nnx(rngs=nnx.Rngs(0))), nnx.RngState, ...)
+        module = porting.torch_to_nnx(layer, nnx.merge(graph, jax.tree.map(concrete, streams), rest))
         graph, params, rest = nnx.split(module, nnx.Param, ...)
-        rest = jax.tree.map(concrete, rest)
 
         def run(params, rest, x):
             return first(nnx.merge(graph, params, rest, copy=True)(x))
