@@ -220,7 +220,7 @@ class KernelLayout(Pair):
         "PyTorch keeps (out, in, H, W), flax (H, W, in, out). With equal sizes nothing complains, and the numbers are "
         "others."
     )
-    lesson = ("04_porting_models", "@")
+    lesson = ("04_porting_models", "weight.transpose(2, 3, 1, 0)")
 
     def torch(x, weight):
         return F.conv2d(x, weight).movedim(1, -1)
@@ -681,6 +681,41 @@ class LSTMBiases(Pair):
         return np.allclose(theirs, 2 * ours, atol=1e-6) and float(abs(ours).max()) > 0.1
 
 
+class StackedLSTM(Layer):
+    """LSTM of several levels"""
+
+    inputs = {"x": normal(2, 6, 3)}
+    note = "`course.porting` finds level k at item k. Dropout between the levels is a layer of its own in flax."
+
+    def torch():
+        return torch.nn.LSTM(3, 4, num_layers=2, batch_first=True)
+
+    def nnx(rngs):
+        levels = [nnx.OptimizedLSTMCell(size, 4, rngs=rngs) for size in (3, 4)]
+        return nnx.Sequential(*(nnx.RNN(cell) for cell in levels))
+
+    def linen():
+        return nn.Sequential([nn.RNN(nn.OptimizedLSTMCell(4)) for _ in range(2)])
+
+
+class BidirectionalLSTM(Layer):
+    """LSTM in both directions"""
+
+    inputs = {"x": normal(2, 6, 3)}
+    note = "Outputs are joined, forward first, as in PyTorch."
+
+    def torch():
+        return torch.nn.LSTM(3, 4, bidirectional=True, batch_first=True)
+
+    def nnx(rngs):
+        forward, backward = (nnx.RNN(nnx.OptimizedLSTMCell(3, 4, rngs=rngs)) for _ in range(2))
+        return nnx.Bidirectional(forward, backward)
+
+    def linen():
+        forward, backward = (nn.RNN(nn.OptimizedLSTMCell(4)) for _ in range(2))
+        return nn.Bidirectional(forward, backward)
+
+
 class GRU(Layer):
     """GRU over a sequence"""
 
@@ -885,7 +920,10 @@ class Sequential(Layer):
     """Layers in a row"""
 
     inputs = {"x": normal(5, 3)}
-    note = "Activations are functions in flax, in a row too."
+    note = (
+        "Activations are functions in flax, in a row too. PyTorch's layer `0` is `layers/0` in NNX and `layers_0` in "
+        "Linen; `course.porting` finds it."
+    )
 
     def torch():
         return torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))

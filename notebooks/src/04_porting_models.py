@@ -32,8 +32,13 @@ SEED = 0
 
 torch.set_num_threads(1)
 jax.config.update("jax_enable_x64", True)  # float64, so that a gap of 1e-8 is a mistake and not rounding
-F64 = {"param_dtype": jnp.float64}  # NNX's embeddings and cells keep the dtype they were built with
+F64 = {"param_dtype": jnp.float64}  # NNX's embeddings and all cells compute in the dtype they were built with
 rng = np.random.default_rng(SEED)
+
+
+def gap(a, b):
+    a, b = (t.detach().numpy() if isinstance(t, torch.Tensor) else np.asarray(t) for t in (a, b))
+    return float(np.abs(a - b).max())
 
 
 # %% [markdown]
@@ -41,10 +46,13 @@ rng = np.random.default_rng(SEED)
 #
 # Three things must agree: the weights, the settings of every layer, and what happens between the layers.
 # [02](02_same_numbers.ipynb) had two dense layers, and one transpose was all. Here is a network with more to
-# lose, and below it the same in NNX, written down as it reads.
+# lose, and below it the same in NNX, written down as it reads. torch keeps images as (batch, channels, height,
+# width), flax as (batch, height, width, channels): "NCHW" and "NHWC". So the input moves an axis; the layers
+# find the channels at the end.
 #
-# torch keeps images as (batch, channels, height, width), flax as (batch, height, width, channels). So the
-# input moves an axis; the layers find the channels at the end.
+# The third cell builds the NNX model and `torch_to_nnx` overwrites its weights: each one goes to the layer of
+# the same path. Then the first batch. torch pads nothing unless told, flax pads so that the size stays
+# (`"SAME"`), which is kind here: it raises. With `padding="VALID"`, no padding, the model runs.
 
 # %%
 class TorchCNN(torch.nn.Module):
@@ -70,10 +78,10 @@ _ = torch_cnn(torch.from_numpy(images))  # once in training mode, so that the ru
 # %%
 class NaiveCNN(nnx.Module):
     def __init__(self, padding="SAME", *, rngs):
-        self.conv1 = nnx.Conv(1, 4, (3, 3), padding=padding, **F64, rngs=rngs)
-        self.conv2 = nnx.Conv(4, 6, (3, 3), strides=2, use_bias=False, **F64, rngs=rngs)
-        self.norm = nnx.BatchNorm(6, momentum=0.9, **F64, rngs=rngs)
-        self.out = nnx.Linear(6 * 3 * 3, 3, **F64, rngs=rngs)
+        self.conv1 = nnx.Conv(1, 4, (3, 3), padding=padding, rngs=rngs)
+        self.conv2 = nnx.Conv(4, 6, (3, 3), strides=2, use_bias=False, rngs=rngs)
+        self.norm = nnx.BatchNorm(6, momentum=0.9, rngs=rngs)
+        self.out = nnx.Linear(6 * 3 * 3, 3, rngs=rngs)
 
     def __call__(self, x):  # (B, 8, 8, 1)
         x = nnx.relu(self.conv1(x))
@@ -81,20 +89,9 @@ class NaiveCNN(nnx.Module):
         return self.out(x.reshape(len(x), -1))
 
 
-# %% [markdown]
-# The shapes of all weights fit, so they can be carried over. `nnx.eval_shape` makes a model of shapes without
-# numbers, and `torch_to_nnx` fills it: no weight is drawn to be thrown away. Then the first batch. torch pads
-# nothing unless told, flax pads so that the size stays (`"SAME"`), which is kind here: it raises. With
-# `padding="VALID"` the model runs:
-
 # %%
 def port_nnx(source, make, **settings):
-    return porting.torch_to_nnx(source, nnx.eval_shape(lambda: make(**settings, rngs=nnx.Rngs(SEED))))
-
-
-def gap(a, b):
-    a, b = (t.detach().numpy() if isinstance(t, torch.Tensor) else np.asarray(t) for t in (a, b))
-    return float(np.abs(a - b).max())
+    return porting.torch_to_nnx(source, make(**settings, rngs=nnx.Rngs(SEED)))
 
 
 nhwc = np.moveaxis(images, 1, -1)
@@ -112,8 +109,9 @@ pd.DataFrame(porting.mapping(torch_cnn, naive)).drop(columns="flax_shape")
 
 
 # %% [markdown]
-# The table lists every array of the NNX model with the tensor that it came from, and what changed. Nothing is
-# missing, or the port would have raised. So it is a setting, or something between the layers. Where?
+# The table lists every array of the NNX model with the tensor that it came from, and what changed: O and I are a
+# kernel's output and input channels. Nothing is missing, or the port would have raised. So it is a setting, or
+# something between the layers. Where?
 #
 # ## Find the first layer that disagrees, by hand
 #
@@ -125,7 +123,11 @@ pd.DataFrame(porting.mapping(torch_cnn, naive)).drop(columns="flax_shape")
 def torch_outputs(model, x):
     seen, model = {}, copy.deepcopy(model)  # the hooks stay on the copy
     for name, layer in model.named_children():
-        layer.register_forward_hook(lambda layer, args, y, name=name: seen.update({name: y.detach().numpy()}))
+
+        def keep(layer, args, output, name=name):
+            seen[name] = output.detach().numpy()
+
+        layer.register_forward_hook(keep)
     model(torch.from_numpy(x))
     return seen
 
@@ -134,53 +136,56 @@ def nnx_outputs(model, x):
     seen = {"conv1": model.conv1(x)}
     seen["conv2"] = model.conv2(nnx.relu(seen["conv1"]))
     seen["norm"] = model.norm(seen["conv2"])
-    seen["out"] = model(x)
-    return seen
+    return {**seen, "out": model(x)}
 
 
-def first_gap(theirs, ours):
+def first_gap(theirs, ours):  # None where all agree
     for name, output in theirs.items():
         here = np.moveaxis(ours[name], -1, 1) if output.ndim == 4 else ours[name]
         if gap(output, here) > 1e-10:
             return f"{name} differs, by up to {gap(output, here):.2f}"
 
 
-theirs = torch_outputs(torch_cnn, images)
-print(first_gap(theirs, nnx_outputs(naive, nhwc)))
-
-
 # %% [markdown]
-# `conv1` agrees, `conv2` does not. Its padding is `"SAME"` again, and this time the sizes agree. With stride 2
-# the three output rows need one padded row in all; `"SAME"` puts it below, torch's `padding=1` puts one above
-# and one below and leaves the last unused. Write torch's numbers as pairs, and never `"SAME"` for a strided
-# layer:
+# `conv1` agrees, `conv2` does not (first line below). Its padding is `"SAME"` again, and this time the sizes
+# agree. With stride 2 the three output rows need one padded row in all; `"SAME"` puts it below, torch's
+# `padding=1` puts one above and one below and leaves the last unused. A kernel of ones over the numbers 1 to 6
+# shows it. Write torch's numbers as pairs, and never `"SAME"` for a strided layer.
 
 # %%
 class PaddedCNN(NaiveCNN):
     def __init__(self, *, rngs):
         super().__init__("VALID", rngs=rngs)
-        self.conv2 = nnx.Conv(4, 6, (3, 3), strides=2, padding=((1, 1), (1, 1)), use_bias=False, **F64, rngs=rngs)
+        self.conv2 = nnx.Conv(4, 6, (3, 3), strides=2, padding=((1, 1), (1, 1)), use_bias=False, rngs=rngs)
 
 
-row, ones = jnp.arange(1.0, 7.0).reshape(1, 6, 1), jnp.ones((3, 1, 1))
-for padding in ("SAME", [(1, 1)]):
-    windows = jax.lax.conv_general_dilated(row, ones, (2,), padding, dimension_numbers=("NWC", "WIO", "NWC"))
-    print(f"{padding!s:10} sums of the three windows over 1 … 6: {windows.ravel()}")
+theirs = torch_outputs(torch_cnn, images)
+print(first_gap(theirs, nnx_outputs(naive, nhwc)))
+
+row, ones = np.arange(1.0, 7.0), torch.ones(1, 1, 3, dtype=torch.float64)
+sums = F.conv1d(torch.from_numpy(row)[None, None], ones, stride=2, padding=1).numpy().ravel()
+print("three windows: torch, padding=1", sums)
+for padding in ("SAME", ((1, 1),)):
+    settings = {"strides": 2, "padding": padding, "use_bias": False, "kernel_init": nnx.initializers.ones}
+    layer = nnx.Conv(1, 1, (3,), **settings, rngs=nnx.Rngs(SEED))
+    print(f"               flax, {padding}", layer(row[:, None]).ravel())
 
 padded = port_nnx(torch_cnn, PaddedCNN)
 padded.eval()
 print(first_gap(theirs, nnx_outputs(padded, nhwc)))
-print("strides again, 2 by 2 pools: torch", tuple(F.max_pool2d(torch.from_numpy(images), 2).shape[2:]), end=", ")
-print("flax", nnx.max_pool(nhwc, (2, 2)).shape[1:3], "unless told strides=(2, 2)")
 
 
 # %% [markdown]
-# (A pool's stride is its window in torch and 1 in flax; this one shows in the shape.)
-#
 # The next mistake appears behind the first one. `norm` agrees and `out` does not, so it lies between them:
 # `reshape`. Flattening (3, 3, 6) gives another order than flattening (6, 3, 3), both give 54 numbers, and the
 # weights of `out` are sorted for torch's order. Either permute those weights, or flatten in torch's order.
-# The second leaves the weights as they are:
+# The second leaves the weights as they are. (A new model would flatten as it likes, or average over height and
+# width, and this trap would not exist.)
+#
+# The second cell is Linen's. `capture_intermediates=True` records what every module returns, in a tuple with an
+# entry for each call. `train` is an argument there, and the running averages travel in a collection of their
+# own. `torch_to_linen` fills a tree of arrays; `jax.eval_shape` ([03](03_state_and_trees.ipynb)) makes one
+# without computing it.
 
 # %%
 class NnxCNN(PaddedCNN):
@@ -197,12 +202,6 @@ assert first_gap(theirs, nnx_outputs(nnx_cnn, nhwc)) is None
 print("every layer agrees within 1e-10  ok")
 
 
-# %% [markdown]
-# A new model would flatten as it likes, or average over height and width, and this trap would not exist.
-#
-# In Linen `capture_intermediates=True` records what every module returns. `train` is an argument there, and
-# the running averages travel in a collection of their own.
-
 # %%
 class LinenCNN(nn.Module):
     @nn.compact
@@ -214,9 +213,9 @@ class LinenCNN(nn.Module):
         return nn.Dense(3, name="out")(x.reshape(len(x), -1))
 
 
-def port_linen(source, model, *example, **names):
-    template = jax.eval_shape(model.init, jax.random.key(SEED), *example)  # shapes without numbers again
-    return porting.torch_to_linen(source, template, **names)
+def port_linen(source, model, example, **options):
+    template = jax.eval_shape(model.init, jax.random.key(SEED), example)
+    return porting.torch_to_linen(source, template, **options)
 
 
 linen_cnn = LinenCNN()
@@ -231,8 +230,9 @@ print("collections:", *variables, "  every layer agrees within 1e-10  ok")
 # ## The same search, ready-made
 #
 # `porting.compare` does this for any model: hooks on torch's side, Linen's `intercept_methods`, and for NNX a
-# wrapper around every layer's `__call__`. It matches the layers by path, takes the order of axes that fits,
-# and says what it thinks of the first difference.
+# wrapper around every layer's `__call__`. It runs both in eval mode, matches the layers by path, takes the
+# order of axes that fits, and says what it thinks of the first difference. (A Linen model goes in with its
+# variables tied to it: that is `bind`.)
 
 # %%
 def verdict(comparison):
@@ -242,46 +242,94 @@ def verdict(comparison):
 for model in (naive, padded, nnx_cnn, linen_cnn.bind(variables)):
     print("-", verdict(porting.compare(torch_cnn, model, images, nhwc, tolerance=1e-10)))
 
-
 # %% [markdown]
-# ## What a port refuses
+# ## What this network lacks
 #
-# The weights themselves either fit or raise, by name: below, an output layer that is too small.
+# Pools: the stride is the window in torch and 1 in flax. Kernels that you carry over yourself: torch's are (out,
+# in, H, W), flax's (H, W, in, out); where all sizes are equal, no shape tells that you forgot to transpose.
+# Transposed convolutions: torch's is the transpose of a convolution, flax's a convolution of the stretched input.
+# They are each other's mirror image, so the port flips the kernel, and a padding of p is size - 1 - p in flax,
+# `output_padding` added at the end. One input pixel shows the kernel itself.
 #
-# Shapes can also fit and mean something else. torch's `ConvTranspose` is the transpose of a convolution;
-# flax's is a convolution of the stretched input. They are each other's mirror image, so the kernel is flipped
-# on the way. One input pixel shows the kernel itself.
+# Your own models (second and third cell) have lists of layers, dropout, and weights of their own. `ModuleList`
+# is `nnx.List`, and `blocks.0` of torch is `blocks/0` in NNX and `blocks_0` in Linen; the items of a
+# `Sequential` are found as well (the rules are in `course/layouts.py`). Dropout has no weights. A weight of your
+# own keeps its name, its shape *and its axes*: torch's (4, 1, 1) means channels, and channels last it falls on
+# the height. Where the height is 4 as well, nothing raises.
 
 # %%
-class Narrow(NnxCNN):
-    def __init__(self, *, rngs):
-        super().__init__(rngs=rngs)
-        self.out = nnx.Linear(6, 3, rngs=rngs)  # as if it came after an average over height and width
+print("2 by 2 pools: torch", tuple(F.max_pool2d(torch.from_numpy(images), 2).shape[2:]), end="  ")
+print("flax", nnx.max_pool(nhwc, (2, 2)).shape[1:3], "or", nnx.max_pool(nhwc, (2, 2), strides=(2, 2)).shape[1:3])
 
-
-try:
-    port_nnx(torch_cnn, Narrow)
-except porting.PortingError as error:
-    print(textwrap.fill(str(error), 100))
+weight, maps = rng.normal(size=(3, 3, 3, 3)), rng.normal(size=(2, 3, 6, 6))
+conv = nn.Conv(3, (3, 3), padding="VALID", use_bias=False)
+for name, kernel in ("as it is", weight), ("transposed", weight.transpose(2, 3, 1, 0)):
+    ours = conv.apply({"params": {"kernel": kernel}}, np.moveaxis(maps, 1, -1))
+    off = gap(F.conv2d(torch.from_numpy(maps), torch.from_numpy(weight)).movedim(1, -1), ours)
+    print(f"a 3 by 3 kernel from 3 to 3 channels, {name}: off by {off:.1f}")
 
 source = torch.nn.ConvTranspose1d(1, 1, 3, bias=False, dtype=torch.float64)
 with torch.no_grad():
     source.weight.copy_(torch.tensor([[[1.0, 2.0, 3.0]]]))
-target = nnx.ConvTranspose(1, 1, (3,), padding="VALID", use_bias=False, **F64, rngs=nnx.Rngs(SEED))
-target.kernel[...] = jnp.asarray([1.0, 2.0, 3.0]).reshape(3, 1, 1)
-print("torch:", source(torch.ones(1, 1, 1, dtype=torch.float64)).detach().numpy().ravel(), end="  ")
-print("flax, same kernel:", target(jnp.ones((1, 1, 1))).ravel(), end="  ")
-porting.torch_to_nnx(source, target)
-assert gap(target(jnp.ones((1, 1, 1))).ravel(), [1, 2, 3]) == 0
-print("ported:", target(jnp.ones((1, 1, 1))).ravel())
+target = nnx.ConvTranspose(1, 1, (3,), padding="VALID", use_bias=False, rngs=nnx.Rngs(SEED))
+target.kernel[...] = jnp.arange(1, 4, dtype=jnp.float32).reshape(3, 1, 1)
+pixel = np.ones((1, 1, 1))
+print("torch:", source(torch.from_numpy(pixel)).detach().numpy().ravel(), end="  ")
+print("flax, same kernel:", target(pixel).ravel(), end="  ")
+print("ported:", porting.torch_to_nnx(source, target)(pixel).ravel())
+
+row = rng.normal(size=(1, 5, 2))
+source = torch.nn.ConvTranspose1d(2, 3, 4, stride=2, padding=1, output_padding=1).double()
+target = nnx.ConvTranspose(2, 3, (4,), strides=2, padding=((2, 3),), rngs=nnx.Rngs(SEED))  # 4 - 1 - 1, and 1 more
+assert gap(source(torch.from_numpy(row).mT).mT, porting.torch_to_nnx(source, target)(row)) < 1e-12
+print("size 4, stride 2, padding 1, output_padding 1: equal within 1e-12  ok")
+
+
+# %%
+class TorchRest(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = torch.nn.ModuleList([torch.nn.Conv2d(4, 4, 1) for _ in range(2)])
+        self.drop = torch.nn.Dropout(0.5)
+        self.gain = torch.nn.Parameter(torch.rand(4, 1, 1))
+
+    def forward(self, x):  # (B, 4, 4, 4)
+        for block in self.blocks:
+            x = self.drop(F.relu(block(x)))
+        return x * self.gain
+
+
+class NnxRest(nnx.Module):
+    def __init__(self, shape=(4, 1, 1), *, rngs):
+        self.blocks = nnx.List([nnx.Conv(4, 4, (1, 1), rngs=rngs) for _ in range(2)])
+        self.drop = nnx.Dropout(0.5, rngs=rngs)
+        self.gain, self.shape = nnx.Param(jnp.ones((4, 1, 1))), shape
+
+    def __call__(self, x):
+        for block in self.blocks:
+            x = self.drop(nnx.relu(block(x)))
+        return x * self.gain[...].reshape(self.shape)
+
+
+# %%
+torch.manual_seed(SEED)
+torch_rest, maps = TorchRest().double(), rng.normal(size=(2, 4, 4, 4))
+for shape in ((4, 1, 1), (4,)):
+    rest = port_nnx(torch_rest, NnxRest, shape=shape)
+    print("-", verdict(porting.compare(torch_rest, rest, maps, np.moveaxis(maps, 1, -1), tolerance=1e-10)))
+pd.DataFrame(porting.mapping(torch_rest, rest))
 
 
 # %% [markdown]
 # ## A recurrent network
 #
-# A tagger: a label for every token. flax has cells, and `RNN` scans them along the time axis. Linen has one
-# more surprise: under `nn.compact` a cell belongs to the model that builds it, so its weights stand beside
-# `rnn` and not below it. The error names them, and `names` says what belongs together.
+# A tagger: a label for every token. torch's LSTM runs over the sequence by itself; flax has a *cell* for one
+# step, and `RNN` scans it along the time axis, axis 1, starting from zeros, the first *carry*.
+# (`OptimizedLSTMCell` is the LSTM with the matrices of its four gates multiplied at once, as torch does.)
+#
+# Linen has one more surprise: under `nn.compact` a cell belongs to the model that builds it, so its weights
+# stand beside `rnn` and not below it. The error lists what torch's weight was compared with, guesses which
+# array was meant, and writes down the `names=` that would say so.
 
 # %%
 class TorchTagger(torch.nn.Module):
@@ -298,20 +346,20 @@ class TorchTagger(torch.nn.Module):
 class NnxTagger(nnx.Module):
     def __init__(self, *, rngs):
         self.embed = nnx.Embed(10, 4, **F64, rngs=rngs)
-        self.rnn = nnx.RNN(nnx.OptimizedLSTMCell(4, 5, **F64, rngs=rngs), rngs=False)
-        self.out = nnx.Linear(5, 3, **F64, rngs=rngs)
+        self.rnn = nnx.RNN(nnx.OptimizedLSTMCell(4, 5, **F64, rngs=rngs), rngs=rngs)
+        self.out = nnx.Linear(5, 3, rngs=rngs)
 
     def __call__(self, tokens):
-        return self.out(self.rnn(self.embed(tokens), rngs=nnx.Rngs(SEED)))  # for the first carry, zeros
+        return self.out(self.rnn(self.embed(tokens)))
 
 
 # %%
 class LinenTagger(nn.Module):
     @nn.compact
     def __call__(self, tokens):
-        x = nn.Embed(10, 4, **F64, name="embed")(tokens)
+        x = nn.Embed(10, 4, name="embed")(tokens)
         x = nn.RNN(nn.OptimizedLSTMCell(5, **F64), name="rnn")(x)
-        return nn.Dense(3, **F64, name="out")(x)
+        return nn.Dense(3, name="out")(x)
 
 
 torch.manual_seed(SEED)
@@ -320,7 +368,8 @@ tokens = rng.integers(0, 10, (3, 6))
 try:
     port_linen(torch_tagger, linen_tagger, tokens)
 except porting.PortingError as error:
-    print(textwrap.fill(textwrap.shorten(str(error), 230), 100))
+    looked_for, likely = str(error).split("; likely ")
+    print(textwrap.fill(f"{textwrap.shorten(looked_for, 180)}; likely {likely}", 110))
 linen_weights = port_linen(torch_tagger, linen_tagger, tokens, names={"rnn": "OptimizedLSTMCell_0"})
 nnx_tagger = port_nnx(torch_tagger, NnxTagger)
 for model in (nnx_tagger, linen_tagger.bind(linen_weights)):
@@ -330,25 +379,40 @@ pd.DataFrame(porting.mapping(torch_tagger, nnx_tagger)).drop(columns=["torch_sha
 # %% [markdown]
 # Row 3: torch's LSTM has two biases and adds them up, flax's has one. The output agrees. For a GRU it is not
 # that simple: the reset gate multiplies one of the two, called `b_hn`. Linen's cell has it; NNX's has not, and
-# the port is refused unless `b_hn` is zero.
+# the port is refused unless `b_hn` is zero. (With `b_hn`, a GRU in NNX is a cell of your own.)
 #
-# Two differences of an embedding that no comparison of ported weights shows: a fresh one has standard
-# deviation 1 in torch and 1/√width in flax; and an index out of range raises in torch and gives NaN in flax,
-# where a negative one counts from the end.
+# More levels are a list of `RNN`s, the second one as wide as the first one's output, and two directions are an
+# `nnx.Bidirectional` of two. torch has them all in one layer; `names` says where they are.
+#
+# Two differences of an embedding that no comparison of ported weights shows (second cell): a fresh one has
+# standard deviation 1 in torch and 1/√width in flax; and an index out of range raises in torch and gives NaN in
+# flax, where a negative one counts from the end.
 
 # %%
-torch.manual_seed(SEED)
-gru = torch.nn.GRU(4, 5, batch_first=True).double()
-words = rng.normal(size=(2, 6, 4))
+gru, words = torch.nn.GRU(4, 5, batch_first=True).double(), rng.normal(size=(2, 6, 4))
 try:
-    port_nnx(gru, lambda rngs: nnx.RNN(nnx.GRUCell(4, 5, **F64, rngs=rngs)))
+    port_nnx(gru, lambda rngs: nnx.RNN(nnx.GRUCell(4, 5, **F64, rngs=rngs), rngs=rngs))
 except porting.PortingError as error:
-    print(textwrap.fill(str(error), 100))
+    print(textwrap.fill(str(error), 110))
 linen_gru = nn.RNN(nn.GRUCell(5, **F64))
 weights = port_linen(gru, linen_gru, words)
 assert gap(gru(torch.from_numpy(words))[0], linen_gru.apply(weights, words)) < 1e-12
 print("Linen's hn/bias is b_hn:", gap(weights["params"]["cell"]["hn"]["bias"], gru.bias_hh_l0[10:]) == 0)
 
+
+class Levels(nnx.Module):
+    def __init__(self, *, rngs):
+        cells = [[nnx.OptimizedLSTMCell(n, 5, **F64, rngs=rngs) for _ in range(2)] for n in (4, 10)]
+        self.levels = nnx.List([nnx.Bidirectional(*(nnx.RNN(c, rngs=rngs) for c in pair), rngs=rngs) for pair in cells])
+
+
+deep = torch.nn.LSTM(4, 5, num_layers=2, bidirectional=True, batch_first=True).double()
+first, second = porting.torch_to_nnx(deep, Levels(rngs=nnx.Rngs(SEED)), names={"": "levels"}).levels
+assert gap(deep(torch.from_numpy(words))[0], second(first(words))) < 1e-12
+print("two levels, both directions: equal within 1e-12  ok")
+
+# %%
+torch.manual_seed(SEED)
 theirs, ours = torch.nn.Embedding(1000, 64), nnx.Embed(1000, 64, rngs=nnx.Rngs(SEED))
 print(f"fresh: torch {theirs.weight.std().item():.2f}, flax {ours.embedding[...].std():.3f}, 1/√64 is {64**-0.5:.3f}")
 try:
@@ -356,6 +420,7 @@ try:
 except IndexError as error:
     print("torch:", type(error).__name__, "  flax:", ours(jnp.array([1000]))[0, :2])
 assert bool((ours(jnp.array([-1])) == ours.embedding[-1]).all())
+print("flax, index -1: the last row  ok")
 
 # %% [markdown]
 # ### A loss that skips the padding
@@ -364,6 +429,8 @@ assert bool((ours(jnp.array([-1])) == ours.embedding[-1]).all())
 # and averages over the rest. Optax returns a loss for every token and knows no such label: it looks up the
 # logit at index -100. That is out of range and gives NaN, which is the lucky case. With a hundred classes or
 # more it is a class counted from the end, and a plausible number.
+#
+# Put a real label in its place *before* the loss, so that no NaN ever exists, and average over the real tokens.
 
 # %%
 labels = rng.integers(0, 3, (3, 6))
@@ -372,9 +439,10 @@ expected = F.cross_entropy(torch_tagger(torch.from_numpy(tokens)).flatten(0, 1),
 cross_entropy = jax.jit(optax.softmax_cross_entropy_with_integer_labels)
 per_token = cross_entropy(nnx_tagger(tokens), labels)
 print("a loss per token:", per_token.shape, " NaN:", int(jnp.isnan(per_token).sum()), " mean:", per_token.mean())
-print("masked, but averaged over the padding too:", np.where(labels != -100, per_token, 0).mean().round(3))
-many = cross_entropy(9.0 * np.eye(200)[[100]], np.array([-100]))
-print("with 200 classes -100 is a class, counted from the end:", many.round(3))
+
+many = np.zeros((1, 200))
+many[0, 100] = 9.0  # the class that -100 means among 200
+print("with 200 classes, the loss of label -100:", cross_entropy(many, np.array([-100])).round(3))
 
 
 def masked_loss(model, tokens, labels):
@@ -383,18 +451,20 @@ def masked_loss(model, tokens, labels):
     return jnp.where(mask, per_token, 0).sum() / mask.sum()
 
 
+too_small = np.where(labels != -100, per_token, 0).mean()
+print(f"torch {expected.item():.3f}  masked, but averaged over the padding too {too_small:.3f}")
 assert gap(expected, masked_loss(nnx_tagger, tokens, labels)) < 1e-12
-print("masked: equal to torch's within 1e-12  ok")
+print("masked_loss: equal to torch's within 1e-12  ok")
 
 
 # %% [markdown]
-# The label is replaced *before* the loss, so that no NaN ever exists, and the mean is over the real tokens.
-#
 # ## A transformer
 #
 # One block, causal, with one matrix as input embedding and as output layer. In NNX that tie is a call:
-# `embed.attend(x)` multiplies by the embedding. The NNX class has a switch for each of four things that one
-# may overlook; the defaults are what one would write at first.
+# `embed.attend(x)` multiplies by the embedding. (`decode=False`: no cache of past keys, as for generation.)
+#
+# The NNX class has a switch for each of four things that one may overlook; the defaults are what one would
+# write at first. The third cell ports it, compares, mends what is found, and goes on until nothing is left.
 
 # %%
 class TorchLM(torch.nn.Module):
@@ -421,10 +491,10 @@ class NnxLM(nnx.Module):
     def __init__(self, epsilon=1e-6, torch_mask=True, attention_fn=nnx.dot_product_attention, tanh=True, *, rngs):
         self.torch_mask, self.tanh = torch_mask, tanh
         self.embed = nnx.Embed(11, 8, **F64, rngs=rngs)
-        self.norm1 = nnx.LayerNorm(8, epsilon=epsilon, **F64, rngs=rngs)
-        self.norm2 = nnx.LayerNorm(8, epsilon=epsilon, **F64, rngs=rngs)
-        self.attention = nnx.MultiHeadAttention(2, 8, attention_fn=attention_fn, decode=False, **F64, rngs=rngs)
-        self.up, self.down = nnx.Linear(8, 16, **F64, rngs=rngs), nnx.Linear(16, 8, **F64, rngs=rngs)
+        self.norm1 = nnx.LayerNorm(8, epsilon=epsilon, rngs=rngs)
+        self.norm2 = nnx.LayerNorm(8, epsilon=epsilon, rngs=rngs)
+        self.attention = nnx.MultiHeadAttention(2, 8, attention_fn=attention_fn, decode=False, rngs=rngs)
+        self.up, self.down = nnx.Linear(8, 16, rngs=rngs), nnx.Linear(16, 8, rngs=rngs)
 
     def __call__(self, tokens):
         later = jnp.triu(jnp.ones((tokens.shape[1], tokens.shape[1]), bool), 1)
@@ -434,7 +504,7 @@ class NnxLM(nnx.Module):
         return self.embed.attend(x)
 
 
-def float64_attention(query, key, value, mask, **_):
+def float64_attention(query, key, value, mask, **_):  # (B, T, heads, width / heads)
     scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) / query.shape[-1] ** 0.5
     return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(jnp.where(mask, scores, -jnp.inf)), value)
 
@@ -443,58 +513,57 @@ def float64_attention(query, key, value, mask, **_):
 torch.manual_seed(SEED)
 torch_lm = TorchLM().double()
 sentences = rng.integers(0, 11, (2, 5))
-settings, found = {}, []
+settings, rows = {}, []
 for mended in ({}, {"epsilon": 1e-5}, {"torch_mask": False}, {"attention_fn": float64_attention}, {"tanh": False}):
     settings |= mended
     nnx_lm = port_nnx(torch_lm, NnxLM, **settings)
-    comparison = porting.compare(torch_lm, nnx_lm, sentences, tolerance=1e-10)
-    first, text = comparison.first, verdict(comparison)
-    if first is not None:
-        text = f"{first.layer} differs{', by less than 1e-6' * (first.output_gap < 1e-6)}; {text.partition('; ')[2]}"
-    found.append(first and first.layer)
-    print(f"- {', '.join(mended) or 'as written'}: {text}")
-assert found == ["norm1", "attention", "attention", "down", None]
-
+    first = porting.compare(torch_lm, nnx_lm, sentences, tolerance=1e-10).first
+    if first is None:
+        rows.append((*mended, "none", "", ""))
+    else:
+        size = "below 1e-06" if first.output_gap < 1e-6 else f"{first.output_gap:.0e}"
+        rows.append((*(mended or ["as written"]), first.layer, size, first.input_gap < 1e-10))
+table = pd.DataFrame(rows, columns=["just mended", "first that differs", "by", "its input agrees"])
+assert list(table["first that differs"]) == ["norm1", "attention", "attention", "down", "none"]
+table
 
 # %% [markdown]
 # Four differences, each found behind the one before:
 #
-# 1. `LayerNorm` adds 1e-5 to the variance in torch, 1e-6 in flax: about 1e-5 of a value here.
+# 1. `LayerNorm` adds 1e-5 to the variance in torch, 1e-6 in flax.
 # 2. `True` in a mask means *hidden* in torch's `MultiheadAttention` and *visible* in flax. As written, every
-#    token saw the future, and neither the past nor itself. Nothing raised.
+#    token saw the future, neither the past nor itself, and the last one nothing. No error.
 # 3. No mistake of ours: NNX's attention calls `jax.nn.dot_product_attention`, whose softmax runs in float32
-#    whatever the dtype. That is good to 1e-7. For a proof in float64, pass a function of your own.
-# 4. `gelu` is the tanh approximation in JAX unless told otherwise. It has no layer of its own; the search
-#    names the next layer and says that its *input* is wrong already.
+#    whatever the dtype. Linen's does not. For a proof in float64, pass NNX a function of your own.
+# 4. `gelu` is the tanh approximation in JAX unless told otherwise. As a function it has no layer of its own; the
+#    search names the next layer, and its *input* is wrong already.
 #
 # And the tie? A second matrix for the output would be trained apart, so the port refuses it. Linen's version
 # has no switches; `nn.make_causal_mask` writes flax's kind of mask for you.
 
 # %%
-def untied(model, rngs):
-    model.head = nnx.Linear(8, 11, use_bias=False, rngs=rngs)
-    return model
-
-
+untied = nnx.clone(nnx_lm)
+untied.head = nnx.Linear(8, 11, use_bias=False, rngs=nnx.Rngs(SEED))
 try:
-    port_nnx(torch_lm, lambda rngs: untied(NnxLM(rngs=rngs), rngs))
+    porting.torch_to_nnx(torch_lm, untied)
 except porting.PortingError as error:
-    print(textwrap.fill(str(error), 100))
+    print(textwrap.fill(str(error), 110))
 print(porting.mapping(torch_lm, nnx_lm)[-1])
-
 
 
 class LinenLM(nn.Module):
     @nn.compact
     def __call__(self, tokens):
-        embed = nn.Embed(11, 8, **F64, name="embed")
-        z = nn.LayerNorm(epsilon=1e-5, name="norm1")(x := embed(tokens))
+        embed = nn.Embed(11, 8, name="embed")
+        x = embed(tokens)
+        z = nn.LayerNorm(epsilon=1e-5, name="norm1")(x)
         x = x + nn.MultiHeadDotProductAttention(2, name="attention")(z, mask=nn.make_causal_mask(tokens))
         z = nn.Dense(16, name="up")(nn.LayerNorm(epsilon=1e-5, name="norm2")(x))
         return embed.attend(x + nn.Dense(8, name="down")(nn.gelu(z, approximate=False)))
 
 
-lm_weights = port_linen(torch_lm, linen_lm := LinenLM(), sentences)
+linen_lm = LinenLM()
+lm_weights = port_linen(torch_lm, linen_lm, sentences)
 print("Linen:", verdict(porting.compare(torch_lm, linen_lm.bind(lm_weights), sentences, tolerance=1e-10)))
 
 # %% [markdown]
@@ -502,6 +571,10 @@ print("Linen:", verdict(porting.compare(torch_lm, linen_lm.bind(lm_weights), sen
 #
 # Equal outputs prove the forward pass. Training needs equal gradients, equal updates and equal running
 # averages. Back to the convolutional network, in training mode, one step of Adam on both sides.
+#
+# Gradients have the layouts of their weights. So carry them back as weights (second cell): put them into a copy
+# of the NNX model, and port that into a copy of the torch model. Should one differ, read the list from its end:
+# gradients flow backwards, and the last layer that disagrees comes first.
 
 # %%
 targets = rng.integers(0, 3, 8)
@@ -528,10 +601,6 @@ loss, grads = train_step(nnx_cnn, optimizer, nhwc, targets)
 assert gap(torch_loss, loss) < 1e-12
 print("losses agree within 1e-12  ok")
 
-# %% [markdown]
-# Gradients have the layouts of their weights. So carry them back as weights: put them into a copy of the NNX
-# model, and port that into a copy of the torch model.
-
 # %%
 carrier = nnx.clone(nnx_cnn)
 nnx.update(carrier, grads)
@@ -549,73 +618,81 @@ print(f"running means too; running variances differ by {gap(torch_cnn.norm.runni
 # for a convolution N is batch × height × width. It is the only difference, and no setting removes it. It
 # affects evaluation alone: in training both normalise by the batch's own variance.
 #
-# The tagger has a difference of its own. One step of SGD: outputs agreed, gradients agree, and yet torch's two
-# biases, each with the whole gradient, move their sum twice as far as flax moves its one bias.
+# The tagger (second cell) has a difference of its own. One step of SGD: outputs agreed, gradients agree, and
+# yet torch's two biases, each with the whole gradient, move their sum twice as far as flax moves its one bias.
+# To train in parity, freeze one of torch's two.
 
 # %%
 n = 8 * 3 * 3
 before = variables["batch_stats"]["norm"]["var"]  # Linen's copy is still the one from before the step
-mended = 0.9 * before + (trained.norm.running_var.numpy() - 0.9 * before) * n / (n - 1)
-assert gap(torch_cnn.norm.running_var, mended) < 1e-12
+new_share = trained.norm.running_var.numpy() - 0.9 * before
+assert gap(torch_cnn.norm.running_var, 0.9 * before + new_share * n / (n - 1)) < 1e-12
 print(f"with the factor {n}/{n - 1} on the new share: within 1e-12  ok")
 
-rate = 0.1
-expected.backward()
+# %%
+rate, lstm = 0.1, torch_tagger.rnn
+expected.backward()  # torch's masked loss, from above
 grads = nnx.jit(nnx.grad(masked_loss))(nnx_tagger, tokens, labels)
-cell, grad = torch_tagger.rnn, grads["rnn"]["cell"]["dense_h"]["bias"][...]
-assert gap(cell.bias_ih_l0.grad, grad) < 1e-12 and gap(cell.bias_hh_l0.grad, grad) < 1e-12
-for frozen, times in ((None, 2), ("bias_ih_l0", 1)):
-    before = (cell.bias_ih_l0 + cell.bias_hh_l0).detach().clone()
-    torch.optim.SGD([p for name, p in cell.named_parameters() if name != frozen], rate).step()
-    moved = (cell.bias_ih_l0 + cell.bias_hh_l0).detach() - before
-    assert gap(moved, -times * rate * grad) < 1e-12
+grad = grads["rnn"]["cell"]["dense_h"]["bias"][...]
+assert gap(lstm.bias_ih_l0.grad, grad) < 1e-12 and gap(lstm.bias_hh_l0.grad, grad) < 1e-12
+
+
+def sum_moves(trained):
+    before = (lstm.bias_ih_l0 + lstm.bias_hh_l0).detach()
+    torch.optim.SGD(trained, rate).step()
+    return (lstm.bias_ih_l0 + lstm.bias_hh_l0).detach() - before
+
+
+flax_moves = -rate * grad
+assert gap(sum_moves([lstm.bias_ih_l0, lstm.bias_hh_l0]), 2 * flax_moves) < 1e-12
+assert gap(sum_moves([lstm.bias_hh_l0]), flax_moves) < 1e-12
 print("torch's two biases moved twice as far as flax's one; with one of them frozen, as far  ok")
 
 
 # %% [markdown]
-# To train in parity, freeze one of torch's two. Most models do not notice; a comparison does.
-#
 # ## There and back
 #
-# torch → NNX → Linen → torch, and every tensor is the one that left. (`num_batches_tracked` stays
-# behind: torch reads that counter only where BatchNorm's momentum is None.)
+# torch → NNX → Linen → torch, and every tensor is the one that left. (`num_batches_tracked` stays behind: torch
+# reads that counter only where BatchNorm's momentum is None. The tagger's two biases would come back as a zero
+# and their sum: the same function, not the same tensors.)
+#
+# ## Functions: the same name, another number
+#
+# The last place to look is before and behind the model (second cell). Per line: torch's number, what JAX or
+# Optax gives for the same words, and what to write. ([01b](01b_titanic_nnx.ipynb) had one more: logits (n, 1)
+# broadcast against labels (n,).)
 
 # %%
-def there_and_back(source, make, template, empty):
-    module = port_nnx(source, make)
-    returned = porting.linen_to_torch(porting.nnx_to_linen(module, template), empty).state_dict()
+def there_and_back(source, module, template, empty):
+    module = porting.torch_to_nnx(source, module)
+    variables = porting.nnx_to_linen(module, template)
+    returned = porting.linen_to_torch(variables, empty).state_dict()
     kept = {name: t for name, t in source.state_dict().items() if not name.endswith("num_batches_tracked")}
     assert all(torch.equal(t, returned[name]) for name, t in kept.items())
     return len(kept)
 
 
-print(there_and_back(torch_cnn, NnxCNN, variables, TorchCNN().double()), "tensors of the CNN, to the bit  ok")
-print(there_and_back(torch_lm, NnxLM, lm_weights, TorchLM().double()), "tensors of the transformer, to the bit  ok")
-
-# %% [markdown]
-# (The tagger's two biases come back as a zero and their sum: the same function, not the same tensors.)
-#
-# ## Functions: the same name, another number
-#
-# The last place to look is before and behind the model. Per line: torch's number, what JAX or Optax gives for
-# the same words, and what to write. ([01b](01b_titanic_nnx.ipynb) had one more: logits (n, 1) broadcast against
-# labels (n,).)
+print(there_and_back(torch_cnn, nnx_cnn, variables, TorchCNN().double()), "tensors of the CNN, to the bit  ok")
+print(there_and_back(torch_lm, nnx_lm, lm_weights, TorchLM().double()), "tensors of the transformer, to the bit  ok")
 
 # %%
-a, b, w, y = *rng.normal(size=(2, 4, 3)), np.array([1.0, 2.0, 5.0]), np.array([0, 2, 1, 1])
-ta, tb, tw, ty = map(torch.from_numpy, (a, b, w, y))
-per_row, huber = np.array(cross_entropy(a, y)), optax.huber_loss(a, b, delta=0.5).mean()
-cosine, zero, eye = jax.jit(optax.losses.cosine_similarity), np.zeros(3), torch.eye(4, dtype=torch.float64)[None, None]
+a, b = rng.normal(size=(2, 4, 3))
+classes, weights, zero = np.array([0, 2, 1, 1]), np.array([1.0, 2.0, 5.0]), np.zeros(3)
+ta, tb, t_classes, t_weights = map(torch.from_numpy, (a, b, classes, weights))
+eye = np.eye(4)
+t_eye = torch.from_numpy(eye)[None, None]
+
+per_row, w = np.array(cross_entropy(a, classes)), weights[classes]  # a loss and a weight for each row
+huber = optax.huber_loss(a, b, delta=0.5).mean()
+smooth, plain = (jax.image.resize(eye, (2, 2), "bilinear", antialias=antialias)[0, 0] for antialias in (True, False))
+cosine = jax.jit(optax.losses.cosine_similarity)
 rows = {
     "mse_loss": (F.mse_loss(ta, tb), optax.l2_loss(a, b).mean(), optax.squared_error(a, b).mean()),
     "smooth_l1_loss, beta 0.5": (F.smooth_l1_loss(ta, tb, beta=0.5), huber, huber / 0.5),
     "cross_entropy, weight=w": (
-        F.cross_entropy(ta, ty, weight=tw), (w[y] * per_row).mean(), (w[y] * per_row).sum() / w[y].sum(),
+        F.cross_entropy(ta, t_classes, t_weights), (w * per_row).mean(), (w * per_row).sum() / w.sum()
     ),
-    "interpolate, bilinear, 4 to 2": (
-        F.interpolate(eye, size=(2, 2), mode="bilinear")[0, 0, 0, 0],
-        *(jax.image.resize(eye[0, 0].numpy(), (2, 2), "bilinear", antialias=smooth)[0, 0] for smooth in (True, False)),
-    ),
+    "interpolate, bilinear, 4 to 2": (F.interpolate(t_eye, size=(2, 2), mode="bilinear")[0, 0, 0, 0], smooth, plain),
     "cosine_similarity to 0": (
         F.cosine_similarity(ta[0], torch.zeros(3), dim=0), cosine(a[0], zero), cosine(a[0], zero, epsilon=1e-8)
     ),
@@ -629,21 +706,26 @@ table.round(4)
 #
 # For a model of your own:
 #
-# 1. Build the model anew with the layers at torch's paths, or with `names=`. Print `porting.mapping`.
+# 1. Build the model anew with the layers at torch's paths, or with `names=`. Print `porting.mapping`. A layer that
+#    `porting` does not know: write it in torch first, out of layers that it knows, and compare with the original
+#    there.
 # 2. Settings: padding as pairs, strides of pools, epsilon 1e-5, momentum 0.9, `approximate=False`, masks the
 #    other way round.
-# 3. Between the layers: channels last, the flatten order, batch or time first, tied weights through `attend`.
+# 3. Between the layers: channels last, the flatten order, axes of `cat`, `mean` and your own weights, batch or time
+#    first, tied weights through `attend`.
 # 4. Port in float64 and in eval mode, one batch through both, `porting.compare`. Mend the first layer, ask again.
 # 5. The loss on that batch, padding included. Then the gradients, layer by layer, carried back.
-# 6. One step in training mode: weights, running averages but for N/(N-1). For the optimizer's defaults see
+# 6. One step in training mode, dropout 0: weights, running averages but for N/(N-1). For the optimizer's defaults see
 #    [02](02_same_numbers.ipynb).
 # 7. There and back, to the bit. Only then float32, dropout, and speed.
+#
+# The page [ROSETTA.md](../ROSETTA.md) has the layers, losses and functions that no lesson needed.
 #
 # ## Summary
 #
 # - Weights either fit or raise. What gets lost in silence are settings, and what happens between the layers.
 # - The first layer that disagrees is the one to look at; mend it and ask again, for the next hides behind it.
 # - A port is proved by outputs, gradients, one training step and the way back, in float64. What remains has a
-#   name: N/(N-1), two biases of an LSTM, attention's float32 softmax.
+#   name: N/(N-1), two biases of an LSTM, `b_hn` of a GRU, attention's float32 softmax.
 #
 # Next: [lesson 05](05_tracing.ipynb), on what `jit` sees of all this.

@@ -135,7 +135,12 @@ def test_every_module_declares_its_imports():
     assert set(MODULES) == set(IMPORTS)
 
 
-@pytest.mark.parametrize("module", IMPORTS)
+HEAVY = {"course.activations", "course.convnet", "course.porting"}  # two frameworks each, in a process of their own
+
+
+@pytest.mark.parametrize(
+    "module", [pytest.param(name, marks=pytest.mark.slow) if name in HEAVY else name for name in IMPORTS]
+)
 def test_module_imports_only_what_it_declares(module):
     assert guards.undeclared_imports(module, IMPORTS[module], WATCHED) == []
 

@@ -129,6 +129,7 @@ def test_execution_keeps_what_the_report_prints_and_counts_core_seconds(tiny):
     assert done.cpu_seconds > 0 and done.seconds > 0
 
 
+@pytest.mark.slow
 def test_run_fails_naming_lesson_and_cell_and_runs_the_others(tiny, monkeypatch, capsys):
     broken = Lesson("01_broken", tiny.root)
     broken.source.write_text(

@@ -131,6 +131,7 @@ class NnxRNN(nnx.Module):
         return self.out(self.lstm(self.embed(tokens))[:, -1])
 
 
+@pytest.mark.slow
 def test_recurrent_layers_names_and_integers():
     names, tokens = {"rnn": "lstm"}, np.arange(10).reshape(2, 5) % 9
     source = TorchRNN()
