@@ -47,4 +47,4 @@ def test_trap_is_shown_in_its_lesson(group, entry):
     assert "differ" in vars(entry), f"{entry.__name__}: a trap checks its difference"
     assert stem and source.exists(), f"{entry.__name__}: expected a lesson, got {stem!r}"
     assert words and words in source.read_text("utf-8"), f"{entry.__name__}: expected {words!r} in {source.name}"
-    assert entry.trap.endswith("."), f"{entry.__name__}: expected sentences, got {entry.trap!r}"
+    assert entry.trap.endswith((".", ".)")), f"{entry.__name__}: expected sentences, got {entry.trap!r}"
