@@ -118,7 +118,7 @@ def compare(
       A Comparison; print it. Arrays of unlike axes (channels first or last, batch or time first) are compared in the
       order that brings them closest.
     Raises:
-      ValueError: no Linen variables, or a NumPy input missing.
+      ValueError: a Linen module without variables.
     """
     as_tuple = tuple(example) if isinstance(example, tuple | list) else (example,)
     flax_tuple = as_tuple if flax_example is None else (
@@ -135,7 +135,7 @@ def compare(
     rows, skipped = [], []
     for name, calls in theirs.items():
         place = find(name, (), ours, names) if name else ()
-        if place is None:
+        if place not in ours:
             skipped.append(name)
             continue
         for k, (theirs_call, ours_call) in enumerate(zip(calls, ours[place], strict=False)):
@@ -245,9 +245,11 @@ def _numpy(tensor: torch.Tensor) -> np.ndarray:
 
 
 def _first(tree: Any, kind: type) -> Any:
-    """The first array in nested tuples: a recurrent layer returns its output and its carry."""
+    """The first array in nested tuples and dicts: a recurrent layer returns its output and its carry."""
     if isinstance(tree, kind):
         return tree
+    if isinstance(tree, dict):
+        tree = list(tree.values())
     if isinstance(tree, tuple | list):
         return next((found for item in tree if (found := _first(item, kind)) is not None), None)
     return None

@@ -250,6 +250,7 @@ class Clamp(Pair):
 class Mask(Pair):
     """Keep what a mask selects"""
 
+    no_gradient = "the length of the result depends on values"
     inputs = {"x": normal(6)}
     trap = "The shape of the result depends on values. Outside `jit` it works; inside, JAX raises."
     note = "Often the selection is not needed: for its sum, `jnp.where(x > 0, x, 0).sum()` does."

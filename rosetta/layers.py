@@ -474,6 +474,36 @@ class RunningVariance(Pair):
         return np.allclose(theirs - 0.9, (ours - 0.9) * 32 / 31, atol=1e-6) and not np.allclose(theirs, ours, atol=1e-3)
 
 
+class BatchNormUnderJit(Pair):
+    """Batch normalisation in a compiled step"""
+
+    inputs = {"x": normal(16, 3)}
+    no_gradient = "the averages are no part of the graph"
+    trap = (
+        "`jax.jit` works on a copy of an NNX module: the running averages stay as they were, without a word. `nnx.jit` "
+        "writes them back."
+    )
+    lesson = ("03_state_and_trees", '"jax.jit", jax.jit(NNXNet.__call__)')
+
+    def torch(x):
+        norm = torch.nn.BatchNorm1d(3)
+        torch.compile(norm, backend="eager")(x)
+        return norm.running_mean
+
+    def nnx(x):
+        norm = nnx.BatchNorm(3, momentum=0.9, rngs=nnx.Rngs(0))
+        jax.jit(lambda norm, x: norm(x))(norm, x)
+        return norm.mean[...]
+
+    def fix(x):
+        norm = nnx.BatchNorm(3, momentum=0.9, rngs=nnx.Rngs(0))
+        nnx.jit(lambda norm, x: norm(x))(norm, x)
+        return norm.mean[...]
+
+    def differ(theirs, ours):
+        return bool(theirs.any()) and not ours.any()
+
+
 class LayerNorm(Layer):
     """Layer normalisation"""
 
@@ -892,6 +922,33 @@ class DropoutTrain(Pair):
     def linen(key):
         dropout = nn.Dropout(0.25, deterministic=False)
         return jnp.unique(dropout.apply({}, jnp.ones(1000), rngs={"dropout": key}))
+
+
+class DropoutUnderJit(Pair):
+    """Dropout in a compiled step"""
+
+    trap = (
+        "`jax.jit` works on a copy of an NNX module, its counter of draws included: every call drops the same "
+        "elements. `nnx.jit` counts on."
+    )
+    lesson = ("03_state_and_trees", '"jax.jit", jax.jit(NNXNet.__call__)')
+
+    def torch():
+        drop = torch.compile(torch.nn.Dropout(0.5), backend="eager")
+        return torch.equal(drop(torch.ones(100)), drop(torch.ones(100)))
+
+    def nnx():
+        drop = nnx.Dropout(0.5, rngs=nnx.Rngs(0))
+        call = jax.jit(lambda drop, x: drop(x))
+        return bool(jnp.array_equal(call(drop, jnp.ones(100)), call(drop, jnp.ones(100))))
+
+    def fix():
+        drop = nnx.Dropout(0.5, rngs=nnx.Rngs(0))
+        call = nnx.jit(lambda drop, x: drop(x))
+        return bool(jnp.array_equal(call(drop, jnp.ones(100)), call(drop, jnp.ones(100))))
+
+    def differ(theirs, ours):
+        return (theirs, ours) == (False, True)
 
 
 class TrainEval(Pair):

@@ -123,6 +123,7 @@ def test_execution_names_the_failing_cell_and_stops_there(tiny):
     assert tagged_output(done.notebook, "report") == ""
 
 
+@pytest.mark.slow
 def test_execution_keeps_what_the_report_prints_and_counts_core_seconds(tiny):
     done = execute(compose(tiny), tiny.notebook.parent)
     assert tagged_output(done.notebook, "report") == "pi is 3.14"
