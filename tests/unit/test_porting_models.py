@@ -12,7 +12,6 @@ from flax import linen, nnx
 from course import porting
 from course.porting import PortingError
 
-
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 
 
