@@ -163,8 +163,8 @@ except ValueError as error:
 jax.jit(lambda x: x.at[0].set(9.0), donate_argnums=0)(old)
 try:
     old + 1
-except RuntimeError as error:
-    print("donated:", type(error).__name__)
+except (RuntimeError, ValueError) as error:  # which one, depends on the path that the call takes
+    print("donated: deleted, the error says:", "deleted" in str(error))
 
 
 # %% [markdown]
