@@ -52,8 +52,9 @@ def torch_to_nnx(
     Returns:
       `module`.
     Raises:
-      PortingError: a weight that is missing on one side, used twice, of another shape, or of a layer without a rule; or
-        64-bit numbers while JAX has x64 off.
+      PortingError: a weight that is missing on one side, used twice, of another shape, or of a layer without a rule;
+        64-bit numbers while JAX has x64 off; a GRU whose `b_hn` is not zero, as NNX's cell has no counterpart to it
+        (Linen's has).
     """
     target = _Nnx(module)
     target.write(_as_jax(_match(torch_module, target.arrays, "nnx", names, ignore).to_flax()))
