@@ -155,6 +155,9 @@ class Pair:
             if cls.trap and side != "fix":
                 arguments = {"theirs": theirs, "ours": results[side], "fixed": results.get("fix")}
                 wanted = inspect.signature(vars(cls)["differ"]).parameters
+                for name in arguments.keys() - wanted.keys():
+                    if isinstance(arguments[name], Exception):  # `differ` must look at an error, or there must be none
+                        raise arguments[name]
                 assert vars(cls)["differ"](**{name: arguments[name] for name in wanted}), (cls.__name__, arguments)
             elif not (side == "fix" and isinstance(theirs, Exception)):
                 assert_equal(theirs, results[side], cls.tolerance, f"{cls.__name__}, {side}")
@@ -318,10 +321,11 @@ def plain(leaf: Any) -> np.ndarray:
 
 
 def _result_or_error(entry: type[Pair], side: str, seed: int) -> Any:
+    """A side's result; of a trap the error too, whatever its type, for `differ` to judge. A fix must not raise."""
     try:
         return entry.result(side, entry.draw(seed))
     except Exception as error:
-        if not entry.trap:
+        if not entry.trap or side == "fix":
             raise
         return error
 
