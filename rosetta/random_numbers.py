@@ -13,7 +13,7 @@ from rosetta.kinds import Pair, key, normal, plain
 
 
 class Draws:
-    """A mixin: draws are compared by shape, kind and range, and their mean and spread with the known ones."""
+    """A mixin: draws are compared by shape and kind, and their range, mean and spread with the known ones."""
 
     mean, spread, bounds = 0.0, 1.0, (-np.inf, np.inf)
 
@@ -24,7 +24,8 @@ class Draws:
         assert draws.size >= 1000, "too few to judge"
         assert abs(draws.mean() - cls.mean) < 5 * cls.spread / np.sqrt(draws.size), (side, draws.mean())
         assert abs(draws.std() / cls.spread - 1) < 0.1, (side, draws.std())
-        return draws.shape, draws.dtype.kind, bool(((draws >= cls.bounds[0]) & (draws <= cls.bounds[1])).all())
+        assert cls.bounds[0] <= draws.min() and draws.max() <= cls.bounds[1], (side, draws.min(), draws.max())
+        return draws.shape, draws.dtype.kind
 
 
 class OneSeed(Pair):
