@@ -2,7 +2,7 @@
 
 One network for all sides: 3 hidden tanh layers of 128, linear output, 100 points, float32; 16 samples where coordinates
 or directions are sampled. Time of the value and of the value with its parameter gradient; temporary memory as XLA plans
-it. Lessons: 10_derivative_cliff, 11_taylor_mode, 12_stde.
+it. Lessons: 16_derivative_cliff, 17_taylor_mode, 18_stde.
 """
 
 from benchmarks import harness  # isort: skip  (asks for one core before JAX starts)

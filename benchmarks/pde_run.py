@@ -2,7 +2,7 @@
 
 It shows progress, saves itself every ten minutes and on Ctrl-C, and continues from the last save when it is started
 again. Results go to build/bench/, with hardware and date, and are published like the other benchmarks'.
-Lesson: 13_million_dimensions.
+Lesson: 19_million_dimensions.
 """
 
 from __future__ import annotations

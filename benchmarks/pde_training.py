@@ -6,7 +6,7 @@ computes the source coordinate by coordinate with XLA's sine and cosine, and dis
 method is written here anew. Both sides have the same network (3 hidden tanh layers of 128), 100 points, 16 sampled
 coordinates, Adam and float32. A third side has its method with our source, to tell the derivatives' share from the
 source's.
-Lesson: 13_million_dimensions.
+Lesson: 19_million_dimensions.
 """
 
 from benchmarks import harness  # isort: skip  (asks for one core before JAX starts)

@@ -1,7 +1,7 @@
 """How long 500 epochs of the Titanic loop take, rung by rung, and 256 or 64 models at once (`make bench`).
 
 Batch 32, 837 rows, MLP 15-64-1, Adam, float32. Loops are measured over fewer epochs and scaled up; the compiled run is
-measured whole. Lessons: 07_jit_speed, 08_ensembles.
+measured whole. Lessons: 10_jit_speed, 11_ensembles.
 """
 
 from benchmarks import harness  # isort: skip  (asks for one core before JAX starts)

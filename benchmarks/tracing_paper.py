@@ -1,7 +1,7 @@
 """The two experiments of the tracing paper (Frostig, Johnson, Leary, 2018), in pieces of several sizes (`make bench`).
 
 Newton-CG logistic regression on the passengers (837 x 15, float64) and on synthetic rows (20,000 x 100); one step of a
-convolutional network (32 images of 32 x 32 x 3, float32). Lesson: 09_tracing_paper.
+convolutional network (32 images of 32 x 32 x 3, float32). Lesson: 12_tracing_paper.
 """
 
 from benchmarks import harness  # isort: skip  (asks for one core before JAX starts)

@@ -1,7 +1,7 @@
 """Run a torch and a flax model on one input and find the first layer where they part. Needs torch, JAX and flax.
 
 Torch reports its layers through forward hooks, Linen through `intercept_methods`; NNX has no such thing over the whole
-supported range, so its classes' `__call__` is wrapped while the model runs. Lesson: 04_porting_models.
+supported range, so its classes' `__call__` is wrapped while the model runs. Lesson: 06_porting_layers.
 """
 
 from __future__ import annotations

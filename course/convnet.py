@@ -1,7 +1,7 @@
 """A small convolutional network as plain functions, in JAX and in PyTorch. Needs JAX and torch.
 
 The second experiment of Frostig, Johnson and Leary (2018): one training step, compiled in pieces of different size.
-Lesson: 09_tracing_paper.
+Lesson: 12_tracing_paper.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def init(seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
 def conv_layer(param: tuple[jax.Array, jax.Array], x: jax.Array) -> jax.Array:
     """3x3 convolution with stride 2 and one row of zeros around, then ReLU: (B, H, W, C) -> (B, H/2, W/2, C').
 
-    Taught in 09_tracing_paper.
+    Taught in 12_tracing_paper.
     """
     w, b = param
     x = jax.lax.conv_general_dilated(x, w, (2, 2), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC"))
@@ -42,7 +42,7 @@ def conv_layer(param: tuple[jax.Array, jax.Array], x: jax.Array) -> jax.Array:
 def dense_layer(param: tuple[jax.Array, jax.Array], x: jax.Array) -> jax.Array:
     """Flatten and multiply: (B, H, W, C) -> (B, classes).
 
-    Taught in 09_tracing_paper.
+    Taught in 12_tracing_paper.
     """
     w, b = param
     return x.reshape(len(x), -1) @ w + b
@@ -54,7 +54,7 @@ LAYERS = (conv_layer, conv_layer, conv_layer, dense_layer)
 def loss_fn(params: Params, x: jax.Array, y: jax.Array, layers: tuple[Callable, ...] = LAYERS) -> jax.Array:
     """Mean cross-entropy: images (B, 32, 32, 3), classes (B,) int -> ().
 
-    Taught in 09_tracing_paper.
+    Taught in 12_tracing_paper.
     """
     for layer, param in zip(layers, params, strict=True):
         x = layer(param, x)
@@ -64,7 +64,7 @@ def loss_fn(params: Params, x: jax.Array, y: jax.Array, layers: tuple[Callable, 
 def sgd_step(params: Params, x: jax.Array, y: jax.Array, layers: tuple[Callable, ...] = LAYERS):
     """One step of gradient descent; returns the next parameters and the loss.
 
-    Taught in 09_tracing_paper.
+    Taught in 12_tracing_paper.
     """
     loss, grads = jax.value_and_grad(loss_fn)(params, x, y, layers)
     return jax.tree.map(lambda p, g: p - 0.01 * g, params, grads), loss
@@ -79,7 +79,7 @@ descend = jax.jit(lambda params, grads: jax.tree.map(lambda p, g: p - 0.01 * g, 
 def layerwise_step(params: Params, x: jax.Array, y: jax.Array):
     """The same step from pieces: every layer and every layer's derivative compiled apart, Python in between.
 
-    Taught in 09_tracing_paper.
+    Taught in 12_tracing_paper.
     """
     pullbacks, grads = [], []
     for layer, param in zip(LAYERS, params, strict=True):
@@ -95,7 +95,7 @@ def layerwise_step(params: Params, x: jax.Array, y: jax.Array):
 class TorchNet(torch.nn.Module):
     """The same network in torch, channels first.
 
-    Taught in 09_tracing_paper.
+    Taught in 12_tracing_paper.
     """
 
     def __init__(self):

@@ -1,6 +1,6 @@
 """A function as a flat list of equations that can be called one by one. Needs JAX.
 
-This is the only module that touches `jax.extend`. Lesson: 11_taylor_mode.
+This is the only module that touches `jax.extend`. Lesson: 17_taylor_mode.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ A jet of order K at a value holds, for R directions at once, the derivatives alo
 
 Only a weighted sum of the highest derivatives is wanted in the end, and every operation transports the highest
 derivative linearly, so the sum can be taken at once: that is collapsing (Dangel et al., NeurIPS 2025, section 3), and
-the forward Laplacian is its case K = 2. None stands for zero throughout. Lesson: 11_taylor_mode.
+the forward Laplacian is its case K = 2. None stands for zero throughout. Lesson: 17_taylor_mode.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Flax keeps what PyTorch keeps, under other names, with other axes, and here and there cut or added up another way. A
 `Leaf` says so for one of flax's arrays. NNX and Linen share their leaves, recurrent cells apart; where a layer has
 several spellings, `spellings` returns them all and `course.porting` takes the one that the model has.
-Lesson: 04_porting_models.
+Lesson: 06_porting_layers.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The first experiment of Frostig, Johnson and Leary, "Compiling machine learning programs via high-level tracing" (2018).
 The algorithm is the line-search Newton-CG method of Nocedal and Wright, Numerical Optimization, section 7.1.
-Lesson: 09_tracing_paper.
+Lesson: 12_tracing_paper.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 def python_while(condition: Callable, body: Callable, state):
     """`lax.while_loop` as a Python loop: each turn is run, not recorded.
 
-    Taught in 09_tracing_paper.
+    Taught in 12_tracing_paper.
     """
     while condition(state):
         state = body(state)
@@ -27,7 +27,7 @@ def python_while(condition: Callable, body: Callable, state):
 def conjugate_gradients(hvp: Callable, g: Any, while_loop: Callable) -> Any:
     """Solve H p = -g, stopped early: far from the optimum (large g) a rough p will do.
 
-    Taught in 09_tracing_paper.
+    Taught in 12_tracing_paper.
     """
     norm = (g @ g) ** 0.5
     enough = norm * (norm / (1 + norm)) ** 0.5
@@ -49,7 +49,7 @@ def conjugate_gradients(hvp: Callable, g: Any, while_loop: Callable) -> Any:
 def line_search(value: Callable, w: Any, g: Any, p: Any, while_loop: Callable) -> Any:
     """Halve the step along p until the value falls nearly as its slope promises.
 
-    Taught in 09_tracing_paper.
+    Taught in 12_tracing_paper.
     """
     start, slope = value(w), g @ p
 
@@ -81,7 +81,7 @@ def newton_cg(
     Returns:
       The minimiser, (d,), and the number of Newton steps.
 
-    Taught in 09_tracing_paper.
+    Taught in 12_tracing_paper.
     """
 
     def unfinished(state):
@@ -101,7 +101,7 @@ def newton_cg(
 def logistic_loss(w: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
     """Mean logistic loss with an L2 term: w (d,), x (n, d), y (n,) in {0, 1} -> ().
 
-    Taught in 09_tracing_paper.
+    Taught in 12_tracing_paper.
     """
     logits = x @ w
     return jnp.mean(jnp.logaddexp(0.0, logits) - y * logits) + 1e-3 * (w @ w)
@@ -110,7 +110,7 @@ def logistic_loss(w: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
 def derivatives(x: jax.Array, y: jax.Array) -> tuple[Callable, Callable, Callable]:
     """Value, gradient and Hessian-vector product (forward over reverse) of `logistic_loss` on given data.
 
-    Taught in 09_tracing_paper.
+    Taught in 12_tracing_paper.
     """
 
     def value(w):

@@ -2,8 +2,8 @@
 and optax.
 
 An equation knows its solution and its source in closed form, draws collocation points, makes of any network a function
-that satisfies the boundary conditions, and gives the residual of such functions. Lessons: 13_million_dimensions,
-14_high_order_pdes.
+that satisfies the boundary conditions, and gives the residual of such functions. Lessons: 19_million_dimensions,
+20_high_order_pdes.
 """
 
 from __future__ import annotations

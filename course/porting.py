@@ -2,7 +2,7 @@
 
 A layer is found by its path: torch's `model.blocks[1].norm` has the same path in NNX, and is
 `params["blocks_1"]["norm"]` in Linen; `names` says where they differ. `course.layouts` knows each layer's layout,
-`course.activations` finds the first layer whose output differs. Lesson: 04_porting_models.
+`course.activations` finds the first layer whose output differs. Lesson: 06_porting_layers.
 """
 
 from __future__ import annotations

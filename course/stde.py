@@ -2,7 +2,7 @@
 
 STDE is the stochastic Taylor derivative estimator of Shi, Hu, Lin and Kawaguchi (NeurIPS 2024). An operator is a sum of
 terms c_a D^a over multi-indices a; a random few of the terms, or a few random directions, estimate it without bias.
-Lesson: 12_stde.
+Lesson: 18_stde.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Taylor mode: high derivatives of any JAX function by pushing jets through its operations. Needs JAX.
 
 Every function here takes a point, not a batch: wrap calls in `jax.vmap`, `jax.jit` or `jax.grad` as you like.
-Lesson: 11_taylor_mode. The transport of jets through one operation is in course.jets.
+Lesson: 17_taylor_mode. The transport of jets through one operation is in course.jets.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which torch.compile backend this machine can run. Needs nothing but Python; torch names the backends.
 
-Lesson: 05_tracing.
+Lesson: 08_tracing.
 """
 
 from __future__ import annotations

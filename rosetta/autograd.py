@@ -269,7 +269,7 @@ class Accumulates(Pair):
     inputs = {"w": normal(3)}
     no_gradient = A_GRADIENT
     trap = "`backward` adds to `.grad`; `jax.grad` returns a value and keeps none. To accumulate, add it up yourself."
-    lesson = ("06_transformations", "twice the gradient")
+    lesson = ("09_transformations", "twice the gradient")
 
     def torch(w):
         w.requires_grad_()
@@ -301,7 +301,7 @@ class MaximumAtZero(Pair):
         "Equal arguments of a maximum get half the gradient each, so `jnp.maximum(x, 0)` has slope 0.5 at 0. "
         "`torch.maximum` does the same; `torch.relu` and `jax.nn.relu` have 0."
     )
-    lesson = ("06_transformations", "maximum(x, 0) at 0")
+    lesson = ("09_transformations", "maximum(x, 0) at 0")
 
     def torch(x):
         return torch.func.grad(lambda x: torch.relu(x).sum())(x)
@@ -322,7 +322,7 @@ class ClampAtBound(Pair):
     inputs = {"x": np.array([-1.0, 0.0, 0.5, 1.0, 2.0], np.float32)}
     no_gradient = A_GRADIENT
     trap = "At a bound `clamp` passes the whole gradient, `jnp.clip` half of it: a weight on its bound moves slower."
-    lesson = ("06_transformations", "clip at its bounds")
+    lesson = ("09_transformations", "clip at its bounds")
 
     def torch(x):
         return torch.func.grad(lambda x: x.clamp(0, 1).sum())(x)
@@ -343,7 +343,7 @@ class AbsAtZero(Pair):
     inputs = {"w": np.array([-1.0, 0.0, 1.0], np.float32)}
     no_gradient = A_GRADIENT
     trap = "`jnp.abs` has slope 1 at 0 where PyTorch has 0: an L1 penalty pushes weights off 0."
-    lesson = ("06_transformations", "abs at 0")
+    lesson = ("09_transformations", "abs at 0")
 
     def torch(w):
         return torch.func.grad(lambda w: w.abs().sum())(w)
@@ -364,7 +364,7 @@ class NormAtZero(Pair):
     inputs = {"x": np.zeros(3, np.float32)}
     no_gradient = A_GRADIENT
     trap = "PyTorch defines the gradient of a norm at 0 as 0; JAX gives NaN. `std` of equal values does the same."
-    lesson = ("06_transformations", "norm at 0")
+    lesson = ("09_transformations", "norm at 0")
 
     def torch(x):
         return torch.func.grad(torch.linalg.norm)(x)
@@ -385,7 +385,7 @@ class ComplexGradient(Pair):
     inputs = {"z": np.array([1 + 2j, 3 - 1j], np.complex64)}
     no_gradient = A_GRADIENT
     trap = "PyTorch returns the direction of steepest ascent, JAX its conjugate: gradient descent needs `jnp.conj`."
-    lesson = ("06_transformations", "z complex")
+    lesson = ("09_transformations", "z complex")
 
     def torch(z):
         return torch.func.grad(lambda z: (z.abs() ** 2).sum())(z)
@@ -406,7 +406,7 @@ class OneElementLoss(Pair):
     inputs = {"w": normal(3, 1), "x": normal(3)}
     no_gradient = A_GRADIENT
     trap = "`backward` takes any tensor of one element; `jax.grad` raises a TypeError unless the shape is ()."
-    lesson = ("06_transformations", "a loss of shape (1,)")
+    lesson = ("09_transformations", "a loss of shape (1,)")
 
     def torch(w, x):
         w.requires_grad_()
@@ -431,7 +431,7 @@ class IntegerLeaf(Pair):
     trap = (
         "PyTorch passes over an integer tensor; an integer anywhere in what `jax.grad` differentiates is a TypeError."
     )
-    lesson = ("06_transformations", "a counter in params")
+    lesson = ("09_transformations", "a counter in params")
 
     def torch(w, steps):
         params = {"w": w.requires_grad_(), "steps": steps}
@@ -459,7 +459,7 @@ class UnusedWeight(Pair):
         "PyTorch leaves its `.grad` at None and the optimizer passes it over. JAX returns zeros, and weight decay and "
         "momentum go on moving it."
     )
-    lesson = ("06_transformations", "an unused weight")
+    lesson = ("09_transformations", "an unused weight")
 
     def torch(w, unused):
         w.requires_grad_(), unused.requires_grad_()

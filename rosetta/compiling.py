@@ -91,7 +91,7 @@ class FrozenGlobal(Pair):
     inputs = {"x": normal(3)}
     no_gradient = NO_LEAF
     trap = "`jit` freezes what it reads from outside, and the answer is stale; `torch.compile` notices. Pass it in."
-    lesson = ("05_tracing", "after scale = 10")
+    lesson = ("08_tracing", "after scale = 10")
 
     def torch(x):
         scale = 2.0
@@ -121,7 +121,7 @@ class SideEffect(Pair):
     inputs = {"x": normal(3), "calls": []}
     no_gradient = NO_LEAF
     trap = "A side effect happens while tracing, at the first call, and never again. State is an argument and a result."
-    lesson = ("05_tracing", "calls recorded")
+    lesson = ("08_tracing", "calls recorded")
 
     def torch(x, calls):
         @torch.compile(backend="eager")
@@ -157,7 +157,7 @@ class NewShape(Pair):
         "Every new shape compiles another program. At the second size `torch.compile` makes one for all sizes; "
         "with `jit`, drop the short last batch or pad it."
     )
-    lesson = ("05_tracing", "# the short batch at the end of an epoch")
+    lesson = ("08_tracing", "# the short batch at the end of an epoch")
 
     def torch(graphs):
         def keep(graph, example_inputs):
@@ -185,7 +185,7 @@ class ListSetting(Pair):
     inputs = {"x": normal(3, 4)}
     no_gradient = NO_LEAF
     trap = "A static argument is looked up by its hash: a list, dict or array is a ValueError. Pass a tuple."
-    lesson = ("05_tracing", "static, a list")
+    lesson = ("08_tracing", "static, a list")
 
     def torch(x):
         return torch.compile(lambda x, dims: x.sum(dims), backend="eager")(x, [0, 1])
@@ -206,7 +206,7 @@ class Method(Pair):
     inputs = {"x": normal(3)}
     no_gradient = NO_LEAF
     trap = "`self` is an argument like any other and no array: a TypeError. Compile a function of the weights."
-    lesson = ("05_tracing", "a method")
+    lesson = ("08_tracing", "a method")
 
     def torch(x):
         class Scale(SimpleNamespace):
@@ -240,7 +240,7 @@ class UpdateInPlace(Pair):
 
     inputs = {"w": normal(3), "grads": normal(3)}
     trap = "`donate_argnums` lets the result take over the argument's memory. The old array is gone; using it raises."
-    lesson = ("05_tracing", "donated:")
+    lesson = ("08_tracing", "donated:")
     no_gradient = "a donated array is no input any more"
 
     def torch(w, grads):

@@ -32,7 +32,7 @@ class IfOnData(Pair):
     inputs = {"x": normal(4)}
     no_gradient = NO_LEAF
     trap = "Under `jit` a comparison has no value yet, and the `if` raises; `torch.compile` breaks its graph there."
-    lesson = ("05_tracing", "TracerBoolConversionError")
+    lesson = ("08_tracing", "TracerBoolConversionError")
 
     def torch(x):
         @torch.compile(backend="eager")
@@ -79,7 +79,7 @@ class DataCount(Pair):
 
     inputs = {"x": positive(4), "n": np.array(3)}
     trap = "`range` needs a number; under `jit` an argument is none, and `range(n)` raises."
-    lesson = ("05_tracing", "range(n)")
+    lesson = ("08_tracing", "range(n)")
     no_gradient = "a `fori_loop` whose count is data has no reverse mode"
 
     def torch(x, n):
@@ -129,7 +129,7 @@ class WhileGradient(Pair):
         "The number of turns is not known beforehand, nor the memory that a backward pass needs: reverse mode through "
         "`while_loop` is a ValueError. Bound the number of turns, and stand still when done."
     )
-    lesson = ("06_transformations", "lax.while_loop")
+    lesson = ("09_transformations", "lax.while_loop")
 
     def torch(x):
         y = x.requires_grad_()
@@ -177,7 +177,7 @@ class CarryType(Pair):
         "A carry must leave a turn of `scan` or `while_loop` with the shape and dtype that it came with, or a "
         "TypeError names both. (A Python `0` is adapted.)"
     )
-    lesson = ("05_tracing", "scan from an int")
+    lesson = ("08_tracing", "scan from an int")
 
     def torch(x):
         total = torch.zeros((), dtype=torch.int32)
@@ -201,7 +201,7 @@ class CollectInList(Pair):
     inputs = {"x": normal(4), "kept": []}
     no_gradient = NO_LEAF
     trap = "What `append` keeps under `jit` is a tracer; it is of no use later and raises. Return the values instead."
-    lesson = ("05_tracing", "used later:")
+    lesson = ("08_tracing", "used later:")
 
     def torch(x, kept):
         def step(x):
@@ -237,7 +237,7 @@ class BothBranches(Pair):
     inputs = {"x": np.array([-1.0, -4.0], np.float32), "calls": []}
     no_gradient = "its result is a count"
     trap = "Under `vmap`, `lax.cond` runs both branches for all rows and selects: the dear one always costs its time."
-    lesson = ("06_transformations", "runs both branches")
+    lesson = ("09_transformations", "runs both branches")
 
     def torch(x, calls):
         for row in x:

@@ -114,7 +114,7 @@ class AssertInside(Pair):
         "An `assert` on values is an `if`, and raises at once under `jit`, even where it would hold. `checkify` turns "
         "checks into a result of the program; `error.throw()` raises if one failed."
     )
-    lesson = ("05_tracing", '"assert": lambda jit, x:')
+    lesson = ("08_tracing", '"assert": lambda jit, x:')
 
     def torch(x):
         @torch.compile(backend="eager")

@@ -59,7 +59,7 @@ class WriteThroughNumPy(Pair):
 
     inputs = {"x": normal(3)}
     trap = "`np.asarray` of a JAX array is read-only: writing raises a ValueError. `np.array` copies."
-    lesson = ("05_tracing", "NumPy's view")
+    lesson = ("08_tracing", "NumPy's view")
     no_gradient = "leaves the framework"
 
     def torch(x):
@@ -87,7 +87,7 @@ class NumberInside(Pair):
     inputs = {"x": normal(4)}
     no_gradient = "`item` leaves the graph"
     trap = "`item()`, `float()` and NumPy functions ask a tracer for its value: an error under `jit`. Stay in `jnp`."
-    lesson = ("05_tracing", "x.sum().item()")
+    lesson = ("08_tracing", "x.sum().item()")
 
     def torch(x):
         return torch.compile(lambda x: x / x.sum().item(), backend="eager")(x)

@@ -135,7 +135,7 @@ class ConvolutionPadding(Layer):
     inputs = {"x": normal(2, 3, 8, 7)}
     channels_first = True
     trap = "PyTorch pads nothing by default; flax pads with `SAME`, and the output keeps its size."
-    lesson = ("04_porting_models", 'for padding in ("SAME", "VALID"):')
+    lesson = ("06_porting_layers", 'for padding in ("SAME", "VALID"):')
 
     def torch():
         return torch.nn.Conv2d(3, 4, 3)
@@ -162,7 +162,7 @@ class StridedSame(Layer):
         "`SAME` and PyTorch's `padding=1` give the same shape, and with a stride of 2 other numbers: `SAME` pads the "
         "end alone. (All weights are 1 here, x is 1 to 6.)"
     )
-    lesson = ("04_porting_models", "puts it below")
+    lesson = ("06_porting_layers", "puts it below")
 
     def torch():
         layer = torch.nn.Conv1d(1, 1, 3, stride=2, padding=1, bias=False)
@@ -220,7 +220,7 @@ class KernelLayout(Pair):
         "PyTorch keeps (out, in, H, W), flax (H, W, in, out). With equal sizes nothing complains, and the numbers are "
         "others."
     )
-    lesson = ("04_porting_models", "weight.transpose(2, 3, 1, 0)")
+    lesson = ("06_porting_layers", "weight.transpose(2, 3, 1, 0)")
 
     def torch(x, weight):
         return F.conv2d(x, weight).movedim(1, -1)
@@ -262,7 +262,7 @@ class FlippedKernel(Pair):
         "JAX convolves with the kernel as it is, PyTorch with its mirror image. Shapes agree; weights that are carried "
         "over must be flipped along the spatial axes. (`kernel` is (width, in, out).)"
     )
-    lesson = ("04_porting_models", "each other's mirror image")
+    lesson = ("06_porting_layers", "each other's mirror image")
 
     def torch(x, kernel):
         return F.conv_transpose1d(x.mT, kernel.permute(1, 2, 0)).mT
@@ -285,7 +285,7 @@ class Flatten(Pair):
         "Channels last, the same numbers are flattened in another order. The shapes agree, so PyTorch's weights of the "
         "next layer fit, and mean something else."
     )
-    lesson = ("04_porting_models", "torch's order, for `out`'s weights")
+    lesson = ("06_porting_layers", "torch's order, for `out`'s weights")
 
     def torch(x):
         return x.flatten(1)
@@ -307,7 +307,7 @@ class MaxPool(Pair):
 
     inputs = {"x": normal(2, 3, 8, 8)}
     trap = "The stride is the window's size by default in PyTorch, and 1 in flax. The shapes differ."
-    lesson = ("04_porting_models", "nnx.max_pool(nhwc, (2, 2))")
+    lesson = ("06_porting_layers", "nnx.max_pool(nhwc, (2, 2))")
 
     def torch(x):
         return F.max_pool2d(x, 2).movedim(1, -1)
@@ -381,7 +381,7 @@ class Shrink(Pair):
 
     inputs = {"x": IMAGE}
     trap = "Both have `antialias`. JAX's default is True, PyTorch's False."
-    lesson = ("04_porting_models", "interpolate, bilinear, 4 to 2")
+    lesson = ("06_porting_layers", "interpolate, bilinear, 4 to 2")
 
     def torch(x):
         return F.interpolate(x, size=(4, 4), mode="bilinear")
@@ -607,7 +607,7 @@ class EmbeddingInit(Pair):
     tolerance = 0.05
     no_gradient = "random draws"
     trap = "A fresh embedding has standard deviation 1 in PyTorch, and 1/√width in flax."
-    lesson = ("04_porting_models", "theirs.weight.std().item()")
+    lesson = ("06_porting_layers", "theirs.weight.std().item()")
 
     def torch():
         torch.manual_seed(0)
@@ -632,7 +632,7 @@ class EmbeddingRange(Layer):
 
     inputs = {"tokens": lambda rng: np.array([10, 12])}
     trap = "PyTorch raises. Flax returns NaN, for the whole row; a negative index counts from the end."
-    lesson = ("04_porting_models", "ours(jnp.array([1000]))")
+    lesson = ("06_porting_layers", "ours(jnp.array([1000]))")
 
     def torch():
         return torch.nn.Embedding(10, 5)
@@ -691,7 +691,7 @@ class LSTMBiases(Pair):
         "PyTorch's LSTM adds two biases, flax's has one. Outputs agree after a port; but each of the two has the whole "
         "gradient, so a step of SGD moves their sum twice as far."
     )
-    lesson = ("04_porting_models", "move their sum twice as far")
+    lesson = ("06_porting_layers", "move their sum twice as far")
 
     def torch(x):
         cell = torch.nn.LSTMCell(3, 4)
@@ -767,7 +767,7 @@ class GRUBias(Layer):
         "NNX's GRUCell has no bias for the new gate's recurrent part (`b_hn`), and none of the others can stand in for "
         "it. PyTorch's weights do not convert; Linen's cell has it."
     )
-    lesson = ("04_porting_models", "the reset gate multiplies one of the two")
+    lesson = ("06_porting_layers", "the reset gate multiplies one of the two")
 
     def torch():
         return torch.nn.GRU(3, 4, batch_first=True)
@@ -804,7 +804,7 @@ class AttentionMask(Pair):
         "`True` hides a position in PyTorch's `MultiheadAttention` and shows it in flax (and in PyTorch's own "
         "`scaled_dot_product_attention`). A causal mask that is carried over shows the future alone."
     )
-    lesson = ("04_porting_models", "means *hidden* in torch's")
+    lesson = ("06_porting_layers", "means *hidden* in torch's")
 
     def torch(x, mask):
         return tuple(ATTENTION(x, x, x, attn_mask=m)[0] for m in (mask, ~mask))

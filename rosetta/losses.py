@@ -43,7 +43,7 @@ class HalfSquares(Pair):
 
     inputs = {"x": normal(5, 3), "y": normal(5, 3)}
     trap = "`optax.l2_loss` is half the square: half the loss, half the gradient, as with half the learning rate."
-    lesson = ("04_porting_models", "optax.l2_loss(a, b).mean()")
+    lesson = ("06_porting_layers", "optax.l2_loss(a, b).mean()")
 
     def torch(x, y):
         return F.mse_loss(x, y)
@@ -87,7 +87,7 @@ class SmoothL1(Pair):
 
     inputs = {"x": normal(5, 3), "y": normal(5, 3)}
     trap = "`smooth_l1_loss` with `beta` is the Huber loss with that `delta`, divided by it. They agree at 1 alone."
-    lesson = ("04_porting_models", "smooth_l1_loss, beta 0.5")
+    lesson = ("06_porting_layers", "smooth_l1_loss, beta 0.5")
 
     def torch(x, y):
         return F.smooth_l1_loss(x, y, beta=0.5)
@@ -119,7 +119,7 @@ class PerExample(Pair):
 
     inputs = {"logits": normal(6, 4), "labels": integers(0, 4, 6)}
     trap = "PyTorch returns the mean, Optax a loss for every example. `jax.grad` refuses what is no scalar."
-    lesson = ("04_porting_models", 'print("a loss per token:"')
+    lesson = ("06_porting_layers", 'print("a loss per token:"')
 
     def torch(logits, labels):
         return F.cross_entropy(logits, labels)
@@ -179,7 +179,7 @@ class ClassWeights(Pair):
     inputs = {"logits": normal(4, 3), "labels": np.array([0, 2, 1, 1]), "weight": np.array([1, 2, 5], np.float32)}
     no_gradient = "PyTorch has none by the weights"
     trap = "PyTorch divides by the sum of the weights of the labels, not by how many there are."
-    lesson = ("04_porting_models", "cross_entropy, weight=w")
+    lesson = ("06_porting_layers", "cross_entropy, weight=w")
 
     def torch(logits, labels, weight):
         return F.cross_entropy(logits, labels, weight=weight)
@@ -204,7 +204,7 @@ class IgnoreIndex(Pair):
         "PyTorch leaves out the label -100. Optax looks it up: NaN with fewer than a hundred classes, otherwise the "
         "class counted from the end, and a plausible number."
     )
-    lesson = ("04_porting_models", "more it is a class counted from the end")
+    lesson = ("06_porting_layers", "more it is a class counted from the end")
 
     def torch(logits, labels):
         return F.cross_entropy(logits, labels)
@@ -325,7 +325,7 @@ class CosineOfZero(Pair):
 
     inputs = {"x": lambda rng: np.zeros((2, 3), np.float32), "y": normal(2, 3)}
     trap = "PyTorch's epsilon is 1e-8, and the result 0. Optax's is 0 by default, and the result NaN."
-    lesson = ("04_porting_models", "cosine_similarity to 0")
+    lesson = ("06_porting_layers", "cosine_similarity to 0")
     no_gradient = "at a kink"
 
     def torch(x, y):

@@ -1,7 +1,7 @@
 """Parallelism
 
 There is one process a machine, not one a device. A sharding says how an array lies on a mesh of devices; `jit` splits
-the work accordingly and puts in the communication. Here the mesh has one device; lesson 08 runs on eight.
+the work accordingly and puts in the communication. Here the mesh has one device; lesson 11 runs on eight.
 """
 
 import jax

@@ -194,7 +194,7 @@ class NoiseUnderVmap(Pair):
         "PyTorch refuses a draw under `vmap` until `randomness` says what is meant. JAX gives every example the same "
         "numbers, since they share the key."
     )
-    lesson = ("06_transformations", "one key for all examples")
+    lesson = ("09_transformations", "one key for all examples")
 
     def torch(x):
         return torch.func.vmap(lambda x: x + torch.randn(()))(x)

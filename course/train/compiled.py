@@ -1,6 +1,6 @@
 """A whole training run as one compiled program: batches, steps and epochs inside `lax.scan`. Needs JAX and optax.
 
-Lesson: 07_jit_speed; 08_ensembles maps `train_run` over seeds, folds and hyperparameters.
+Lesson: 10_jit_speed; 11_ensembles maps `train_run` over seeds, folds and hyperparameters.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Params = Any  # a pytree of arrays
 def batch_orders(key: jax.Array, rows: int, batch_size: int) -> jax.Array:
     """Draw one epoch's batches: row numbers (rows // batch_size, batch_size) int32, no row twice.
 
-    Taught in 07_jit_speed.
+    Taught in 10_jit_speed.
     """
     steps = rows // batch_size
     return shuffled(key, rows)[: steps * batch_size].reshape(steps, batch_size)
@@ -31,7 +31,7 @@ def shuffled(key: jax.Array, rows: int) -> jax.Array:
     `jax.random.permutation` sorts pairs (random number, row), which XLA does slowly on a CPU. Up to 4096 rows a
     pair fits into one integer, random bits above, row below; sorting those is about four times faster.
 
-    Taught in 07_jit_speed.
+    Taught in 10_jit_speed.
     """
     if rows > 4096:  # too few random bits would be left, and equal ones keep their order
         return jax.random.permutation(key, rows)
@@ -62,7 +62,7 @@ def train_run(
     Returns:
       The trained parameters, and the loss of every step, (epochs, n // batch_size).
 
-    Taught in 07_jit_speed.
+    Taught in 10_jit_speed.
     """
 
     def step(carry, rows):

@@ -1,6 +1,6 @@
-"""The Titanic loop in several forms, each faster than the last, for lesson 07 and its benchmark. Needs JAX and flax.
+"""The Titanic loop in several forms, each faster than the last, for lesson 10 and its benchmark. Needs JAX and flax.
 
-Lesson: 07_jit_speed.
+Lesson: 10_jit_speed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from course.train import titanic_nnx
 def run_objects(step: Callable, model, optimizer, batches: Iterable) -> list:
     """Call a step that changes model and optimizer in place, once per batch; returns the losses.
 
-    Taught in 07_jit_speed.
+    Taught in 10_jit_speed.
     """
     return [step(model, optimizer, *batch) for batch in batches]
 
@@ -24,7 +24,7 @@ def run_objects(step: Callable, model, optimizer, batches: Iterable) -> list:
 def run_state(step: Callable, state, batches: Iterable) -> list:
     """Call a step that takes a state and returns the next one, once per batch; returns the losses.
 
-    Taught in 07_jit_speed.
+    Taught in 10_jit_speed.
     """
     losses = []
     for batch in batches:
@@ -36,7 +36,7 @@ def run_state(step: Callable, state, batches: Iterable) -> list:
 def rows_step(model: nnx.Module, optimizer: nnx.Optimizer, x: jax.Array, y: jax.Array, rows: jax.Array) -> jax.Array:
     """One step on the given rows of tables that live on the device: x (n, d), y (n,), rows (B,).
 
-    Taught in 07_jit_speed.
+    Taught in 10_jit_speed.
     """
     return titanic_nnx.train_step(model, optimizer, x[rows], y[rows])
 
@@ -44,7 +44,7 @@ def rows_step(model: nnx.Module, optimizer: nnx.Optimizer, x: jax.Array, y: jax.
 def split_step(graphdef: nnx.GraphDef, state: nnx.State, x: jax.Array, y: jax.Array, rows: jax.Array):
     """The same step on what `nnx.split((model, optimizer))` gave; returns the next state and the loss.
 
-    Taught in 07_jit_speed.
+    Taught in 10_jit_speed.
     """
     model, optimizer = nnx.merge(graphdef, state)
     loss = rows_step(model, optimizer, x, y, rows)
@@ -54,7 +54,7 @@ def split_step(graphdef: nnx.GraphDef, state: nnx.State, x: jax.Array, y: jax.Ar
 def split_epochs(graphdef: nnx.GraphDef, state: nnx.State, x: jax.Array, y: jax.Array, orders: jax.Array):
     """All steps of one or more epochs in one `lax.scan`: orders (steps, B); returns the last state and (steps,) losses.
 
-    Taught in 07_jit_speed.
+    Taught in 10_jit_speed.
     """
     return jax.lax.scan(lambda state, rows: split_step(graphdef, state, x, y, rows), state, orders)
 
@@ -62,7 +62,7 @@ def split_epochs(graphdef: nnx.GraphDef, state: nnx.State, x: jax.Array, y: jax.
 def split_loss(graphdef: nnx.GraphDef) -> Callable:
     """The loss of an NNX model as a function of its parameters alone, for `compiled.train_run`.
 
-    Taught in 07_jit_speed.
+    Taught in 10_jit_speed.
     """
 
     def loss_fn(params, x, y):

@@ -103,7 +103,7 @@ jax.grad(slope)(3.0)
 
 # %% [markdown]
 # The price: `square` must be *pure*. Its result depends on its arguments alone, and it changes nothing else.
-# [05](05_tracing.ipynb) shows what happens when it isn't.
+# [08](08_tracing.ipynb) shows what happens when it isn't.
 #
 # ## 3 · Randomness is an argument
 #
@@ -248,7 +248,7 @@ t[:] = 7
 print("written to the tensor, read from the array:", j)
 
 # %% [markdown]
-# Two that are about more than arrays. A compiled function (05) must know its shapes beforehand, and how many elements
+# Two that are about more than arrays. A compiled function (08) must know its shapes beforehand, and how many elements
 # a mask selects is not known: give a `size`; the places left over are filled.
 #
 # And JAX runs threads. A forked copy of the process inherits their locks without the threads, and may hang. On

@@ -94,7 +94,7 @@ for name, convert in costs.items():
 # %% [markdown]
 # On NumPy rows, torch's own collate makes a tensor of every row first; `numpy_collate` does not, and is
 # several times faster. The copy to the device costs more than the collate: a reason to do it once, for the
-# whole table, when the data fit ([07](07_jit_speed.ipynb) does).
+# whole table, when the data fit ([10](10_jit_speed.ipynb) does).
 
 # %% [markdown] tags=["step:model"]
 # ## Step 2 · Model
@@ -280,7 +280,7 @@ def fit(model, optimizer, loader, epochs, valid=None, step=train_step):
 # Three epochs twice: with the step as it is, then with the same step under `nnx.jit` (used here as a
 # function; it is the same as writing `@nnx.jit` above the step). `jit` runs the function once with stand-ins
 # for the arrays, compiles what they went through, and from then on runs the compiled program
-# ([05](05_tracing.ipynb)). Once per shape: a batch of another size is compiled again. Hence `drop_last`: full
+# ([08](08_tracing.ipynb)). Once per shape: a batch of another size is compiled again. Hence `drop_last`: full
 # batches only, and the few passengers left over sit out that epoch.
 
 # %%
@@ -307,7 +307,7 @@ print(f"Flax NNX, @nnx.jit  {1e3 * fast.steady_s:6.0f} ms, {ratio:.0f}x; first r
 # Un-jitted, JAX builds the derivative anew in Python at every step; running its operations is the small part.
 # That is no bug, but no way to train. Compiled, the step is far faster, yet slower than PyTorch eager in 01a:
 # most of what remains is `nnx.jit` taking the objects apart and putting them together at every call.
-# [07](07_jit_speed.ipynb) takes both apart with a clock.
+# [10](10_jit_speed.ipynb) takes both apart with a clock.
 #
 # The compiled loop computes the same losses. After that check, all epochs: run this notebook yourself and a
 # progress bar shows how far it is.

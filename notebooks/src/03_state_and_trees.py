@@ -775,4 +775,4 @@ scratch.cleanup()
 #   numbers.
 # - Save the whole run, restore with an example of the tree, and compare shapes before `nnx.update`.
 #
-# Next: [lesson 04](04_porting_models.ipynb), on whole models: convolutions, recurrent cells, attention.
+# Next: [lesson 06](06_porting_layers.ipynb), on whole models: convolutions, recurrent cells, attention.

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 15 · Functional derivatives
+# # 22 · Functional derivatives
 #
 # **What if the variable is a function?** (40 minutes)
 
@@ -236,7 +236,7 @@ print(f"areas: {value(area, catenary(1.0)):.3f} and {value(area, catenary(thin))
 # $x = \theta - \sin\theta,\ y = 1 - \cos\theta$, with $T = \theta$. As a function of $x$ it starts out like
 # $x^{2/3}$: infinitely steep. So we write $x = s^3$; then $y$ is smooth in $s$, and so is the integrand
 # $\sqrt{(9 s^4 + y_s^2) / 2y}$. First $\theta$ as a function of $s$, by Newton's method with a derivative of its
-# own (06).
+# own (09).
 
 # %%
 def cube_root_of_x(theta):  # (theta - sin theta)^(1/3) by the series of the sine: no cancellation near 0
@@ -514,10 +514,10 @@ except TypeError as error:
 
 # %% [markdown]
 # JAX differentiates what it has an *abstract value* for: for arrays that is shape and dtype, what a tracer
-# carries (05). Lin's paper and its package, autofd, add another kind, for functions: the shapes and dtypes of
+# carries (08). Lin's paper and its package, autofd, add another kind, for functions: the shapes and dtypes of
 # arguments and result. A tracer then may stand for a function. Then it adds *primitives* that take functions:
 # compose, nabla, linearise, transpose, integrate. `tanh` is a primitive for arrays, and JAX knows what to do with
-# it because of its rules (06): one for `jvp`, and, for linear ones, one for transposition. So each new primitive
+# it because of its rules (09): one for `jvp`, and, for linear ones, one for transposition. So each new primitive
 # gets the same rules, with functions in the places of vectors:
 #
 # | primitive | along $g$ | transposed |
@@ -570,7 +570,7 @@ print("jax.core still has raise_to_shaped_mappings:", hasattr(jax.core, "raise_t
 # The tape needs no Lagrangian: chain what has a rule. It also shows where such a system ends.
 # The rule of `nabla` drops the term at the ends. Transposing `compose` by its *outer* function would need the
 # inverse of the inner one; autofd raises an error there. And each `nabla` in a chain is a derivative inside the
-# derivatives around it: what pulls back through many of them is a large program (10).
+# derivatives around it: what pulls back through many of them is a large program (16).
 #
 # autofd writes its rules and types into internal tables of the JAX of its time. On jax 0.10 it fails to import:
 # `raise_to_shaped_mappings`, the last line above, is one that is gone. Newer versions carry an experiment with
@@ -596,7 +596,7 @@ check("with 8 nodes", squared_norm[1], 0.0)
 # %% [markdown]
 # Also: stationary is not yet minimal, as the thin catenary of section 4 shows, larger than a cylinder. Corners and
 # singularities need a substitution or a split interval. On a grid in space, nodes multiply with the dimension;
-# beyond three or four, integrals are sampled, and derivatives need the tricks of lessons 10 and after.
+# beyond three or four, integrals are sampled, and derivatives need the tricks of lessons 16 and after.
 #
 # ## Summary
 #

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 13 · A million dimensions
+# # 19 · A million dimensions
 #
 # **Can a network solve an equation over a million coordinates, and how would you know?** (35 minutes)
 
@@ -122,7 +122,7 @@ print("product rule and opaque Laplacian agree on", POINTS, "points")
 
 # %% [markdown]
 # $x \cdot \nabla N$ is one `jvp` along $x$ itself, and shares its first product $xW$ with the value. What remains is
-# $\Delta N$, exact (`taylor.laplacian`, lesson 11) or from 16 sampled coordinates (`stde.estimate`, lesson 12).
+# $\Delta N$, exact (`taylor.laplacian`, lesson 17) or from 16 sampled coordinates (`stde.estimate`, lesson 18).
 
 # %%
 keys = jax.random.split(jax.random.key(6), 2000)
@@ -138,7 +138,7 @@ assert abs(estimates.mean() - by_product_rule[0]) < 4 * standard_error
 #
 # In PyTorch the loop draws points and feeds them in. Here the loss takes a key and draws inside, so that the
 # whole loop can be compiled: no data leave the device between two steps. All points share one draw of
-# coordinates, and the square uses the same draw twice: biased by the variance (12). Here the bias is small:
+# coordinates, and the square uses the same draw twice: biased by the variance (18). Here the bias is small:
 # for this solution $\Delta s \approx -(2\sin 1 + \cos 1)\sum_i c_i$, about $1.3/d$ of the term $2d\,s$ in the
 # product rule, so a noisy $\Delta N$ hardly moves the residual. In section 7 that is no longer so.
 
@@ -356,7 +356,7 @@ assert error_waves.best_constant > 0.3 and error_waves.relative_l2 < 0.2
 # %% [markdown]
 # Here the Laplacian of the network is the largest part of the residual, and the 16-coordinate estimate of it has a
 # standard deviation of about a third: $\partial_i^2 N$ varies with $i$ as the square of a normal number does. So this
-# run takes the exact one, which the Gram factor of lesson 11 makes affordable. In 10,000 dimensions:
+# run takes the exact one, which the Gram factor of lesson 17 makes affordable. In 10,000 dimensions:
 
 # %%
 long_run = results.load("pde_sine-gordon_waves_10000")
@@ -373,4 +373,4 @@ print(f"relative L2 {row['relative_l2']:.2g}, best constant {row['best_constant'
 # - Print the best constant beside the error. Where the solution is nearly constant, a small error proves little.
 # - Learning needs about as many points as unknowns: the estimator removes the cost of the operator, not that one.
 #
-# Next: [lesson 14](14_high_order_pdes.ipynb), where the derivatives are of third and fourth order.
+# Next: [lesson 20](20_high_order_pdes.ipynb), where the derivatives are of third and fourth order.

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 10 · The derivative cliff
+# # 16 · The derivative cliff
 #
 # **Why does backpropagation applied k times explode?** (30 minutes)
 
@@ -11,7 +11,7 @@
 # - tell the growth that a compiler removes from the growth that it does not,
 # - predict what second derivatives by *d* inputs cost, in time and in memory.
 #
-# Such derivatives are what differential equations are made of; lessons 11 and 12 need them.
+# Such derivatives are what differential equations are made of; lessons 17 and 18 need them.
 
 # %%
 import re
@@ -92,11 +92,11 @@ print(f"third derivative {float(third):.6f}, the same in PyTorch  ok")
 
 
 # %% [markdown]
-# *Forwards, k times.* `jvp` pushes a tangent along (06). Nested, a tangent of a tangent of a tangent. With
+# *Forwards, k times.* `jvp` pushes a tangent along (09). Nested, a tangent of a tangent of a tangent. With
 # one input and one output no direction should be cheaper than the other.
 #
 # *All orders at once.* `jax.experimental.jet` pushes a truncated Taylor series through the function: value,
-# first, second, … derivative, in one pass. It is the subject of lesson 11; here it is a yardstick.
+# first, second, … derivative, in one pass. It is the subject of lesson 17; here it is a yardstick.
 
 # %%
 def along(function):
@@ -125,7 +125,7 @@ print(len(values), "ways, one first and one second derivative  ok")
 # %% [markdown]
 # ## 2 · The size of the program
 #
-# Before any clock: how much is there to do? In JAX, the equations of the jaxpr (05). `course.jaxprs.trace`
+# Before any clock: how much is there to do? In JAX, the equations of the jaxpr (08). `course.jaxprs.trace`
 # lists them, with calls opened and without those that nothing depends on. In PyTorch, the nodes of the graph
 # behind the result, found by walking `next_functions`.
 
@@ -271,8 +271,8 @@ print(f"instructions at order 5, nested grad over nested jvp: {fifth['nested gra
 #   needs more memory.
 # - PyTorch compiles nothing here. It builds and walks its graph at every call, and its time grows as the graph.
 #
-# Hence a rule of thumb: never `grad` of `grad`. Hessian-vector products are `jvp` of `grad` (06). Derivatives
-# along one direction are nested `jvp` up to order 5 or so, and Taylor series (11) above that.
+# Hence a rule of thumb: never `grad` of `grad`. Hessian-vector products are `jvp` of `grad` (09). Derivatives
+# along one direction are nested `jvp` up to order 5 or so, and Taylor series (17) above that.
 #
 # ## 5 · Where the compiler cannot help
 #
@@ -346,7 +346,7 @@ def laplacian_torch(weights, x, trainable=False):
 
 
 # %% [markdown]
-# In JAX: a loop in Python over d Hessian-vector products (06) in a jitted function each; `jax.hessian`, which
+# In JAX: a loop in Python over d Hessian-vector products (09) in a jitted function each; `jax.hessian`, which
 # is their `vmap`; and the same products one after the other in `lax.map`.
 
 # %%
@@ -381,7 +381,7 @@ print("one Laplacian in", len(values), "ways within 1e-12  ok")
 # %% [markdown]
 # Program size first, again. To *train* on a Laplacian, PyTorch has to keep the graph of all d passes. The
 # program of `jax.hessian` batches them: its size does not depend on d. It would if you put the Python loop inside
-# `jit` (05).
+# `jit` (08).
 
 # %%
 counts = {}
@@ -426,5 +426,5 @@ for d in DIMENSIONS:
 #   `grad`, code that runs op by op, or derivatives through `scan`.
 # - A Laplacian by Hessian-vector products costs d passes, and for each point d^2 arithmetic however they are run.
 #
-# Next: [11 · Taylor mode](11_taylor_mode.ipynb): one pass for all orders, and a Laplacian that does not
+# Next: [17 · Taylor mode](17_taylor_mode.ipynb): one pass for all orders, and a Laplacian that does not
 # build a Hessian.

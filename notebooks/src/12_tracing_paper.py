@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 09 · The tracing paper, rebuilt
+# # 12 · The tracing paper, rebuilt
 #
 # **How much does it matter how large the compiled piece is?** (35 minutes)
 
@@ -40,7 +40,7 @@ jax.config.update("jax_enable_x64", True)  # experiment 1 compares optima to 1e-
 # ## Experiment 1 · A whole optimizer
 #
 # Logistic regression by truncated Newton-CG: Newton steps outside, conjugate gradients and a line search
-# inside, and in the innermost loop a Hessian-vector product, forward over reverse (06).
+# inside, and in the innermost loop a Hessian-vector product, forward over reverse (09).
 
 # %%
 def logistic_loss(w, x, y):
@@ -267,7 +267,7 @@ print("equal weights, equal gradients in all four layers within 1e-4  ok")
 # %% [markdown]
 # Now pieces of five sizes. *Op by op*. *Per layer*: each layer jitted, `value_and_grad` around them in
 # Python. *Per layer, derivatives too*: `jax.vjp` of a layer, itself compiled, returns output and pullback
-# (06: a pytree!), and Python passes them on. *Per step*: one program. *Whole*: ten steps in one program.
+# (09: a pytree!), and Python passes them on. *Per step*: one program. *Whole*: ten steps in one program.
 
 # %%
 pullback_of = {layer: jax.jit(partial(jax.vjp, layer)) for layer in set(LAYERS)}
@@ -357,5 +357,5 @@ pd.DataFrame(result["ratios"]).set_index("what")[["measured"]].round(1)
 #   does some work.
 # - More is not always faster: on a CPU, convolutions inside `lax.scan` are slow.
 #
-# Next: [lesson 10](10_derivative_cliff.ipynb), on derivatives of higher order, where tracing and compiling become
+# Next: [lesson 16](16_derivative_cliff.ipynb), on derivatives of higher order, where tracing and compiling become
 # the problem.

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 05 · What jit sees
+# # 08 · What jit sees
 #
 # **What does `jit` do to a Python function, and why must that function be pure?** (35 minutes)
 
@@ -251,7 +251,7 @@ for what, attempt in attempts.items():
 #
 # A Python loop runs while tracing: it is unrolled, and the program grows with the number of turns.
 # `lax.fori_loop` and `lax.scan` put *one* turn into the program. `scan` also collects an output per turn.
-# Compile time grows with the program, so a training loop belongs into `scan` (07). `torch.compile` unrolls as
+# Compile time grows with the program, so a training loop belongs into `scan` (10). `torch.compile` unrolls as
 # well. What `scan` carries must keep its shape and dtype; a Python loop may change both on the way.
 
 # %%
@@ -441,4 +441,4 @@ print("all four agree within 1e-5  ok")
 #   see.
 # - `torch.compile` guards, recompiles and breaks graphs instead: it runs more code as it is, and hides more.
 #
-# Next: [06 · transformations](06_transformations.ipynb): what else can be done with a function that is pure.
+# Next: [09 · transformations](09_transformations.ipynb): what else can be done with a function that is pure.

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 11 · Taylor mode
+# # 17 · Taylor mode
 #
 # **How do you get high derivatives in one forward pass?** (45 minutes)
 
@@ -47,7 +47,7 @@ def same(what, ours, reference, tolerance=1e-10):
 # ## 1 · A jet by hand
 #
 # Nesting `grad` differentiates a program that has been differentiated already, and that program grows with
-# each order (10). Taylor mode differentiates nothing twice. It runs the function once, on a *jet*: the
+# each order (16). Taylor mode differentiates nothing twice. It runs the function once, on a *jet*: the
 # coefficients $u_0, u_1, \dots, u_K$ of a truncated power series in $t$ where there used to be one number.
 #
 # Each operation maps coefficients to coefficients. The rules follow from a differential equation. For
@@ -163,7 +163,7 @@ for name, function in functions.items():
 
 
 # %% [markdown]
-# `softplus` and `relu` fail because they are `custom_jvp` functions (06). It is tempting to let `jet` look
+# `softplus` and `relu` fail because they are `custom_jvp` functions (09). It is tempting to let `jet` look
 # inside and use the body. That runs, and is silently wrong where the custom rule was needed:
 
 # %%
@@ -199,7 +199,7 @@ for name, function in functions.items():
 # %% [markdown]
 # ## 4 · How: a jaxpr is a list of equations
 #
-# A traced function is a flat list of operations (05). `course.jaxprs.trace` opens nested calls, numbers the
+# A traced function is a flat list of operations (08). `course.jaxprs.trace` opens nested calls, numbers the
 # values, and makes each operation something that can be *called*. Value 0 is the argument.
 
 # %%
@@ -348,7 +348,7 @@ same("equal outputs", jax.vmap(mlp, (None, 0))(params, X), net(X_torch)[:, 0].de
 # PyTorch: a gradient with a graph, then one more backward pass per coordinate; and, in `torch.func`, the trace of
 # a full Hessian, mapped over points.
 #
-# JAX: the trace of `jax.hessian`; a loop of Hessian-vector products that never holds a Hessian (06); and collapsed
+# JAX: the trace of `jax.hessian`; a loop of Hessian-vector products that never holds a Hessian (09); and collapsed
 # jets, without and with what section 7 explains.
 #
 # Then what they cost. Rounds are interleaved, so that a busy moment hits all alike, and the median of five counts.
@@ -622,7 +622,7 @@ pd.DataFrame(rows).T.round(2)
 #
 # For one direction nested `jvp` still runs as fast as the others at this order or faster, since XLA finds
 # equal subexpressions and merges them, and its first call takes about as long as that of `jet`. What grows is
-# what has to be traced and compiled: at order 7 of lesson 10 that was several times as much.
+# what has to be traced and compiled: at order 7 of lesson 16 that was several times as much.
 #
 # So, in order of simplicity:
 #
@@ -644,4 +644,4 @@ pd.DataFrame(rows).T.round(2)
 # - An interpreter over the jaxpr does this for any operation with nested `jvp`, custom rules included; mixed
 #   partials are weighted sums of derivatives along lines.
 #
-# Next: [lesson 12 · STDE](12_stde.ipynb): when even a sum over all directions is too much, draw some at random.
+# Next: [lesson 18 · STDE](18_stde.ipynb): when even a sum over all directions is too much, draw some at random.

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 06 · Transformations
+# # 09 · Transformations
 #
 # **What else can be done with a function that is pure?** (30 minutes)
 
@@ -24,7 +24,7 @@ torch.set_default_dtype(torch.float64)
 
 
 # %% [markdown]
-# A *transformation* takes a function and returns a function. `jit` was one (05). Each of the following has a
+# A *transformation* takes a function and returns a function. `jit` was one (08). Each of the following has a
 # counterpart in `torch.func`, PyTorch's own functional side, and every cell checks the two against each
 # other.
 
@@ -388,7 +388,7 @@ print("diagonal of the Hessian:", np.allclose(diagonal, np.diag(full), rtol=0, a
 
 # %% [markdown]
 # What it costs: every layer of transformation is traced in Python before anything runs, so the first call is
-# slow (05), and nested derivatives grow fast (lesson 10 measures how fast).
+# slow (08), and nested derivatives grow fast (lesson 16 measures how fast).
 #
 # ## Summary
 #
@@ -397,4 +397,4 @@ print("diagonal of the Hessian:", np.allclose(diagonal, np.diag(full), rtol=0, a
 # - `torch.func` has the same words. In JAX they are the foundation and nest with `jit`, control flow and
 #   pytrees.
 #
-# Next: [07 · jit speed](07_jit_speed.ipynb): the Titanic loop, faster rung by rung.
+# Next: [10 · jit speed](10_jit_speed.ipynb): the Titanic loop, faster rung by rung.

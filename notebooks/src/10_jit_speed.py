@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 07 · The Titanic loop, faster rung by rung
+# # 10 · The Titanic loop, faster rung by rung
 #
 # **Where does the time of a training step go, and how much of it can a compiler take away?** (35 minutes)
 
@@ -410,4 +410,4 @@ for change in (dict(batch_size=32), dict(batch_size=0), dict(batch_size=27, y=y[
 # - `nnx.split` once and `jax.jit` beat `nnx.jit`; `lax.scan` over steps and epochs beats everything.
 # - Compiling has a price, paid at the first call. Say both numbers, and against what you compare.
 #
-# Next: [08 · ensembles](08_ensembles.ipynb): if one run is one function, what is `vmap` of it?
+# Next: [11 · ensembles](11_ensembles.ipynb): if one run is one function, what is `vmap` of it?

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 14 · Third and fourth order
+# # 20 · Third and fourth order
 #
 # **Can a network learn an equation with third and fourth derivatives?** (40 minutes)
 
@@ -51,7 +51,7 @@ def check(what, ours, theirs, tolerance):  # float32 as in training; the referen
 # *Solitons*, 1989, chapter 1). A network that solves the equation has to make its *residual*, the left side,
 # zero at all points.
 #
-# One jet of order 3 along $x$ (11) contains $u$, $u_x$, $u_{xx}$ and $u_{xxx}$. $u_t$ is one `jvp`.
+# One jet of order 3 along $x$ (17) contains $u$, $u_x$, $u_{xx}$ and $u_{xxx}$. $u_t$ is one `jvp`.
 
 # %%
 equation = pde.kdv_equation()  # speed c = 4, t from 0 to 1, x from -6 to 10
@@ -168,7 +168,7 @@ check("nested torch.autograd.grad, float32", in_torch, reference, 1e-5)
 # The loss is the mean square of the residual at points drawn anew in each step, from the step's key. There are
 # no data: the equation is all.
 #
-# `pde.train` compiles a chunk of steps, drawing and Adam included, into one `lax.scan` (07), and calls `report`
+# `pde.train` compiles a chunk of steps, drawing and Adam included, into one `lax.scan` (10), and calls `report`
 # between chunks. `pde.adam` lets the learning rate fall to zero along a cosine.
 
 # %%
@@ -256,14 +256,14 @@ print(timing.where())
 (1e3 * pd.DataFrame({"residual, ms": residual_ms, "training step, ms": step_ms})).round(3)
 
 # %% [markdown]
-# Compiled, nested `grad` and jets are close at order 3: XLA merges what nesting computes twice (10, 11). The
+# Compiled, nested `grad` and jets are close at order 3: XLA merges what nesting computes twice (16, 17). The
 # large factor is eager against compiled, together with one thread against all cores; this table does not
 # separate the two.
 #
 # ## 3 · Stop and resume
 #
 # In PyTorch a run that is to continue needs four things saved: the model's state, the optimizer's, the
-# scheduler's and the random generator's. Here the state is one pytree (05), the key and the step among its leaves. A
+# scheduler's and the random generator's. Here the state is one pytree (08), the key and the step among its leaves. A
 # step draws its points from `fold_in(key, step)`, so it does not matter in which process it runs.
 #
 # Half of 400 steps, to bytes, back, and the rest. The losses must be those of the long run, bit for bit. One trap: the
@@ -608,7 +608,7 @@ print("KdV, rounding below 1 % of the final residual:", bool(rms_error(by_jet(st
 #
 # **Mixed terms.** Two-dimensional KdV (Shi et al., 2024, section 5) has $u_{xxxy}$ in it:
 # $u_{ty} + u_{xxxy} + 3\,(u_y u_x)_x - u_{xx} + 2\,u_{yy} = 0$. A mixed derivative of order $3 + 1$ is a weighted sum
-# of fourth derivatives along five lines (11): the price of mixing. The exact solution here is a travelling front.
+# of fourth derivatives along five lines (17): the price of mixing. The exact solution here is a travelling front.
 
 # %%
 kdv2 = pde.kdv_2d_equation()
@@ -637,7 +637,7 @@ print(bool(abs(left_over).max() < 1e-5 * abs(mixed).max()))
 # What else to keep in mind. The ansatz needs a domain with simple edges; for others the boundary becomes a term of the
 # loss, with a weight to be tuned. Uniform points suit one wave on a short interval; many waves, or long times, need
 # points where the residual is large, or time cut into pieces. And for equations in one or two dimensions like these,
-# a classical solver is faster and more exact by far. Networks earn their place in many dimensions (13), or where the
+# a classical solver is faster and more exact by far. Networks earn their place in many dimensions (19), or where the
 # equation is only a part of what is learned.
 #
 # ## Summary
@@ -651,5 +651,5 @@ print(bool(abs(left_over).max() < 1e-5 * abs(mixed).max()))
 # - From order 2 to 4, compile time hardly moved here; a jet's time roughly doubled and nested `autograd.grad`
 #   took four times as long. In float32 all orders stayed within 1e-6.
 #
-# Next: [lesson 15 · Functional derivatives](15_functional_derivatives.ipynb): from functions that solve an equation to
+# Next: [lesson 22 · Functional derivatives](22_functional_derivatives.ipynb): from functions that solve an equation to
 # functions that make a number smallest.

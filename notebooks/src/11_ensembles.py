@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 08 · Hundreds of models in one program
+# # 11 · Hundreds of models in one program
 #
 # **If a whole training run is one function, what is `vmap` of it?** (30 minutes)
 
@@ -61,7 +61,7 @@ x_outer, y_outer, w_outer = rectangle(outer, fitted)
 print("training parts", x_inner.shape, " validation parts", x_outer.shape, " test", len(test))
 
 # %% [markdown]
-# A run, from a key to a validation loss: `train_run` of lesson 07, with learning rate and weight decay as
+# A run, from a key to a validation loss: `train_run` of lesson 10, with learning rate and weight decay as
 # *arguments*. They are numbers that the program receives, so one program serves all of them. The weights mark
 # the padding.
 
@@ -134,7 +134,7 @@ print(f"PyTorch eager in a row about {losses.size * EPOCHS * epoch.steady_s:.0f}
 # %% [markdown]
 # On a CPU, mapped and in a row take about the same time: a compiled run is hardly more than its arithmetic,
 # and a core that is busy can't do more. What `vmap` gives here is one program and one compilation. The gain
-# over eager PyTorch is lesson 07's, once more. (On hardware that one small model leaves idle, mapping fills
+# over eager PyTorch is lesson 10's, once more. (On hardware that one small model leaves idle, mapping fills
 # it.)
 #
 # PyTorch can map too: `torch.func.stack_module_state` stacks the weights of several modules,
@@ -277,5 +277,5 @@ print("parameters on every device:", params["hidden"]["kernel"].sharding.is_full
 # - Select on inner folds, score once. An ensemble never has a worse log loss than its members on average.
 # - Data parallelism is a statement about where arrays lie; the step does not change.
 #
-# Next: [09 · the tracing paper](09_tracing_paper.ipynb): the two experiments of the paper behind JAX,
+# Next: [12 · the tracing paper](12_tracing_paper.ipynb): the two experiments of the paper behind JAX,
 # rebuilt.

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 12 · STDE
+# # 18 · STDE
 #
 # **Can a few random jets stand for a whole differential operator?** (45 minutes)
 
@@ -63,7 +63,7 @@ def unbiased(what, draws, exact):
 # A linear differential operator is a sum of terms $c_a D^a u$. The multi-index $a$ says how often each coordinate is
 # differentiated. Seen otherwise: all derivatives of order $k$ form a tensor with $d^k$ entries, the $c_a$ form
 # another, and the operator is the sum of their products, entry by entry. The Laplacian is the Hessian contracted with
-# the identity. A jet along $v$ (11) is also a contraction: with $v \otimes \dots \otimes v$.
+# the identity. A jet along $v$ (17) is also a contraction: with $v \otimes \dots \otimes v$.
 
 # %%
 A = rng.normal(size=(D, D)) / 4
@@ -137,7 +137,7 @@ print(f"without the factor d: mean {draws.mean() / D:.3f}, exact {exact:.3f}")
 
 # %% [markdown]
 # (That factor is missing in the paper's equation 88.) The package does it for any `Operator`. Its default
-# draws *without* replacement, and it carries one collapsed top coefficient for all drawn directions (11).
+# draws *without* replacement, and it carries one collapsed top coefficient for all drawn directions (17).
 # The draw comes from a key, so it can be part of a jitted training step.
 
 # %%
@@ -316,7 +316,7 @@ for samples, first in sampled["sparse, without"].items():
 # $u_{ty} + u_{xxxy} + 2u_{yy} - u_{xx}$.
 #
 # A term like $u_{xxxy}$ is a *mixed* partial derivative. No table of special jets is needed: the interpolation
-# formula (11) makes it from fourth derivatives along a few lines.
+# formula (17) makes it from fourth derivatives along a few lines.
 
 # %%
 KDV = Operator({(1, 0, 1): 1.0, (0, 3, 1): 1.0}) + 2.0 * Operator({(0, 0, 2): 1.0}) + Operator({(0, 2, 0): -1.0})
@@ -365,7 +365,7 @@ unbiased("8 of its terms", many(mixed, u, x, 8), whole)
 # ## 7 · One jet with gaps, and why to check by machine
 #
 # The paper gets mixed derivatives another way: one jet of high order, whose input has tangents at a few orders only.
-# For KdV it is order 13 with $e_x$ at 3, $e_y$ at 4, $e_t$ at 7. By Faà di Bruno (11) the output at order $k$ has one
+# For KdV it is order 13 with $e_x$ at 3, $e_y$ at 4, $e_t$ at 7. By Faà di Bruno (17) the output at order $k$ has one
 # term for each way to write $k$ as a sum of these orders. Its factor is $k!\,/ \prod_o (o!)^{m_o} m_o!$ where order $o$
 # is used $m_o$ times. Let the machine enumerate them, and `jet` and nested `grad` confirm:
 
@@ -514,7 +514,7 @@ def jets(f, x, draw):  # stde.estimate behind its draw of axes, or of directions
 
 
 ALL, SPARSE = "Hessian-vector loop, all d", "sparse jets, 16 of d"
-EXACT, DRAWN = "exact, compressed (11)", "Hessian-vector loop, 16 of d"
+EXACT, DRAWN = "exact, compressed (17)", "Hessian-vector loop, 16 of d"
 ways = {
     ALL: compiled(lambda f, x, _: loop(f, x, jnp.arange(len(x)))),
     EXACT: compiled(lambda f, x, _: taylor.laplacian(f, x)[1]),
@@ -575,7 +575,7 @@ table.round(2)
 # ## 10 · The exact rival
 #
 # Both tables have an exact row. The first layer of a network is linear, so the Laplacian over $d$ inputs is a
-# weighted one over its few outputs, and `taylor.laplacian` finds that by itself (11). At one point it costs
+# weighted one over its few outputs, and `taylor.laplacian` finds that by itself (17). At one point it costs
 # several times as much as a sample of 16, here at both sizes; a batch of points shares the factorisation.
 # What does the sample lose against it?
 
@@ -600,7 +600,7 @@ for percent in (10, 1):
 #
 # - *operators of higher order*: the compression is for second order. An exact $\Delta\Delta$ takes $d^2$ directions,
 #   a million for $d = 1000$ (and 8 random ones in section 8 were off by half the value),
-# - *skip connections* that keep $x$ alive through the network (11).
+# - *skip connections* that keep $x$ alive through the network (17).
 #
 # Where the trick does apply, it still wants more memory than 16 directions for the gradient by the weights
 # (second table), and with a wide first layer it has more directions to take.
@@ -660,5 +660,5 @@ same("the package, exact", by_package, slow)
 # - A sample is not the operator: compare methods at equal output. For Laplacians of plain networks there is an exact
 #   way, for a few times the price of 16 samples; at higher orders and large $d$ there is only the sample.
 #
-# Next: [lesson 13 · A million dimensions](13_million_dimensions.ipynb): train on such estimates, in very many
+# Next: [lesson 19 · A million dimensions](19_million_dimensions.ipynb): train on such estimates, in very many
 # dimensions.

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 04 · Porting models
+# # 06 · Porting models
 #
 # **How do you carry a whole model over, weights and all, and prove that nothing got lost?** (45 minutes)
 
@@ -728,4 +728,4 @@ table.round(4)
 # - A port is proved by outputs, gradients, one training step and the way back, in float64. What remains has a
 #   name: N/(N-1), two biases of an LSTM, `b_hn` of a GRU, attention's float32 softmax.
 #
-# Next: [lesson 05](05_tracing.ipynb), on what `jit` sees of all this.
+# Next: [lesson 08](08_tracing.ipynb), on what `jit` sees of all this.
