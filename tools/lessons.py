@@ -16,6 +16,7 @@ import sys
 import tomllib
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from importlib.util import resolve_name
 from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
@@ -150,23 +151,34 @@ def digest(lesson: Lesson, composed: NotebookNode) -> str:
 
 
 def course_files(script: Path, root: Path = ROOT) -> list[Path]:
-    """The course's modules that a script imports, directly or through one another."""
+    """The course's modules that a script imports, directly or through one another, `__init__.py` of packages included.
+
+    An empty `__init__.py` is left out.
+    """
     found: set[Path] = set()
     waiting = [script]
     while waiting:
-        for node in ast.walk(ast.parse(waiting.pop().read_text("utf-8"))):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "course":
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            elif isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names if alias.name.startswith("course.")]
-            else:
-                continue
-            for name in names:
-                path = root / (name.replace(".", "/") + ".py")
-                if path.is_file() and path not in found:
+        for name in _imported(waiting.pop(), root):
+            parts = name.split(".")
+            above = [root.joinpath(*parts[: n + 1], "__init__.py") for n in range(len(parts))]
+            for path in (*above, root.joinpath(*parts).with_suffix(".py")):
+                if path.is_file() and path.stat().st_size and path not in found:
                     found.add(path)
                     waiting.append(path)
     return sorted(found)
+
+
+def _imported(path: Path, root: Path) -> list[str]:
+    """Dotted names of what a file imports from the course; some may be functions instead of modules."""
+    package = ".".join(path.relative_to(root).parent.parts)
+    names = []
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            module = resolve_name("." * node.level + (node.module or ""), package)
+            names += [module, *(f"{module}.{alias.name}" for alias in node.names)]
+    return [name for name in names if name.split(".")[0] == "course"]
 
 
 def with_ids_of(notebook: NotebookNode, path: Path) -> NotebookNode:

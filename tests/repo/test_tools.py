@@ -108,6 +108,22 @@ def test_a_change_in_an_imported_module_makes_a_notebook_stale(tiny):
     assert compose(tiny).metadata["course"] != before
 
 
+@pytest.mark.parametrize("changed", ["course/__init__.py", "course/box/__init__.py", "course/box/inner.py"])
+@pytest.mark.parametrize(
+    "line", ["from course import box", "from course.box import x", "import course.box", "import course.box.inner"]
+)
+def test_a_change_inside_a_package_makes_a_notebook_stale(tiny, changed, line):
+    package = tiny.root / "course" / "box"
+    package.mkdir(parents=True)
+    (tiny.root / "course" / "__init__.py").write_text("")
+    (package / "__init__.py").write_text("from .inner import x\n")
+    (package / "inner.py").write_text("x = 1\n")
+    tiny.source.write_text(SOURCE.replace("import math", f"import math\n{line}"), "utf-8")
+    before = compose(tiny).metadata["course"]
+    (tiny.root / changed).write_text("x = 2\n")
+    assert compose(tiny).metadata["course"] != before
+
+
 def test_cell_ids_survive_a_rebuild(tiny):
     first = built(tiny)
     tiny.source.write_text(SOURCE.replace("import math", "import math  # for pi"), "utf-8")
