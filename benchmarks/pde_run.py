@@ -89,7 +89,7 @@ def problem(setting: Setting) -> tuple:
         return jax.vmap(square)(x).mean()
 
     compact = jnp.bfloat16 if setting.dimension >= 1_000_000 else None  # a quarter of a gigabyte less
-    optimizer = pde.adam(setting.steps, setting.learning_rate, setting.dimension, mu_dtype=compact)
+    optimizer = pde.scaled_cosine_adam(setting.steps, setting.learning_rate, setting.dimension, mu_dtype=compact)
     sizes = (setting.dimension, 128, 128, 128, 1)
     state = pde.start(pde.init_mlp(jax.random.key(SEED + 1), sizes), optimizer, jax.random.key(SEED + 2))
     return equation, loss_fn, optimizer, state

@@ -99,7 +99,7 @@ def steps_at(d: int) -> dict[str, Contender]:
     """Mean milliseconds of a step over a few steps."""
     equation = pde.ball_equation("sine-gordon", d, jax.random.key(SEED + 2))
     steps = 2 if QUICK else max(3, min(100, 1_000_000 // d))
-    optimizer, plain = pde.adam(steps, 1e-3, d), optax.adam(1e-3)
+    optimizer, plain = pde.scaled_cosine_adam(steps, 1e-3, d), optax.adam(1e-3)
     sides = {"the script's method": partial(plain_source, equation), "the same, our source": equation.source}
     mine, scripts = ours(equation, optimizer), {n: the_script(equation, plain, source) for n, source in sides.items()}
     x = equation.sample(jax.random.key(SEED + 3), 4)

@@ -25,7 +25,7 @@ def python_while(condition: Callable, body: Callable, state):
 
 
 def conjugate_gradients(hvp: Callable, g: Any, while_loop: Callable) -> Any:
-    """Solve H p = -g, stopped early: far from the optimum (large g) a rough p will do.
+    """Solve H p = -g, stopped early: far from the optimum (large g) a rough p will do. At most d turns.
 
     Taught in 12_tracing_paper.
     """
@@ -33,17 +33,17 @@ def conjugate_gradients(hvp: Callable, g: Any, while_loop: Callable) -> Any:
     enough = norm * (norm / (1 + norm)) ** 0.5
 
     def more(state):
-        _, residual, _ = state
-        return (residual @ residual) ** 0.5 > enough
+        _, residual, _, turns = state
+        return ((residual @ residual) ** 0.5 > enough) & (turns < len(g))
 
     def turn(state):
-        p, residual, direction = state
+        p, residual, direction, turns = state
         h, rr = hvp(direction), residual @ residual
         alpha = rr / (direction @ h)
         p, residual = p + alpha * direction, residual + alpha * h
-        return p, residual, (residual @ residual) / rr * direction - residual
+        return p, residual, (residual @ residual) / rr * direction - residual, turns + 1
 
-    return while_loop(more, turn, (0 * g, g, -g))[0]
+    return while_loop(more, turn, (0 * g, g, -g, 0))[0]
 
 
 def line_search(value: Callable, w: Any, g: Any, p: Any, while_loop: Callable) -> Any:
@@ -54,7 +54,7 @@ def line_search(value: Callable, w: Any, g: Any, p: Any, while_loop: Callable) -
     start, slope = value(w), g @ p
 
     def too_long(t):
-        return value(w + t * p) > start + 1e-4 * t * slope + 1e-15
+        return (value(w + t * p) > start + 1e-4 * t * slope + 1e-15) & (t > 1e-10)
 
     return while_loop(too_long, lambda t: t / 2, 0 * slope + 1)
 
@@ -66,10 +66,11 @@ def newton_cg(
     w: Any,
     tolerance: float = 1e-9,
     while_loop: Callable = python_while,
+    max_steps: int = 100,
 ) -> tuple[Any, Any]:
     """Minimise a smooth, strictly convex function.
 
-    Only +, *, @, ** and comparisons touch the arrays, so the same text runs on JAX arrays, tracers and torch tensors.
+    Only +, *, @, **, & and comparisons touch the arrays: the same text runs on JAX arrays, tracers and torch tensors.
 
     Args:
       value: w -> scalar.
@@ -78,15 +79,16 @@ def newton_cg(
       w: where to start, (d,) float64.
       tolerance: stop when the gradient's Euclidean norm is below it.
       while_loop: how to loop: `python_while`, or `jax.lax.while_loop` to be compiled as a whole.
+      max_steps: where to stop if the tolerance is out of reach, as 1e-9 is in float32.
     Returns:
-      The minimiser, (d,), and the number of Newton steps.
+      The minimiser, (d,), and the number of Newton steps; max_steps of them say that the tolerance was not reached.
 
     Taught in 12_tracing_paper.
     """
 
     def unfinished(state):
-        _, g, _ = state
-        return (g @ g) ** 0.5 > tolerance
+        _, g, steps = state
+        return ((g @ g) ** 0.5 > tolerance) & (steps < max_steps)
 
     def newton_step(state):
         w, g, steps = state

@@ -7,53 +7,67 @@ Lesson: 18_stde.
 
 from __future__ import annotations
 
+import dataclasses
+import numbers
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from course import taylor
+from course.taylor import arguments
+from course.taylor.functions import along_axes
 
 Coefficients = np.ndarray | Callable[[jax.Array], jax.Array]
+Scalar = Any  # a number, or an array () that may be traced
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Kind:
     """The terms of an operator that differentiate in the same pattern, u_xxy and u_yyz for instance.
 
     Attributes:
       powers: how often each of the axes is differentiated, largest first: (2, 1).
       axes: the axes of each term, (n, len(powers)).
-      coefficients: (n,), or a function of the point x that returns them.
+      coefficients: real, (n,); or a function of the point x that returns them.
+      factor: of all terms; a traced or a complex number stands here, so that the coefficients stay known and real.
     """
 
     powers: tuple[int, ...]
     axes: np.ndarray
     coefficients: Coefficients
+    factor: Scalar = 1.0
 
     @property
     def order(self) -> int:
         return sum(self.powers)
 
+    @property
+    def fixed(self) -> bool:
+        """Whether the coefficients are the same at all points."""
+        return not callable(self.coefficients)
+
     def __len__(self) -> int:
         return len(self.axes)
 
     def at(self, x: jax.Array) -> jax.Array:
-        """The coefficients at a point, (n,) in its dtype."""
-        values = self.coefficients(x) if callable(self.coefficients) else self.coefficients
-        return jnp.asarray(values, x.dtype)
+        """The coefficients at a point, factor included: (n,) in its dtype, or in the complex one that belongs to it."""
+        values = jnp.asarray(self.factor) * (self.coefficients if self.fixed else self.coefficients(x))
+        return values.astype(jnp.result_type(x, jnp.complex64) if jnp.iscomplexobj(values) else x.dtype)
 
 
 class Operator:
     """A linear differential operator, the sum of c_a D^a over multi-indices a.
 
     Args:
-      terms: multi-index (a non-negative integer per coordinate) -> coefficient, a number or a function (d,) -> ().
+      terms: multi-index (a non-negative integer per coordinate) -> coefficient: a number, real or complex, which may be
+        traced, so that it can be learned; or a function (d,) -> ().
     Raises:
-      ValueError: no terms, multi-indices of different length, or one that is not of integers >= 0.
-    Operators over the same coordinates can be added, and multiplied by a number.
+      ValueError: no terms, or multi-indices of different length or not of integers >= 0.
+      TypeError: a coefficient is neither a number nor a function.
+    Operators over the same coordinates can be added and subtracted, and multiplied and divided by a number.
     Source: Shi et al. (2024), section 4: an operator is a tensor contracted with the derivative tensor of u.
     Example:
       >>> helmholtz = Operator({(2, 0): 1.0, (0, 2): 1.0}) + 4.0 * Operator({(0, 0): 1.0})
@@ -61,20 +75,30 @@ class Operator:
       Operator(dimension=2, order=2, terms=3)
     """
 
-    def __init__(self, terms: Mapping[tuple[int, ...], float | Callable]):
-        if not terms:
-            raise ValueError("expected at least one multi-index, got none; Operator({(2, 0): 1.0}) is u_xx")
-        self.dimension = len(next(iter(terms)))
+    __array_ufunc__ = None  # NumPy's numbers leave the multiplication to us
+
+    def __init__(self, terms: Mapping[tuple[int, ...], Scalar | Callable]):
+        if not isinstance(terms, Mapping) or not terms:
+            raise ValueError(f"expected at least one multi-index, got {terms!r}; Operator({{(2, 0): 1.0}}) is u_xx")
+        first = next(iter(terms))
+        self.dimension = len(first) if isinstance(first, tuple) else 1
         found: dict[tuple, list] = {}
         for index, coefficient in terms.items():
-            if len(index) != self.dimension or any(p < 0 or p != int(p) for p in index):
-                raise ValueError(f"expected multi-indices of {self.dimension} integers >= 0, got {index}")
-            pairs = sorted(((int(p), axis) for axis, p in enumerate(index) if p), key=lambda pair: (-pair[0], pair[1]))
+            index = arguments.multi_index(index, self.dimension)
+            pairs = sorted(((p, axis) for axis, p in enumerate(index) if p), key=lambda pair: (-pair[0], pair[1]))
             powers, axes = tuple(p for p, _ in pairs), [axis for _, axis in pairs]
-            found.setdefault((powers, callable(coefficient)), []).append((axes, coefficient))
+            for number, factor in _real_parts(coefficient):
+                # terms with the same factor go together: 1, the imaginary unit, or one traced number each
+                slot = (powers, callable(number), factor if isinstance(factor, numbers.Number) else id(factor))
+                found.setdefault(slot, []).append((axes, number, factor))
         self.kinds = tuple(
-            Kind(powers, np.array([a for a, _ in rows], int).reshape(len(rows), len(powers)), _coefficients(rows))
-            for (powers, _), rows in found.items()
+            Kind(
+                powers,
+                np.array([axes for axes, _, _ in rows], int).reshape(len(rows), len(powers)),
+                _coefficients([number for _, number, _ in rows]),
+                rows[0][2],
+            )
+            for (powers, *_), rows in found.items()
         )
 
     @classmethod
@@ -86,44 +110,108 @@ class Operator:
 
     @property
     def order(self) -> int:
-        return max(kind.order for kind in self.kinds)
+        return max((kind.order for kind in self.kinds), default=0)
 
     def __add__(self, other: Operator) -> Operator:
+        if isinstance(other, numbers.Number) and other == 0:  # what `sum` starts from
+            return self
         if not isinstance(other, Operator):
             return NotImplemented
         if other.dimension != self.dimension:
             raise ValueError(
                 f"expected operators over the same coordinates, got {self.dimension} and {other.dimension}"
             )
-        merged: dict[tuple, Kind] = {}
-        for number, kind in enumerate((*self.kinds, *other.kinds)):
-            slot = (kind.powers, number) if callable(kind.coefficients) else (kind.powers,)
-            merged[slot] = _joined(merged[slot], kind) if slot in merged else kind
-        return Operator.of_kinds(self.dimension, tuple(merged.values()))
+        merged: list[Kind] = list(self.kinds)
+        for kind in other.kinds:
+            same = [n for n, k in enumerate(merged) if k.powers == kind.powers and _alike(k, kind)]
+            if same:
+                merged[same[0]] = _joined(merged[same[0]], kind)
+            else:
+                merged.append(kind)
+        return Operator.of_kinds(self.dimension, tuple(merged))
 
-    def __mul__(self, factor: float) -> Operator:
-        kinds = (Kind(kind.powers, kind.axes, _scaled(kind.coefficients, factor)) for kind in self.kinds)
+    __radd__ = __add__
+
+    def __neg__(self) -> Operator:
+        return -1.0 * self
+
+    def __sub__(self, other: Operator) -> Operator:
+        return self + -other if isinstance(other, Operator) else NotImplemented
+
+    def __mul__(self, factor: Scalar) -> Operator:
+        kinds = []
+        for number, unit in _real_parts(factor):
+            if callable(number):
+                raise TypeError("expected a number, got a function; a coefficient that depends on x stands in a term")
+            kinds += [_scaled(kind, number, unit) for kind in self.kinds]
         return Operator.of_kinds(self.dimension, tuple(kinds))
 
     __rmul__ = __mul__
+
+    def __truediv__(self, divisor: Scalar) -> Operator:
+        return self * (1 / divisor)
 
     def __repr__(self) -> str:
         return f"Operator(dimension={self.dimension}, order={self.order}, terms={sum(map(len, self.kinds))})"
 
 
-def _coefficients(rows: list) -> Coefficients:
-    values = [coefficient for _, coefficient in rows]
+def _real_parts(value) -> list[tuple[float | Callable, Scalar]]:
+    """A coefficient as pairs of a real number (or function) and a factor; a traced number is the factor of 1."""
+    if callable(value):
+        return [(value, 1.0)]
+    if isinstance(value, jax.core.Tracer) and value.ndim == 0 and jnp.issubdtype(value.dtype, jnp.number):
+        return [(1.0, value)]
+    if isinstance(value, jax.Array | np.ndarray) and value.ndim == 0 and not isinstance(value, jax.core.Tracer):
+        value = value.item()
+    if not isinstance(value, numbers.Number):
+        got = f"an array of shape {value.shape}" if hasattr(value, "shape") else repr(value)
+        raise TypeError(
+            f"expected a number, or as a term's coefficient a function (d,) -> (), got {got}; give each term its own"
+        )
+    if isinstance(value, complex):
+        return [(value.real, 1.0)] * (value.real != 0) + [(value.imag, 1j)]
+    return [(float(value), 1.0)]
+
+
+def _coefficients(values: list) -> Coefficients:
     if callable(values[0]):
-        return lambda x: jnp.stack([value(x) for value in values])
+        return lambda x: jnp.stack([_scalar(value(x)) for value in values])
     return np.array(values, float)
 
 
-def _scaled(coefficients: Coefficients, factor: float) -> Coefficients:
-    return (lambda x: factor * coefficients(x)) if callable(coefficients) else factor * coefficients
+def _scalar(value) -> jax.Array:
+    if jnp.shape(value) != ():
+        raise ValueError(f"expected a coefficient (d,) -> (), got {jnp.shape(value)}; index or sum its result")
+    return jnp.asarray(value)
+
+
+def _scaled(kind: Kind, number: float, factor: Scalar) -> Kind:
+    if not _is_one(factor):
+        factor = factor if _is_one(kind.factor) else kind.factor * factor
+        if isinstance(factor, complex) and factor.imag == 0:  # i * i
+            number, factor = number * factor.real, 1.0
+        kind = dataclasses.replace(kind, factor=factor)
+    old = kind.coefficients
+    return dataclasses.replace(kind, coefficients=number * old if kind.fixed else lambda x: number * old(x))
+
+
+def _is_one(factor: Scalar) -> bool:
+    return isinstance(factor, numbers.Number) and factor == 1
+
+
+def _alike(a: Kind, b: Kind) -> bool:
+    """Whether two kinds differ in known numbers only, so that one factor serves both."""
+    known = isinstance(a.factor, numbers.Number) and isinstance(b.factor, numbers.Number) and a.factor == b.factor
+    return a.fixed and b.fixed and (known or a.factor is b.factor)
 
 
 def _joined(a: Kind, b: Kind) -> Kind:
-    return Kind(a.powers, np.concatenate([a.axes, b.axes]), np.concatenate([a.coefficients, b.coefficients]))
+    """The terms of both, those that differentiate alike added up."""
+    if np.array_equal(a.axes, b.axes):
+        return dataclasses.replace(a, coefficients=a.coefficients + b.coefficients)
+    axes, place = np.unique(np.concatenate([a.axes, b.axes]), axis=0, return_inverse=True)
+    coefficients = np.bincount(place.ravel(), np.concatenate([a.coefficients, b.coefficients]), len(axes))
+    return dataclasses.replace(a, axes=axes, coefficients=coefficients)
 
 
 # --- ready operators -----------------------------------------------------------------------------------------
@@ -146,13 +234,14 @@ def second_order(matrix) -> Operator:
     """The sum over i, j of C_ij u_ij.
 
     Args:
-      matrix: C, (d, d); its symmetric part counts.
+      matrix: C, (d, d), real; its symmetric part counts.
     Raises:
-      ValueError: not a square matrix.
+      ValueError: not a square matrix of real numbers.
     """
-    c = np.asarray(matrix, float)
-    if c.ndim != 2 or c.shape[0] != c.shape[1]:
-        raise ValueError(f"expected a matrix (d, d), got {c.shape}; np.diag(c) makes one of a vector")
+    c = np.asarray(matrix)
+    if c.ndim != 2 or c.shape[0] != c.shape[1] or not np.isrealobj(c):
+        raise ValueError(f"expected a real matrix (d, d), got {c.dtype} {c.shape}; np.diag(c) makes one of a vector")
+    c = c.astype(float)
     i, j = np.triu_indices(len(c), k=1)
     mixed = Kind((1, 1), np.stack([i, j], axis=1), c[i, j] + c[j, i])
     return Operator.of_kinds(len(c), (Kind((2,), np.arange(len(c))[:, None], np.diag(c).copy()), mixed))
@@ -177,17 +266,18 @@ def kuramoto_sivashinsky() -> Operator:
 
 
 def apply(operator: Operator, f: Callable, x: jax.Array) -> jax.Array:
-    """The operator applied to f at x, exact, by one propagation of collapsed jets per order of its terms.
+    """The operator applied to f at x, exact up to rounding.
 
-    Directions and weights follow from the multi-indices: coordinate axes where the derivatives are pure, the
-    eigenvectors of the coefficient matrix at order 2, the interpolation formula for any other mixed derivative.
+    Pure derivatives of one order take one propagation of jets along the axes, the Laplacian and the biharmonic operator
+    the compressed one; a definite form of second order takes the eigenvectors of its matrix; any other mixed derivative
+    is taken one axis after the other, which loses no digits where axes differ in scale.
 
     Args:
       operator: over d coordinates.
       f: scalar field, (d,) -> ().
       x: point, (d,) float.
     Returns:
-      Scalar (), dtype of x.
+      Scalar (), dtype of x; complex where f or a coefficient is.
     Raises:
       ValueError: the dimensions differ, or x or f do not fit as in `taylor.laplacian`.
       DifferentiationError: an operation of f has no derivative.
@@ -197,35 +287,88 @@ def apply(operator: Operator, f: Callable, x: jax.Array) -> jax.Array:
       0.0
     """
     x = _point(operator, x)
-    if _is_laplacian(operator):
-        return operator.kinds[0].coefficients[0] * taylor.laplacian(f, x)[1]
     total = jnp.zeros((), x.dtype)
     for order in sorted({kind.order for kind in operator.kinds}):
-        kinds = [kind for kind in operator.kinds if kind.order == order]
-        scale = _biharmonic_scale(kinds, operator.dimension)
-        if scale is not None:
-            total += scale * taylor.biharmonic(f, x)
-        elif order == 0:
-            total += sum(kind.at(x).sum() for kind in kinds) * f(x)
-        else:
-            total += taylor.weighted(f, x, *_directions(kinds, x), order)
+        total += _of_order([kind for kind in operator.kinds if kind.order == order], f, x)
     return total
 
 
-def _directions(kinds: list[Kind], x: jax.Array) -> tuple:
-    """Directions, or axes, and weights that make up terms of one order exactly."""
+def _of_order(kinds: list[Kind], f: Callable, x: jax.Array) -> jax.Array:
+    """Terms of one order."""
     order = kinds[0].order
-    fixed = not any(callable(kind.coefficients) for kind in kinds)
-    if all(len(kind.powers) == 1 for kind in kinds):
-        return np.concatenate([kind.axes[:, 0] for kind in kinds]), jnp.concatenate([kind.at(x) for kind in kinds])
-    if order == 2 and fixed:
-        return _eigenvectors(kinds, len(x))
-    parts = [_interpolated(kind.powers, kind.axes, kind.at(x), len(x)) for kind in kinds]
-    return jnp.concatenate([d for d, _ in parts]), jnp.concatenate([w for _, w in parts])
+    if order == 0:
+        return sum(kind.at(x).sum() for kind in kinds) * f(x)
+    total, rest = jnp.zeros((), x.dtype), []
+    while kinds:
+        group = [kind for kind in kinds if kind is kinds[0] or _alike(kind, kinds[0])]
+        kinds = [kind for kind in kinds if not any(kind is other for other in group)]
+        found = _as_a_whole(group, f, x)
+        if found is None:
+            rest += group
+        else:
+            total += found
+    pure = [kind for kind in rest if len(kind.powers) == 1]
+    if pure:
+        axes, weights = np.concatenate([k.axes[:, 0] for k in pure]), jnp.concatenate([k.at(x) for k in pure])
+        total += _weighted(f, x, axes, weights, order)
+    for kind in rest:
+        if kind.powers == (1, 1):
+            total += _row_by_row(kind, f, x)
+        elif len(kind.powers) > 1:
+            total += _one_by_one(kind, kind.at(x), kind.axes, f, x)
+    return total
+
+
+def _as_a_whole(kinds: list[Kind], f: Callable, x: jax.Array) -> jax.Array | None:
+    """Fixed terms of one order with one factor, if there is a way to take them together."""
+    if not kinds[0].fixed:
+        return None
+    factor, scale = kinds[0].factor, _laplacian_scale(kinds, len(x))
+    if scale is not None:
+        return factor * scale * taylor.laplacian(f, x)
+    scale = _biharmonic_scale(kinds, len(x))
+    if scale is not None:
+        return factor * scale * taylor.biharmonic(f, x)
+    if kinds[0].order == 2 and any(len(kind.powers) == 2 for kind in kinds):
+        directions, values = _eigenvectors(kinds, len(x))
+        if (values >= 0).all() or (values <= 0).all():  # else terms cancel that a mixed derivative does not have
+            return factor * taylor.weighted(f, x, directions, values, 2) if len(values) else jnp.zeros((), x.dtype)
+    return None
+
+
+def _weighted(f: Callable, x: jax.Array, directions, weights: jax.Array, order: int) -> jax.Array:
+    """`taylor.weighted` with weights that may be complex."""
+    if not jnp.iscomplexobj(weights):
+        return taylor.weighted(f, x, directions, weights, order)
+    real, imaginary = (taylor.weighted(f, x, directions, part, order) for part in (weights.real, weights.imag))
+    return real + 1j * imaginary
+
+
+def _row_by_row(kind: Kind, f: Callable, x: jax.Array) -> jax.Array:
+    """The sum of c_ij u_ij over i < j: for each i, the derivative along e_i of that along the sum of c_ij e_j."""
+    coefficients = kind.at(x)
+    if jnp.iscomplexobj(coefficients):
+        parts = (coefficients.real, coefficients.imag)
+        kinds = (Kind(kind.powers, kind.axes, lambda x, part=part: part) for part in parts)
+        real, imaginary = (_row_by_row(each, f, x) for each in kinds)
+        return real + 1j * imaginary
+    axes, rows = np.unique(kind.axes[:, 0], return_inverse=True)
+    matrix = jnp.zeros((len(axes), len(x)), x.dtype).at[rows, kind.axes[:, 1]].add(coefficients)
+
+    def second(axis, row):
+        slope = lambda x: taylor.weighted(f, x, row[None], jnp.ones(1, x.dtype), 1)  # noqa: E731
+        return along_axes(slope, x, axis[None], (1,))
+
+    return jax.vmap(second)(axes, matrix).sum()
+
+
+def _one_by_one(kind: Kind, coefficients: jax.Array, axes: jax.Array, f: Callable, x: jax.Array) -> jax.Array:
+    """The sum of terms of one kind, each by its own jets."""
+    return coefficients @ jax.vmap(lambda axes: along_axes(f, x, axes, kind.powers))(jnp.asarray(axes))
 
 
 def _eigenvectors(kinds: list[Kind], d: int) -> tuple[np.ndarray, np.ndarray]:
-    """A quadratic form in d directions instead of one for each of its d^2 terms."""
+    """A quadratic form in d directions instead of one for each of its d^2 terms; those of value 0 left out."""
     values, vectors = np.linalg.eigh(_matrix(kinds, d))
     kept = np.abs(values) > 1e-14 * np.abs(values).max()
     return vectors.T[kept], values[kept]
@@ -239,16 +382,6 @@ def _matrix(kinds: list[Kind], d: int) -> np.ndarray:
         np.add.at(matrix, (i, j), kind.coefficients / 2)
         np.add.at(matrix, (j, i), kind.coefficients / 2)
     return matrix
-
-
-def _interpolated(powers: tuple[int, ...], axes, coefficients: jax.Array, d: int) -> tuple[jax.Array, jax.Array]:
-    """Directions (n * m, d) and weights (n * m,) for n terms of one kind."""
-    steps, weights = taylor.interpolation(powers)  # (m, len(powers)), (m,)
-    axes = jnp.asarray(axes)
-    blank = jnp.zeros((len(axes), len(steps), d), coefficients.dtype)
-    rows = jnp.arange(len(axes))[:, None, None]
-    directions = blank.at[rows, jnp.arange(len(steps))[:, None], axes[:, None, :]].set(jnp.asarray(steps, blank.dtype))
-    return directions.reshape(-1, d), jnp.outer(coefficients, jnp.asarray(weights, blank.dtype)).ravel()
 
 
 # --- estimated -----------------------------------------------------------------------------------------------
@@ -275,15 +408,16 @@ def estimate(
       f: scalar field, (d,) -> ().
       x: point, (d,) float.
       key: PRNG key, consumed once.
-      samples: terms of each kind, or directions; >= 1.
+      samples: terms of each kind, or directions; an integer >= 1.
       dense: None, "rademacher" or "gaussian".
       replace: whether a term may be drawn twice; sparse only.
     Returns:
-      Scalar (), dtype of x. For the Laplacian with Hessian H the variance is d^2 / samples times that of H_ii (times
-      1 - samples / d without replacement, with the variance over d - 1) if sparse, 2 / samples times the sum of H_ij^2
-      over i != j for Rademacher, and over all i, j for Gaussian directions.
+      Scalar (), dtype of x; complex where f or a coefficient is. For the Laplacian with Hessian H the variance is
+      d^2 / samples times that of H_ii (times 1 - samples / d without replacement, with the variance over d - 1) if
+      sparse, 2 / samples times the sum of H_ij^2 over i != j for Rademacher, and over all i, j for Gaussian directions.
     Raises:
       ValueError: samples out of range, a dense estimate that cannot exist, or as for `apply`.
+      TypeError: samples is no integer.
     Source: Shi et al. (2024), section 4; sparse is their eq. 17, dense their section 4.3.
     Example:
       >>> squares = lambda x: (x**2).sum()
@@ -291,11 +425,10 @@ def estimate(
       16.0
     """
     x = _point(operator, x)
-    if samples < 1:
-        raise ValueError(f"expected samples >= 1, got {samples}; use apply for the exact operator")
+    samples = arguments.integer("samples", samples, "use apply for the exact operator")
     if dense is not None:
         return _dense(operator, f, x, key, samples, dense)
-    largest = max(map(len, operator.kinds))
+    largest = max(map(len, operator.kinds), default=samples)
     if samples > largest and not replace:
         raise ValueError(
             f"expected samples <= {largest}, the terms of the operator's largest kind, got {samples}; draw fewer, "
@@ -304,16 +437,16 @@ def estimate(
     total = jnp.zeros((), x.dtype)
     for kind, each in zip(operator.kinds, jax.random.split(key, len(operator.kinds)), strict=True):
         if len(kind) <= samples and not replace:
-            total += apply(Operator.of_kinds(operator.dimension, (kind,)), f, x)
+            total += _of_order([kind], f, x)
             continue
         draw = jax.random.randint(each, (samples,), 0, len(kind)) if replace else distinct(each, len(kind), samples)
         axes, coefficients = jnp.asarray(kind.axes)[draw], kind.at(x)[draw] * (len(kind) / samples)
         if not kind.powers:
             total += coefficients.sum() * f(x)
         elif len(kind.powers) == 1:
-            total += taylor.weighted(f, x, axes[:, 0], coefficients, kind.order)
+            total += _weighted(f, x, axes[:, 0], coefficients, kind.order)
         else:
-            total += taylor.weighted(f, x, *_interpolated(kind.powers, axes, coefficients, len(x)), kind.order)
+            total += _one_by_one(kind, coefficients, axes, f, x)
     return total
 
 
@@ -326,8 +459,12 @@ def distinct(key: jax.Array, population: int, samples: int) -> jax.Array:
       key: PRNG key, consumed once.
       population: how many numbers there are.
       samples: how many to draw, at most `population`.
+    Raises:
+      ValueError: more samples than numbers.
     Source: Floyd's algorithm; Bentley, "A sample of brilliance", Communications of the ACM 30 (1987).
     """
+    if not 0 <= samples <= population:
+        raise ValueError(f"expected 0 <= samples <= population = {population}, got {samples}; draw fewer")
     lasts = population - samples + jnp.arange(samples)
     draws = jax.random.randint(key, (samples,), 0, lasts + 1)
 
@@ -343,20 +480,21 @@ def _dense(operator: Operator, f: Callable, x: jax.Array, key: jax.Array, sample
     if law not in ("rademacher", "gaussian"):
         raise ValueError(f'expected dense="rademacher", "gaussian" or None, got {law!r}')
     low = tuple(kind for kind in operator.kinds if kind.order < 2)
-    high = [kind for kind in operator.kinds if kind.order >= 2]
-    total = apply(Operator.of_kinds(operator.dimension, low), f, x) if low else jnp.zeros((), x.dtype)
-    for order in sorted({kind.order for kind in high}):
-        kinds = [kind for kind in high if kind.order == order]
+    total, high = apply(Operator.of_kinds(operator.dimension, low), f, x), [k for k in operator.kinds if k.order >= 2]
+    while high:
+        group = [kind for kind in high if kind.order == high[0].order and (kind is high[0] or _alike(kind, high[0]))]
+        high = [kind for kind in high if not any(kind is other for other in group)]
         key, own = jax.random.split(key)
-        scale = _biharmonic_scale(kinds, operator.dimension)
-        if order == 2 and not any(callable(kind.coefficients) for kind in kinds):
-            directions, weights = _second_moments(kinds, own, samples, law, x)
-            total += taylor.weighted(f, x, directions, weights / samples, 2)
+        order, factor, scale = group[0].order, group[0].factor, _biharmonic_scale(group, len(x))
+        if order == 2 and group[0].fixed:
+            directions, weights = _second_moments(group, own, samples, law, x)
         elif scale is not None and law == "gaussian":
             directions = jax.random.normal(own, (samples, len(x)), x.dtype)  # E D^4 f[v] is 3 times the biharmonic
-            total += taylor.weighted(f, x, directions, jnp.full(samples, scale / (3 * samples), x.dtype), 4)
+            weights = jnp.full(samples, scale / 3, x.dtype)
         else:
-            raise ValueError(_no_dense(order, kinds, law))
+            raise ValueError(_no_dense(order, group, law))
+        if len(weights):
+            total += factor * taylor.weighted(f, x, directions, weights / samples, order)
     return total
 
 
@@ -370,7 +508,7 @@ def _second_moments(kinds: list[Kind], key: jax.Array, samples: int, law: str, x
         vectors = None
     else:
         vectors, values = _eigenvectors(kinds, len(x))
-    directions, weights = [], []
+    directions, weights = [jnp.zeros((0, len(x)), x.dtype)], [jnp.zeros(0, x.dtype)]
     for sign, own in zip((1.0, -1.0), jax.random.split(key), strict=True):
         roots = np.sqrt(np.maximum(sign * values, 0))
         if roots.any():
@@ -381,10 +519,10 @@ def _second_moments(kinds: list[Kind], key: jax.Array, samples: int, law: str, x
 
 
 def _no_dense(order: int, kinds: list[Kind], law: str) -> str:
-    if any(callable(kind.coefficients) for kind in kinds):
+    if any(not kind.fixed for kind in kinds):
         reason = "its coefficients depend on x, and directions are drawn before x is seen"
     elif order % 2:
-        reason = f"it has order {order}, and a symmetric distribution has no odd moments"
+        reason = f"it has order {order}, and {law} directions have no odd moments"
     elif all(kind.powers == (order,) for kind in kinds):
         reason = (
             f"a sum of pure derivatives of order {order} needs E v_i^2 v_j^{order - 2} = 0 for i != j, which only "
@@ -425,28 +563,25 @@ def biased_square(residual: Callable[[jax.Array], jax.Array], key: jax.Array) ->
 
 
 def _point(operator: Operator, x: jax.Array) -> jax.Array:
-    x = taylor.point(x)
+    x = arguments.point(x)
     if len(x) != operator.dimension:
-        raise ValueError(f"expected x of the operator's {operator.dimension} coordinates, got {x.shape}")
+        raise ValueError(
+            f"expected x of the operator's {operator.dimension} coordinates, got {x.shape}; make the operator for those"
+        )
     return x
 
 
-def _equal(values) -> bool:
-    return not callable(values) and bool(np.all(values == values[0]))
-
-
-def _is_laplacian(operator: Operator) -> bool:
-    """Whether an operator is a number times the Laplacian over all coordinates, which has a faster way."""
-    if len(operator.kinds) != 1 or operator.kinds[0].powers != (2,):
-        return False
-    kind = operator.kinds[0]
-    return _equal(kind.coefficients) and np.array_equal(np.sort(kind.axes[:, 0]), np.arange(operator.dimension))
+def _laplacian_scale(kinds: list[Kind], d: int) -> float | None:
+    """The coefficient, if these terms are a multiple of the Laplacian over all coordinates."""
+    if len(kinds) != 1 or kinds[0].powers != (2,) or not _equal(kinds[0].coefficients):
+        return None
+    return kinds[0].coefficients[0] if np.array_equal(np.sort(kinds[0].axes[:, 0]), np.arange(d)) else None
 
 
 def _biharmonic_scale(kinds: list[Kind], d: int) -> float | None:
-    """The factor, if these fourth-order terms are a multiple of the biharmonic operator in d > 1 coordinates."""
+    """The factor, if these terms are a multiple of the biharmonic operator in d > 1 coordinates."""
     by_powers = {kind.powers: kind for kind in kinds}
-    if set(by_powers) != {(4,), (2, 2)} or len(kinds) != 2:
+    if set(by_powers) != {(4,), (2, 2)} or len(kinds) != 2 or not kinds[0].fixed:
         return None
     pure, mixed = by_powers[4,], by_powers[2, 2]
     complete = (
@@ -456,3 +591,7 @@ def _biharmonic_scale(kinds: list[Kind], d: int) -> float | None:
         return None
     scale = pure.coefficients[0]
     return float(scale) if mixed.coefficients[0] == 2 * scale else None
+
+
+def _equal(values: np.ndarray) -> bool:
+    return bool(np.all(values == values[0]))

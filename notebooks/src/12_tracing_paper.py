@@ -74,17 +74,17 @@ def conjugate_gradients(hvp, g, while_loop):
     enough = norm * (norm / (1 + norm)) ** 0.5
 
     def more(state):
-        _, residual, _ = state
-        return (residual @ residual) ** 0.5 > enough
+        _, residual, _, turns = state
+        return ((residual @ residual) ** 0.5 > enough) & (turns < len(g))
 
     def turn(state):
-        p, residual, direction = state
+        p, residual, direction, turns = state
         h, rr = hvp(direction), residual @ residual
         alpha = rr / (direction @ h)
         p, residual = p + alpha * direction, residual + alpha * h
-        return p, residual, (residual @ residual) / rr * direction - residual
+        return p, residual, (residual @ residual) / rr * direction - residual, turns + 1
 
-    return while_loop(more, turn, (0 * g, g, -g))[0]
+    return while_loop(more, turn, (0 * g, g, -g, 0))[0]
 
 
 # %%
@@ -92,16 +92,16 @@ def line_search(value, w, g, p, while_loop):
     start, slope = value(w), g @ p
 
     def too_long(t):
-        return value(w + t * p) > start + 1e-4 * t * slope + 1e-15
+        return (value(w + t * p) > start + 1e-4 * t * slope + 1e-15) & (t > 1e-10)
 
     return while_loop(too_long, lambda t: t / 2, 0 * slope + 1)
 
 
 # %%
-def newton_cg(value, grad, hvp, w, tolerance=1e-9, while_loop=python_while):
+def newton_cg(value, grad, hvp, w, tolerance=1e-9, while_loop=python_while, max_steps=100):
     def unfinished(state):
-        _, g, _ = state
-        return (g @ g) ** 0.5 > tolerance
+        _, g, steps = state
+        return ((g @ g) ** 0.5 > tolerance) & (steps < max_steps)
 
     def newton_step(state):
         w, g, steps = state
@@ -114,6 +114,8 @@ def newton_cg(value, grad, hvp, w, tolerance=1e-9, while_loop=python_while):
 
 
 # %% [markdown]
+# All three loops have an end: in float32 the tolerance is out of reach, and a compiled loop can't be interrupted.
+#
 # Nothing in it is JAX: `+`, `@` and comparisons work on torch tensors too. So one text gives four runs. *Op
 # by op*: plain functions, Python loops. *Function by function*: value, gradient and product compiled apart,
 # Python loops. *Whole*: one program. And PyTorch eager, with double backward.

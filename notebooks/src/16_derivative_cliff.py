@@ -27,7 +27,7 @@ import torch
 from jax.experimental import jet
 
 from course import timing
-from course.jaxprs import Constant, trace
+from course.taylor.programs import Constant, trace
 
 # %%
 SEED, ORDERS, DIMENSIONS = 0, range(1, 7), (16, 128, 1024)
@@ -125,7 +125,7 @@ print(len(values), "ways, one first and one second derivative  ok")
 # %% [markdown]
 # ## 2 · The size of the program
 #
-# Before any clock: how much is there to do? In JAX, the equations of the jaxpr (08). `course.jaxprs.trace`
+# Before any clock: how much is there to do? In JAX, the equations of the jaxpr (08). `course.taylor.programs.trace`
 # lists them, with calls opened and without those that nothing depends on. In PyTorch, the nodes of the graph
 # behind the result, found by walking `next_functions`.
 

@@ -26,7 +26,7 @@ from jax.experimental import jet
 from torch import func
 
 from course import taylor, timing
-from course.jaxprs import Constant, is_real, trace
+from course.taylor.programs import Constant, is_real, trace
 
 # %%
 SEED, D, WIDTH, POINTS = 0, 100, 32, 32
@@ -199,7 +199,7 @@ for name, function in functions.items():
 # %% [markdown]
 # ## 4 · How: a jaxpr is a list of equations
 #
-# A traced function is a flat list of operations (08). `course.jaxprs.trace` opens nested calls, numbers the
+# A traced function is a flat list of operations (08). `course.taylor.programs.trace` opens nested calls, numbers the
 # values, and makes each operation something that can be *called*. Value 0 is the argument.
 
 # %%
@@ -264,13 +264,13 @@ point = jnp.asarray(rng.normal(size=6))
 reference = jax.jit(lambda x: (small(x), jnp.trace(jax.hessian(small)(x))))(point)
 ours = jax.jit(lambda x: forward_laplacian(small, x, jnp.eye(6)))(point)
 same("25 lines = trace of jax.hessian", ours, reference)
-same("course.taylor.laplacian", jax.jit(lambda x: taylor.laplacian(small, x))(point), reference)
+same("course.taylor.laplacian", jax.jit(lambda x: taylor.value_and_laplacian(small, x))(point), reference)
 
 
 # %% [markdown]
-# `course/jets.py` is this, for any order. Its fallback `_by_jvp` is the nested `jvp` above. Everything else in it
-# is for speed, one rule per *class* of operations: linear ones push each coefficient through themselves,
-# products obey Leibniz, elementwise functions Faà di Bruno.
+# `course/taylor/rules.py` is this, for any order. Its rule for `anything` is the nested `jvp` above. Everything
+# else in it is for speed, one rule per *class* of operations: linear ones push each coefficient through
+# themselves, products obey Leibniz, elementwise functions Faà di Bruno.
 #
 # ## 5 · Collapsing
 #
@@ -385,8 +385,8 @@ def batched(operator):  # (u, x) -> number, made a compiled function of weights 
 ways = {
     "jax.hessian, trace": batched(lambda u, x: jnp.trace(jax.hessian(u)(x))),
     "Hessian-vector loop": batched(product_loop),
-    "collapsed": batched(lambda u, x: taylor.laplacian(u, x, compress=False)[1]),
-    "collapsed, compressed": batched(lambda u, x: taylor.laplacian(u, x)[1]),
+    "collapsed": batched(lambda u, x: taylor.laplacian(u, x, compress=False)),
+    "collapsed, compressed": batched(lambda u, x: taylor.laplacian(u, x)),
 }
 reference = nested_autograd(X_torch).detach().numpy()
 same("torch.func", torch_func(X_torch).numpy(), reference)
@@ -423,7 +423,7 @@ def by_gram(params, x):
     (w, b), *rest = params
     gram = w.T @ w  # (32, 32), sums over all 100 directions
     factor = jnp.linalg.cholesky(gram).T  # 32 rows, each a direction in the space of z; needs full rank
-    return taylor.laplacian(lambda z: mlp(rest, jnp.tanh(z)), x @ w + b, factor, compress=False)[1]
+    return taylor.laplacian(lambda z: mlp(rest, jnp.tanh(z)), x @ w + b, factor, compress=False)
 
 
 same("32 directions instead of 100", jax.jit(jax.vmap(by_gram, (None, 0)))(params, X), reference)
@@ -480,7 +480,7 @@ cases = {
     "network, 16 directions": (lambda x: mlp(params, x), jnp.arange(16)),
 }
 for name, (f, axes_) in cases.items():
-    program = str(jax.make_jaxpr(lambda x, f=f, axes_=axes_: taylor.laplacian(f, x, axes_))(X[0]))
+    program = str(jax.make_jaxpr(lambda x, f=f, axes_=axes_: taylor.value_and_laplacian(f, x, axes_))(X[0]))
     print(f"{name:23} compressed: {'cholesky' in program}")
 
 # %% [markdown]
@@ -511,7 +511,7 @@ z = jnp.array([0.3, -0.8])
 mixed = sum(w * taylor.derivatives(f, z, step, order=3)[3] for step, w in zip(steps, weights, strict=True))
 xxy = func.grad(func.grad(func.grad(lambda x, y: two(torch, x, y), 0), 0), 1)(*map(torch.tensor, z.tolist()))
 same("four directions = torch.func, nested", mixed, xxy.item())
-same("taylor.partial", taylor.partial(f, z, (2, 1)), xxy.item())
+same("taylor.partial", taylor.partial_derivative(f, z, (2, 1)), xxy.item())
 
 
 # %%
@@ -527,9 +527,9 @@ x3 = jnp.array([0.1, 0.4, -0.3])
 four, of_partials, twice, nested = jax.jit(
     lambda x: (
         taylor.biharmonic(wave, x),
-        sum(taylor.partial(wave, x, i) for i in ((4, 0, 0), (0, 4, 0), (0, 0, 4)))
-        + 2 * sum(taylor.partial(wave, x, i) for i in ((2, 2, 0), (2, 0, 2), (0, 2, 2))),
-        taylor.laplacian(lambda z: taylor.laplacian(wave, z)[1], x)[1],
+        sum(taylor.partial_derivative(wave, x, i) for i in ((4, 0, 0), (0, 4, 0), (0, 0, 4)))
+        + 2 * sum(taylor.partial_derivative(wave, x, i) for i in ((2, 2, 0), (2, 0, 2), (0, 2, 2))),
+        taylor.laplacian(lambda z: taylor.laplacian(wave, z), x),
         trace_of_hessian(trace_of_hessian(wave))(x),
     )
 )(x3)
@@ -546,7 +546,7 @@ same("biharmonic = nested Hessians", four, nested)
 
 # %%
 def loss(params, X):
-    laplacians = jax.vmap(lambda x: taylor.laplacian(lambda z: mlp(params, z), x)[1])(X)
+    laplacians = jax.vmap(lambda x: taylor.laplacian(lambda z: mlp(params, z), x))(X)
     return (laplacians**2).mean()
 
 

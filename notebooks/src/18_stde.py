@@ -76,7 +76,7 @@ def u(x, lib=jnp, a=A):
 
 x, v = jnp.asarray(rng.normal(size=D)), jnp.asarray(rng.normal(size=D))
 x_torch = torch.from_numpy(np.array(x))
-hessian, third, line, (_, exact) = jax.jit(
+hessian, third, line, exact = jax.jit(
     lambda x: (jax.hessian(u)(x), jax.jacfwd(jax.hessian(u))(x), taylor.derivatives(u, x, v, 3), taylor.laplacian(u, x))
 )(x)
 
@@ -517,7 +517,7 @@ ALL, SPARSE = "Hessian-vector loop, all d", "sparse jets, 16 of d"
 EXACT, DRAWN = "exact, compressed (17)", "Hessian-vector loop, 16 of d"
 ways = {
     ALL: compiled(lambda f, x, _: loop(f, x, jnp.arange(len(x)))),
-    EXACT: compiled(lambda f, x, _: taylor.laplacian(f, x)[1]),
+    EXACT: compiled(lambda f, x, _: taylor.laplacian(f, x)),
     DRAWN: compiled(lambda f, x, axes: len(x) / 16 * loop(f, x, axes)),
     SPARSE: compiled(jets),
 }
@@ -633,7 +633,7 @@ def scaled_signs(x, signs):
 
 slow = (x**2 * jnp.diag(hessian)).sum() + third[0, 0, 1]
 own = Operator({tuple(2 * (k == i) for k in range(D)): lambda x, i=i: x[i] ** 2 for i in range(D)} | {XXY: 1.0})
-cheap, by_package = jax.jit(lambda x: (taylor.partial(u, x, XXY), stde.apply(own, u, x)))(x)
+cheap, by_package = jax.jit(lambda x: (taylor.partial_derivative(u, x, XXY), stde.apply(own, u, x)))(x)
 by_axes, sizes = jax.jit(jax.vmap(drawn, (None, 0, None))), np.array(x**2 / (x @ x))
 results = {}
 for name, p in {"uniform": np.full(D, 1 / D), "by size": sizes / sizes.sum()}.items():

@@ -111,7 +111,7 @@ network = partial(pde.mlp, params)
 
 def residual_of_opaque(x):
     u = equation.ansatz(network)
-    value, lap = taylor.laplacian(u, x)
+    value, lap = taylor.value_and_laplacian(u, x)
     return (lap + jnp.sin(value) - equation.source(x)) / equation.source_rms
 
 
@@ -183,7 +183,7 @@ def residual_torch(x, g):
 # %%
 def residual_jax(x, g):
     u = equation.ansatz(network)
-    value, lap = taylor.laplacian(u, x, axes)
+    value, lap = taylor.value_and_laplacian(u, x, axes)
     return (len(x) / SAMPLES * lap + jnp.sin(value) - g) / equation.source_rms
 
 
@@ -202,7 +202,7 @@ print("same 16 coordinates, same residuals")
 # %%
 def solve(equation, steps, learning_rate, samples, points=POINTS):
     d = equation.dimension
-    loss_fn, optimizer = make_loss(equation, samples, points), pde.adam(steps, learning_rate, d)
+    loss_fn, optimizer = make_loss(equation, samples, points), pde.scaled_cosine_adam(steps, learning_rate, d)
     params = pde.init_mlp(jax.random.key(SEED + 1), (d, WIDTH, WIDTH, WIDTH, 1))
     start = pde.start(params, optimizer, jax.random.key(SEED + 2))
     with tqdm(total=steps, desc=f"d = {d:,}") as bar:
@@ -245,9 +245,9 @@ assert np.corrcoef(exact, got)[0, 1] > 0.95  # a constant has no correlation at 
 
 # %% [markdown]
 # Two details make this work. The first layer's weights see $d$ coordinates, and Adam moves each of them by the
-# learning rate, so that their sum would jump by $\sqrt d$ times as much: `pde.adam` scales that layer's step by
-# $3/\sqrt d$. And the residual is divided by the source's size, so that the learning rate means the same in every
-# dimension.
+# learning rate, so that their sum would jump by $\sqrt d$ times as much: `pde.scaled_cosine_adam` scales that layer's
+# step by $3/\sqrt d$. And the residual is divided by the source's size, so that the learning rate means the same in
+# every dimension.
 #
 # What costs what, per step, at 1,000 dimensions:
 

@@ -169,7 +169,7 @@ check("nested torch.autograd.grad, float32", in_torch, reference, 1e-5)
 # no data: the equation is all.
 #
 # `pde.train` compiles a chunk of steps, drawing and Adam included, into one `lax.scan` (10), and calls `report`
-# between chunks. `pde.adam` lets the learning rate fall to zero along a cosine.
+# between chunks. `pde.scaled_cosine_adam` lets the learning rate fall to zero along a cosine.
 
 # %%
 def kdv_loss(params, key):
@@ -177,7 +177,7 @@ def kdv_loss(params, key):
     return jax.vmap(lambda x: equation.residual(u, x) ** 2)(equation.sample(key, BATCH)).mean()
 
 
-optimizer = pde.adam(KDV_STEPS, RATE, d=2)
+optimizer = pde.scaled_cosine_adam(KDV_STEPS, RATE, d=2)
 
 
 def fresh():
@@ -398,7 +398,7 @@ def trained(loss_fn, optimizer, params, steps, seed=SEED):
     return pde.train(loss_fn, optimizer, state, steps, chunk=CHUNK)
 
 
-plate_adam = pde.adam(PLATE_STEPS, PLATE_RATE, d=2)
+plate_adam = pde.scaled_cosine_adam(PLATE_STEPS, PLATE_RATE, d=2)
 bent_plate, plate_losses = trained(plate_loss, plate_adam, pde.init_mlp(KEY, PLATE_SIZES), PLATE_STEPS)
 plate_error = pde.relative_l2(plate, deflection(bent_plate.params), KEY)
 print(f"relative L2 error <= 2e-2: {plate_error.relative_l2 <= 2e-2}   ", end="")
@@ -468,7 +468,7 @@ many = jnp.float32(np.random.default_rng(SEED).normal(size=(64, 10)))
 
 
 def residual_at(x):
-    value, lap = taylor.laplacian(lambda z: pde.mlp(wide, z), x)
+    value, lap = taylor.value_and_laplacian(lambda z: pde.mlp(wide, z), x)
     return lap + jnp.sin(value)
 
 
@@ -513,7 +513,7 @@ def network(seed):
     return pde.init_mlp(jax.random.key(seed), PLATE_SIZES)
 
 
-enhanced_adam, rows = pde.adam(FEW_STEPS, PLATE_RATE, d=2), []
+enhanced_adam, rows = pde.scaled_cosine_adam(FEW_STEPS, PLATE_RATE, d=2), []
 for seed in range(5):
     short = [
         trained(enhanced_loss, enhanced_adam, (network(seed), jnp.float32(w)), FEW_STEPS, seed)[0].params[0]
@@ -627,7 +627,7 @@ def torch_xxxy(p):
 
 
 mixed, left_over = jax.jit(
-    jax.vmap(lambda x: (taylor.partial(kdv2.solution, x, (0, 3, 1)), kdv2.residual(kdv2.solution, x)))
+    jax.vmap(lambda x: (taylor.partial_derivative(kdv2.solution, x, (0, 3, 1)), kdv2.residual(kdv2.solution, x)))
 )(somewhere)
 check("u_xxxy, float32", mixed, torch_xxxy(to_torch(somewhere, torch.float64)), 1e-5)
 print("residual of the exact solution below 1e-5 of the largest u_xxxy:", end=" ")

@@ -14,7 +14,11 @@ from tools.lessons import ROOT, lessons
 LESSONS = {lesson.stem: lesson for lesson in lessons()}
 SIBLINGS = ("01a_titanic_torch", "01b_titanic_nnx", "01c_titanic_linen")
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("data/*.md")])
-MODULES = sorted(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in ROOT.glob("course/**/[!_]*.py"))
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for path in ROOT.glob("course/**/*.py")
+    if path.stat().st_size
+)
 
 # Cells whose outputs are not compared, by the beginning of their first line, each with its reason.
 VOLATILE = {
@@ -65,11 +69,17 @@ IMPORTS = {
     "course.results": {"numpy", "pandas"},
     "course.newton_cg": JAX,
     "course.functional": JAX,
-    "course.jaxprs": JAX,
-    "course.jets": JAX,
     "course.stde": JAX,
     "course.pde": {"numpy", "jax", "optax"},
     "course.taylor": JAX,
+    "course.taylor.arguments": JAX,
+    "course.taylor.functions": JAX,
+    "course.taylor.gram": JAX,
+    "course.taylor.interpolation": JAX,
+    "course.taylor.one_hot": JAX,
+    "course.taylor.programs": JAX,
+    "course.taylor.propagation": JAX,
+    "course.taylor.rules": JAX,
     "course.convnet": JAX | {"torch", "tqdm"},
     "course.layouts": {"numpy", "torch", "tqdm"},
     "course.activations": FLAX | {"torch", "tqdm"},
@@ -88,7 +98,8 @@ def built(stem):
 
 
 def code_of(module):
-    return (ROOT / (module.replace(".", "/") + ".py")).read_text("utf-8")
+    path = ROOT / module.replace(".", "/")
+    return (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text("utf-8")
 
 
 @pytest.mark.parametrize("stem", LESSONS)

@@ -45,3 +45,13 @@ def test_the_line_search_shortens_a_step_that_overshoots(x64):
 
 def test_a_python_loop_is_a_while_loop():
     assert python_while(lambda n: n < 5, lambda n: n + 2, 0) == 6
+
+
+@pytest.mark.parametrize("while_loop", [python_while, jax.lax.while_loop])
+def test_it_ends_where_the_tolerance_is_out_of_reach(while_loop):
+    rng = np.random.default_rng(0)
+    x, y = jnp.float32(rng.normal(size=(50, 4))), jnp.float32(rng.random(50) > 0.5)
+    run = partial(newton_cg, *derivatives(x, y), tolerance=0.0, while_loop=while_loop, max_steps=12)
+    w, steps = run(jnp.zeros(4)) if while_loop is python_while else jax.jit(run)(jnp.zeros(4))
+    # a float32 value shows a step of size 1e-4 no longer: its square is the rounding error
+    assert int(steps) == 12 and float(jnp.linalg.norm(derivatives(x, y)[1](w))) < 3e-4

@@ -141,7 +141,7 @@ def test_polynomials_for_sine_and_cosine():
 # --- the trainer ---------------------------------------------------------------------------------------------
 
 STEPS = 12
-OPTIMIZER = pde.adam(STEPS, 1e-2, 5)
+OPTIMIZER = pde.scaled_cosine_adam(STEPS, 1e-2, 5)
 EQUATION = pde.ball_equation("sine-gordon", 5, KEY)
 
 
@@ -205,7 +205,7 @@ def test_a_loss_or_gradient_that_is_not_finite_stops_the_run(what):
 
 def test_the_first_layer_of_many_coordinates_takes_smaller_steps():
     d = 900
-    optimizer = pde.adam(10, 1.0, d)
+    optimizer = pde.scaled_cosine_adam(10, 1.0, d)
     params = {"wide": jnp.zeros((d, 2)), "narrow": jnp.zeros((2, 2))}
     updates, _ = optimizer.update(jax.tree.map(jnp.ones_like, params), optimizer.init(params), params)
     np.testing.assert_allclose(updates["wide"] / updates["narrow"][0, 0], 0.1, rtol=1e-5)

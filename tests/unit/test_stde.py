@@ -231,9 +231,9 @@ KEY = jax.random.key(0)
         (lambda: stde.apply(stde.laplacian(4), field, jnp.ones(4, int)), "floating dtype, got int64"),
         (lambda: stde.apply(stde.laplacian(4), lambda x: x, point()), r"scalar field \(d,\) -> \(\)"),
         (lambda: Operator({}), "at least one multi-index"),
-        (lambda: Operator({(1,): 1.0, (1, 2): 1.0}), "multi-indices of 1 integers"),
+        (lambda: Operator({(1,): 1.0, (1, 2): 1.0}), "expected 1 integers >= 0, one per coordinate"),
         (lambda: Operator({(-1, 2): 1.0}), "integers >= 0"),
-        (lambda: stde.second_order(np.ones(3)), r"matrix \(d, d\), got \(3,\)"),
+        (lambda: stde.second_order(np.ones(3)), r"real matrix \(d, d\), got float64 \(3,\)"),
         (lambda: stde.laplacian(2) + stde.laplacian(3), "same coordinates, got 2 and 3"),
     ],
 )

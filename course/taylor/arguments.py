@@ -1,0 +1,90 @@
+"""What users pass, checked: each error says what was expected, what came, and what to do. Needs JAX."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from course.taylor import one_hot
+from course.taylor.one_hot import OneHot
+
+
+def integer(name: str, value, remedy: str) -> int:
+    """An integer >= 1; the remedy is for smaller ones."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"expected {name} as an integer >= 1, got {value!r}; pass an int") from None
+    if number < 1:
+        raise ValueError(f"expected {name} >= 1, got {number}; {remedy}")
+    return number
+
+
+def multi_index(value: Sequence[int], d: int) -> tuple[int, ...]:
+    """A multi-index over d coordinates."""
+    try:
+        found = tuple(map(operator.index, value))
+    except TypeError:
+        found = ()
+    if len(found) != d or any(power < 0 for power in found):
+        raise ValueError(f"expected {d} integers >= 0, one per coordinate, got {value!r}; (2, 0) is u_xx of u(x, y)")
+    return found
+
+
+def floating(x) -> jax.Array:
+    """An array of floating dtype and any shape."""
+    try:
+        array = None if x is None else jnp.asarray(x)
+    except (TypeError, ValueError):
+        array = None
+    if array is None:
+        raise TypeError(
+            f"expected x as one array, got {type(x).__name__}; jax.flatten_util.ravel_pytree makes one of a pytree"
+        )
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ValueError(f"expected x of a floating dtype, got {array.dtype}; write 1.0 for 1, or x.astype(float)")
+    return array
+
+
+def point(x) -> jax.Array:
+    """A point (d,) of floating dtype, d >= 1."""
+    x = floating(x)
+    if x.ndim != 1:
+        raise ValueError(
+            f"x must be (d,), got {x.shape}; wrap the call in jax.vmap for a batch of points, or pass x.ravel() and "
+            "reshape it inside f if all its entries are coordinates of one point"
+        )
+    if len(x) == 0:
+        raise ValueError("x must be (d,) with d >= 1, got (0,); without coordinates there is nothing to differentiate")
+    return x
+
+
+def real(name: str, values, dtype) -> jax.Array:
+    """Real numbers, in the dtype of the point."""
+    if jnp.iscomplexobj(values):
+        raise ValueError(
+            f"expected real {name}, got complex ones; call once for their real part and once for the other"
+        )
+    return jnp.asarray(values, dtype)
+
+
+def lines(x: jax.Array, directions) -> tuple[jax.Array | OneHot, int]:
+    """First derivatives of x along directions (R, d), along axes (R,), or along all axes (None); and their number."""
+    if directions is None:
+        return one_hot.along_axes(None, x), len(x)
+    known = not isinstance(directions, jax.core.Tracer)
+    directions = np.asarray(directions) if known else directions
+    if directions.ndim == 1 and jnp.issubdtype(directions.dtype, jnp.integer) and len(directions):
+        if known and not 0 <= directions.min() <= directions.max() < len(x):
+            raise ValueError(f"expected axes from 0 to {len(x) - 1}, got {directions.min()} to {directions.max()}")
+        return one_hot.along_axes(jnp.asarray(directions), x), len(directions)
+    if directions.ndim != 2 or directions.shape[1] != len(x) or len(directions) == 0:
+        raise ValueError(
+            f"expected directions (R, {len(x)}), one per row, or integers (R,), the numbers of axes, with R >= 1, "
+            f"got {directions.dtype} {directions.shape}"
+        )
+    return real("directions", directions, x.dtype), len(directions)

@@ -1,0 +1,208 @@
+"""What users call: derivatives along lines, Laplacians, mixed partial derivatives. Needs JAX.
+
+Lesson: 17_taylor_mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from course.taylor import arguments
+from course.taylor.one_hot import OneHot
+from course.taylor.programs import Program, trace
+from course.taylor.propagation import Lines, propagate
+from course.taylor.rules import Jet
+
+
+def derivatives(f: Callable, x: jax.Array, v: jax.Array, order: int) -> jax.Array:
+    """All derivatives of f along a line up to an order: d^k/dt^k f(x + t v) at t = 0.
+
+    Args:
+      f: any function of one array, (*shape) -> (*out).
+      x: point, (*shape) float.
+      v: direction, (*shape).
+      order: highest derivative, an integer >= 1.
+    Returns:
+      D^0 f … D^order f along v, (order + 1, *out), in the dtype of f's output.
+    Raises:
+      ValueError: x and v differ in shape, x is not floating, f returns several arrays, or order is below 1.
+      TypeError: x is no array, or order no integer.
+      DifferentiationError: an operation of f has no derivative.
+    Source: Griewank and Walther, Evaluating Derivatives, chapter 13; Shi et al. (2024), section 3.
+    Example:
+      >>> derivatives(jnp.exp, jnp.array(0.0), jnp.array(2.0), order=3).tolist()
+      [1.0, 2.0, 4.0, 8.0]
+    """
+    x, order = arguments.floating(x), arguments.integer("order", order, "order 0 is f(x)")
+    v = arguments.real("directions", v, x.dtype)
+    if v.shape != x.shape:
+        raise ValueError(f"expected a direction of x's shape {x.shape}, got {v.shape}; one direction per call")
+    program = trace(f, x)
+    if len(program.outputs) != 1:
+        raise ValueError(
+            f"expected f to return one array, got {len(program.outputs)}; return them stacked, or one by one"
+        )
+    (y,) = propagate(program, [x, *_start(v[None], Lines(order, 1))], Lines(order, 1))
+    zero = jnp.zeros_like(y[0])
+    lower = [zero if each is None else each[0].astype(zero.dtype) for each in y[1:order]]
+    return jnp.stack([y[0], *lower, _highest(y)])
+
+
+def value_and_laplacian(
+    f: Callable, x: jax.Array, directions: jax.Array | None = None, *, compress: bool = True
+) -> tuple[jax.Array, jax.Array]:
+    """The value of f, and the sum over directions r of D^2 f[v_r, v_r]: the Laplacian where they are all coordinates.
+
+    Collapsed Taylor mode: one second-order coefficient, not one per direction. What follows a point of the program
+    depends on the first derivatives alive there only through their Gram matrix; where they are together narrower than
+    the number of directions, they are replaced by a square factor of it (`course.taylor.gram`). For a network that
+    finds the linear first layer by itself and makes the cost almost independent of the dimension.
+
+    Args:
+      f: scalar field, (d,) -> (), real or complex.
+      x: point, (d,) float.
+      directions: (R, d); or integers (R,), the numbers of coordinate axes; or None, all d of them. Traced axes cannot
+        be checked: one that does not exist makes the result NaN.
+      compress: whether to replace first derivatives by a factor of their Gram matrix.
+    Returns:
+      (f(x), sum of second derivatives), both () in the dtype of f's output. Exact up to rounding; where first
+      derivatives are nearly linearly dependent, up to ten machine epsilons times their number, relative.
+    Raises:
+      ValueError: x is not one-dimensional or not floating, f is not scalar, or directions do not fit.
+      TypeError: x is no array.
+      DifferentiationError: an operation of f has no derivative.
+    Source: Dangel et al. (NeurIPS 2025), section 3; Li et al., forward Laplacian (2024).
+    Example:
+      >>> [float(part) for part in value_and_laplacian(lambda x: (x**2).sum(), jnp.ones(3))]
+      [3.0, 6.0]
+    """
+    x = arguments.point(x)
+    start, count = arguments.lines(x, directions)
+    (y,) = propagate(_scalar_program(f, x), [x, start, None], Lines(2, count), compress)
+    return y[0], _highest(y)
+
+
+def laplacian(f: Callable, x: jax.Array, directions: jax.Array | None = None, *, compress: bool = True) -> jax.Array:
+    """The sum of second derivatives alone, () in the dtype of f's output; all else is as in `value_and_laplacian`.
+
+    Example:
+      >>> float(laplacian(lambda x: (x**2).sum(), jnp.ones(3)))
+      6.0
+    """
+    return value_and_laplacian(f, x, directions, compress=compress)[1]
+
+
+def weighted(f: Callable, x: jax.Array, directions: jax.Array, weights: jax.Array, order: int) -> jax.Array:
+    """The sum over directions r of weight_r times D^order f along v_r, with one collapsed top coefficient.
+
+    Args:
+      f: scalar field, (d,) -> (), real or complex.
+      x: point, (d,) float.
+      directions: (R, d), or integers (R,), the numbers of coordinate axes.
+      weights: (R,), real, of any sign.
+      order: an integer >= 1.
+    Returns:
+      Scalar (), in the dtype of f's output.
+    Raises:
+      ValueError, TypeError and DifferentiationError as for `value_and_laplacian`; ValueError for complex weights.
+    Source: Dangel et al. (NeurIPS 2025), section 3.
+    """
+    x, order = arguments.point(x), arguments.integer("order", order, "order 0 is f(x)")
+    start, count = arguments.lines(x, directions)
+    if jnp.iscomplexobj(weights):
+        raise ValueError(
+            "expected real weights, got complex ones; call once for their real part and once for the other"
+        )
+    weights = jnp.asarray(weights, x.dtype)
+    if weights.shape != (count,):
+        raise ValueError(f"expected one weight per direction, ({count},), got {weights.shape}")
+    lines = Lines(order, count, weights)
+    (y,) = propagate(_scalar_program(f, x), [x, *_start(start, lines)], lines)
+    return _highest(y)
+
+
+def biharmonic(f: Callable, x: jax.Array) -> jax.Array:
+    """The Laplacian of the Laplacian of f, the sum over i, j of d^4 f / dx_i^2 dx_j^2.
+
+    Args:
+      f: scalar field, (d,) -> ().
+      x: point, (d,) float.
+    Returns:
+      Scalar (), in the dtype of f's output. Both Laplacians are collapsed and compressed.
+    Raises:
+      ValueError, TypeError and DifferentiationError as for `value_and_laplacian`.
+    Example:
+      >>> float(biharmonic(lambda x: (x**4).sum(), jnp.ones(3)))
+      72.0
+    """
+    return laplacian(lambda x: laplacian(f, x), x)
+
+
+def partial_derivative(f: Callable, x: jax.Array, multi_index: Sequence[int]) -> jax.Array:
+    """Any mixed partial derivative, exact up to rounding whatever the scales of the axes.
+
+    One axis after the other: a jet of order p along an axis, of the program of the jets before it. Nothing cancels, as
+    it does in `interpolation`, and (p + 1) (q + 1) … coefficients are carried.
+
+    Args:
+      f: scalar field, (d,) -> ().
+      x: point, (d,) float.
+      multi_index: how often to differentiate by each coordinate, d integers >= 0: (2, 0, 1) is d^3 f / dx_0^2 dx_2.
+    Returns:
+      Scalar (), in the dtype of f's output.
+    Raises:
+      ValueError: the multi-index does not fit x; else as for `value_and_laplacian`.
+      DifferentiationError: an operation of f has no derivative.
+    Example:
+      >>> float(partial_derivative(lambda x: x[0] ** 2 * x[1], jnp.array([3.0, 5.0]), (2, 1)))
+      2.0
+    """
+    x = arguments.point(x)
+    powers = arguments.multi_index(multi_index, len(x))
+    axes = np.flatnonzero(powers)
+    return along_axes(f, x, axes, tuple(powers[axis] for axis in axes))
+
+
+def along_axes(f: Callable, x: jax.Array, axes: jax.Array, powers: tuple[int, ...]) -> jax.Array:
+    """The mixed partial derivative d^p1 / dx_a1^p1 d^p2 / dx_a2^p2 …, where the axes (n,) may be traced.
+
+    Raises:
+      As for `partial_derivative`.
+    """
+    for n, power in enumerate(powers):
+        f = _pure(f, axes[n : n + 1], power)
+    return f(x)
+
+
+def _pure(f: Callable, axis: jax.Array, order: int) -> Callable:
+    """x -> the derivative of an order along one axis."""
+    return lambda x: weighted(f, x, axis, jnp.ones(1, x.dtype), order)
+
+
+# --- the ends of a propagation -----------------------------------------------------------------------------
+
+
+def _start(first: jax.Array | OneHot, lines: Lines) -> list:
+    """The derivatives 1 … K of x itself, along directions (R, *shape)."""
+    if lines.order > 1:
+        return [first, *[None] * (lines.order - 1)]
+    weights = jnp.ones(lines.count, first.dtype) if lines.weights is None else lines.weights
+    return [first.collect(weights * first.entries) if isinstance(first, OneHot) else jnp.tensordot(weights, first, 1)]
+
+
+def _highest(y: Jet) -> jax.Array:
+    return jnp.zeros_like(y[0]) if y[-1] is None else y[-1].astype(y[0].dtype)
+
+
+def _scalar_program(f: Callable, x: jax.Array) -> Program:
+    program = trace(f, x)
+    leaves, tree = jax.tree.flatten(program.result)
+    if tree != jax.tree.structure(0) or leaves[0].shape != ():
+        got = jax.tree.map(lambda leaf: leaf.shape, program.result)
+        remedy = "squeeze f's last axis" if got == (1,) else "take one component at a time, lambda x: f(x)[0]"
+        raise ValueError(f"expected a scalar field (d,) -> (), got an output of shape {got}; {remedy}")
+    return program

@@ -1,0 +1,224 @@
+"""A function as a flat list of equations that can be called one by one. Needs JAX.
+
+This is the only module that touches `jax.extend`. Lesson: 17_taylor_mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """An input that does not depend on the function's argument."""
+
+    value: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Equation:
+    """One primitive operation, applied to numbered values and constants.
+
+    Attributes:
+      name: the primitive's, for instance "tanh".
+      inputs: one entry per input, a value's number or a `Constant`.
+      outputs: the numbers of the values it makes.
+      sizes: how many entries each of these values has.
+      call: the operation itself, (*inputs) -> list of outputs; it can be transformed like any JAX function and keeps
+        custom derivative rules.
+      smooth: what to differentiate in its place: the same without side effects, and, if `widens`, for inputs that
+        `at_least_single` has converted.
+      widens: whether `smooth` computes in single precision what `call` computes in bfloat16 or float16.
+      params: the primitive's parameters.
+      effects: whether calling it does something, such as printing, besides making values.
+    """
+
+    name: str
+    inputs: tuple[int | Constant, ...]
+    outputs: tuple[int, ...]
+    sizes: tuple[int, ...]
+    call: Callable[..., list]
+    smooth: Callable[..., list]
+    widens: bool = False
+    params: dict = field(default_factory=dict)
+    effects: bool = False
+
+    @property
+    def values(self) -> list[int]:
+        """The numbers of the values among its inputs."""
+        return [i for i in self.inputs if not isinstance(i, Constant)]
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A traced function: value 0 is its argument.
+
+    Attributes:
+      equations: in the order in which they are run.
+      outputs: value numbers or constants.
+      result: shapes and dtypes of what the function returns, nested as there.
+    """
+
+    equations: tuple[Equation, ...]
+    outputs: tuple[int | Constant, ...]
+    result: Any
+
+
+# Calls that only wrap other equations: what is inside is taken out.
+_WRAPPERS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr",
+             "checkpoint": "jaxpr", "remat": "jaxpr", "remat2": "jaxpr"}  # fmt: skip
+
+
+def trace(f: Callable, x: jax.Array) -> Program:
+    """Trace f at the shape and dtype of x into a flat program, without equations that nothing depends on."""
+    closed, result = jax.make_jaxpr(f, return_shape=True)(x)
+    equations: list[Equation] = []
+    outputs = _flatten(closed.jaxpr, [Constant(c) for c in closed.consts], [0], iter(range(1, 10**9)), equations)
+    return Program(tuple(_needed(equations, outputs)), tuple(outputs), result)
+
+
+def _flatten(jaxpr, constants, inputs, numbers: Iterator[int], equations: list[Equation]) -> list:
+    """Append a jaxpr's equations to the list, wrappers opened; returns what its outputs are."""
+    known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *inputs], strict=True))
+
+    def look_up(variable):
+        return Constant(variable.val) if isinstance(variable, core.Literal) else known[variable]
+
+    for eqn in jaxpr.eqns:
+        inputs = [look_up(variable) for variable in eqn.invars]
+        inner = eqn.params.get(_WRAPPERS.get(eqn.primitive.name, ""))
+        if inner is None:
+            made = [next(numbers) for _ in eqn.outvars]
+            equations.append(_equation(jaxpr, eqn, inputs, made))
+        else:
+            consts = [Constant(c) for c in getattr(inner, "consts", ())]
+            made = _flatten(getattr(inner, "jaxpr", inner), consts, inputs, numbers, equations)
+        known.update(zip(eqn.outvars, made, strict=True))
+    return [look_up(variable) for variable in jaxpr.outvars]
+
+
+def _equation(jaxpr, eqn, inputs: list, outputs: list[int]) -> Equation:
+    avals = [variable.aval for variable in (*eqn.invars, *eqn.outvars)]
+    call = _caller(jaxpr, eqn)
+    opaque = any(_is_jaxpr(part) for value in eqn.params.values() for part in _parts(value))
+    widens = not opaque and any(_is_low(getattr(aval, "dtype", None)) for aval in avals)
+    if widens:
+        smooth = partial(_bind, eqn.primitive, {name: _widened(value) for name, value in eqn.params.items()})
+    elif opaque and eqn.effects:
+        smooth = _caller(jaxpr, _silenced(eqn))
+    else:
+        smooth = call
+    sizes = tuple(getattr(variable.aval, "size", 1) for variable in eqn.outvars)
+    return Equation(
+        eqn.primitive.name, tuple(inputs), tuple(outputs), sizes, call, smooth, widens, eqn.params, bool(eqn.effects)
+    )
+
+
+def _caller(jaxpr, eqn) -> Callable[..., list]:
+    """One equation as a function of all its inputs; a literal keeps its value whatever is passed for it."""
+    positions = [i for i, v in enumerate(eqn.invars) if not isinstance(v, core.Literal)]
+    variables = [eqn.invars[p] for p in positions]
+    if len(set(variables)) < len(variables):  # x * x: two inputs of their own, so that they can differ
+        shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in variables]
+        variables = jax.make_jaxpr(lambda *inputs: inputs)(*shapes).jaxpr.invars
+        inputs = list(eqn.invars)
+        for p, variable in zip(positions, variables, strict=True):
+            inputs[p] = variable
+        eqn = eqn.replace(invars=inputs)
+    kept = [i for i, v in enumerate(eqn.outvars) if type(v).__name__ != "DropVar"]
+    outputs = [eqn.outvars[i] for i in kept]
+    single = jaxpr.replace(constvars=[], invars=variables, outvars=outputs, eqns=[eqn], effects=eqn.effects)
+    function = core.jaxpr_as_fun(core.ClosedJaxpr(single, []))
+    return partial(_call, function, positions, kept, len(eqn.outvars))
+
+
+def _call(function, positions, kept, count, *inputs) -> list:
+    outputs: list = [None] * count
+    for i, output in zip(kept, function(*(inputs[p] for p in positions)), strict=True):
+        outputs[i] = output
+    return outputs
+
+
+def _needed(equations: list[Equation], outputs: list) -> list[Equation]:
+    """The equations on which an output depends, and those that have an effect."""
+    needed, kept = {o for o in outputs if not isinstance(o, Constant)}, []
+    for equation in reversed(equations):
+        if equation.effects or needed & set(equation.outputs):
+            needed.update(equation.values)
+            kept.append(equation)
+    return kept[::-1]
+
+
+# --- what rules differentiate ------------------------------------------------------------------------------
+
+
+def _parts(value) -> tuple:
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
+
+
+def _is_jaxpr(value) -> bool:
+    return isinstance(value, core.Jaxpr | core.ClosedJaxpr)
+
+
+def _bind(primitive, params: dict, *inputs) -> list:
+    outputs = primitive.bind(*inputs, **params)
+    return list(outputs) if primitive.multiple_results else [outputs]
+
+
+def _widened(value):
+    return np.dtype(np.float32) if isinstance(value, np.dtype) and _is_low(value) else value
+
+
+def _silenced(eqn):
+    """An equation without the equations inside it that have an effect and no output: it prints once, not per pass."""
+
+    def silent(value):
+        if isinstance(value, core.ClosedJaxpr):
+            return value.replace(jaxpr=silent(value.jaxpr))
+        if isinstance(value, core.Jaxpr):
+            eqns = [_silenced(inner) for inner in value.eqns if inner.outvars or not inner.effects]
+            effects = frozenset().union(*(inner.effects for inner in eqns))
+            return value.replace(eqns=eqns, effects=effects)
+        return tuple(map(silent, value)) if isinstance(value, tuple) and any(map(_is_jaxpr, value)) else value
+
+    if not eqn.effects:
+        return eqn
+    params = {name: silent(value) for name, value in eqn.params.items()}
+    inner = [part for value in params.values() for part in _parts(value) if _is_jaxpr(part)]
+    return eqn.replace(params=params, effects=frozenset().union(*(part.effects for part in inner)))
+
+
+# --- dtypes ------------------------------------------------------------------------------------------------
+
+
+def is_inexact(value) -> bool:
+    """Whether derivatives can flow through a value: real or complex floating point."""
+    return jnp.issubdtype(jnp.result_type(value), jnp.inexact)
+
+
+def is_real(value) -> bool:
+    """Whether a value is real floating point."""
+    return jnp.issubdtype(jnp.result_type(value), jnp.floating)
+
+
+def _is_low(dtype) -> bool:
+    return dtype is not None and jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
+
+
+def derivative_dtype(value):
+    """The dtype of a value's derivatives: its own, but float32 where it has less precision than that."""
+    dtype = jnp.result_type(value)
+    return np.dtype(np.float32) if _is_low(dtype) else dtype
+
+
+def at_least_single(value):
+    """A value in the dtype of its derivatives."""
+    return jnp.asarray(value, derivative_dtype(value)) if _is_low(jnp.result_type(value)) else value

@@ -1,0 +1,164 @@
+"""A jet pushed through a whole program, equation by equation. Needs JAX. Lesson: 17_taylor_mode."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+
+from course.taylor import gram, one_hot
+from course.taylor.one_hot import OneHot
+from course.taylor.programs import Constant, Equation, Program, at_least_single, derivative_dtype, is_inexact
+from course.taylor.rules import Jet, Operation
+
+
+@dataclass(frozen=True, eq=False)
+class Moving:
+    """A value that moves with x.
+
+    Attributes:
+      jet: the value and its derivatives, as `course.taylor.rules` says; jet[1] may be a `OneHot`.
+      affine: whether it is an affine function of x, so that jet[1] is the same at all points.
+    """
+
+    jet: Jet
+    affine: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Lines:
+    """What is the same for a whole propagation: the order K, the number R of lines, and their weights (None: ones)."""
+
+    order: int
+    count: int
+    weights: jax.Array | None = None
+
+
+def propagate(program: Program, start: Jet, lines: Lines, compress: bool = False) -> list[Jet]:
+    """Push a jet through all equations; the outputs as jets, with zeros (None) where they do not depend on x.
+
+    Args:
+      program: what to differentiate.
+      start: the jet of its argument; its first derivatives do not depend on the point.
+      lines: order, number and weights.
+      compress: whether to replace first derivatives by a factor of their Gram matrix where that makes them fewer;
+        order 2 without weights only.
+    """
+    equations = _wide_first(program, start[0].size, lines.count) if compress else program.equations
+    dying = _last_uses(equations, program.outputs)
+    values: dict[int, object] = {0: Moving(start, affine=True)}
+
+    def look_up(i):
+        return i.value if isinstance(i, Constant) else values[i]
+
+    for position, equation in enumerate(equations):
+        results = _step(equation, [look_up(i) for i in equation.inputs], lines)
+        values.update(zip(equation.outputs, results, strict=True))
+        for number in dying[position]:
+            del values[number]
+        if compress:
+            lines = _compress(values, lines)
+    found = [look_up(o) for o in program.outputs]
+    nothing = [None] * lines.order
+    return [o.jet if isinstance(o, Moving) else [jnp.asarray(o), *nothing] for o in found]
+
+
+def _step(equation: Equation, inputs: list, lines: Lines) -> list:
+    """One equation's outputs, a `Moving` for each that moves with x, else a plain array."""
+    plain = [i.jet[0] if isinstance(i, Moving) else i for i in inputs]
+    outputs = equation.call(*plain)
+    moving = [p for p, i in enumerate(inputs) if isinstance(i, Moving) and is_inexact(plain[p])]
+    floating = [n for n, o in enumerate(outputs) if o is not None and is_inexact(o)]
+    if not moving or not floating:
+        return outputs  # comparisons, indices, prints: constant almost everywhere
+    if equation.widens:
+        plain = [at_least_single(p) for p in plain]
+
+    def call(*parts):
+        arguments = list(plain)
+        for position, part in zip(moving, parts, strict=True):
+            arguments[position] = part
+        results = equation.smooth(*arguments)
+        return [results[n] for n in floating]
+
+    # where `smooth` stays in low precision (a loop, say), derivatives come down to it for this one equation
+    jets = [[plain[p], *_cast(inputs[p].jet[1:], jnp.result_type(plain[p]))] for p in moving]
+    values = call(*(x[0] for x in jets)) if equation.widens else [outputs[n] for n in floating]
+    op = Operation(
+        equation.name, equation.params, plain, moving, call, values, lines.order, lines.count, lines.weights
+    )  # fmt: skip
+    affine = op.linear and all(inputs[p].affine for p in moving)
+    for n, derivatives in zip(floating, one_hot.transport(op, *jets), strict=True):
+        outputs[n] = Moving([outputs[n], *_cast(derivatives, derivative_dtype(outputs[n]))], affine)
+    return outputs
+
+
+def _cast(derivatives: list, dtype) -> list:
+    return [None if each is None else each.astype(dtype) for each in derivatives]
+
+
+# --- compression -------------------------------------------------------------------------------------------
+
+
+def _compress(values: dict, lines: Lines) -> Lines:
+    """Replace the first derivatives of the values alive by a factor of their Gram matrix, if that has fewer rows."""
+    moving = {n: v for n, v in values.items() if isinstance(v, Moving) and v.jet[1] is not None}
+    firsts = [v.jet[1] for v in moving.values()]
+    if not moving or any(isinstance(first, OneHot) for first in firsts):
+        return lines
+    rows = sum(map(gram.width, firsts))
+    if rows >= lines.count:
+        return lines
+    # blocks that do not depend on the point come first: under vmap they are factored once for all points
+    order = sorted(moving, key=lambda n: not moving[n].affine)
+    for n, factor in zip(order, gram.factor([moving[n].jet[1] for n in order]), strict=True):
+        value, _, second = moving[n].jet
+        values[n] = Moving([value, factor, second], moving[n].affine)
+    return replace(lines, count=rows)
+
+
+def _wide_first(program: Program, size: int, count: int) -> list[Equation]:
+    """The equations, those that use a wide value moved to the front as far as their inputs allow.
+
+    Once nothing wide is alive, everything that follows sees few first derivatives. `size` is that of the argument.
+    """
+    equations = program.equations
+    sizes, makers, effect = {0: size}, {}, None
+    waits_for: list[set[int]] = []
+    for n, equation in enumerate(equations):
+        waits_for.append({makers[i] for i in equation.values if i in makers})
+        if equation.effects:  # they stay in their order
+            waits_for[n] |= set() if effect is None else {effect}
+            effect = n
+        sizes.update(zip(equation.outputs, equation.sizes, strict=True))
+        makers.update(dict.fromkeys(equation.outputs, n))
+    followers: dict[int, list[int]] = {}
+    for n, others in enumerate(waits_for):
+        for other in others:
+            followers.setdefault(other, []).append(n)
+
+    def ranked(n):
+        return all(sizes[i] < count for i in equations[n].values), n
+
+    ready, ordered = [ranked(n) for n, others in enumerate(waits_for) if not others], []
+    heapq.heapify(ready)
+    while ready:
+        _, n = heapq.heappop(ready)
+        ordered.append(equations[n])
+        for follower in followers.get(n, ()):
+            waits_for[follower].discard(n)
+            if not waits_for[follower]:
+                heapq.heappush(ready, ranked(follower))
+    return ordered
+
+
+def _last_uses(equations, outputs) -> list[list[int]]:
+    """For each equation the values that nothing needs after it."""
+    last = {number: position for position, e in enumerate(equations) for number in (*e.outputs, *e.values)}
+    dying: list[list[int]] = [[] for _ in equations]
+    for number, position in last.items():
+        if number not in outputs:
+            dying[position].append(number)
+    return dying

@@ -1,0 +1,370 @@
+"""How one operation carries a jet: one rule for each class of operations. Needs JAX.
+
+A jet of order K is a list of derivatives, those of a value along the lines x + t v_r, r = 1 … R, at t = 0:
+
+  x[0]             the value, (*shape)
+  x[1] … x[K-1]    its derivatives of order 1 … K-1, one for each line, (R, *shape)
+  x[K]             the weighted *sum over the lines* of its K-th derivatives, (*shape)
+
+None stands for zero. Only a sum of the highest derivatives is wanted in the end, and every operation is linear in the
+highest one, so the sum can be taken at once: that is collapsing (Dangel et al., NeurIPS 2025, section 3), and the
+forward Laplacian is its case K = 2.
+
+A rule takes the operation and one jet for each input that moves with x, and returns for each output the derivatives 1 …
+K. Only speed needs more than one rule: `anything` is right for every operation that JAX can differentiate forwards.
+Lesson: 17_taylor_mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from math import comb, factorial, prod
+
+import jax
+import jax.numpy as jnp
+
+from course.taylor.programs import is_real
+
+Jet = list  # of arrays and Nones, as above
+
+
+class DifferentiationError(TypeError):
+    """An operation whose derivative is not known; the message names it and the remedy."""
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """What a rule is told beside the jets: the operation, and what is asked for.
+
+    Attributes:
+      name, params: of the primitive.
+      inputs: all its inputs' values.
+      moving: the positions of those that move with x.
+      call: (*moving inputs) -> list of the floating outputs; the other inputs are fixed in it.
+      outputs: what it makes of the values.
+      order: K.
+      lines: how many there are, R.
+      weights: (R,), of the sum that x[K] is; None means ones.
+    """
+
+    name: str
+    params: dict
+    inputs: list
+    moving: list[int]
+    call: Callable[..., list]
+    outputs: list
+    order: int
+    lines: int
+    weights: jax.Array | None
+
+    @property
+    def values(self) -> list:
+        """The values of the moving inputs."""
+        return [self.inputs[p] for p in self.moving]
+
+    @property
+    def linear(self) -> bool:
+        """Whether it is linear in the moving inputs together."""
+        if self.name in _LINEAR or (RULES.get(self.name) is product and len(self.moving) == 1):
+            return True
+        return set(self.moving) <= _LINEAR_AT.get(self.name, set())
+
+    def collapse(self, values: jax.Array | None) -> jax.Array | None:
+        """The weighted sum over the lines: (R, *shape) -> (*shape)."""
+        if values is None:
+            return None
+        if self.weights is not None:  # a sum, not a dot: XLA fuses it with what makes the values
+            values = self.weights.astype(values.dtype).reshape(-1, *[1] * (values.ndim - 1)) * values
+        return values.sum(axis=0)
+
+    def axis(self, k: int) -> int | None:
+        """Where the k-th entry of a jet has its axis of lines: in front, or nowhere."""
+        return 0 if 0 < k < self.order else None
+
+
+RULES: dict[str, Callable] = {}
+
+
+def rule(*names: str) -> Callable:
+    """Register a function as the rule of the operations with these names."""
+
+    def register(function):
+        RULES.update(dict.fromkeys(names, function))
+        return function
+
+    return register
+
+
+def transport(op: Operation, *jets: Jet) -> list[Jet]:
+    """Push jets through one operation: the derivatives 1 … K of each of its outputs."""
+    if op.linear:
+        return linear(op, *jets)
+    return RULES.get(op.name, anything)(op, *jets)
+
+
+# --- the rules ---------------------------------------------------------------------------------------------
+
+
+def linear(op: Operation, *jets: Jet) -> list[Jet]:
+    """What is linear maps each derivative as it maps the value."""
+
+    def push(k):
+        parts = [x[k] for x in jets]
+        if all(part is None for part in parts):
+            return [None] * len(op.outputs)
+        axes = [None if part is None else op.axis(k) for part in parts]
+        parts = [jnp.zeros_like(x[0]) if part is None else part for x, part in zip(jets, parts, strict=True)]
+        return over_lines(lambda *parts: jvp(op, parts), axes)(*parts)
+
+    return list(zip(*map(push, range(1, op.order + 1)), strict=True))
+
+
+@rule("mul", "dot_general", "conv_general_dilated")
+def product(op: Operation, x: Jet, y: Jet) -> list[Jet]:
+    """Leibniz: the k-th derivative of x y is the sum over i of binomial(k, i) x[i] y[k - i]."""
+
+    def term(k, i):
+        if x[i] is None or y[k - i] is None:
+            return None
+        (xy,) = over_lines(op.call, [op.axis(i), op.axis(k - i)])(x[i], y[k - i])
+        return times(comb(k, i), xy)
+
+    lower = [add(term(k, i) for i in range(k + 1)) for k in range(1, op.order)]
+    inner = op.collapse(add(term(op.order, i) for i in range(1, op.order)))
+    return [[*lower, add([inner, term(op.order, 0), term(op.order, op.order)])]]
+
+
+@rule(
+    *"""abs acos acosh asin asinh atan atan2 atanh cbrt cos cosh digamma div erf erf_inv erfc exp exp2 expm1 integer_pow
+    lgamma log log1p logistic max min pow rem rsqrt sign sin sinh sqrt square tan tanh""".split()  # noqa: SIM905
+)
+def elementwise(op: Operation, x: Jet, *others: Jet) -> list[Jet]:
+    """Faà di Bruno: g(x)[k] is the sum over the partitions of k of g^(number of parts) times the x[part] multiplied."""
+    if others or not is_real(x[0]) or op.outputs[0].shape != x[0].shape:
+        return anything(op, x, *others)  # two arguments move; or a complex one, and g need not be holomorphic
+    g = derivatives_of(op)  # g, g', … at x[0]
+
+    def term(k, parts, gather):
+        products = [times(n, product_of([x[p] for p in each])) for n, each in partitions(k, parts)]
+        total = add(products)
+        return None if total is None else g[parts] * gather(total)
+
+    def last(k):  # the only partition into one part
+        return None if x[k] is None else g[1] * x[k]
+
+    lower = [add([*(term(k, m, lambda each: each) for m in range(2, k + 1)), last(k)]) for k in range(1, op.order)]
+    top = add([*(term(op.order, m, op.collapse) for m in range(2, op.order + 1)), last(op.order)])
+    return [[*lower, top]]
+
+
+def anything(op: Operation, *jets: Jet) -> list[Jet]:
+    """Nested `jax.jvp` along a curve with the given derivatives: loops, branches, custom rules, all that JAX knows."""
+    tops = [x[op.order] for x in jets]
+    pushed = [None] * len(op.outputs)
+    if any(top is not None for top in tops):
+        pushed = jvp(op, [jnp.zeros_like(v) if t is None else t for v, t in zip(op.values, tops, strict=True)])
+    if op.order == 1:
+        return [[top] for top in pushed]
+
+    def along(*lower):  # one line: the derivatives 1 … K of all outputs
+        def curve(t):
+            return op.call(*(polynomial(value, c, t) for value, c in zip(op.values, lower, strict=True)))
+
+        time = jnp.zeros((), jnp.finfo(jnp.result_type(*op.values)).dtype)  # real, where values are complex
+        return nested(op, curve, time)
+
+    def filled(x, k):
+        return jnp.zeros((op.lines, *x[0].shape), x[0].dtype) if x[k] is None else x[k]
+
+    *lower, highest = jax.vmap(along)(*([filled(x, k) for k in range(1, op.order)] for x in jets))
+    tops = [add([op.collapse(each), top]) for each, top in zip(highest, pushed, strict=True)]
+    return [[*(each[n] for each in lower), top] for n, top in enumerate(tops)]
+
+
+# --- which operations are linear ---------------------------------------------------------------------------
+
+# In all inputs together.
+_LINEAR = frozenset(
+    """neg copy copy_p convert_element_type reshape squeeze expand_dims transpose broadcast_in_dim reduce_sum slice rev
+    cumsum real imag conj complex fft split add sub add_any concatenate pad""".split()  # noqa: SIM905
+)
+# In the inputs at these positions together; the others are predicates, indices, divisors.
+_LINEAR_AT = {
+    "gather": {0}, "dynamic_slice": {0}, "dynamic_update_slice": {0, 1}, "scatter": {0, 2}, "scatter-add": {0, 2},
+    "div": {0}, "triangular_solve": {1}, "select_n": set(range(1, 100)),
+}  # fmt: skip
+
+
+# --- the derivatives of elementwise functions --------------------------------------------------------------
+
+FORMULAS: dict[str, Callable] = {}
+
+
+def formula(*names: str) -> Callable:
+    """Register (op, z) -> [g'(z), …, g^(K)(z)] for the elementwise functions g with these names."""
+
+    def register(function):
+        FORMULAS.update(dict.fromkeys(names, function))
+        return function
+
+    return register
+
+
+def derivatives_of(op: Operation) -> list[jax.Array]:
+    """g(z), g'(z), …, g^(K)(z), by formula; else by nested jvp, whose program nearly triples with each order."""
+    (z,), (g,) = op.values, op.outputs
+    if op.name in FORMULAS:
+        return [g, *FORMULAS[op.name](op, z, g)]
+    return [g, *(each for (each,) in nested(op, op.call, z))]
+
+
+@formula("exp")
+def _exp(op, z, g):
+    return [g] * op.order
+
+
+@formula("sin")
+def _sin(op, z, g):
+    return [[g, jnp.cos(z), -g, -jnp.cos(z)][k % 4] for k in range(1, op.order + 1)]
+
+
+@formula("cos")
+def _cos(op, z, g):
+    return [[g, -jnp.sin(z), -g, jnp.sin(z)][k % 4] for k in range(1, op.order + 1)]
+
+
+@formula("integer_pow")
+def _integer_pow(op, z, g):
+    n = op.params["y"]
+    factors = [prod(range(n - k + 1, n + 1)) for k in range(1, op.order + 1)]  # n (n - 1) … (n - k + 1)
+    return [float(c) * z ** (n - k) if c else jnp.zeros_like(z) for k, c in enumerate(factors, start=1)]
+
+
+@formula("tanh")
+def _tanh(op, z, g):  # g' = w = 1 - g^2, w' = -2 g w
+    return _of_sigmoid(g, (1 - g) * (1 + g), 1, 2, op.order)
+
+
+@formula("logistic")
+def _logistic(op, z, g):  # with h = 1 - g: g' = w = g h, w' = -(g - h) w, (g - h)' = 2 w
+    h = jax.nn.sigmoid(-z)  # not 1 - g, which has no digits where g is near 1
+    return _of_sigmoid(g - h, g * h, 2, 1, op.order)
+
+
+def _of_sigmoid(s, w, up, down, order):
+    """w and its derivatives, where s' = up w and w' = -down s w: polynomials in s and in w, small where s is flat.
+
+    As polynomials in the function alone they would cancel there: in float32 a sixth derivative has no digit left.
+    """
+    terms, found = {(1, 0): 1}, []  # powers of w and s -> coefficient
+    for _ in range(order):
+        found.append(add(times(c, product_of([w] * a + [s] * b)) for (a, b), c in terms.items()))
+        following: dict[tuple[int, int], int] = {}
+        for (a, b), c in terms.items():
+            for powers, factor in (((a, b + 1), -down * a), ((a + 1, b - 1), up * b)):
+                following[powers] = following.get(powers, 0) + factor * c
+        terms = {powers: c for powers, c in following.items() if c}
+    return found
+
+
+# --- small parts -------------------------------------------------------------------------------------------
+
+
+def add(terms: Iterable):
+    """Sum of the terms that are not zero (None); None where all are."""
+    total = None
+    for term in terms:
+        if term is not None:
+            total = term if total is None else total + term
+    return total
+
+
+def times(factor: int, value):
+    """A multiple of what may be zero (None)."""
+    return value if value is None or factor == 1 else float(factor) * value
+
+
+def product_of(factors: list):
+    """Product, entry by entry, of what may be zero (None)."""
+    return None if any(factor is None for factor in factors) else prod(factors[1:], start=factors[0])
+
+
+def over_lines(function: Callable, axes: list[int | None]) -> Callable:
+    """`jax.vmap` over the arguments that have an axis of lines, if any has."""
+    return function if all(axis is None for axis in axes) else jax.vmap(function, in_axes=axes)
+
+
+def partitions(k: int, count: int) -> list[tuple[int, tuple[int, ...]]]:
+    """The partitions of k into so many parts, each with the number of ways to split a set like that: (3, (2, 1)), …"""
+    found = []
+    for parts in _decreasing(k, count, k):
+        ways = factorial(k) // prod(map(factorial, parts))
+        found.append((ways // prod(factorial(parts.count(part)) for part in set(parts)), parts))
+    return found
+
+
+def _decreasing(k: int, count: int, largest: int) -> Iterator[tuple[int, ...]]:
+    if count == 0 and k == 0:
+        yield ()
+    elif count > 0:
+        for first in range(min(largest, k - count + 1), 0, -1):
+            for rest in _decreasing(k - first, count - 1, first):
+                yield (first, *rest)
+
+
+def polynomial(value: jax.Array, coefficients: list, t: jax.Array) -> jax.Array:
+    """value + c_1 t + c_2 t^2 / 2 + …, the curve whose derivatives at 0 are the coefficients."""
+    total = value
+    for k, coefficient in enumerate(coefficients, start=1):
+        total = total + coefficient * (t**k / factorial(k)).astype(value.dtype)
+    return total
+
+
+# --- where JAX differentiates ------------------------------------------------------------------------------
+
+
+def jvp(op: Operation, tangents: Iterable) -> list:
+    """The derivatives of an operation's outputs along tangents of its moving inputs."""
+    return _by_jax(op, lambda: jax.jvp(op.call, op.values, list(tangents))[1])
+
+
+def nested(op: Operation, curve: Callable, t: jax.Array) -> list:
+    """The derivatives 1 … K of a curve t -> list of arrays, by nested `jax.jvp`."""
+    curves = [curve]
+    for _ in range(op.order):
+        curves.append(_slope(curves[-1]))
+    return _by_jax(op, lambda: [each(t) for each in curves[1:]])
+
+
+def _slope(curve: Callable) -> Callable:
+    return lambda t: jax.jvp(curve, (t,), (jnp.ones_like(t),))[1]
+
+
+def _by_jax(op: Operation, compute: Callable):
+    """Compute, and if JAX cannot differentiate this operation, say so. A fault of our own rules is raised as it is."""
+    try:
+        return compute()
+    except (NotImplementedError, TypeError, ValueError) as error:
+        refusal = _refusal(op)
+        if refusal is None:
+            raise
+        raise DifferentiationError(
+            f"expected an operation that can be differentiated forwards {op.order} times, got {op.name!r} "
+            f"({str(refusal).splitlines()[0]}); write that part of the function with jax.custom_jvp"
+        ) from error
+
+
+def _refusal(op: Operation) -> Exception | None:
+    """JAX's error when it differentiates the operation by itself, nothing of ours around it; None if it can."""
+
+    def curve(t):
+        return op.call(*(value + t.astype(value.dtype) for value in op.values))
+
+    try:
+        for _ in range(op.order):
+            curve = _slope(curve)
+            jax.eval_shape(curve, jnp.zeros(()))
+    except (NotImplementedError, TypeError, ValueError) as error:
+        return error
+    return None
