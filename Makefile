@@ -12,7 +12,7 @@ NBVAL = $$($(PY) -c "import sys; print('--nbval' if sys.version_info[:2] == (3, 
 PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile
 CHECKED = --doctest-modules course tests
 
-.PHONY: help setup run test check test-all test-floor test-newest bench pde publish-results lab build rosetta adopt dataset lint clean
+.PHONY: help setup run test check test-all test-floor test-newest fuzz bench pde publish-results lab build rosetta adopt dataset lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,10 @@ $(VENV)-newest/.ready: pyproject.toml tools/find_python.sh
 	@touch $@
 
 BENCHMARKS := titanic_speed tracing_paper operators pde_training
+
+fuzz: $(VENV)/.ready ## 3,000 random programs through course.taylor and course.stde, and float32 to order 8 (an hour)
+	$(PY) -m tools.fuzz --jobs $(JOBS)
+	FUZZ=1 $(PYTEST) tests/unit/test_taylor_precision.py
 
 bench: $(VENV)/.ready-bench ## measure both sides in one run: tables, and JSON in build/bench/
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(PY) -m benchmarks.$$name || exit 1; done

@@ -70,9 +70,9 @@ def _step(equation: Equation, inputs: list, lines: Lines) -> list:
     plain = [i.jet[0] if isinstance(i, Moving) else i for i in inputs]
     outputs = equation.call(*plain)
     moving = [p for p, i in enumerate(inputs) if isinstance(i, Moving) and is_inexact(plain[p])]
-    floating = [n for n, o in enumerate(outputs) if o is not None and is_inexact(o)]
+    floating = [n for n, o in enumerate(outputs) if o is not None and is_inexact(o) and jnp.size(o)]
     if not moving or not floating:
-        return outputs  # comparisons, indices, prints: constant almost everywhere
+        return outputs  # comparisons, indices, prints: constant almost everywhere; or empty
     if equation.widens:
         plain = [at_least_single(p) for p in plain]
 

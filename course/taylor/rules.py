@@ -160,6 +160,8 @@ def elementwise(op: Operation, x: Jet, *others: Jet) -> list[Jet]:
 
 def anything(op: Operation, *jets: Jet) -> list[Jet]:
     """Nested `jax.jvp` along a curve with the given derivatives: loops, branches, custom rules, all that JAX knows."""
+    if op.name.startswith("custom_vjp"):  # of a first derivative JAX would notice only when the program runs
+        raise not_differentiable(op, "it has a backward rule only")
     tops = [x[op.order] for x in jets]
     pushed = [None] * len(op.outputs)
     if any(top is not None for top in tops):
@@ -349,10 +351,15 @@ def _by_jax(op: Operation, compute: Callable):
         refusal = _refusal(op)
         if refusal is None:
             raise
-        raise DifferentiationError(
-            f"expected an operation that can be differentiated forwards {op.order} times, got {op.name!r} "
-            f"({str(refusal).splitlines()[0]}); write that part of the function with jax.custom_jvp"
-        ) from error
+        raise not_differentiable(op, str(refusal).splitlines()[0]) from error
+
+
+def not_differentiable(op: Operation, reason: str) -> DifferentiationError:
+    """The error for an operation that JAX cannot differentiate."""
+    return DifferentiationError(
+        f"expected an operation that can be differentiated forwards {op.order} times, got {op.name!r} ({reason}); "
+        "write that part of the function with jax.custom_jvp"
+    )
 
 
 def _refusal(op: Operation) -> Exception | None:

@@ -24,6 +24,7 @@ def test_pieces_of_any_size_take_the_same_step():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), params, other)
 
 
+@pytest.mark.slow
 def test_torch_takes_the_same_step():
     net = convnet.torch_net(WEIGHTS)
     loss = convnet.torch_sgd_step(net, list(net.parameters()), *TORCH_BATCH)

@@ -47,6 +47,7 @@ def test_a_python_loop_is_a_while_loop():
     assert python_while(lambda n: n < 5, lambda n: n + 2, 0) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("while_loop", [python_while, jax.lax.while_loop])
 def test_it_ends_where_the_tolerance_is_out_of_reach(while_loop):
     rng = np.random.default_rng(0)

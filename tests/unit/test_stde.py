@@ -61,11 +61,21 @@ def nested(f, x, axes):
 
 def by_definition(operator, f, x):
     """The sum over the terms, each by nested forward derivatives."""
-    total = 0.0
-    for kind in operator.kinds:
-        for axes, coefficient in zip(kind.axes, kind.at(x), strict=True):
-            total += coefficient * nested(f, x, np.repeat(axes, kind.powers))
-    return total
+
+    @compiled
+    def total(x):
+        terms = [zip(kind.axes, kind.at(x), [kind.powers] * len(kind), strict=True) for kind in operator.kinds]
+        return sum(c * nested(f, x, np.repeat(axes, powers)) for rows in terms for axes, c, powers in rows)
+
+    return total(x)
+
+
+def compiled(function):  # without XLA's optimisations: compiling is most of the time of these tests
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def applied(operator, f, x):
+    return compiled(lambda x: stde.apply(operator, f, x))(x)
 
 
 HEAVY = {"mixed", "sum", "biharmonic", "matrix", "signs"}
@@ -75,25 +85,25 @@ HEAVY = {"mixed", "sum", "biharmonic", "matrix", "signs"}
 def test_apply_is_exact(name):
     x = point()
     expected = by_definition(OPERATORS[name], field, x)
-    np.testing.assert_allclose(stde.apply(OPERATORS[name], field, x), expected, rtol=1e-12)
+    np.testing.assert_allclose(applied(OPERATORS[name], field, x), expected, rtol=1e-12)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ready", [stde.kdv(0.5), stde.kdv_2d(), stde.kuramoto_sivashinsky()], ids=repr)
 def test_ready_operators_are_the_sum_of_their_terms(ready):
     x = point(ready.dimension)
-    np.testing.assert_allclose(stde.apply(ready, field, x), by_definition(ready, field, x), rtol=1e-12)
+    np.testing.assert_allclose(applied(ready, field, x), by_definition(ready, field, x), rtol=1e-12)
 
 
 def test_ready_operators_say_what_they_are():
     x = jnp.array([0.3, 0.2])
     wave = lambda p: jnp.sin(p[0] + 2 * p[1])  # noqa: E731
     s, c = np.sin(0.7), np.cos(0.7)
-    np.testing.assert_allclose(stde.apply(stde.kdv(0.5), wave, x), c - 0.5 * 8 * c)
-    np.testing.assert_allclose(stde.apply(stde.kuramoto_sivashinsky(), wave, x), c - 4 * s + 16 * s)
+    np.testing.assert_allclose(applied(stde.kdv(0.5), wave, x), c - 0.5 * 8 * c)
+    np.testing.assert_allclose(applied(stde.kuramoto_sivashinsky(), wave, x), c - 4 * s + 16 * s)
     wave3 = lambda p: jnp.sin(p[0] + 2 * p[1] + 3 * p[2])  # noqa: E731
     x3 = jnp.array([0.1, 0.0, 0.2])
-    np.testing.assert_allclose(stde.apply(stde.kdv_2d(), wave3, x3), s * (-3 + 24 - 18 + 4))
+    np.testing.assert_allclose(applied(stde.kdv_2d(), wave3, x3), s * (-3 + 24 - 18 + 4))
 
 
 KEYS = 2000
@@ -149,11 +159,13 @@ def test_variances_are_those_of_the_theory():
         assert measured == pytest.approx(expected, rel=0.08), name
 
 
+@pytest.mark.slow
 def test_all_terms_without_replacement_are_exact():
     x = point()
     for name in ("laplacian", "matrix"):
         operator = OPERATORS[name]
-        got = stde.estimate(operator, field, x, jax.random.key(0), samples=max(map(len, operator.kinds)))
+        most = max(map(len, operator.kinds))
+        got = compiled(lambda x, o=operator, n=most: stde.estimate(o, field, x, KEY, samples=n))(x)
         np.testing.assert_allclose(got, by_definition(operator, field, x), rtol=1e-12)
 
 
@@ -184,8 +196,8 @@ def test_under_jit_vmap_and_grad():
     def through(x):
         return stde.estimate(operator, field, x, jax.random.key(1), samples=D)
 
-    expected = jax.grad(lambda x: jnp.trace(jax.hessian(field)(x)))(point())
-    np.testing.assert_allclose(jax.grad(through)(point()), expected, rtol=1e-9)
+    expected = compiled(jax.grad(lambda x: jnp.trace(jax.hessian(field)(x))))(point())
+    np.testing.assert_allclose(compiled(jax.grad(through))(point()), expected, rtol=1e-9)
 
 
 def test_a_hundred_thousand_dimensions_need_no_dense_directions():
@@ -239,4 +251,115 @@ KEY = jax.random.key(0)
 )
 def test_bad_input_says_what_is_wrong(call, message):
     with pytest.raises(ValueError, match=message):
+        call()
+
+
+# --- arithmetic, and coefficients that are learned or complex ------------------------------------------------
+
+
+@pytest.mark.slow
+def test_operators_are_vectors():
+    a, b, x = stde.laplacian(D), OPERATORS["mixed"], point()
+    ways = {
+        "-a": (-a, lambda a, b: -a),
+        "a - b": (a - b, lambda a, b: a - b),
+        "b / 2": (b / 2, lambda a, b: b / 2),
+        "sum": (sum([a, b, a]), lambda a, b: 2 * a + b),
+        "numpy's numbers": (np.float64(2) * a - b * np.float32(0.5), lambda a, b: 2 * a - b / 2),
+        "jax's numbers": (jnp.float64(2) * a, lambda a, b: 2 * a),
+        "back and forth": (2 * a - a - a, lambda a, b: 0 * a),
+    }
+
+    @compiled
+    def both(x):
+        values = stde.apply(a, field, x), stde.apply(b, field, x)
+        return [stde.apply(way, field, x) for way, _ in ways.values()], [f(*values) for _, f in ways.values()]
+
+    np.testing.assert_allclose(*both(x), rtol=1e-12, atol=1e-12)
+    assert repr(sum([a, a]) / 2) == repr(a)  # the same terms, not twice as many
+
+
+@pytest.mark.parametrize(
+    "name", ["laplacian", *(pytest.param(n, marks=pytest.mark.slow) for n in ("biharmonic", "matrix", "mixed"))]
+)
+def test_a_coefficient_can_be_learned(name):
+    operator, x = OPERATORS[name], point()
+
+    @jax.jit
+    def with_gradient(a):
+        return jax.value_and_grad(lambda a: stde.apply(a * operator + operator / a, field, x))(a)
+
+    whole = applied(operator, field, x)
+    np.testing.assert_allclose(with_gradient(2.0), (2.5 * whole, 0.75 * whole), rtol=1e-11)
+
+
+def test_a_learned_laplacian_is_still_compressed():
+    w = np.random.default_rng(0).normal(size=(40, 3))
+    f, x = lambda x: jnp.tanh(x @ w).sum(), jnp.ones(40)
+    program = str(jax.make_jaxpr(lambda a: stde.apply(a * stde.laplacian(40), f, x))(2.0))
+    assert "cholesky" in program
+
+
+@pytest.mark.slow
+def test_terms_with_coefficients_of_every_sort():
+    """Traced, complex and functions, in one operator; exact and estimated."""
+    x = point(2)
+
+    @jax.jit
+    def run(a):
+        operator = Operator({(2, 0): a, (1, 1): 2j, (0, 2): lambda x: x[0], (1, 0): a * a, (0, 0): 1.0 + 1.0j})
+        return [stde.apply(operator, field, x), stde.estimate(operator, field, x, KEY, 1)]
+
+    u_xx, u_xy, u_yy = (nested(field, x, axes) for axes in ((0, 0), (0, 1), (1, 1)))
+    want = 3 * u_xx + 2j * u_xy + x[0] * u_yy + 9 * nested(field, x, (0,)) + (1 + 1j) * field(x)
+    np.testing.assert_allclose(run(3.0), [want, want], rtol=1e-12)
+
+
+@pytest.mark.slow
+def test_complex_operators():
+    def square(z):
+        return z @ z
+
+    assert stde.apply(1j * Operator({(2, 0): 1.0, (0, 2): 2.0}), square, jnp.ones(2)) == 6j
+    c, x = 1j * MATRIX[:2, :2] + np.eye(2), point(2)
+    form = stde.second_order(c.real) + 1j * stde.second_order(c.imag)
+    hessian = jax.hessian(field)(x)
+    np.testing.assert_allclose(stde.apply(form, field, x), (c * hessian).sum(), rtol=1e-12)
+    np.testing.assert_allclose(stde.apply(1j * (1j * form), field, x), -(c * hessian).sum(), rtol=1e-12)
+    by_signs = stde.estimate(1j * stde.laplacian(2), lambda z: (z**2).sum(), x, KEY, 3, dense="rademacher")
+    np.testing.assert_allclose(by_signs, 4j)
+
+
+@pytest.mark.slow
+def test_an_operator_of_zeros_gives_zero():
+    x = point()
+    zeros = [0 * stde.laplacian(D), stde.second_order(np.zeros((D, D))), stde.laplacian(D) - stde.laplacian(D)]
+    for operator in zeros:
+        assert stde.apply(operator, field, x) == 0
+        assert stde.estimate(operator, field, x, KEY, 2) == 0
+        assert stde.estimate(operator, field, x, KEY, 2, dense="gaussian") == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: stde.laplacian(2) * np.array([1.0, 5.0]), r"expected a number.*shape \(2,\)"),
+        (lambda: np.array([1.0, 5.0]) * stde.laplacian(2), r"expected a number.*shape \(2,\)"),
+        (lambda: stde.laplacian(2) * (lambda x: x[0]), "expected a number, got a function"),
+        (lambda: stde.laplacian(2) + 1.0, "unsupported operand"),
+        (lambda: Operator({(2, 0): None}), "expected a number.*got None"),
+        (lambda: Operator({(2, 0): "1"}), "expected a number.*got '1'"),
+        (lambda: Operator({"xx": 1.0}), "integers >= 0.*got 'xx'"),
+        (lambda: Operator({2: 1.0}), "integers >= 0.*got 2"),
+        (lambda: Operator([((2, 0), 1.0)]), "at least one multi-index, got"),
+        (
+            lambda: stde.apply(Operator({(1, 0): lambda x: x}), field, point(2)),
+            r"coefficient \(d,\) -> \(\), got \(2,\)",
+        ),
+        (lambda: stde.estimate(stde.laplacian(4), field, point(), KEY, 2.0), "samples as an integer >= 1, got 2.0"),
+        (lambda: stde.distinct(KEY, 2, 5), "samples <= population = 2, got 5"),
+    ],
+)
+def test_what_is_no_operator_or_number_is_refused(call, message):
+    with pytest.raises((TypeError, ValueError), match=message):
         call()

@@ -33,6 +33,7 @@ def fit(**changes):
 
 @settings(deadline=None, max_examples=8)  # every number of rows is compiled anew
 @given(st.integers(1, 5000), st.integers(0, 2**31 - 1))
+@pytest.mark.slow
 def test_an_order_visits_every_row_once(rows, seed):
     order = np.asarray(compiled.shuffled(jax.random.key(seed), rows))
     assert order.dtype == np.int32
@@ -86,6 +87,7 @@ def test_keys_decide_the_batches():
     assert (np.asarray(same) != np.asarray(other)).any()
 
 
+@pytest.mark.slow
 def test_a_run_can_be_mapped_over_learning_rates():
     def run(rate):
         def mean_loss(params, x, y):

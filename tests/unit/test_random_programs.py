@@ -1,0 +1,57 @@
+"""Programs drawn from a grammar: every public operator equals nested JAX, plain, under jit, vmap and grad by weights.
+
+150 programs, 15 of them quick. Items, operator and setting of each are given, so that every item meets every operator
+and every setting; hypothesis draws the rest: wiring, widths, weights, orders. `make fuzz` runs 3,000.
+"""
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from tests.unit import random_checks
+from tests.unit.random_programs import ITEMS
+
+QUICK = {
+    6,
+    12,
+    23,
+    29,
+    32,
+    46,
+    67,
+    77,
+    84,
+    99,
+    125,
+    131,
+    133,
+    140,
+    147,
+}  # every operator and setting, in 6 core-seconds
+
+
+@pytest.fixture(autouse=True)
+def in_float64(x64):
+    pass
+
+
+@pytest.mark.parametrize(
+    "number", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in range(random_checks.PROGRAMS)]
+)
+def test_a_program_has_the_derivatives_of_nested_jax(number):
+    @hypothesis.given(st.data())
+    @hypothesis.settings(max_examples=1, deadline=None, derandomize=True, database=None)
+    def run(data):
+        # an example of hypothesis begins with zeros: the salt makes of them as good a draw as any
+        random_checks.check(number, lambda n, salt: (data.draw(st.integers(0, n - 1)) + salt) % n)
+
+    run()
+
+
+def test_every_item_meets_every_operator_and_setting():
+    plans = [random_checks.plan(n) for n in range(random_checks.PROGRAMS)]
+    operators = {(item, operator) for operator, _, items in plans for item in items}
+    settings = {(item, setting) for _, setting, items in plans for item in items}
+    assert len(ITEMS) >= 40
+    assert len(operators) == len(ITEMS) * len(random_checks.OPERATORS)
+    assert len(settings) == len(ITEMS) * len(random_checks.SETTINGS)

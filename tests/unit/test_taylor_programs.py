@@ -1,0 +1,264 @@
+"""What course.taylor makes of a function: its program, its side effects, and clear words where it cannot go on."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.experimental import io_callback
+
+from course import taylor
+from course.taylor import DifferentiationError, rules
+from course.taylor.programs import Constant, trace
+
+ONES = np.ones(3)
+POINT = np.array([0.3, 0.5, 0.7])
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def in_float64(x64):
+    pass
+
+
+def compiled(function):
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def trace_of_hessian(f):
+    return lambda x: jnp.trace(jax.jacfwd(jax.jacfwd(f))(x))
+
+
+def total(x):
+    return (x**2).sum()
+
+
+# --- programs ----------------------------------------------------------------------------------------------
+
+
+def test_trace_opens_wrappers_and_drops_what_nothing_depends_on():
+    def f(x):
+        jnp.exp(x)
+        return jax.jit(lambda x: jax.checkpoint(jnp.tanh)(x) * 2)(x).sum()
+
+    program = trace(f, ONES)
+    assert [equation.name for equation in program.equations] == ["tanh", "mul", "reduce_sum"]
+    assert program.outputs == program.equations[-1].outputs
+    assert [equation.sizes for equation in program.equations] == [(3,), (3,), (1,)]
+
+
+def test_equations_can_be_called_with_inputs_that_differ_and_keep_their_literals():
+    square, shifted = trace(lambda x: x * x + 2.0, ONES).equations
+    assert square.inputs == (0, 0)
+    np.testing.assert_array_equal(square.call(ONES, 3 * ONES)[0], 3 * ONES)
+    assert isinstance(shifted.inputs[1], Constant)
+    np.testing.assert_array_equal(shifted.call(ONES, None)[0], 3 * ONES)
+
+
+def test_outputs_may_be_constants_and_inputs():
+    program = trace(lambda x: (x, 1.0), ONES)
+    assert program.equations == () and program.outputs[0] == 0 and isinstance(program.outputs[1], Constant)
+
+
+A, W, C = RNG.normal(size=(4, 3)), RNG.normal(size=4), RNG.normal(size=3)
+PHASES = np.array([1 + 2j, 2 - 1j, 0.5j])
+SAME = {
+    "a matrix first": lambda x: W @ jnp.tanh(A @ x) + C @ x,
+    "the same array twice": lambda x: (A @ x) @ (A @ x) + (A @ jnp.sin(x)).sum(),
+    "a complex product": lambda x: jnp.abs(x @ PHASES) ** 2,
+    "complex and wider than x": lambda x: jnp.abs(jnp.exp(1j * (A @ x)) @ W) ** 2,
+    "a complex state, normalised": lambda x: (
+        jnp.angle(jnp.exp(1j * (x @ C)) * (2 + x[0])) / jnp.linalg.norm(x * PHASES)
+    ),
+    "float32 inside": lambda x: (x.astype(jnp.float32) ** 3).sum() * x[0],
+    "a loop with an integer beside": lambda x: lax.fori_loop(0, 3, lambda i, c: jnp.sin(c) * x, x).sum() + x @ x,
+    "parts of no length": lambda x: jnp.concatenate([x[3:], jnp.sin(x[:2])]) @ x[:2],
+    "a spectrum": lambda x: jnp.abs(jnp.fft.fft(x))[1],
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_laplacians_that_were_wrong_once(name):
+    f = SAME[name]
+    got, uncompressed, want = compiled(
+        lambda x: (taylor.laplacian(f, x), taylor.laplacian(f, x, compress=False), trace_of_hessian(f)(x))
+    )(POINT)
+    bound = 1e-5 if name == "float32 inside" else 1e-12
+    np.testing.assert_allclose([got, uncompressed], want, rtol=bound)
+
+
+def test_a_complex_field_has_a_complex_laplacian():
+    def f(x):
+        return jnp.exp(1j * (x @ C))
+
+    got = compiled(lambda x: taylor.value_and_laplacian(f, x))(POINT)
+    np.testing.assert_allclose(got[1], -(C @ C) * got[0], rtol=1e-13)
+    along = compiled(lambda x: taylor.derivatives(f, x, C, 3))(POINT)
+    np.testing.assert_allclose(along[3], (1j * (C @ C)) ** 3 * got[0], rtol=1e-12)
+
+
+# --- side effects ------------------------------------------------------------------------------------------
+
+
+def prints(x):
+    jax.debug.print("first {}", x[0])
+    io_callback(lambda: print("callback"), None)
+    c = lax.scan(lambda c, _: (jax.debug.print("scan {}", c) or jnp.sin(c) * x[1], None), x[0], None, length=2)[0]
+    c = lax.cond(c > 0, lambda c: jax.debug.print("cond {}", c) or c**2, lambda c: c, c)
+    jax.debug.print("last {}", c)
+    return c
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        lambda x: jax.jvp(prints, (x,), (x,)),
+        lambda x: taylor.laplacian(prints, x),
+        lambda x: taylor.derivatives(prints, x, x, 1),
+        jax.jit(lambda x: taylor.derivatives(prints, x, x, 3)),
+    ],
+    ids=["jax.jvp", "laplacian", "order 1", "jit"],
+)
+def test_what_a_function_prints_is_printed_once(way, capfd):
+    way(jnp.asarray(POINT))
+    jax.effects_barrier()
+    words = sorted(line.split()[0] for line in capfd.readouterr().out.splitlines())
+    assert words == ["callback", "cond", "first", "last", "scan", "scan"]
+
+
+def test_effects_stay_in_their_order(capfd):
+    def f(x):
+        jax.debug.print("one {}", x.sum(), ordered=True)  # of one number
+        jax.debug.print("two {}", x, ordered=True)  # of a wide value, which compression would take first
+        return jnp.tanh(A[:2] @ x).sum()
+
+    jax.jit(lambda x: taylor.laplacian(f, x))(POINT)
+    jax.effects_barrier()
+    assert [line.split()[0] for line in capfd.readouterr().out.splitlines()] == ["one", "two"]
+
+
+# --- what cannot be done says so ---------------------------------------------------------------------------
+
+
+def back_only(x):
+    @jax.custom_vjp
+    def sine(x):
+        return jnp.sin(x)
+
+    sine.defvjp(lambda x: (jnp.sin(x), jnp.cos(x)), lambda slope, g: (g * slope,))
+    return sine(x).sum()
+
+
+def outside(x):
+    return jax.pure_callback(lambda z: z, jax.ShapeDtypeStruct((), x.dtype), x.sum())
+
+
+EYE = np.eye(3)
+REFUSED = {
+    "a batch": (lambda: taylor.laplacian(total, np.ones((2, 3))), r"must be \(d,\), got \(2, 3\); wrap.*jax\.vmap"),
+    "positions": (lambda: taylor.laplacian(total, np.ones((2, 3))), r"or pass x\.ravel\(\) and reshape"),
+    "a batch in weighted": (lambda: taylor.weighted(total, np.ones((2, 3)), EYE, ONES, 2), r"\(2, 3\); wrap"),
+    "a batch in biharmonic": (lambda: taylor.biharmonic(total, np.ones((2, 3))), r"\(2, 3\); wrap"),
+    "a batch in partial": (
+        lambda: taylor.partial_derivative(total, np.ones((2, 3)), (1, 0, 0)), r"\(2, 3\); wrap"
+    ),
+    "no coordinates": (lambda: taylor.laplacian(total, np.ones(0)), r"d >= 1, got \(0,\); without coordinates"),
+    "a dict": (lambda: taylor.laplacian(total, {"a": ONES}), r"one array, got dict; jax\.flatten_util\.ravel_pytree"),
+    "nothing": (lambda: taylor.derivatives(total, None, ONES, 2), "one array, got NoneType"),
+    "integers": (lambda: taylor.laplacian(total, np.ones(3, int)), r"floating dtype, got int64; write 1\.0 for 1"),
+    "complex numbers": (lambda: taylor.laplacian(total, ONES + 0j), r"floating dtype, got complex128"),
+    "integers in derivatives": (lambda: taylor.derivatives(total, np.ones(3, int), ONES, 2), r"got int64; write 1\.0"),
+    "a vector field": (lambda: taylor.laplacian(lambda x: x, ONES), r"scalar field.*got.*\(3,\); take one component"),
+    "a column": (lambda: taylor.weighted(lambda x: x[:1], ONES, EYE, ONES, 2), r"got.*\(1,\); squeeze"),
+    "two outputs": (lambda: taylor.laplacian(lambda x: (x.sum(), 1), ONES), r"scalar field.*one component"),
+    "two outputs along a line": (
+        lambda: taylor.derivatives(lambda x: (x, x), ONES, ONES, 2), "one array, got 2; return them stacked"
+    ),
+    "long directions": (lambda: taylor.laplacian(total, ONES, np.ones((2, 4))), r"\(R, 3\).*got float64 \(2, 4\)"),
+    "one direction": (lambda: taylor.laplacian(total, ONES, ONES), r"\(R, 3\).*got float64 \(3,\)"),
+    "no directions": (lambda: taylor.laplacian(total, ONES, np.ones((0, 3))), r"R >= 1, got float64 \(0, 3\)"),
+    "complex directions": (lambda: taylor.laplacian(total, ONES, 1j * EYE), "real directions, got complex"),
+    "a mask": (lambda: taylor.laplacian(total, ONES, ONES > 0), r"integers \(R,\).*got bool \(3,\)"),
+    "axes beyond": (lambda: taylor.laplacian(total, ONES, np.array([0, 7])), "axes from 0 to 2, got 0 to 7"),
+    "axes below": (lambda: taylor.laplacian(total, ONES, np.array([-1])), "axes from 0 to 2, got -1 to -1"),
+    "weights": (lambda: taylor.weighted(total, ONES, EYE, np.ones(2), 2), r"one weight.*\(3,\), got \(2,\)"),
+    "complex weights": (lambda: taylor.weighted(total, ONES, EYE, 1j * ONES, 2), "real weights, got complex"),
+    "order 0": (lambda: taylor.weighted(total, ONES, EYE, ONES, 0), r"order >= 1, got 0; order 0 is f\(x\)"),
+    "order 0 along a line": (lambda: taylor.derivatives(total, ONES, ONES, 0), r"order >= 1, got 0; order 0 is f\(x\)"),
+    "order 2.0": (lambda: taylor.derivatives(total, ONES, ONES, 2.0), r"order as an integer >= 1, got 2\.0; pass"),
+    "a short direction": (lambda: taylor.derivatives(total, ONES, np.ones(2), 2), r"shape \(3,\), got \(2,\); one"),
+    "a short multi-index": (lambda: taylor.partial_derivative(total, ONES, (1,)), r"3 integers >= 0.*got \(1,\)"),
+    "a negative multi-index": (
+        lambda: taylor.partial_derivative(total, ONES, (1, -1, 0)), r"3 integers >= 0.*got \(1, -1, 0\)"
+    ),
+    "letters": (lambda: taylor.partial_derivative(total, ONES, "xxy"), "3 integers >= 0.*got 'xxy'"),
+    "a zero power": (lambda: taylor.interpolation((2, 0)), r"integers >= 1, got \(2, 0\); leave out axes that are not"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_wrong_arguments_are_refused_with_a_remedy(name):
+    call, message = REFUSED[name]
+    with pytest.raises((ValueError, TypeError), match=message):
+        call()
+
+
+@pytest.mark.parametrize("axes", [[0, 9], [-1, 1]])
+def test_traced_axes_that_do_not_exist_make_nan(axes):
+    f = lambda x: jnp.tanh(A @ x).sum() + x @ x  # noqa: E731
+    for compress in (True, False):
+        got = jax.jit(lambda a, c=compress: taylor.laplacian(f, POINT, a, compress=c))(jnp.array(axes))
+        assert jnp.isnan(got)
+    assert jnp.isnan(jax.jit(lambda a: taylor.weighted(f, POINT, a, ONES[:2], 1))(jnp.array(axes)))
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("f", "operation"),
+    [
+        (outside, "pure_callback"),
+        (back_only, "custom_vjp_call"),
+        (lambda x: lax.cond(x[0] > 0, outside, jnp.sum, x), "cond"),
+    ],
+    ids=["pure_callback", "custom_vjp", "inside cond"],
+)
+def test_an_operation_without_a_derivative_is_named_with_the_remedy(f, operation, order):
+    message = rf"{order} times, got '{operation}.*\(.+\); write.*with jax\.custom_jvp"
+    with pytest.raises(DifferentiationError, match=message):
+        taylor.weighted(f, ONES, EYE, ONES, order)
+
+
+def test_a_function_with_a_backward_rule_only_works_once_it_has_a_forward_rule():
+    @jax.custom_jvp
+    def sine(x):
+        return jnp.sin(x)
+
+    sine.defjvps(lambda t, ans, x: t * jnp.cos(x))
+    got = compiled(lambda x: taylor.value_and_laplacian(lambda x: sine(x).sum(), x))(ONES)
+    np.testing.assert_allclose(got, [3 * np.sin(1.0), -3 * np.sin(1.0)])
+
+
+@pytest.mark.parametrize("error", [TypeError, ValueError, NotImplementedError])
+def test_a_fault_of_our_own_rules_is_raised_as_it_is(monkeypatch, error):
+    def faulty(*_):
+        raise error("a slip in a rule")
+
+    monkeypatch.setattr(rules, "polynomial", faulty)
+    with pytest.raises(error, match="a slip in a rule") as caught:
+        taylor.laplacian(lambda x: jnp.arctan2(x, x[::-1]).sum(), ONES)
+    assert not isinstance(caught.value, DifferentiationError)
+
+
+def test_an_error_of_the_function_itself_is_raised_as_it_is():
+    for order in (1, 2):
+        with pytest.raises(TypeError, match="shape") as caught:
+            taylor.derivatives(lambda x: x @ jnp.ones(5), ONES, ONES, order)
+        assert not isinstance(caught.value, DifferentiationError)
+
+
+def test_directions_of_interpolation_are_few_and_cannot_be_spoiled():
+    directions, weights = taylor.interpolation((1,) * 7)
+    assert len(directions) == 64
+    for array in (directions, weights):
+        with pytest.raises(ValueError, match="read-only"):
+            array *= 2

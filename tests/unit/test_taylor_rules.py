@@ -1,0 +1,227 @@
+"""Inside course.taylor: rules against the rule for anything, the fast path of axes against the rules, compression."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from course import taylor
+from course.taylor import gram, one_hot, propagation, rules
+from course.taylor.one_hot import OneHot
+from course.taylor.programs import trace
+from course.taylor.propagation import Lines, Moving
+
+RNG = np.random.default_rng(3)
+A, B = RNG.normal(size=(4, 4)), RNG.normal(size=(4, 4))
+
+
+@pytest.fixture(autouse=True)
+def in_float64(x64):
+    pass
+
+
+def jets(count, shape, order, lines):
+    """Random jets of values between 0.2 and 0.8, some derivatives zero (None)."""
+    found = []
+    for n in range(count):
+        lower = [None if (n + k) % 4 == 3 else jnp.asarray(RNG.normal(size=(lines, *shape))) for k in range(1, order)]
+        found.append([jnp.asarray(RNG.uniform(0.2, 0.8, shape)), *lower, jnp.asarray(RNG.normal(size=shape))])
+    return found
+
+
+def operation(f, values, order, lines, weights=None):
+    """The last operation of a function of several arrays, all of which move."""
+
+    def packed(flat):
+        sizes = np.cumsum([v.size for v in values])[:-1]
+        return f(*(part.reshape(v.shape) for part, v in zip(jnp.split(flat, sizes), values, strict=True)))
+
+    equation = trace(packed, jnp.concatenate([v.ravel() for v in values])).equations[-1]
+    return rules.Operation(
+        equation.name, equation.params, values, list(range(len(values))), equation.call, equation.call(*values), order,
+        lines, weights,
+    )  # fmt: skip
+
+
+PRODUCTS = {
+    "mul": (jnp.multiply, 2, (4,)),
+    "dot_general": (jnp.matmul, 2, (4, 4)),
+    "conv_general_dilated": (lambda x, y: lax.conv(x, y, (1, 1), "SAME"), 2, (1, 1, 4, 4)),
+}
+ELEMENTWISE = {
+    "tanh": jnp.tanh, "logistic": jax.nn.sigmoid, "exp": jnp.exp, "sin": jnp.sin, "cos": jnp.cos, "log": jnp.log,
+    "integer_pow": lambda x: lax.integer_pow(x, 3), "sqrt": jnp.sqrt, "erf": jax.scipy.special.erf, "abs": jnp.abs,
+    "negative power": lambda x: lax.integer_pow(x, -2),
+}  # fmt: skip
+LINEAR = {
+    "sub": (jnp.subtract, 2), "reduce_sum": (lambda x: lax.reduce_sum(x, (0,)), 1), "cumsum": (lax.cumsum, 1),
+    "transpose": (lambda x: lax.transpose(x, (1, 0)), 1), "concatenate": (lambda x, y: lax.concatenate([x, y], 0), 2),
+}  # fmt: skip
+CASES = [(name, f, count, shape) for name, (f, count, shape) in PRODUCTS.items()]
+CASES += [(name, f, 1, (3,)) for name, f in ELEMENTWISE.items()]
+CASES += [(name, f, count, (2, 3)) for name, (f, count) in LINEAR.items()]
+
+
+@pytest.mark.parametrize("order", [2, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 3, 5))])
+@pytest.mark.parametrize(("name", "f", "count", "shape"), CASES, ids=[case[0] for case in CASES])
+def test_a_rule_is_what_nested_jvp_gives(name, f, count, shape, order):
+    given = jets(count, shape, order, lines=3)
+    op = operation(f, [x[0] for x in given], order, 3, jnp.array([1.0, -2.0, 0.5]))
+    assert op.linear == (name in LINEAR) and (op.linear or rules.RULES[op.name] is not rules.anything)
+    got, want = jax.jit(lambda given: (rules.transport(op, *given), rules.anything(op, *given)))(given)
+    for a, b in zip(got[0], want[0], strict=True):
+        np.testing.assert_allclose(0 if a is None else a, 0 if b is None else b, rtol=1e-12, atol=1e-11)
+
+
+# --- axes --------------------------------------------------------------------------------------------------
+
+PLACES = jnp.array([2, 0, 2])
+FAST = {  # (f, whether its first derivatives are one-hot again); the last operation counts
+    "neg": (jnp.negative, True),
+    "reshape": (lambda x: x.reshape(2, 2), True),
+    "a number times": (lambda x: 3 * x, True),
+    "an array times": (lambda x: A[0] * x, True),
+    "divided by": (lambda x: x / A[1], True),
+    "sum of two": (lambda x: jnp.sin(x) + x * A[0], True),
+    "where": (lambda x: jnp.where(A[0] > 0, x, 2 * x), True),
+    "product": (lambda x: jnp.sin(x) * x, True),
+    "elementwise": (lambda x: jnp.tanh(2 * x), True),
+    "power": (lambda x: x**3, True),
+    "x @ W": (lambda x: x @ A, False),
+    "A @ x": (lambda x: A @ x, False),
+    "outer product": (lambda x: jnp.outer(x, A[0]), False),
+    "dot product": (lambda x: jnp.sin(x) @ x, False),
+    "dot with a vector": (lambda x: x @ A[0], False),
+    "slice": (lambda x: x[1:3], False),
+    "sum": (jnp.sum, False),
+    "gather": (lambda x: x[PLACES[:2]], False),
+    "reversed": (lambda x: x[::-1], False),
+    "concatenate": (lambda x: jnp.concatenate([x, x]), False),
+    "quadratic form": (lambda x: x @ A @ x, False),
+    "complex": (lambda x: x * (1 + 2j), False),
+    "empty": (lambda x: x[4:], False),
+}
+
+
+@pytest.mark.parametrize("axes", [None, PLACES], ids=["all", "some"])
+@pytest.mark.parametrize("name", FAST)
+def test_axes_take_the_fast_path_to_the_same_numbers(name, axes):
+    f, stays = FAST[name]
+    x = jnp.asarray(RNG.uniform(0.2, 0.9, 4))
+    start, lines = one_hot.along_axes(axes, x), Lines(2, 4 if axes is None else len(axes))
+    kept = []
+
+    def both(x):
+        ends = []
+        for first in (start, start.dense()):
+            (y,) = propagation.propagate(trace(f, x), [x, first, None], lines)
+            kept.append(isinstance(y[1], OneHot))
+            ends.append([0.0 if entry is None else entry for entry in one_hot.dense(y)])
+        return ends
+
+    got, want = jax.jit(both)(x)
+    assert kept == [stays, False]
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-13, atol=1e-13)
+
+
+def test_a_matrix_is_read_by_rows_and_the_identity_never_made():
+    """The first derivatives of x @ W along all axes are W; along some, its rows."""
+    w, x = jnp.asarray(RNG.normal(size=(300, 5))), jnp.ones(300)
+    for f in (lambda x: x @ w, lambda x: w.T @ x):
+        for axes, want in ((None, w), (PLACES, w[PLACES])):
+            lines = Lines(2, len(want))
+
+            def run(x, f=f, axes=axes, lines=lines):
+                return propagation.propagate(trace(f, x), [x, one_hot.along_axes(axes, x), None], lines)[0][1]
+
+            np.testing.assert_array_equal(run(x), want)
+            text = str(jax.make_jaxpr(run)(x))
+            assert "300,300" not in text and "dot_general" in text
+
+
+# --- compression -------------------------------------------------------------------------------------------
+
+
+def inner_products(blocks):
+    flat = [b.reshape(len(b), -1) for b in blocks]
+    real = jnp.concatenate([part for b in flat for part in ([b.real, b.imag] if jnp.iscomplexobj(b) else [b])], axis=1)
+    return real.T @ real
+
+
+BLOCKS = {
+    "one": [RNG.normal(size=(9, 3))],
+    "several, one of them single": [RNG.normal(size=(9, 2)), RNG.normal(size=(9,)), RNG.normal(size=(9, 2, 2))],
+    "complex": [RNG.normal(size=(9, 2)) + 1j * RNG.normal(size=(9, 2)), RNG.normal(size=(9, 1))],
+    "of all sizes": [RNG.normal(size=(9, 3)) * np.array([1e-30, 1.0, 1e20]), 1e-9 * RNG.normal(size=(9, 1))],
+    "dependent": [np.repeat(RNG.normal(size=(9, 1)), 3, axis=1), RNG.normal(size=(9, 1))],
+    "with zeros": [np.stack([np.zeros(9), RNG.normal(size=9)], axis=1), np.zeros((9, 1))],
+    "all zero": [np.zeros((9, 2))],
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "with zeros")) for n in BLOCKS])
+def test_a_factor_has_the_same_inner_products(name):
+    blocks = list(map(jnp.asarray, BLOCKS[name]))
+    factors = jax.jit(gram.factor)(blocks)
+    assert {len(f) for f in factors} == {sum(map(gram.width, blocks))}
+    got, want = inner_products(factors), inner_products(blocks)
+    size = jnp.sqrt(jnp.maximum(jnp.diag(want), 0 if want.any() else 1))
+    # ten times their number in epsilons, where columns depend on each other; zeros stay below the others' rounding
+    bound = 50 * jnp.finfo(want.dtype).eps
+    assert (jnp.abs(got - want) <= bound * (jnp.outer(size, size) + jnp.finfo(want.dtype).eps * size.max() ** 2)).all()
+
+
+def test_independent_columns_are_factored_to_rounding():
+    blocks = [jnp.asarray(RNG.normal(size=(40, 12)), jnp.float32)]
+    got, want = inner_products(jax.jit(gram.factor)(blocks)), inner_products(blocks)
+    assert jnp.abs(got - want).max() < 5e-6 * jnp.abs(want).max()  # a jitter of ten epsilons would not show; 120 would
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["several, one of them single", "complex", "dependent"])
+def test_the_derivative_of_a_factor(name):
+    blocks = list(map(jnp.asarray, BLOCKS[name]))
+    change = [jnp.asarray(RNG.normal(size=b.shape)).astype(b.dtype) for b in blocks]
+
+    def moved(t):
+        return inner_products(gram.factor([b + t * c for b, c in zip(blocks, change, strict=True)]))
+
+    def exactly(t):
+        return inner_products([b + t * c for b, c in zip(blocks, change, strict=True)])
+
+    for f, g in ((moved, exactly), (jax.jacfwd(moved), jax.jacfwd(exactly))):
+        got, want = jax.jit(lambda f=f, g=g: (jax.jacfwd(f)(0.0), jax.jacfwd(g)(0.0)))()
+        np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6 * jnp.abs(want).max())
+
+
+def compresses(f, x, **how):
+    return "cholesky" in str(jax.make_jaxpr(lambda x: taylor.laplacian(f, x, **how))(x))
+
+
+def test_compression_comes_as_soon_as_few_first_derivatives_are_alive():
+    x, narrow, wide = jnp.ones(6), jnp.asarray(RNG.normal(size=(6, 2))), jnp.asarray(RNG.normal(size=(6, 7)))
+
+    def late(x):  # something wide is needed until the end
+        return jnp.tanh(x @ narrow).sum() * jnp.tanh(x @ wide).sum()
+
+    def never(x):
+        return jnp.tanh(jnp.concatenate([jnp.tanh(x @ narrow), x])).sum()
+
+    assert compresses(lambda x: jnp.tanh(jnp.tanh(x @ narrow) @ narrow.T).sum(), x)
+    assert compresses(late, x) and not compresses(never, x)
+    assert not compresses(late, x, directions=np.eye(6)[:2])  # two directions are fewer than anything
+
+
+@pytest.mark.parametrize("k", [1, 4, 7])
+def test_partitions_are_counted(k):
+    """Their numbers of ways add up to the Bell numbers."""
+    ways = [n for count in range(1, k + 1) for n, parts in rules.partitions(k, count) if sum(parts) == k]
+    assert sum(ways) == {1: 1, 4: 15, 7: 877}[k]
+
+
+@pytest.mark.parametrize("member", [Moving, rules.Operation])
+def test_values_are_never_compared(member):
+    """Arrays inside: == would be an array."""
+    assert member.__eq__ is object.__eq__
