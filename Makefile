@@ -58,7 +58,7 @@ $(VENV)-newest/.ready: pyproject.toml tools/find_python.sh
 	$(VENV)-newest/bin/python -m pip install --editable . matplotlib pytest pytest-xdist hypothesis
 	@touch $@
 
-BENCHMARKS := titanic_speed tracing_paper operators pde_training
+BENCHMARKS := titanic_speed tracing_paper operators pde_training pde_points
 
 fuzz: $(VENV)/.ready ## 3,000 random programs through course.taylor and course.stde, and float32 to order 8 (an hour)
 	$(PY) -m tools.fuzz --jobs $(JOBS)

@@ -132,8 +132,9 @@ def report(name: str, tables: dict[str, list[dict]], ratios: list[Ratio]) -> Non
     for title, rows in tables.items():
         print(f"\n{title}")
         print_table(rows)
-    print("\nratios")
-    print_table([ratio.row() for ratio in ratios])
+    if ratios:
+        print("\nratios")
+        print_table([ratio.row() for ratio in ratios])
     print("\n" + ", ".join(f"{key}: {value}" for key, value in where.items()))
     OUT.mkdir(parents=True, exist_ok=True)
     path = OUT / f"{name}-{jax.devices()[0].platform}.json"

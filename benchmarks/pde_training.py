@@ -25,6 +25,7 @@ from course import pde
 QUICK = harness.quick()
 SEED, ROUNDS, POINTS, SAMPLES = 0, 1 if QUICK else 5, 8 if QUICK else 100, 16
 DIMENSIONS = (100,) if QUICK else (1_000, 10_000, 100_000)
+COST_DIMENSIONS = (100,) if QUICK else (100, 1_000, 10_000, 100_000, 1_000_000)
 
 
 def start(d: int, optimizer) -> pde.State:
@@ -83,15 +84,21 @@ def the_script(equation: pde.BallEquation, optimizer, source):
     return run
 
 
-def ours(equation: pde.BallEquation, optimizer):
-    """Steps in one compiled loop: one-hot directions kept sparse, the boundary factor by the product rule."""
+def our_loss(equation: pde.BallEquation, points: int):
+    """One-hot directions kept sparse, the boundary factor by the product rule."""
 
     def loss_fn(params, key):
         key_x, key_axes = jax.random.split(key)
-        x = equation.sample(key_x, POINTS)
+        x = equation.sample(key_x, points)
         residual = lambda x: equation.residual(partial(pde.mlp, params), x, key_axes, SAMPLES)  # noqa: E731
         return (jax.vmap(residual)(x) ** 2).mean()
 
+    return loss_fn
+
+
+def ours(equation: pde.BallEquation, optimizer, points: int = POINTS):
+    """Steps in one compiled loop."""
+    loss_fn = our_loss(equation, points)
     return lambda state, steps: pde.train(loss_fn, optimizer, state, steps, chunk=steps)
 
 
@@ -121,6 +128,24 @@ def steps_at(d: int) -> dict[str, Contender]:
     )
 
 
+def cost_at(d: int, points: int = 16) -> dict:
+    """A step with the same few points and samples in every dimension: time, and memory beside and inside the loss."""
+    equation, steps = pde.ball_equation("sine-gordon", d, jax.random.key(SEED + 2)), 2 if QUICK or d > 10**5 else 10
+    optimizer = pde.scaled_cosine_adam(steps, 1e-3, d)
+    mine = ours(equation, optimizer, points)
+    one = Contender(
+        f"d = {d:,}", lambda: (start(d, optimizer), steps), lambda *args: mine(*args)[1], rounds=3, scale=1e3 / steps
+    )
+    harness.interleave([one], f"a step of {points} points, d = {d:,}")
+    state = start(d, optimizer)
+    loss = jax.jit(jax.value_and_grad(our_loss(equation, points))).lower(state.params, state.key).compile()
+    held = sum(leaf.nbytes for leaf in jax.tree.leaves((state.params, state.opt_state)))
+    return {
+        "name": one.name, "dimension": d, "points": points, "step_ms": one.median, "state_MB": held / 1e6,
+        "temporary_MB": loss.memory_analysis().temp_size_in_bytes / 1e6,
+    }  # fmt: skip
+
+
 def main() -> None:
     tables, times = {}, {}
     for d in DIMENSIONS:
@@ -129,6 +154,7 @@ def main() -> None:
             {"name": c.name, "median_ms": c.median, "first_call_s": c.first_s, "rounds": len(c.seconds)}
             for c in times[d].values()
         ]
+    tables["one step of 16 points"] = [cost_at(d) for d in COST_DIMENSIONS]
     targets = {1_000: 2.5, 10_000: 5, 100_000: 7}
     ratios = [
         Ratio(

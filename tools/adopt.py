@@ -35,8 +35,8 @@ def adopt(path: Path, root: Path = ROOT) -> Lesson:
         )
     notebook.cells = [cell for cell in notebook.cells if GENERATED not in cell.metadata.get("tags", [])]
     for cell in notebook.cells:
-        kept = [tag for tag in cell.metadata.get("tags", [])]
-        cell.metadata = nbformat.NotebookNode({"tags": kept} if kept else {})  # hosts add ids and forms of their own
+        kept = {key: cell.metadata[key] for key in ("tags", "alt") if cell.metadata.get(key)}
+        cell.metadata = nbformat.NotebookNode(kept)  # hosts add ids and forms of their own
     notebook.metadata = nbformat.NotebookNode()
     text = jupytext.writes(notebook, fmt="py:percent")
     if text.startswith("# ---"):  # jupytext's own header says nothing that the project needs

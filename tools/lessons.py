@@ -142,7 +142,7 @@ def sha256(content: bytes) -> str:
 
 def digest(lesson: Lesson, composed: NotebookNode) -> str:
     """A hash of all that a built notebook depends on: cells, course modules, data, pinned versions."""
-    cells = [[cell.cell_type, cell.source, cell.metadata.get("tags", [])] for cell in composed.cells]
+    cells = [[cell.cell_type, cell.source, cell.metadata] for cell in composed.cells]
     files = [*course_files(lesson.source, lesson.root), lesson.root / "requirements.txt"]
     if any(path.name == "results.py" for path in files):  # it shows published benchmark results
         files += sorted((lesson.root / "benchmarks" / "results").glob("*.json"))
@@ -222,6 +222,10 @@ def execute(notebook: NotebookNode, folder: Path) -> Execution:
         first_line = notebook.cells[running["cell"]].source.partition("\n")[0]
         failure = f"cell {running['cell'] + 1} (`{first_line}`): {reason.strip().splitlines()[0]}"
     notebook.metadata["language_info"] = NotebookNode(name="python")  # not the interpreter's patch version
+    for cell in notebook.cells:  # where Jupyter, nbconvert and the web look for it
+        for output in cell.get("outputs", []) if "alt" in cell.metadata else []:
+            if "image/png" in output.get("data", {}):
+                output.metadata["image/png"] = {"alt": cell.metadata["alt"]}
     return Execution(notebook, perf_counter() - start, _cpu_seconds() - cpu, failure)
 
 

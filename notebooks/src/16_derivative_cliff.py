@@ -26,7 +26,7 @@ import pandas as pd
 import torch
 from jax.experimental import jet
 
-from course import timing
+from course import plots, timing
 from course.taylor.programs import Constant, trace
 
 # %%
@@ -34,7 +34,7 @@ SEED, ORDERS, DIMENSIONS = 0, range(1, 7), (16, 128, 1024)
 jax.config.update("jax_enable_x64", True)  # float64: sixth derivatives lose half of float32's digits
 torch.set_default_dtype(torch.float64)
 torch.set_num_threads(1)
-plt.rcParams["figure.dpi"] = 80
+plots.use()
 
 # %% [markdown]
 # ## 1 · One function, four ways
@@ -153,24 +153,38 @@ sizes.rename_axis("order")
 # The series method adds a little more each time than the time before: it is a polynomial, and its factor
 # falls towards 1.
 
-# %%
+# %% alt="Number of equations against the order, from 1 to 6, on a logarithmic scale. Nested grad, nested jvp and the PyTorch graph rise together in a straight line, nearly three times as many for each order; nested grad lies as a broad band under nested jvp. jet bends and stays below a thousand."
 assert (sizes.loc[6] / sizes.loc[5]).drop("jet").min() > 2.5
 assert set(np.diff(sizes["jet"], 3)) == {0}  # third differences are zero: a polynomial of degree 2
-figure, axis = plt.subplots(figsize=(5, 3.4))
-for name, style in zip(sizes, ("o-", "s-", "^-", "d--"), strict=True):
-    axis.semilogy(sizes.index, sizes[name], style, label=name)
-axis.set(xlabel="order k", ylabel="equations, or graph nodes", title="The program of a k-th derivative")
+figure, axis = plt.subplots()
+band, *_ = plots.lines(axis, sizes.index, sizes, log="y", xlabel="order k", ylabel="equations, or graph nodes",
+                       title="The program of a k-th derivative")  # fmt: skip
+band.set(linewidth=10, alpha=0.3, marker="")  # it would hide under nested jvp
 axis.legend()
 plt.show()
 print("order 6 over order 1:", *(f"{name} {sizes.loc[6, name] / sizes.loc[1, name]:.0f}x;" for name in sizes))
+
+# %% [markdown]
+# The literature says $O(2^{k-1})$ (Shi et al. 2024, section 3.1, of the operations of the function itself), not
+# $3^k$. Both are right; they count different things. Here are the matrix products alone, in which nearly all the
+# arithmetic of a large network is:
+
+# %%
+products = pd.DataFrame(
+    {name: [sum(e.name == "dot_general" for e in p.equations) for p in row] for name, row in programs.items()},
+    index=ORDERS,
+)
+assert (products.loc[6] / products.loc[5]).drop("jet").between(1.9, 2).all()
+products.T.rename_axis("matrix products at order", axis=1)
 
 # %% [markdown]
 # ## 3 · Where the growth comes from
 #
 # Take one operation. Its derivative contains the operation again, beside new ones. Differentiate *that*, and
 # each of its parts brings itself and new ones. Every pass multiplies; and no pass knows what the one before
-# it already had. Why about three: a product $ab$ comes back as $ab$, $\dot a b$ and $a \dot b$ (and one sum).
-# So the number of products triples with each order, from 2 to 6 in the output below, and soon products are
+# it already had. Why two: what is linear, like the product with a fixed matrix, is applied to the value and once more
+# to its tangent. Why three: a product $ab$ of two things that move comes back as $ab$, $\dot a b$ and $a \dot b$ (and
+# one sum). Slopes such as $1 - \tanh^2$ bring such products in, from 2 to 6 in the output below, and soon they are
 # most of the program.
 
 # %%
@@ -244,18 +258,16 @@ for order in (1, 3, 5, 7):
 table = pd.DataFrame({key: cost for key, (cost, _) in measured.items()}).T.rename_axis(["way", "order"])
 table.round(2)
 
-# %% tags=["nbval-ignore-output"]
-figure, axes = plt.subplots(1, 2, figsize=(8, 3.3), layout="constrained")
-for name, style in zip(("nested grad", "nested jvp", "jet", "PyTorch"), ("o-", "s-", "^-", "d--"), strict=True):
-    row = table.loc[name]
-    if name != "PyTorch":
-        axes[0].semilogy(row.index, row["trace s"] + row["compile s"], style, label=name)
-    axes[1].semilogy(row.index, row["run ms"], style, label=name)
-axes[0].set(xlabel="order k", ylabel="seconds, once", title="Tracing and compiling")
-axes[1].set(xlabel="order k", ylabel="milliseconds a call", title="Running")
+# %% tags=["nbval-ignore-output"] alt="Two panels against the order of the derivative. Left, seconds to trace and compile: nested grad and nested jvp rise steeply, jet slowly. Right, milliseconds of a call: PyTorch and nested grad rise steeply, nested jvp and jet stay close together and low."
+figure, axes = plots.panels(2)
+once, run = (table["trace s"] + table["compile s"]).unstack(0), table["run ms"].unstack(0)
+ways = ["nested grad", "nested jvp", "jet"]
+plots.lines(axes[0], once.index, once[ways], log="y", xlabel="order k", ylabel="seconds, once",
+            title="Tracing and compiling")  # fmt: skip
+plots.lines(axes[1], run.index, run[[*ways, "PyTorch"]], log="y", xlabel="order k", ylabel="milliseconds a call",
+            title="Running")  # fmt: skip
 for axis in axes:
-    axis.set_xticks((1, 3, 5, 7))
-    axis.legend()
+    axis.set_xticks(run.index)
 plt.show()
 fifth = table["instructions"].xs(5, level="order")
 print(f"instructions at order 5, nested grad over nested jvp: {fifth['nested grad'] / fifth['nested jvp']:.1f}")
@@ -271,8 +283,12 @@ print(f"instructions at order 5, nested grad over nested jvp: {fifth['nested gra
 #   needs more memory.
 # - PyTorch compiles nothing here. It builds and walks its graph at every call, and its time grows as the graph.
 #
-# Hence a rule of thumb: never `grad` of `grad`. Hessian-vector products are `jvp` of `grad` (09). Derivatives
-# along one direction are nested `jvp` up to order 5 or so, and Taylor series (17) above that.
+# Hence a rule of thumb: backwards once for each set of *many* variables, and forwards for everything else.
+# Derivatives along one direction are nested `jvp` up to order 5 or so, and Taylor series (17) above that.
+# Hessian-vector products are `jvp` of `grad` (09). But `grad` of `grad` is right where both levels have many
+# variables and one output: a gradient penalty $|\nabla_x f|^2$ in a loss, or a network of energies trained on
+# forces $-\nabla_x E$ (force matching). There the inner gradient is by the inputs, the outer one by the weights, and
+# going forwards by either would take one pass for each variable.
 #
 # ## 5 · Where the compiler cannot help
 #
@@ -425,6 +441,11 @@ for d in DIMENSIONS:
 # - XLA merges the duplicates of nested `jvp`, so its cost is tracing and compiling. It does not rescue nested
 #   `grad`, code that runs op by op, or derivatives through `scan`.
 # - A Laplacian by Hessian-vector products costs d passes, and for each point d^2 arithmetic however they are run.
+#
+# To read: Shi et al., [Stochastic Taylor Derivative Estimator](https://arxiv.org/abs/2412.00088) (2024), section 3, on
+# the cost of nesting; Johnson et al., [Taylor-made higher-order automatic
+# differentiation](https://github.com/google/jax/files/6717197/jet.pdf), the notes behind `jet`; and next, JAX's
+# [autodiff cookbook](https://docs.jax.dev/en/latest/notebooks/autodiff_cookbook.html) on forward and reverse.
 #
 # Next: [17 · Taylor mode](17_taylor_mode.ipynb): one pass for all orders, and a Laplacian that does not
 # build a Hessian.

@@ -37,8 +37,8 @@ def first_line(cell: NotebookNode) -> str:
 
 def source_and_notebook_differ(lesson: Lesson, built: NotebookNode) -> list[str]:
     """By content, never by file time."""
-    expected = [(cell.cell_type, cell.source, tags_of(cell)) for cell in compose(lesson).cells]
-    got = [(cell.cell_type, cell.source, tags_of(cell)) for cell in built.cells]
+    expected = [(cell.cell_type, cell.source, cell.metadata) for cell in compose(lesson).cells]
+    got = [(cell.cell_type, cell.source, cell.metadata) for cell in built.cells]
     if expected == got:
         return []
     index = next(
@@ -84,6 +84,27 @@ def forbidden_outputs(name: str, notebook: NotebookNode, size: int) -> list[str]
                 if re.search(pattern, data.get("text/plain", "")):
                     faults.append(f"{where}: prints {what}")
     return faults
+
+
+def undescribed_pictures(name: str, notebook: NotebookNode) -> list[str]:
+    """A picture has a description in its cell's metadata, and in its own, for those who do not see it."""
+    faults = []
+    for cell in notebook.cells:
+        alt = cell.metadata.get("alt", "")
+        for output in cell.get("outputs", []):
+            if "image/png" not in output.get("data", {}):
+                continue
+            if len(alt.split()) < 10:
+                faults.append(f'{name}: `{first_line(cell)}` draws; expected `# %% alt="what is seen"`, got {alt!r}')
+            elif output.metadata.get("image/png", {}).get("alt") != alt:
+                faults.append(f"{name}: `{first_line(cell)}`: the picture does not carry its description; build it")
+    return faults
+
+
+def long_lines(name: str, source: str) -> list[str]:
+    """At most 120 characters; the head of a cell, with a picture's description, may be longer."""
+    lines = enumerate(source.splitlines(), start=1)
+    return [f"{name}, line {n}: over 120 characters" for n, line in lines if len(line) > 120 and line[:4] != "# %%"]
 
 
 def unlisted_volatile_cells(name: str, notebook: NotebookNode, permitted: dict[tuple[str, str], str]) -> list[str]:

@@ -209,6 +209,22 @@ def test_a_stale_readme_is_seen():
         readme.render("# no markers")
 
 
+def test_a_picture_without_a_description_is_seen():
+    notebook = nbformat.read(Lesson("16_derivative_cliff").notebook, as_version=4)
+    assert guards.undescribed_pictures("it", notebook) == []
+    drawn = next(cell for cell in notebook.cells if "alt" in cell.metadata)
+    picture = next(output for output in drawn.outputs if "image/png" in output.get("data", {}))
+    picture.metadata = nbformat.NotebookNode()
+    assert guards.undescribed_pictures("it", notebook)
+    drawn.metadata["alt"] = "A plot."
+    assert guards.undescribed_pictures("it", notebook)
+
+
+def test_a_long_line_is_seen():
+    assert guards.long_lines("it", "x" * 121)
+    assert guards.long_lines("it", "x" * 120 + '\n# %% alt="' + "x" * 200 + '"') == []
+
+
 def test_planted_faults_cover_every_guard():
     names = {name for name in vars(guards) if callable(getattr(guards, name)) and not name[0].isupper()}
     imported = {
