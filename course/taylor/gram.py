@@ -3,7 +3,8 @@
 What follows a point of a program enters the sum over lines r of D^2 h[c_r, c_r] only through the first derivatives C
 (R, m) of the values alive there, as sum over i, j of (C^T C)_ij d_i d_j h. So any F with F^T F = C^T C can stand for C;
 a square one has m rows, however many lines there were. That holds for a sum with equal weights, of order 2.
-Source: the forward Laplacian's use of it for linear first layers, Li et al. (2024); at any narrow point, ours.
+Source: any factor of a weight matrix serves a weighted Laplacian, Dangel et al. (NeurIPS 2025), section 3; to take one
+of the first derivatives themselves, at any narrow point of the program, is ours.
 Lesson: 17_taylor_mode.
 """
 
@@ -119,12 +120,8 @@ def _cholesky(matrix: jax.Array) -> jax.Array:
     if len(matrix) == 1:  # a batch of 1 x 1 matrices is a batch of square roots; rounding may leave it below zero
         return jnp.sqrt(jnp.maximum(matrix, 10 * eps))
     eye, best = jnp.eye(len(matrix), dtype=matrix.dtype), None
-    for jitter in (
-        10 * len(matrix) * eps,
-        10 * eps,
-        0.0,
-    ):  # the last that works: no pivot is a rounding error
-        lower = jnp.linalg.cholesky(matrix + jitter * eye)
+    for share in (10 * len(matrix), 4 * len(matrix) ** 0.5, 0):  # the last that leaves no pivot to rounding
+        lower = jnp.linalg.cholesky(matrix + share * eps * eye)
         works = (jnp.diag(lower) ** 2 > 5 * eps).all()  # a NaN does not
         best = lower if best is None else jnp.where(works, lower, best)
     return best

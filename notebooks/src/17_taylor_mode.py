@@ -7,10 +7,11 @@
 # After this lesson you can
 #
 # - push a whole Taylor series through a function, by hand, with `jax.experimental.jet` and with `course.taylor`,
-# - write an interpreter that does it for any operation, in 25 lines,
+# - write an interpreter that does it for any operation that JAX can differentiate, in 25 lines,
 # - compute Laplacians and mixed partial derivatives exactly and fast, and say when nested `jvp` is good enough.
 
 # %%
+import inspect
 import math
 from collections import Counter
 from itertools import pairwise
@@ -25,7 +26,8 @@ from jax import lax
 from jax.experimental import jet
 from torch import func
 
-from course import taylor, timing
+from course import plots, taylor, timing
+from course.taylor import rules
 from course.taylor.programs import Constant, is_real, trace
 
 # %%
@@ -34,7 +36,7 @@ jax.config.update("jax_enable_x64", True)  # float64: formulas that agree do so 
 jax.config.update("jax_pprint_use_color", False)
 torch.set_default_dtype(torch.float64)
 torch.set_num_threads(1)
-plt.rcParams["figure.figsize"], plt.rcParams["figure.dpi"] = (5, 3.2), 80
+plots.use()
 
 
 def same(what, ours, reference, tolerance=1e-10):
@@ -134,10 +136,13 @@ for k in (2, 3, 4):
 #
 # ## 3 · `jax.experimental.jet`
 #
-# JAX ships a Taylor mode; `torch.func` has none. `jet` takes a point and the series of the curve through it. Its
-# numbers are *derivatives*, not coefficients: the factor $k!$ is taken care of on the way in and out.
+# JAX ships a Taylor mode. `torch.func` has none; for PyTorch there is
+# [torch-jet](https://github.com/f-dangel/torch-jet), by the authors of the paper of section 5. `jet` takes a point and
+# the series of the curve through it. Its numbers are *derivatives*, not coefficients: the factor $k!$ is taken care
+# of on the way in and out.
 #
-# It has gaps: it is a table with one rule per primitive, and what is not in the table fails. Some examples:
+# It has gaps: it is a table with one rule per primitive, and what is not in the table fails. Some examples, with what
+# `course.taylor.derivatives(f, x, v, order)` makes of them, $D^k f$ along the line $x + t v$ for $k = 0 \dots$ `order`:
 
 # %%
 value, series = jet.jet(lambda x: jnp.sin(jnp.exp(x)), (x0,), ((1.0, 0.0, 0.0, 0.0, 0.0),))
@@ -156,15 +161,17 @@ functions = {"softplus": jax.nn.softplus, "relu": jax.nn.relu, "lax.scan": scann
 functions["prod"] = lambda x: jnp.prod(jnp.stack([x, x + 1]))
 functions["at[].set"] = lambda x: jnp.zeros(2).at[0].set(x).sum()
 for name, function in functions.items():
+    both = jax.jit(lambda x, f=function: (taylor.derivatives(f, x, 1.0, order=4), nested_grad(f, x, order=4)))
+    same(f"{name:9} orders 0 to 4, course.taylor = nested grad", *both(0.4))
     try:
         jet.jet(function, (0.0,), ((1.0, 0.0),))
     except Exception as error:  # the type depends on the version
-        print(f"{name:9} {type(error).__name__}")
+        print(f"{name:9} jet: {type(error).__name__}")
 
 
 # %% [markdown]
 # `softplus` and `relu` fail because they are `custom_jvp` functions (09). It is tempting to let `jet` look
-# inside and use the body. That runs, and is silently wrong where the custom rule was needed:
+# inside and use the body. That runs, and is silently wrong where the custom rule was needed, so rules have to be kept:
 
 # %%
 def softplus_body(x):
@@ -185,16 +192,6 @@ for body, kept, theirs in (
     ours = jax.jit(lambda x, kept=kept: taylor.derivatives(kept, x, 1.0, order=2))(0.0)[1]
     assert ours == jax.grad(kept)(0.0) == slope.item() != opened
     print(f"{kept.__name__:8} slope at 0: body {opened:.1f}, with its rule {ours:.1f}, torch {slope:.1f}")
-
-# %% [markdown]
-# So rules have to be kept. `course.taylor.derivatives(f, x, v, order)` returns $D^k f$ along the line
-# $x + t v$ for $k = 0 \dots$ `order`. It takes everything that `jet` just refused:
-
-# %%
-for name, function in functions.items():
-    both = jax.jit(lambda x, f=function: (taylor.derivatives(f, x, 1.0, order=4), nested_grad(f, x, order=4)))
-    same(f"{name:9} orders 0 to 4 = nested grad", *both(0.4))
-
 
 # %% [markdown]
 # ## 4 · How: a jaxpr is a list of equations
@@ -239,13 +236,14 @@ def forward_laplacian(f, x, directions):
             return equation.call(*arguments)
 
         z, v, w = zip(*(known[n] for n in moving), strict=True) if moving else ((), (), ())
-        outputs = p(*z)
-        if moving and all(map(is_real, outputs)):  # comparisons and indices stay plain
-            twice = jax.vmap(lambda *v, p=p, z=z: jax.jvp(lambda *z: jax.jvp(p, z, v)[1], z, v))
+        values.update(zip(equation.outputs, p(*z), strict=True))
+        floats = [n for n, o in enumerate(p(*z)) if moving and is_real(o)]  # comparisons and indices stay plain
+        if floats:
+            q = lambda *z, p=p, floats=floats: [p(*z)[n] for n in floats]  # noqa: E731
+            twice = jax.vmap(lambda *v, q=q, z=z: jax.jvp(lambda *z: jax.jvp(q, z, v)[1], z, v))
             slopes, curved = twice(*v)  # D p[v_r] and D^2 p[v_r, v_r], for all r
-            pushed = jax.jvp(p, z, w)[1]
-            outputs = zip(outputs, slopes, [c.sum(0) + q for c, q in zip(curved, pushed, strict=True)], strict=True)
-        values.update(zip(equation.outputs, outputs, strict=True))
+            for n, s, c, pushed in zip(floats, slopes, curved, jax.jvp(q, z, w)[1], strict=True):
+                values[equation.outputs[n]] = values[equation.outputs[n]], s, c.sum(0) + pushed
     value, _, second = values[program.outputs[0]]
     return value, second
 
@@ -255,8 +253,8 @@ rng = np.random.default_rng(SEED)
 a, b = jnp.asarray(rng.normal(size=(6, 8)) / 3), jnp.asarray(rng.normal(size=(8, 8)) / 3)
 
 
-def small(x):  # a scan, a custom_jvp, a comparison: the interpreter knows none of them
-    hidden, _ = lax.scan(lambda h, _: (jnp.tanh(h @ b), None), jax.nn.softplus(x @ a), length=2)
+def small(x):  # a custom_jvp, a comparison, and a loop that carries an integer beside: it knows none of them
+    hidden = lax.fori_loop(0, 2, lambda i, h: jnp.tanh(h @ b + i), jax.nn.softplus(x @ a))
     return jnp.where(hidden > 0, hidden, 0.1 * hidden).sum() * (1 - x @ x)
 
 
@@ -264,13 +262,21 @@ point = jnp.asarray(rng.normal(size=6))
 reference = jax.jit(lambda x: (small(x), jnp.trace(jax.hessian(small)(x))))(point)
 ours = jax.jit(lambda x: forward_laplacian(small, x, jnp.eye(6)))(point)
 same("25 lines = trace of jax.hessian", ours, reference)
-same("course.taylor.laplacian", jax.jit(lambda x: taylor.value_and_laplacian(small, x))(point), reference)
-
+same("course.taylor", jax.jit(lambda x: taylor.value_and_laplacian(small, x))(point), reference)
 
 # %% [markdown]
-# `course/taylor/rules.py` is this, for any order. Its rule for `anything` is the nested `jvp` above. Everything
-# else in it is for speed, one rule per *class* of operations: linear ones push each coefficient through
-# themselves, products obey Leibniz, elementwise functions Faà di Bruno.
+# `course/taylor/rules.py` is this for any order $K$. A jet is there a list: `x[0]` is the value, `x[k]` the $k$-th
+# derivatives, one for each line, and `x[K]` is their sum (the next section says why). `None` stands for zero. The rule
+# `anything` is the nested `jvp` above; the others only save time, one for each *class* of operations. What is linear
+# maps each derivative as it maps the value. Elementwise functions obey Faà di Bruno. And products:
+
+# %%
+print(inspect.getsource(rules.product))
+
+# %% [markdown]
+# `over_lines` is `vmap` over the axis of lines, if there is one, and `add` and `times` let zeros be `None`. The last
+# two lines do Leibniz for the top order apart: terms between are summed over the lines, the two outer ones are sums
+# already.
 #
 # ## 5 · Collapsing
 #
@@ -316,6 +322,12 @@ print(f"written by the whole program: {ratio:.2f} times as many without collapsi
 #
 # Three hidden layers of `tanh`, 100 inputs, 32 points, the same weights on both sides. `torch.nn.Linear` stores
 # (out, in), so each weight is transposed on its way.
+#
+# PyTorch: a gradient with a graph, then one more backward pass per coordinate; and, in `torch.func`, the trace of
+# a full Hessian, mapped over points. JAX: the trace of `jax.hessian`; a loop of Hessian-vector products that never
+# holds a Hessian (09); and collapsed jets, without and with what section 7 explains. Rounds are interleaved, so that a
+# busy moment hits all alike, and the median of five counts. Memory is XLA's own figure for temporary arrays; PyTorch
+# reports none on a CPU.
 
 # %%
 def torch_mlp(d):
@@ -343,16 +355,6 @@ X = jnp.asarray(rng.normal(size=(POINTS, D)))
 X_torch = torch.from_numpy(np.array(X))
 same("equal outputs", jax.vmap(mlp, (None, 0))(params, X), net(X_torch)[:, 0].detach().numpy())
 
-
-# %% [markdown]
-# PyTorch: a gradient with a graph, then one more backward pass per coordinate; and, in `torch.func`, the trace of
-# a full Hessian, mapped over points.
-#
-# JAX: the trace of `jax.hessian`; a loop of Hessian-vector products that never holds a Hessian (09); and collapsed
-# jets, without and with what section 7 explains.
-#
-# Then what they cost. Rounds are interleaved, so that a busy moment hits all alike, and the median of five counts.
-# Memory is XLA's own figure for temporary arrays; PyTorch reports none on a CPU.
 
 # %%
 def nested_autograd(x, create_graph=False):
@@ -386,7 +388,7 @@ ways = {
     "jax.hessian, trace": batched(lambda u, x: jnp.trace(jax.hessian(u)(x))),
     "Hessian-vector loop": batched(product_loop),
     "collapsed": batched(lambda u, x: taylor.laplacian(u, x, compress=False)),
-    "collapsed, compressed": batched(lambda u, x: taylor.laplacian(u, x)),
+    "collapsed, compressed": batched(taylor.laplacian),
 }
 reference = nested_autograd(X_torch).detach().numpy()
 same("torch.func", torch_func(X_torch).numpy(), reference)
@@ -416,7 +418,11 @@ table.sort_values("ms").round(2)
 # 32), the derivatives along direction $r$. They are used only in $\sum_r D^2 h[c_r, c_r] = \sum_{ij}
 # \partial_i \partial_j h\,(C^T C)_{ij}$: the *Gram matrix* $C^T C$ is all that counts. It is only 32 by 32,
 # so its Cholesky factorisation gives an $F$ of 32 rows with $F^T F = C^T C$, and these can replace the 100.
-# By hand, for the first layer $z = xW + b$, where $C = W$:
+#
+# Three conditions: the order is 2; all directions have the same weight; and nothing else that is used later depends
+# on $x$. That a weighted Laplacian needs any factor of its matrix, and so as many directions as that has rank, is
+# part of Dangel et al. To do it again in the middle of a program, wherever that is narrow, is ours. By hand, for the
+# first layer $z = xW + b$, where $C = W$:
 
 # %%
 def by_gram(params, x):
@@ -430,13 +436,31 @@ same("32 directions instead of 100", jax.jit(jax.vmap(by_gram, (None, 0)))(param
 
 # %% [markdown]
 # `taylor.laplacian` looks for such a place by itself: after each equation it adds up the widths of the values
-# that are still needed, and where they are narrower than the number of directions it puts in a factor (of the
-# Gram matrix plus a tiny multiple of the identity, against rounding). It scales the columns first and takes a
-# larger multiple where the matrix is singular, so unlike the line above it does not need full rank. The
-# factor of a *linear* first layer depends on no point, so under `vmap` it is computed once. Time against
-# dimension, eight points:
+# that are still needed (complex ones count twice), and where they are narrower than the number of directions it puts
+# in a factor. The factor of a *linear* first layer depends on no point, so under `vmap` it is computed once.
+#
+# Columns that depend on each other make the Gram matrix singular. It then gets a small multiple of the identity added,
+# so unlike the line above it does not need full rank. What does that cost in float32? A first layer of 128 columns,
+# then the same with every second column a copy of its neighbour. (`compress=False` has all digits, at the full
+# price.) And what does compression save? Time against dimension, eight points.
 
-# %% tags=["nbval-ignore-output"]
+# %%
+def first_layer_error(weights):
+    def f(x):
+        return jnp.sin(x @ jnp.asarray(weights, x.dtype)).sum()
+
+    at = jnp.asarray(rng.normal(size=(8, 256)))
+    exact = jax.vmap(lambda x: taylor.laplacian(f, x, compress=False))(at)
+    single = jax.vmap(lambda x: taylor.laplacian(f, x))(at.astype(jnp.float32))
+    return float(abs(single - exact).max() / abs(exact).max())
+
+
+independent = rng.normal(size=(256, 128)) / 16
+errors = [first_layer_error(w) for w in (independent, independent[:, np.arange(128) // 2 * 2])]
+print("relative error, independent columns below 1e-6:", errors[0] < 1e-6)
+print("half of them copies: between 1e-6 and 1e-5:", 1e-6 < errors[1] < 1e-5)
+
+# %% tags=["nbval-ignore-output"] alt="Milliseconds for the exact Laplacian of a network of width 32 at eight points, against the dimension, both logarithmic. With all directions the time grows in proportion, from under a millisecond at 100 to dozens at 4,000; compressed it grows hardly at all."
 dimensions, times = (100, 1000, 4000), {"all directions": [], "compressed": []}
 for d in dimensions:
     wide, few = carried(torch_mlp(d)), jnp.asarray(rng.normal(size=(8, d)))
@@ -447,10 +471,8 @@ for d in dimensions:
     for name, milliseconds in rounds.median().items():
         times[name].append(milliseconds)
 figure, axes = plt.subplots()
-for name, milliseconds in times.items():
-    axes.loglog(dimensions, milliseconds, "o-", label=name)
-axes.set(xlabel="dimension d", ylabel="milliseconds, 8 points", title="Exact Laplacian of a network of width 32")
-axes.legend()
+plots.lines(axes, dimensions, times, log="xy", xlabel="dimension d", ylabel="milliseconds, 8 points",
+            title="Exact Laplacian of a network of width 32")  # fmt: skip
 plt.show()
 print({name: np.round(milliseconds, 2).tolist() for name, milliseconds in times.items()})
 
@@ -486,19 +508,12 @@ for name, (f, axes_) in cases.items():
 # %% [markdown]
 # ## 8 · Mixed partial derivatives
 #
-# Jets give derivatives along lines, $D^k f[v, \dots, v]$. Mixed partials follow by interpolation: Griewank,
-# Utke and Walther (2000, equations 12 and 13) give directions and exact weights for any multi-index. For
-# $\partial^3 f / \partial x^2 \partial y$, index (2, 1), that takes four directions.
-#
-# `taylor.partial` does the same and collapses the highest coefficient. `biharmonic` is $\Delta\Delta f$ by
-# fourth-order jets along sums and differences of axes; it must equal the Laplacian of the Laplacian.
+# Jets give derivatives along lines. Along the diagonals, $D^2 f[(1, \pm 1)] = f_{xx} \pm 2 f_{xy} + f_{yy}$, so two
+# second derivatives make a mixed one: $f_{xy} = \frac14 \big(D^2 f[(1, 1)] - D^2 f[(1, -1)]\big)$. The same works for
+# every multi-index $i$ of order $k$: $\partial^i f$ is a weighted sum of $D^k f$ along the directions $i - 2j$,
+# $0 \le j \le i$ (*polarisation*; Kan 2008, proposition 2).
 
 # %%
-steps, weights = taylor.interpolation((2, 1))
-for step, weight in zip(steps, weights, strict=True):
-    print(f"direction {step}, weight {weight:+.6f}")
-
-
 def two(lib, x, y):
     return lib.sin(x) * lib.exp(x * y)
 
@@ -507,38 +522,50 @@ def f(z):
     return two(jnp, z[0], z[1])
 
 
-z = jnp.array([0.3, -0.8])
+z, tensors = jnp.array([0.3, -0.8]), (torch.tensor(0.3), torch.tensor(-0.8))
+in_torch = func.grad(func.grad(lambda x, y: two(torch, x, y), 0), 1)
+diagonal, other = (taylor.derivatives(f, z, jnp.array(v), order=2)[2] for v in ([1.0, 1.0], [1.0, -1.0]))
+same("f_xy from two diagonals = torch.func, nested", (diagonal - other) / 4, in_torch(*tensors).item())
+
+steps, weights = taylor.interpolation((2, 1))
+for step, weight in zip(steps, weights, strict=True):
+    print(f"f_xxy: direction {step}, weight {weight:+.6f}")
 mixed = sum(w * taylor.derivatives(f, z, step, order=3)[3] for step, w in zip(steps, weights, strict=True))
-xxy = func.grad(func.grad(func.grad(lambda x, y: two(torch, x, y), 0), 0), 1)(*map(torch.tensor, z.tolist()))
-same("four directions = torch.func, nested", mixed, xxy.item())
-same("taylor.partial", taylor.partial_derivative(f, z, (2, 1)), xxy.item())
-
-
-# %%
-def wave(x):
-    return jnp.sin(x @ jnp.arange(1.0, 4.0)) * jnp.exp(-x[0] * x[2])
-
-
-def trace_of_hessian(f):
-    return lambda x: jnp.trace(jax.hessian(f)(x))
-
-
-x3 = jnp.array([0.1, 0.4, -0.3])
-four, of_partials, twice, nested = jax.jit(
-    lambda x: (
-        taylor.biharmonic(wave, x),
-        sum(taylor.partial_derivative(wave, x, i) for i in ((4, 0, 0), (0, 4, 0), (0, 0, 4)))
-        + 2 * sum(taylor.partial_derivative(wave, x, i) for i in ((2, 2, 0), (2, 0, 2), (0, 2, 2))),
-        taylor.laplacian(lambda z: taylor.laplacian(wave, z), x),
-        trace_of_hessian(trace_of_hessian(wave))(x),
-    )
-)(x3)
-same("biharmonic = Laplacian of the Laplacian", four, twice)
-same("biharmonic = sum of fourth partials", four, of_partials)
-same("biharmonic = nested Hessians", four, nested)
+same("f_xxy", mixed, func.grad(in_torch, 0)(*tensors).item())
 
 
 # %% [markdown]
+# It has a weakness. Let $y$ be measured in other units than $x$, so that $f_y$ is 30 times as large. Then the terms
+# with many $y$ in them are huge, and have to cancel. What does $f_{xxxy}$ have left in float32?
+
+# %%
+def tilted(x):
+    return jnp.tanh(x @ jnp.asarray(slopes, x.dtype)).sum()
+
+
+def one_axis_after_the_other(x):  # a jet of order 3 along x, and a tangent of all of it along y
+    along_x = lambda x: taylor.derivatives(tilted, x, jnp.array([1.0, 0.0], x.dtype), order=3)[3]  # noqa: E731
+    return jax.jvp(along_x, (x,), (jnp.array([0.0, 1.0], x.dtype),))[1]
+
+
+slopes = rng.normal(size=(2, 8)) * np.array([[1.0], [30.0]])
+somewhere = jnp.asarray(rng.normal(size=(50, 2)) / np.array([1, 30]))
+lines_, weights = taylor.interpolation((3, 1))
+ways = {
+    "lines": lambda x: taylor.weighted(tilted, x, lines_, weights, order=4),
+    "axes": one_axis_after_the_other,
+    "taylor.partial_derivative": lambda x: taylor.partial_derivative(tilted, x, (3, 1)),
+}
+exact = jax.jit(jax.vmap(ways["axes"]))(somewhere)
+for name, way in ways.items():
+    off = abs(jax.jit(jax.vmap(way))(somewhere.astype(jnp.float32)) - exact).max() / abs(exact).max()
+    print(f"{name}: relative error in float32 below 1e-5: {bool(off < 1e-5)}, below 1e-2: {bool(off < 1e-2)}")
+
+# %% [markdown]
+# So `taylor.partial_derivative` takes one axis after the other: a jet along the first, of whose program it takes a
+# jet along the second. Nothing cancels, and $(3 + 1)(1 + 1)$ coefficients are fewer than four jets of order 4. Products
+# of operators come the same way: `taylor.biharmonic`, for $\Delta\Delta f$, is the Laplacian of the Laplacian (20).
+#
 # ## 9 · Transformations around it
 #
 # Propagating a jet is ordinary JAX. So `vmap` over points, `grad` by the weights and `jit` around it all work.
@@ -562,43 +589,34 @@ same("by the last weights", grads[-1][0], net[-1].weight.grad.numpy().T)
 # %% [markdown]
 # ## 10 · What it costs, and when not to use it
 #
-# One direction, order $k$, a small network with `tanh`, or `erf`: nested `jvp`, `jet` and `course.taylor`.
+# One direction, order $k$, a small network with `tanh`, or `erf`: the equations of nested `jvp`, `jet` and
+# `course.taylor`. Then times: the sixth derivative along one line; and a Laplacian, with its gradient by the weights,
+# through a loop, a recurrence of 24 steps.
 
 # %%
 def nested_jvp(f, x, v, order):
-    def curve(t):
-        return f(x + t * v)
-
     for _ in range(order):
-        curve = lambda t, g=curve: jax.jvp(g, (t,), (1.0,))[1]  # noqa: E731
-    return curve(0.0)
-
+        f = lambda x, g=f: jax.jvp(g, (x,), (v,))[1]  # noqa: E731
+    return f(x)
 
 def by_jet(f, x, v, order):
     return jet.jet(f, (x,), ((v, *[jnp.zeros_like(v)] * (order - 1)),))[1][-1]
 
-
-methods = {"nested jvp": nested_jvp, "jet": by_jet, "course.taylor": lambda *a: taylor.derivatives(*a)[-1]}
-at, along, orders = jnp.ones(64) / 8, mix[0], (2, 4, 6)
-
-
-# %%
 def by_erf(x):  # the same network with another elementwise function
     for _ in range(3):
         x = jax.scipy.special.erf(x @ mix)
     return x @ mix[0]
 
-
 def equations(m, f, k):
     return len(jax.make_jaxpr(lambda x, v: m(f, x, v, k))(at, along).eqns)
 
-
+methods = {"nested jvp": nested_jvp, "jet": by_jet, "course.taylor": lambda *a: taylor.derivatives(*a)[-1]}
+at, along, orders = jnp.ones(64) / 8, mix[0], (2, 4, 6)
 rows = {("tanh", n): [equations(m, plain, k) for k in orders] for n, m in methods.items()}
 rows |= {("erf", n): [equations(m, by_erf, k) for k in orders] for n, m in methods.items()}
-counts = pd.DataFrame(rows, index=[f"order {k}" for k in orders])
+counts = pd.DataFrame(rows, index=pd.Index(orders, name="equations at order"))
 assert (counts["tanh"].idxmin(axis=1).iloc[1:] == "course.taylor").all()
 assert counts["erf", "course.taylor"].iloc[-1] > 2 * counts["erf", "jet"].iloc[-1]
-print("equations in the program:")
 counts
 
 # %% tags=["nbval-ignore-output"]
@@ -609,30 +627,42 @@ for name, run in high.items():
     rows[name] = {"first call, s": first, "then, µs": 1e6 * timing.measure(run, at, along, repeats=51).steady_s}
 results = [run(at, along) for run in high.values()]
 same(f"order {orders[-1]}: three equal results", results, results[:1] * 3, tolerance=1e-9)
+
+
+def recurrent(weights, x):
+    step = lambda h, _: (jnp.tanh(h @ weights + x), None)  # noqa: E731
+    return lax.scan(step, jnp.zeros_like(x), None, length=24)[0].sum()
+
+
+loops = {"taylor.laplacian": taylor.laplacian, "jax.hessian": lambda f, x: jnp.trace(jax.hessian(f)(x))}
+for name, way in loops.items():
+    run = jax.jit(jax.grad(lambda w, x, way=way: way(lambda x: recurrent(w, x), x)))
+    print(f"through a scan, {name}: {1e3 * timing.measure(run, mix / 4, at, repeats=7).steady_s:.1f} ms")
 pd.DataFrame(rows).T.round(2)
 
 # %% [markdown]
 # In equations, `nested jvp` nearly triples with every order. `jet` grows slowly: its rule for `tanh` is a recurrence
-# as in section 1. So does `course.taylor`, and it is the shortest from order 4 on: every derivative of `tanh` is a
-# polynomial in `tanh`, so one `tanh` gives them all. It knows such a shortcut for `tanh`, the logistic function,
-# `exp`, `sin`, `cos`, and integer powers not below the order. Other elementwise functions it differentiates by nesting
-# `jvp` for that one function, and there, as with `erf`, it has the cliff again.
-#
-# What `course.taylor` adds to `jet`: all operations, sums over many directions, compression.
+# as in section 1. So does `course.taylor`, and it is the shorter from order 4 on: every derivative of `tanh` is a
+# polynomial in $\tanh$ and $1 - \tanh^2$, so one `tanh` gives them all. It knows such formulas for `tanh`, the logistic
+# function, `exp`, `sin`, `cos` and integer powers. Other elementwise functions it differentiates by nesting `jvp` for
+# that one function, and there, as with `erf`, it has the cliff again.
 #
 # For one direction nested `jvp` still runs as fast as the others at this order or faster, since XLA finds
 # equal subexpressions and merges them, and its first call takes about as long as that of `jet`. What grows is
 # what has to be traced and compiled: at order 7 of lesson 16 that was several times as much.
 #
-# So, in order of simplicity:
+# | you want | take | why not (more) Taylor mode |
+# |---|---|---|
+# | a first derivative | `grad`, or `jvp` along one direction | nothing to save |
+# | one direction, low order | nested `jvp`, three lines | XLA merges what it repeats |
+# | one direction, high order | `jet` where it has rules, else `course.taylor` | quotients, roots: the cliff again |
+# | a mixed partial derivative | `taylor.partial_derivative` | by lines it cancels; many axes nest as deep as `jvp` |
+# | the whole Hessian | `jax.hessian` | jets are for few directions, or for a sum |
+# | a Laplacian through `scan`, `while` or `cond` | measure: above, `jax.hessian` | loops are not collapsed inside |
+# | any other Laplacian | `taylor.laplacian` | wide skip connections stop compression |
 #
-# - first order: `grad` for one output of many inputs, `jvp` for one direction. No jets;
-# - one direction, low order: nested `jvp`, three lines;
-# - one direction, high order: `jet` for the operations that it knows, `course.taylor` for the functions listed above;
-# - the whole Hessian, or many different second derivatives: `jax.hessian`. Jets are for a few directions, or for a sum;
-# - a sum over directions, such as a Laplacian: collapse. [folx](https://github.com/microsoft/folx) is the established
-#   library for forward Laplacians; it also makes use of sparse derivatives, which the first layers of many-particle
-#   wave functions have.
+# (For wide skips over sparse first derivatives, as in wave functions of many electrons,
+# [folx](https://github.com/microsoft/folx) uses the sparsity.)
 #
 # ## Summary
 #
@@ -642,6 +672,11 @@ pd.DataFrame(rows).T.round(2)
 #   collapsing. For a sum of *second* derivatives, first-order coefficients matter only through their Gram
 #   matrix, so a narrow layer makes the dimension drop out.
 # - An interpreter over the jaxpr does this for any operation with nested `jvp`, custom rules included; mixed
-#   partials are weighted sums of derivatives along lines.
+#   partials are jets of jets.
+#
+# To read: Dangel et al., [Collapsing Taylor mode](https://arxiv.org/abs/2505.13644) (NeurIPS 2025); Li et al.,
+# [Forward Laplacian](https://arxiv.org/abs/2307.08214) (2024); Griewank and Walther, *Evaluating Derivatives* (2008),
+# chapter 13, for the recurrences; and next the [notes on jet](https://github.com/google/jax/files/6717197/jet.pdf), or
+# `course/taylor/rules.py`.
 #
 # Next: [lesson 18 · STDE](18_stde.ipynb): when even a sum over all directions is too much, draw some at random.
