@@ -245,11 +245,15 @@ def _integer_pow(op, z, g):
 
 @formula("tanh")
 def _tanh(op, z, g):  # g' = w = 1 - g^2, w' = -2 g w
+    if op.order < 3:  # nothing cancels yet, and a gradient has less to keep
+        return [1 - g * g, g * (2 * g * g - 2)]
     return _of_sigmoid(g, (1 - g) * (1 + g), 1, 2, op.order)
 
 
 @formula("logistic")
 def _logistic(op, z, g):  # with h = 1 - g: g' = w = g h, w' = -(g - h) w, (g - h)' = 2 w
+    if op.order < 3:
+        return [g * (1 - g), g * (1 - g) * (1 - 2 * g)]
     h = jax.nn.sigmoid(-z)  # not 1 - g, which has no digits where g is near 1
     return _of_sigmoid(g - h, g * h, 2, 1, op.order)
 

@@ -23,14 +23,14 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from course import pde, taylor, timing
+from course import pde, plots, taylor, timing
 
 # %%
 SEED, BATCH, KDV_STEPS, RATE = 0, 192, 5000, 1e-2
 PLATE_BATCH, PLATE_STEPS, FEW_STEPS, PLATE_RATE = 32, 1800, 600, 2e-2
 KEY, CHUNK = jax.random.key(SEED), 100  # 100 steps in each call of the compiled loop
 torch.set_num_threads(1)
-plt.rcParams["figure.figsize"], plt.rcParams["figure.dpi"] = (9, 2.7), 60
+plots.use()
 
 
 def check(what, ours, theirs, tolerance):  # float32 as in training; the reference is float64, by PyTorch
@@ -198,7 +198,7 @@ print(f"relative L2 error <= 2e-2: {kdv_error.relative_l2 <= 2e-2}   (best const
 # is, is worse still. The picture has the number itself: the last digits of a long training differ between
 # processors, so this lesson prints verdicts.
 
-# %%
+# %% alt="Three panels. Left, the wave at times 0, 0.5 and 1, travelling to the right unchanged; the network's lines cover the pale exact ones. Middle, the signed error over x and t: nothing at t = 0, largest along the path of the wave at the end. Right, the loss against the step, falling over several decades."
 def on_grid(f, first, second):
     rows = jnp.stack(jnp.meshgrid(first, second, indexing="ij"), axis=-1)
     return jax.jit(jax.vmap(jax.vmap(f)))(rows)
@@ -206,18 +206,16 @@ def on_grid(f, first, second):
 
 x, times = jnp.linspace(-6, 10, 161), jnp.linspace(0, 1, 41)
 learned, exact = on_grid(u, times, x), on_grid(equation.solution, times, x)
-figure, axes = plt.subplots(1, 3, layout="constrained")
-for row, colour in ((0, "C0"), (20, "C1"), (40, "C2")):
-    axes[0].plot(x, exact[row], colour, lw=4, alpha=0.3)
-    axes[0].plot(x, learned[row], colour, label=f"t = {times[row]:.1f}")
-axes[0].set(xlabel="x", ylabel="u", title="Network, exact pale")
-axes[0].legend(loc="upper left", fontsize=7)
-image = axes[1].contourf(x, times, abs(learned - exact), levels=8, cmap="magma")
-axes[1].set(xlabel="x", ylabel="t", title=f"|Error|, relative L2 {kdv_error.relative_l2:.1e}")
-figure.colorbar(image, format="%.1g")
-axes[2].semilogy(losses.reshape(-1, 50).mean(axis=1), label="mean of 50 steps")
-axes[2].set(xlabel="step / 50", ylabel="loss", title="Loss")
-axes[2].legend()
+figure, axes = plots.panels(3, height=2.8)
+for row, colour in zip((0, 20, 40), plots.COLOURS, strict=False):
+    axes[0].plot(x, exact[row], color=colour, marker="", lw=5, alpha=0.3)
+    axes[0].plot(x, learned[row], color=colour, marker="", label=f"t = {times[row]:.1f}")
+axes[0].set(xlabel="x", ylabel="u", title="Network, exact pale", ylim=(-0.1, 3.2))
+axes[0].legend(loc="upper left", ncols=3, fontsize=7, handlelength=1, columnspacing=0.8)
+title = f"Error, relative L2 {kdv_error.relative_l2:.1e}"
+plots.field(axes[1], x, times, (learned - exact).T, signed=True, xlabel="x", ylabel="t", title=title)
+axes[2].semilogy(losses.reshape(-1, 50).mean(axis=1), marker="")
+axes[2].set(xlabel="step / 50", ylabel="loss, mean of 50 steps", title="Loss")
 plt.show()
 frozen = float(jnp.linalg.norm(exact - exact[0]) / jnp.linalg.norm(exact))
 print(f"the initial wave, left where it is: relative L2 {frozen:.1f}")
@@ -263,7 +261,7 @@ print(timing.where())
 # ## 3 · Stop and resume
 #
 # In PyTorch a run that is to continue needs four things saved: the model's state, the optimizer's, the
-# scheduler's and the random generator's. Here the state is one pytree (08), the key and the step among its leaves. A
+# scheduler's and the random generator's. Here the state is one pytree (03), the key and the step among its leaves. A
 # step draws its points from `fold_in(key, step)`, so it does not matter in which process it runs.
 #
 # Half of 400 steps, to bytes, back, and the rest. The losses must be those of the long run, bit for bit. One trap: the
@@ -349,11 +347,14 @@ print(f"from the copy of step {step} to {run.step}: loss below the first one:", 
 # $$\Delta\Delta u = u_{xxxx} + 2\,u_{xxyy} + u_{yyyy} = g, \qquad u = 0 \text{ and } \partial_n u = 0
 #   \text{ on the boundary.}$$
 #
-# The factor $(16\,x(1-x)\,y(1-y))^2$ of the ansatz vanishes on the boundary together with its slope. The mixed term
-# comes out of derivatives along diagonals. Two dimensions take four fourth-order jets, collapsed into one sum:
+# The factor $(16\,x(1-x)\,y(1-y))^2$ of the ansatz vanishes on the boundary together with its slope. The mixed term can
+# come out of derivatives along diagonals. Two dimensions take four fourth-order jets, collapsed into one sum:
 #
 # $$\Delta\Delta u = \tfrac23 \big(D^4 u[e_1] + D^4 u[e_2]\big)
 #   + \tfrac16 \big(D^4 u[e_1 + e_2] + D^4 u[e_1 - e_2]\big) .$$
+#
+# In $d$ dimensions that takes $d^2$ directions. `taylor.biharmonic` is the Laplacian of the Laplacian instead, each of
+# them collapsed and compressed (17), as it is written:
 
 # %%
 plate = pde.plate_equation()
@@ -380,7 +381,7 @@ by_hand, ready = jax.jit(
 )(inside)  # fmt: skip
 bent = torch_biharmonic(*to_torch((plate_weights, inside), torch.float64))
 check("four directions, float32", by_hand, bent, 1e-5)
-check("taylor.biharmonic, float32", ready, bent, 1e-5)
+check("taylor.biharmonic, the Laplacian twice, float32", ready, bent, 1e-5)
 
 
 # %% [markdown]
@@ -404,21 +405,16 @@ plate_error = pde.relative_l2(plate, deflection(bent_plate.params), KEY)
 print(f"relative L2 error <= 2e-2: {plate_error.relative_l2 <= 2e-2}   ", end="")
 print(f"(best constant: {plate_error.best_constant:.2f})")
 
-# %%
+# %% alt="Three panels. Left, the deflection of the plate over x and y, a hill of height one in the middle. Middle, its signed error, a few ten-thousandths with no clear pattern. Right, the loss against the step, falling over several decades."
 side = jnp.linspace(0, 1, 61)
 shape = on_grid(deflection(bent_plate.params), side, side)
 off = shape - on_grid(plate.solution, side, side)
-figure, axes = plt.subplots(1, 3, layout="constrained")
-titles = ("Deflection", f"Error, relative L2 {plate_error.relative_l2:.1e}")
-for axis, values, title, colours in zip(axes, (shape, off), titles, ("viridis", "RdBu"), strict=False):
-    largest = float(abs(values).max())
-    levels = np.linspace(-largest if colours == "RdBu" else 0, largest, 10)
-    image = axis.contourf(side, side, values.T, levels, cmap=colours)
-    axis.set(xlabel="x", ylabel="y", title=title, aspect="equal")
-    figure.colorbar(image, format="%.1g")
-axes[2].semilogy(plate_losses.reshape(-1, 20).mean(axis=1), label="mean of 20 steps")
-axes[2].set(xlabel="step / 20", ylabel="loss", title="Loss")
-axes[2].legend()
+figure, axes = plots.panels(3, height=2.6)
+title = f"Error, relative L2 {plate_error.relative_l2:.1e}"
+plots.field(axes[0], side, side, shape, xlabel="x", ylabel="y", title="Deflection")
+plots.field(axes[1], side, side, off, signed=True, xlabel="x", title=title)
+axes[2].semilogy(plate_losses.reshape(-1, 20).mean(axis=1), marker="")
+axes[2].set(xlabel="step / 20", ylabel="loss, mean of 20 steps", title="Loss")
 plt.show()
 rim = jnp.stack([0 * side, side], axis=1)
 slopes = jax.jit(jax.vmap(jax.grad(deflection(bent_plate.params))))(rim)
@@ -608,13 +604,15 @@ print("KdV, rounding below 1 % of the final residual:", bool(rms_error(by_jet(st
 #
 # **Mixed terms.** Two-dimensional KdV (Shi et al., 2024, section 5) has $u_{xxxy}$ in it:
 # $u_{ty} + u_{xxxy} + 3\,(u_y u_x)_x - u_{xx} + 2\,u_{yy} = 0$. A mixed derivative of order $3 + 1$ is a weighted sum
-# of fourth derivatives along five lines (17): the price of mixing. The exact solution here is a travelling front.
+# of fourth derivatives along four lines, or a jet of order 3 whose coefficients carry a jet of order 1 (17). The
+# package takes the second way: along lines large terms cancel if the axes differ in scale. The exact solution here is a
+# travelling front.
 
 # %%
 kdv2 = pde.kdv_2d_equation()
 somewhere = kdv2.sample(KEY, 100)
-steps, _ = taylor.interpolation((3, 1))
-print("directions for u_xxxy:", len(steps))
+lines, weights_of = taylor.interpolation((3, 1))
+lines = np.insert(lines, 0, 0, axis=1)  # nothing along t
 
 
 def torch_xxxy(p):
@@ -626,10 +624,14 @@ def torch_xxxy(p):
     return values.detach()
 
 
-mixed, left_over = jax.jit(
-    jax.vmap(lambda x: (taylor.partial_derivative(kdv2.solution, x, (0, 3, 1)), kdv2.residual(kdv2.solution, x)))
-)(somewhere)
-check("u_xxxy, float32", mixed, torch_xxxy(to_torch(somewhere, torch.float64)), 1e-5)
+mixed, by_lines, left_over = jax.jit(
+    jax.vmap(lambda x: (taylor.partial_derivative(kdv2.solution, x, (0, 3, 1)),
+                        taylor.weighted(kdv2.solution, x, lines, weights_of, 4),
+                        kdv2.residual(kdv2.solution, x)))
+)(somewhere)  # fmt: skip
+reference = torch_xxxy(to_torch(somewhere, torch.float64))
+check("u_xxxy, jet of jets, float32", mixed, reference, 1e-5)
+check(f"u_xxxy along {len(lines)} lines, float32", by_lines, reference, 1e-5)
 print("residual of the exact solution below 1e-5 of the largest u_xxxy:", end=" ")
 print(bool(abs(left_over).max() < 1e-5 * abs(mixed).max()))
 
@@ -642,14 +644,19 @@ print(bool(abs(left_over).max() < 1e-5 * abs(mixed).max()))
 #
 # ## Summary
 #
-# - A jet along $x$ gives all derivatives up to its order in one pass; mixed and fourth-order operators are
-#   weighted sums of jets along a few lines. Nested `torch.autograd.grad` is the same mathematics, and eager.
+# - A jet along $x$ gives all derivatives up to its order in one pass; mixed derivatives are jets of jets, the
+#   biharmonic operator a Laplacian of a Laplacian. Nested `torch.autograd.grad` is the same mathematics, and eager.
 # - Build initial and boundary values into the ansatz, print the best constant beside the error, keep copies
 #   of the state: a pytree resumes bit for bit, and after a divergence you go back to one.
 # - A random direction estimates the gradient of the residual without bias. It helped per step, not per
 #   second.
 # - From order 2 to 4, compile time hardly moved here; a jet's time roughly doubled and nested `autograd.grad`
 #   took four times as long. In float32 all orders stayed within 1e-6.
+#
+# To read: Shi et al. ([arXiv](https://arxiv.org/abs/2412.00088), [code](https://github.com/sail-sg/stde)), for the
+# two-dimensional equation and the amortised gradient; Yu et al., [Gradient-enhanced
+# PINNs](https://arxiv.org/abs/2111.02801) (2022); and next, on what goes wrong in such trainings, Wang et al., [An
+# expert's guide](https://arxiv.org/abs/2308.08468) (2023).
 #
 # Next: [lesson 22 · Functional derivatives](22_functional_derivatives.ipynb): from functions that solve an equation to
 # functions that make a number smallest.

@@ -7,11 +7,13 @@
 # After this lesson you can
 #
 # - write a functional, a number that depends on a whole function, and differentiate it by that function,
+# - hold a constraint, and say what its multiplier means,
 # - linearise an operator, find its adjoint, and check both,
 # - use a functional as a training loss, in JAX and in PyTorch,
 # - say what it would take to make functions a type of JAX's own.
 #
-# The ideas follow Lin, *Automatic functional differentiation in JAX* (ICLR 2024); code and examples are ours.
+# The ideas follow Lin, *Automatic functional differentiation in JAX* (ICLR 2024,
+# [arXiv](https://arxiv.org/abs/2311.18727), [code](https://github.com/sail-sg/autofd)); code and examples are ours.
 
 # %%
 import jax
@@ -23,7 +25,7 @@ import torch
 from scipy.optimize import brentq
 from torch import func
 
-from course import functional
+from course import functional, plots
 from course.functional import Functional, Quadrature, compose, gauss_legendre, integrate, nabla, partial_at, variation
 
 # %%
@@ -31,6 +33,7 @@ SEED, HIDDEN, STEPS, RATE = 0, 8, 1000, 1e-2
 jax.config.update("jax_enable_x64", True)  # float64 on both sides: closed forms are met to 1e-12 and better
 torch.set_default_dtype(torch.float64)
 torch.set_num_threads(1)
+plots.use()
 
 
 # %% [markdown]
@@ -142,29 +145,37 @@ check("derivative along exp", value(variation(square, u), jnp.exp), weights @ (2
 #
 # by parts. The round bracket under the integral is the functional derivative $G$; the square bracket is the
 # term at the ends. Where $G$ is zero, $f$ is stationary as long as its ends are held: that is the
-# Euler-Lagrange equation. As code it is three derivatives, nested; written with `grad` as an argument it is
-# JAX *and* PyTorch:
+# Euler-Lagrange equation. A Lagrangian that looks at $f''$ too is integrated by parts twice, which adds
+# $+\frac{d^2}{dx^2} L_{f''}$, and so on with alternating signs: $G = \sum_k (-1)^k \frac{d^k}{dx^k} L_{f^{(k)}}$. As
+# code these are nested derivatives; written with `grad` as an argument it is JAX *and* PyTorch. Try it on an elastic
+# beam: its energy is *bending*, half the stiffness times $f''^2$, less the work of the load.
 
 # %%
-def euler_lagrange(L, grad):
-    def of(f):
-        def momentum(x):
-            return grad(L, argnums=2)(x, f(x), grad(f)(x))
+def repeated(f, grad, k):
+    for _ in range(k):
+        f = grad(f)
+    return f
 
-        return lambda x: grad(L, argnums=1)(x, f(x), grad(f)(x)) - grad(momentum)(x)
+
+def euler_lagrange(L, grad, order=1):
+    def of(f):
+        def by_slope(k):  # the derivative of L by f^(k), as a function of x
+            return lambda x: grad(L, argnums=1 + k)(x, *(repeated(f, grad, j)(x) for j in range(order + 1)))
+
+        return lambda x: sum((-1) ** k * repeated(by_slope(k), grad, k)(x) for k in range(order + 1))
 
     return of
 
 
-def bending(x, f, slope):  # any smooth L will do
-    return x * f**4 + f * slope**2
+def bending(x, f, slope, bend):  # a beam of stiffness 1 + x under a load of 1
+    return (1 + x) * bend**2 / 2 - f
 
 
 grid = np.linspace(0.0, 1.0, 5)
-in_jax = at(grid, euler_lagrange(bending, jax.grad)(u))
-in_torch = func.vmap(euler_lagrange(bending, func.grad)(lambda x: torch.sin(3 * x)))(torch.from_numpy(grid))
-check("Euler-Lagrange, JAX and torch.func", in_jax, in_torch)
-check("the package's, which checks its input", at(grid, functional.euler_lagrange(bending)(u)), in_jax)
+beam = at(grid, euler_lagrange(bending, jax.grad, order=2)(u))  # ((1 + x) f'')'' - 1
+in_torch = func.vmap(euler_lagrange(bending, func.grad, order=2)(lambda x: torch.sin(3 * x)))(torch.from_numpy(grid))
+check("beam, by hand", beam, 81 * (1 + grid) * np.sin(3 * grid) - 54 * np.cos(3 * grid) - 1)
+check("beam, torch.func", beam, in_torch)
 
 
 # %% [markdown]
@@ -180,7 +191,8 @@ def flat_at_the_ends(x):
 energy = Functional(lambda x, f, slope: slope**2 / 2, unit)
 check("value for sin 3x", value(energy, u), 9 / 4 * (1 + np.sin(6.0) / 6))
 gradient = functional.functional_gradient(energy, u)
-check("-u''", at(grid, gradient), 9 * np.sin(3 * grid))
+check("-u'', by the package", at(grid, gradient), 9 * np.sin(3 * grid))
+check("-u'', by the code above", at(grid, euler_lagrange(energy.lagrangian, jax.grad)(u)), 9 * np.sin(3 * grid))
 for name, f in {"cos pi x": flat_at_the_ends, "sin 3x": u}.items():
     exact = at(unit.nodes, functional.functional_gradient(energy, f))
     gap = np.abs(value(functional.node_gradient, energy, f) - exact)
@@ -343,8 +355,43 @@ check("LDA potential in PyTorch, grad / weights", density.grad / shells, closed_
 
 
 # %% [markdown]
-# The von Weizsäcker potential is $1/r - 1/2$. Add the pull of the nucleus, $-1/r$, and $-1/2$ is left, the same
-# everywhere: the Euler-Lagrange equation of the hydrogen atom, and its ground state energy.
+# **A constraint and its multiplier.** Add the pull of the nucleus, $-\int n/r$, to the von Weizsäcker term and the
+# energy $E[n]$ of the hydrogen atom is complete. But nothing says that there is one electron, and with more of them
+# $E$ falls without end. Under the constraint $\int n = 1$ only changes $g$ with $\int g = 0$ are allowed, and $\int G
+# g = 0$ for all of *these* if $G$ is the same number everywhere: $G = \mu$. So one looks for a stationary point of
+# $E[n] - \mu\,(\int n - 1)$; $\mu$ is the *multiplier*. It says what the constraint is worth, $\mu = dE/dN$ for $N$
+# electrons (chemists call it the chemical potential).
+#
+# In training nobody needs $\mu$: divide by the integral and the constraint is built in. The derivative of
+# $E[n/\!\int\! n]$ is $G - \mu$ by itself, with $\mu = \int G n$ at any normalised $n$. Both, by number:
+
+# %%
+hydrogen_energy = Functional(lambda x, n, slope: slope @ slope / (8 * n) - n / jnp.sqrt(x @ x), ball)
+potential = functional.functional_gradient(hydrogen_energy, hydrogen)
+check("G is -1/2 everywhere", at(somewhere, potential), np.full(6, -0.5))
+by_electrons = jax.grad(lambda N: hydrogen_energy(lambda x: N * hydrogen(x)))
+check("dE/dN", value(by_electrons, 1.0), -0.5)
+
+
+def normalised(n):
+    total = integrate(n, ball)
+    return lambda x: n(x) / total
+
+
+def density_and_energy(n):
+    return hydrogen_energy(normalised(n))
+
+
+wrong = normalised(lambda x: hydrogen(1.3 * x))  # one electron, but too close to the nucleus
+G = functional.functional_gradient(hydrogen_energy, wrong)
+mu = value(integrate, compose(jnp.multiply, G, wrong), ball)
+bump = lambda x: jnp.exp(-jnp.sqrt(x @ x))  # noqa: E731
+expected = value(integrate, lambda x: (G(x) - mu) * bump(x), ball)
+check("constraint built in: G - mu", value(variation(density_and_energy, wrong), bump), expected)
+
+# %% [markdown]
+# At the minimum $\mu$ is $-1/2$ and so is the energy: $E$ is proportional to $N$ here, electrons do not repel each
+# other in it. $-1/2$ is the ground state energy of hydrogen.
 #
 # ## 5 · Derivatives of an operator
 #
@@ -431,9 +478,6 @@ def loss_fn(params):
 loss, grads = jax.jit(jax.value_and_grad(loss_fn))(init)
 print(f"time before training {loss:.4f}, shortest possible {END}")
 
-# %% [markdown]
-# In PyTorch the slope comes from `autograd.grad` with `create_graph=True`, all nodes at once.
-
 # %%
 s_nodes, s_weights = (torch.from_numpy(np.array(part)) for part in fall.quadrature)
 
@@ -443,7 +487,7 @@ def loss_torch(params):
     t = s / S
     net = torch.tanh(t[:, None] * params["w"] + params["b"]) @ params["v"]
     y = DEPTH * t**2 * (1 + (1 - t) * net)
-    slope = torch.autograd.grad(y.sum(), s, create_graph=True)[0]
+    slope = torch.autograd.grad(y.sum(), s, create_graph=True)[0]  # at all nodes at once
     return s_weights @ torch.sqrt((9 * s**4 + slope**2) / (2 * y))
 
 
@@ -477,20 +521,22 @@ for _ in range(STEPS):
     losses_torch.append(loss.item())
 check(f"all {STEPS} losses", losses, np.array(losses_torch), 1e-10)
 
-# %%
+# %% alt="Left, four tracks from the origin down to the right: a straight line, the untrained curve below it, and the trained curve, which lies on the cycloid. Right, time lost to the cycloid against the step, on a logarithmic scale: the curves of JAX and PyTorch lie on each other and fall from a tenth to below a millionth."
 s = np.linspace(1e-3, S, 200)
-figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained", dpi=80)
-left.plot([0, WIDTH], [0, DEPTH], ":", label=f"straight line, T = {np.sqrt(2 * (WIDTH**2 + DEPTH**2) / DEPTH):.3f}")
-left.plot(s**3, at(s, track(init)), "--", label=f"untrained, T = {losses[0]:.3f}")
-left.plot(s**3, at(s, track(params)), linewidth=4, alpha=0.5, label=f"trained, T = {losses[-1]:.3f}")
-left.plot(s**3, at(s, cycloid), "k", linewidth=1, label=f"cycloid, T = {END:.3f}")
+figure, (left, right) = plots.panels(2)
+straight = f"straight line, T = {np.sqrt(2 * (WIDTH**2 + DEPTH**2) / DEPTH):.3f}"
+left.plot([0, WIDTH], [0, DEPTH], ":", marker="", color="black", label=straight)
+left.plot(s**3, at(s, track(init)), "--", marker="", label=f"untrained, T = {losses[0]:.3f}")
+left.plot(s**3, at(s, track(params)), marker="", linewidth=5, alpha=0.4, label=f"trained, T = {losses[-1]:.3f}")
+left.plot(s**3, at(s, cycloid), "k", marker="", linewidth=1, label=f"cycloid, T = {END:.3f}")
 left.invert_yaxis()
 left.set(xlabel="x", ylabel="y, downwards", title="Four tracks")
-left.legend(fontsize=7)
-right.semilogy(losses / END - 1, label="JAX")
-right.semilogy(np.array(losses_torch) / END - 1, ":", linewidth=3, label="PyTorch")
+left.legend()
+lost = {"PyTorch": np.array(losses_torch) / END - 1, "JAX": losses / END - 1}
+for (name, each), width in zip(lost.items(), (5, 1.5), strict=True):
+    right.semilogy(each, **plots.style(name) | {"marker": "", "linestyle": "-"}, linewidth=width, label=name)
 right.set(xlabel="step of Adam", ylabel="T / T(cycloid) - 1", title="Time lost to the cycloid")
-right.legend(fontsize=7)
+right.legend()
 plt.show()
 curve_gap, time_gap = np.abs(at(s, track(params)) - at(s, cycloid)).max(), losses[-1] / END - 1
 assert 0 < time_gap < 1e-5 < curve_gap < 1e-2
@@ -601,10 +647,15 @@ check("with 8 nodes", squared_norm[1], 0.0)
 # ## Summary
 #
 # - A functional is a quadrature of $L(x, f, f')$. Its derivative by $f$ is $L_f - \frac{d}{dx}L_{f'}$, three nested
-#   derivatives; by node values it is the gradient *divided by the weights*, terms at the ends included.
+#   derivatives; by node values it is the gradient *divided by the weights*, terms at the ends included. Under a
+#   constraint it need not vanish, only be constant: the multiplier.
 # - Operators have derivatives too: `jvp` along a function. The adjoint is the functional derivative of a pairing.
 # - As a loss, a functional trains a network in JAX and PyTorch alike. The value converges much faster than the
 #   function.
 # - JAX could know functions as a type, with rules for a handful of primitives; from outside that is hard to add.
+#
+# To read: Lin, [Automatic functional differentiation in JAX](https://arxiv.org/abs/2311.18727) (2024), and its
+# [code](https://github.com/sail-sg/autofd); and next, a classic, Gelfand and Fomin, *Calculus of Variations* (1963),
+# chapters 1 and 2: higher derivatives are its section 11, constraints and multipliers section 12.
 #
 # Next: this is the last lesson. The map of [the README](../README.md) shows the way back to every other one.
