@@ -255,7 +255,7 @@ def fourth_order(d: int = 10) -> dict[str, Contender]:
     if not all(np.allclose(r, results[0], rtol=1e-2, atol=1e-3 * np.abs(results[0]).max()) for r in results):
         raise SystemExit("expected one biharmonic within 1 %, got several")
     return harness.interleave(
-        [Contender(name, lambda: (params, x), run, rounds=ROUNDS) for name, run in sides.items()],
+        [Contender(name, lambda: (params, x), run, rounds=ROUNDS, calls=4) for name, run in sides.items()],
         f"fourth order, d = {d}",
     )
 

@@ -119,9 +119,13 @@ def _cholesky(matrix: jax.Array) -> jax.Array:
     eps = jnp.finfo(matrix.dtype).eps
     if len(matrix) == 1:  # a batch of 1 x 1 matrices is a batch of square roots; rounding may leave it below zero
         return jnp.sqrt(jnp.maximum(matrix, 10 * eps))
-    eye, best = jnp.eye(len(matrix), dtype=matrix.dtype), None
-    for share in (10 * len(matrix), 4 * len(matrix) ** 0.5, 0):  # the last that leaves no pivot to rounding
+    eye = jnp.eye(len(matrix), dtype=matrix.dtype)
+
+    def attempt(share, *larger):
         lower = jnp.linalg.cholesky(matrix + share * eps * eye)
-        works = (jnp.diag(lower) ** 2 > 5 * eps).all()  # a NaN does not
-        best = lower if best is None else jnp.where(works, lower, best)
-    return best
+        if not larger:
+            return lower
+        works = (jnp.diag(lower) ** 2 > 5 * eps).all()  # no pivot is a rounding error; a NaN does not
+        return jax.lax.cond(works, lambda: lower, lambda: attempt(*larger))
+
+    return attempt(0, 4 * len(matrix) ** 0.5, 10 * len(matrix))

@@ -204,7 +204,7 @@ FORMULAS: dict[str, Callable] = {}
 
 
 def formula(*names: str) -> Callable:
-    """Register (op, z) -> [g'(z), …, g^(K)(z)] for the elementwise functions g with these names."""
+    """Register (op, z, g(z)) -> [g'(z), …, g^(K)(z)] for the elementwise functions g with these names."""
 
     def register(function):
         FORMULAS.update(dict.fromkeys(names, function))
