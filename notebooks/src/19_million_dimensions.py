@@ -46,10 +46,11 @@ plots.use()
 # %%
 small = pde.ball_equation("sine-gordon", 10, jax.random.key(SEED))
 x = small.sample(jax.random.key(1), 5)
-by_hessian = jax.vmap(lambda x: jnp.trace(jax.hessian(small.solution)(x)) + jnp.sin(small.solution(x)))(x)
-print("source in closed form:  ", np.round(jax.vmap(small.source)(x), 2))
+source, by_hessian = jax.jit(jax.vmap(lambda x: (
+    small.source(x), jnp.trace(jax.hessian(small.solution)(x)) + jnp.sin(small.solution(x)))))(x)  # fmt: skip
+print("source in closed form:  ", np.round(source, 2))
 print("same through the Hessian:", np.round(by_hessian, 2))
-assert np.allclose(jax.vmap(small.source)(x), by_hessian, atol=1e-3)
+assert np.allclose(source, by_hessian, atol=1e-3)
 
 
 # %% [markdown]
@@ -82,11 +83,13 @@ print("PyTorch agrees")
 rows = []
 for d in (100, 1_000, 10_000, 100_000):
     equation = pde.ball_equation("sine-gordon", d, jax.random.key(SEED))
-    x = equation.sample(jax.random.key(1), 50)
-    s = np.asarray(jax.vmap(lambda x, equation=equation: equation.exact(x).value)(x))
-    error = pde.relative_l2(equation, equation.ansatz(lambda x: 0.0 * x[0]), jax.random.key(2), points=400)
+    x = equation.sample(jax.random.key(1), 200)
+    s, radius = jax.jit(jax.vmap(lambda x, equation=equation: (equation.exact(x).value, jnp.linalg.norm(x))))(x)
+    shape = 1 - np.asarray(radius, np.float64) ** 2
+    u = shape * np.asarray(s, np.float64)
+    constant = (u @ shape) / (shape @ shape)
     rows.append({"d": d, "coordinate": np.abs(x).mean(), "spread of s": s.std() / abs(s.mean()),
-                 "best constant's error": error.best_constant})  # fmt: skip
+                 "best constant's error": np.linalg.norm(u - constant * shape) / np.linalg.norm(u)})  # fmt: skip
 pd.DataFrame(rows).set_index("d").map("{:.1e}".format)
 
 # %% [markdown]
@@ -127,7 +130,7 @@ print("product rule and opaque Laplacian agree on", POINTS, "points")
 
 # %%
 keys = jax.random.split(jax.random.key(6), 2000)
-estimates = jax.vmap(lambda key: equation.residual(network, x[0], key, SAMPLES))(keys)
+estimates = jax.jit(jax.vmap(lambda key: equation.residual(network, x[0], key, SAMPLES)))(keys)
 standard_error = estimates.std() / 2000**0.5
 print("exact residual inside 4 standard errors of the mean estimate:",
       bool(abs(estimates.mean() - by_product_rule[0]) < 4 * standard_error))  # fmt: skip
@@ -164,7 +167,7 @@ def make_loss(equation, samples, points=POINTS):
 # %%
 axes = np.array(stde.distinct(jax.random.key(7), 100, SAMPLES))
 weights = [(torch.from_numpy(np.array(w)), torch.from_numpy(np.array(b))) for w, b in params]
-source = torch.from_numpy(np.array(jax.vmap(equation.source)(x)))
+source = torch.from_numpy(np.array(jax.jit(jax.vmap(equation.source))(x)))
 points = torch.from_numpy(np.array(x))
 
 
@@ -243,6 +246,23 @@ plt.show()
 assert np.corrcoef(exact, got)[0, 1] > 0.95  # a constant has no correlation at all
 
 # %% [markdown]
+# All points lie a little below the diagonal, by the same amount. The network is fitted to the equation, not to $s$, and
+# in the equation $2d\,s$ outweighs $\Delta s$ by about $d$. So it has learned the slope of $s$, but not its curvature,
+# and makes up for the missing $(1 - |x|^2)\,(\Delta s - \Delta N)$ by a shift of $1/2d$ of that:
+
+# %%
+def gap(x):
+    value, lap = taylor.value_and_laplacian(lambda x: u_1000(x) / (1 - x @ x), x)
+    s = thousand.exact(x)
+    return value - s.value, (1 - x @ x) * (lap - s.laplacian) / (2 * len(x)), lap / s.laplacian
+
+
+shift, predicted, curvature = np.mean(jax.jit(jax.vmap(gap))(x), axis=1)
+print("Laplacian of the network below a tenth of that of s:", bool(curvature < 0.1))
+print("mean shift as predicted, within 15 %:", bool(abs(shift / predicted - 1) < 0.15))
+print("the shift is more than half of the error:", bool(abs(shift / exact.mean()) > error_1000.relative_l2 / 2))
+
+# %% [markdown]
 # Two details make this work. The first layer's weights see $d$ coordinates, and Adam moves each of them by the
 # learning rate, so that their sum would jump by $\sqrt d$ times as much: `pde.scaled_cosine_adam` scales that layer's
 # step by $3/\sqrt d$. And the residual is divided by the source's size, so that the learning rate means the same in
@@ -284,9 +304,9 @@ fast_key, rows = jax.random.key(SEED, impl="unsafe_rbg"), {}
 for name, draw, key in (("windows of one row", windows, keys[0]), ("jax.random.normal", independent, keys[0]),
                         ("the same, unsafe_rbg", independent, fast_key), ("pde.sample_ball", pde.sample_ball, keys[0])):
     means = jax.jit(jax.vmap(lambda key, draw=draw: on_sphere(draw(key, POINTS, 500)).sum(axis=1).mean()))
-    variance = means(jax.random.split(key, 500)).var() * POINTS  # of a mean of sum(x_i) / |x|; 1 if independent
-    wide = jax.jit(lambda key, draw=draw: draw(key, POINTS, 50_000))
-    rows[name] = {"ms, d = 50,000": 1e3 * timing.measure(wide, key, repeats=3).steady_s, "variance": float(variance)}
+    variance = means(jax.random.split(key, 300)).var() * POINTS  # of a mean of sum(x_i) / |x|; 1 if independent
+    wide = jax.jit(lambda key, draw=draw: draw(key, POINTS, 20_000))
+    rows[name] = {"ms, d = 20,000": 1e3 * timing.measure(wide, key, repeats=3).steady_s, "variance": float(variance)}
 assert rows["windows of one row"]["variance"] > 50 > 2 > rows["pde.sample_ball"]["variance"]
 pd.DataFrame(rows).T.round(1)
 
@@ -318,24 +338,25 @@ table[columns].map("{:.2g}".format)
 # n/d}$ is left:
 
 # %%
-d = 2_000
+d = 1_000
 big = pde.ball_equation("sine-gordon", d, jax.random.key(SEED))
 x_test = np.asarray(big.sample(jax.random.key(10), 500))
-s_test = np.asarray(jax.vmap(lambda x: big.exact(x).value)(x_test))
+exact_s = jax.jit(jax.vmap(lambda x: big.exact(x).value))
+s_test = np.asarray(exact_s(x_test))
 rows = []
-for n in (20, 200, 1_000, 2_200):
+for n in (10, 100, 500, 1_100):
     x = np.asarray(big.sample(jax.random.key(11), n), np.float64)
-    s = np.asarray(jax.vmap(lambda x: big.exact(x).value)(x), np.float64)
+    s = np.asarray(exact_s(np.float32(x)), np.float64)
     known = np.column_stack([np.ones(n), x])
     fit, *_ = np.linalg.lstsq(known, s, rcond=None)  # the smallest linear function through all n values
     left_over = s_test - fit[0] - x_test @ fit[1:]
     rows.append({"n / d": n / d, "spread left, of the constant's": left_over.std() / s_test.std()})
-pd.DataFrame(rows).set_index("n / d").map("{:.1f}".format)
+pd.DataFrame(rows).set_index("n / d").map("{:.2f}".format)
 
 # %% [markdown]
 # Even when told the *solution's* values at $n$ points and solving for the best linear function, one learns
-# only in proportion: at $n = d/10$ nine tenths of the spread are left, at $n = d/2$ seven tenths, and only
-# past $n = d$ nearly none.
+# only in proportion: at $n = d/10$ nearly all of the spread is left, at $n = d/2$ seven tenths, and only past
+# $n = d$ little.
 #
 # But the rows of the table also differ in steps and learning rates, and Adam is no solver of linear equations. To tell
 # the causes apart, `benchmarks/pde_points.py` varies each alone: 1,000 dimensions, 100 points a step, drawn from a pool
