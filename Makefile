@@ -60,9 +60,9 @@ $(VENV)-newest/.ready: pyproject.toml tools/find_python.sh
 
 BENCHMARKS := titanic_speed tracing_paper operators pde_training pde_points
 
-fuzz: $(VENV)/.ready ## 3,000 random programs through course.taylor and course.stde, and float32 to order 8 (an hour)
+fuzz: $(VENV)/.ready ## 3,000 random programs through course.taylor, float32 to order 8, layers to port (an hour and more)
 	$(PY) -m tools.fuzz --jobs $(JOBS)
-	FUZZ=1 $(PYTEST) tests/unit/test_taylor_precision.py
+	FUZZ=1 $(PYTEST) tests/unit/test_taylor_precision.py tests/unit/test_porting_property.py
 
 bench: $(VENV)/.ready-bench ## measure both sides in one run: tables, and JSON in build/bench/
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(PY) -m benchmarks.$$name || exit 1; done

@@ -193,6 +193,7 @@ for body, kept, theirs in (
     assert ours == jax.grad(kept)(0.0) == slope.item() != opened
     print(f"{kept.__name__:8} slope at 0: body {opened:.1f}, with its rule {ours:.1f}, torch {slope:.1f}")
 
+
 # %% [markdown]
 # ## 4 · How: a jaxpr is a list of equations
 #
@@ -272,6 +273,7 @@ same("course.taylor", jax.jit(lambda x: taylor.value_and_laplacian(small, x))(po
 
 # %%
 print(inspect.getsource(rules.product))
+
 
 # %% [markdown]
 # `over_lines` is `vmap` over the axis of lines, if there is one, and `add` and `times` let zeros be `None`. The last
@@ -434,6 +436,7 @@ def by_gram(params, x):
 
 same("32 directions instead of 100", jax.jit(jax.vmap(by_gram, (None, 0)))(params, X), reference)
 
+
 # %% [markdown]
 # `taylor.laplacian` looks for such a place by itself: after each equation it adds up the widths of the values
 # that are still needed (complex ones count twice), and where they are narrower than the number of directions it puts
@@ -505,6 +508,7 @@ for name, (f, axes_) in cases.items():
     program = str(jax.make_jaxpr(lambda x, f=f, axes_=axes_: taylor.value_and_laplacian(f, x, axes_))(X[0]))
     print(f"{name:23} compressed: {'cholesky' in program}")
 
+
 # %% [markdown]
 # ## 8 · Mixed partial derivatives
 #
@@ -560,6 +564,7 @@ exact = jax.jit(jax.vmap(ways["axes"]))(somewhere)
 for name, way in ways.items():
     off = abs(jax.jit(jax.vmap(way))(somewhere.astype(jnp.float32)) - exact).max() / abs(exact).max()
     print(f"{name}: relative error in float32 below 1e-5: {bool(off < 1e-5)}, below 1e-2: {bool(off < 1e-2)}")
+
 
 # %% [markdown]
 # So `taylor.partial_derivative` takes one axis after the other: a jet along the first, of whose program it takes a

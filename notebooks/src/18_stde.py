@@ -351,6 +351,7 @@ by_jax, ours, ready = jax.jit(
 same("apply = nested torch.func.grad = nested jax.grad", [ours] * 2, [by_torch, by_jax])
 same("stde.kdv_2d() is the same operator", ready, ours)
 
+
 # %% [markdown]
 # ## 7 · One jet with gaps, and why to check by machine
 #
@@ -419,8 +420,7 @@ same(f"9-jet: {nine}", J9, sum(c * partials[n] for n, c in nine.items()))
 # %% tags=["nbval-ignore-output"]
 hidden, output = rng.normal(size=(3, WIDTH)), rng.normal(size=(WIDTH, WIDTH)) / 8
 batch, pairs = jnp.asarray(rng.normal(size=(100, 3))), jnp.array([(1.0, 0, 1), (1, 0, -1), (0, 0, 1), (0, 1, 0)])
-lines, by_line = taylor.interpolation((3, 1))  # (4, 2) and (4,)
-lines = np.insert(lines, 0, 0, axis=1)  # (4, 3): nothing along t
+lines, by_line = taylor.interpolation((3, 1))  # (4, 2) and (4,), in the plane (x, y)
 
 
 def net(z):
@@ -434,7 +434,7 @@ def two_of_order_13(z):
 
 def eight_small(z):
     second = taylor.weighted(net, z, pairs, jnp.array([0.25, -0.25, 2.0, -1.0]), order=2)  # u_ty + 2 u_yy - u_xx
-    return second + taylor.weighted(net, z, lines, by_line, order=4)
+    return second + taylor.weighted(net, z, np.insert(lines, 0, 0, axis=1), by_line, order=4)
 
 
 three = {"two of order 13": two_of_order_13, "eight small": eight_small, "stde.apply": partial(stde.apply, KDV, net)}

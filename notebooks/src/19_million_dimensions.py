@@ -245,6 +245,7 @@ right.set(xlabel="exact s", ylabel="network's s", title="1,000 dimensions: what 
 plt.show()
 assert np.corrcoef(exact, got)[0, 1] > 0.95  # a constant has no correlation at all
 
+
 # %% [markdown]
 # All points lie a little below the diagonal, by the same amount. The network is fitted to the equation, not to $s$, and
 # in the equation $2d\,s$ outweighs $\Delta s$ by about $d$. So it has learned the slope of $s$, but not its curvature,

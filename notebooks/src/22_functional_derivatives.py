@@ -353,7 +353,6 @@ shells = torch.from_numpy(np.array(ball.weights))
 closed_form = -((3 * density / np.pi) ** (1 / 3))
 check("LDA potential in PyTorch, grad / weights", density.grad / shells, closed_form)
 
-
 # %% [markdown]
 # **A constraint and its multiplier.** Add the pull of the nucleus, $-\int n/r$, to the von Weizsäcker term and the
 # energy $E[n]$ of the hydrogen atom is complete. But nothing says that there is one electron, and with more of them
@@ -387,6 +386,7 @@ G = functional.functional_gradient(hydrogen_energy, wrong)
 mu = value(integrate, compose(jnp.multiply, G, wrong), ball)
 expected = value(integrate, lambda x: (G(x) - mu) * hydrogen(x), ball)  # moved in the direction of the right density
 check("constraint built in: G - mu", value(variation(density_and_energy, wrong), hydrogen), expected)
+
 
 # %% [markdown]
 # At the minimum $\mu$ is $-1/2$ and so is the energy: $E$ is proportional to $N$ here, electrons do not repel each

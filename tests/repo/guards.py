@@ -18,7 +18,7 @@ from tools.lessons import GENERATED, Lesson, address, badges, compose, tag
 
 STEPS = ["data", "model", "init", "forward", "optimizer", "grad", "update", "train", "curves", "evaluate"]
 MIME_TYPES = {"text/plain", "text/html", "image/png"}
-MAX_NOTEBOOK_BYTES = 150_000
+MAX_NOTEBOOK_BYTES = 250_000
 CELLS = range(25, 46)
 MAX_CODE_LINES = 25
 MAX_QUOTED_LINES = 6
