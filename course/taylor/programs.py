@@ -181,12 +181,12 @@ def _silenced(eqn):
     """An equation without the equations inside it that have an effect and no output: it prints once, not per pass."""
 
     def silent(value):
-        if isinstance(value, core.ClosedJaxpr):
-            return value.replace(jaxpr=silent(value.jaxpr))
-        if isinstance(value, core.Jaxpr):
+        if isinstance(value, core.Jaxpr):  # from jax 0.12 on a closed one is one, too
             eqns = [_silenced(inner) for inner in value.eqns if inner.outvars or not inner.effects]
             effects = frozenset().union(*(inner.effects for inner in eqns))
             return value.replace(eqns=eqns, effects=effects)
+        if isinstance(value, core.ClosedJaxpr):
+            return value.replace(jaxpr=silent(value.jaxpr))
         return tuple(map(silent, value)) if isinstance(value, tuple) and any(map(_is_jaxpr, value)) else value
 
     if not eqn.effects:
