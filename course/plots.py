@@ -82,7 +82,7 @@ def lines(axis: Axes, x: Iterable, series: Mapping[str, Iterable], *, log: str =
         axis.set(**{f"{letter}scale": "log"})
         side, (low, high) = getattr(axis, f"{letter}axis"), getattr(axis, f"get_{letter}lim")()
         side.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 50 * low else (1,)))
-        side.set_major_formatter("{x:g}" if high < 1e6 * low else LogFormatterSciNotation())
+        side.set_major_formatter("{x:,.7g}" if high < 1e6 * low else LogFormatterSciNotation())
         side.set_minor_formatter(NullFormatter())
     axis.set(**labels)
     axis.legend()

@@ -522,15 +522,15 @@ def _no_dense(order: int, kinds: list[Kind], law: str) -> str:
     if any(not kind.fixed for kind in kinds):
         reason = "its coefficients depend on x, and directions are drawn before x is seen"
     elif order % 2:
-        reason = f"it has order {order}, and {law} directions have no odd moments"
+        reason = f"it has order {order}, and their odd moments are zero"
     elif all(kind.powers == (order,) for kind in kinds):
         reason = (
-            f"a sum of pure derivatives of order {order} needs E v_i^2 v_j^{order - 2} = 0 for i != j, which only "
-            "directions along the axes have"
+            f"a sum of pure derivatives of order {order} needs E v_i^2 v_j^{order - 2} = 0 for i != j; with positive "
+            "weights only directions along the axes have that"
         )
     else:
-        reason = f"the moments of order {order} of {law} directions do not match its coefficients"
-    return f"expected an operator that has a dense estimate, got one that has none: {reason}; use dense=None"
+        reason = f"their moments of order {order} do not match its coefficients"
+    return f"expected an operator that {law} directions can estimate, got one that they can't: {reason}; use dense=None"
 
 
 def unbiased_square(residual: Callable[[jax.Array], jax.Array], key: jax.Array) -> jax.Array:

@@ -126,7 +126,7 @@ print(len(values), "ways, one first and one second derivative  ok")
 # ## 2 · The size of the program
 #
 # Before any clock: how much is there to do? In JAX, the equations of the jaxpr (08). `course.taylor.programs.trace`
-# lists them, with calls opened and without those that nothing depends on. In PyTorch, the nodes of the graph
+# lists them, with calls opened and without equations that nothing depends on. In PyTorch, the nodes of the graph
 # behind the result, found by walking `next_functions`.
 
 # %%
@@ -258,7 +258,7 @@ for order in (1, 3, 5, 7):
 table = pd.DataFrame({key: cost for key, (cost, _) in measured.items()}).T.rename_axis(["way", "order"])
 table.round(2)
 
-# %% tags=["nbval-ignore-output"] alt="Two panels against the order of the derivative. Left, seconds to trace and compile: nested grad and nested jvp rise steeply, jet slowly. Right, milliseconds of a call: PyTorch and nested grad rise steeply, nested jvp and jet stay close together and low."
+# %% tags=["nbval-ignore-output"] alt="Two panels against the order of the derivative. Left, seconds to trace and compile: nested grad rises steeply; nested jvp stays at or below jet up to order 5 and is far above it at 7. Right, milliseconds of a call: PyTorch rises steeply, nested grad follows at order 5; nested jvp and jet stay low."
 figure, axes = plots.panels(2)
 once, run = (table["trace s"] + table["compile s"]).unstack(0), table["run ms"].unstack(0)
 ways = ["nested grad", "nested jvp", "jet"]
@@ -362,7 +362,7 @@ def laplacian_torch(weights, x, trainable=False):
 
 
 # %% [markdown]
-# In JAX: a loop in Python over d Hessian-vector products (09) in a jitted function each; `jax.hessian`, which
+# In JAX: a loop in Python over d Hessian-vector products (09), calls of one jitted function; `jax.hessian`, which
 # is their `vmap`; and the same products one after the other in `lax.map`.
 
 # %%
@@ -427,10 +427,10 @@ for d in DIMENSIONS:
 
 # %% [markdown]
 # - The loops cost d calls, each with its fixed price in Python: their time grows with d.
-# - `jax.hessian` removes the calls and keeps the arithmetic: d directions through a first layer of d rows are
-#   d^2 products. And it holds all directions at once, d x d numbers for *one* point: 8 MB at d = 1024, 8 GB for a
+# - `jax.hessian` removes the calls and keeps the arithmetic: d directions through a first layer of d rows of weights,
+#   which grows as d^2. And it holds all directions at once, d x d numbers for *one* point: 8 MB at d = 1024, 8 GB for a
 #   batch of a thousand points.
-# - `lax.map` gives the memory back, takes longer, and does the same d^2 products.
+# - `lax.map` gives the memory back, takes longer, and does the same arithmetic.
 #
 # None of it uses that only a *sum* is wanted, or that most of these tangents are zeros. Both can be had.
 #
@@ -440,12 +440,14 @@ for d in DIMENSIONS:
 #   adds a polynomial amount.
 # - XLA merges the duplicates of nested `jvp`, so its cost is tracing and compiling. It does not rescue nested
 #   `grad`, code that runs op by op, or derivatives through `scan`.
-# - A Laplacian by Hessian-vector products costs d passes, and for each point d^2 arithmetic however they are run.
+# - A Laplacian by Hessian-vector products costs d passes, and for each point arithmetic that grows as d^2, however
+#   they are run.
 #
-# To read: Shi et al., [Stochastic Taylor Derivative Estimator](https://arxiv.org/abs/2412.00088) (2024), section 3, on
-# the cost of nesting; Johnson et al., [Taylor-made higher-order automatic
-# differentiation](https://github.com/google/jax/files/6717197/jet.pdf), the notes behind `jet`; and next, JAX's
-# [autodiff cookbook](https://docs.jax.dev/en/latest/notebooks/autodiff_cookbook.html) on forward and reverse.
+# To read: Shi et al., [Stochastic Taylor Derivative Estimator](https://arxiv.org/abs/2412.00088) (2024,
+# [code](https://github.com/sail-sg/stde)), section 3, on the cost of nesting; Johnson et al., [Taylor-made
+# higher-order automatic differentiation](https://github.com/google/jax/files/6717197/jet.pdf), the notes behind
+# `jet`; and next, JAX's [autodiff cookbook](https://docs.jax.dev/en/latest/notebooks/autodiff_cookbook.html) on
+# forward and reverse.
 #
 # Next: [17 · Taylor mode](17_taylor_mode.ipynb): one pass for all orders, and a Laplacian that does not
 # build a Hessian.

@@ -7,7 +7,8 @@
 # After this lesson you can
 #
 # - push a whole Taylor series through a function, by hand, with `jax.experimental.jet` and with `course.taylor`,
-# - write an interpreter that does it for any operation that JAX can differentiate, in 25 lines,
+# - write an interpreter that does it to second order, for any operation on real numbers that JAX can differentiate
+#   forwards, in 25 lines,
 # - compute Laplacians and mixed partial derivatives exactly and fast, and say when nested `jvp` is good enough.
 
 # %%
@@ -137,9 +138,9 @@ for k in (2, 3, 4):
 # ## 3 · `jax.experimental.jet`
 #
 # JAX ships a Taylor mode. `torch.func` has none; for PyTorch there is
-# [torch-jet](https://github.com/f-dangel/torch-jet), by the authors of the paper of section 5. `jet` takes a point and
-# the series of the curve through it. Its numbers are *derivatives*, not coefficients: the factor $k!$ is taken care
-# of on the way in and out.
+# [torch-jet](https://github.com/f-dangel/torch-jet) by Dangel et al., whose paper section 5 follows. `jet` takes a
+# point and the series of the curve through it. Its numbers are *derivatives*, not coefficients: the factor $k!$ is
+# taken care of on the way in and out.
 #
 # It has gaps: it is a table with one rule per primitive, and what is not in the table fails. Some examples, with what
 # `course.taylor.derivatives(f, x, v, order)` makes of them, $D^k f$ along the line $x + t v$ for $k = 0 \dots$ `order`:
@@ -219,7 +220,8 @@ for equation in trace(tiny, jnp.ones(3)).equations:
 # $$p(z), \qquad D p[v_r], \qquad \sum_r D^2 p[v_r, v_r] + D p[w].$$
 #
 # No table of rules is needed. $D p$ is one `jax.jvp`, and $D^2 p[v, v]$ is a `jvp` of a `jvp`: of one operation
-# at a time. With all coordinate directions the result is the Laplacian.
+# at a time. With all coordinate directions the result is the Laplacian. (Real values only: complex ones are left to
+# `course.taylor`.)
 
 # %%
 def forward_laplacian(f, x, directions):
@@ -266,10 +268,11 @@ same("25 lines = trace of jax.hessian", ours, reference)
 same("course.taylor", jax.jit(lambda x: taylor.value_and_laplacian(small, x))(point), reference)
 
 # %% [markdown]
-# `course/taylor/rules.py` is this for any order $K$. A jet is there a list: `x[0]` is the value, `x[k]` the $k$-th
-# derivatives, one for each line, and `x[K]` is their sum (the next section says why). `None` stands for zero. The rule
-# `anything` is the nested `jvp` above; the others only save time, one for each *class* of operations. What is linear
-# maps each derivative as it maps the value. Elementwise functions obey Faà di Bruno. And products:
+# `course/taylor/rules.py` is this for any order $K$. A jet is there a list: `x[0]` is the value, `x[1]` to `x[K-1]`
+# hold one derivative for each direction, or *line*, and `x[K]` holds only the sum over the lines of the $K$-th (the
+# next section says why). `None` stands for zero. The rule `anything` is the nested `jvp` above; the others only save
+# time, one for each *class* of operations. What is linear maps each derivative as it maps the value. Elementwise
+# functions obey Faà di Bruno. And products:
 
 # %%
 print(inspect.getsource(rules.product))
@@ -277,8 +280,8 @@ print(inspect.getsource(rules.product))
 
 # %% [markdown]
 # `over_lines` is `vmap` over the axis of lines, if there is one, and `add` and `times` let zeros be `None`. The last
-# two lines do Leibniz for the top order apart: terms between are summed over the lines, the two outer ones are sums
-# already.
+# two statements do Leibniz for the top order apart: terms between are summed over the lines, the two outer ones are
+# sums already.
 #
 # ## 5 · Collapsing
 #
@@ -318,7 +321,7 @@ print(f"written by the whole program: {ratio:.2f} times as many without collapsi
 
 
 # %% [markdown]
-# Half of what is carried. Of all that is written it is less, because the work inside an operation stays.
+# Collapsing halves what is carried. Of all that is written it saves less, because the work inside an operation stays.
 #
 # ## 6 · The Laplacian of a network, six ways
 #
@@ -421,10 +424,10 @@ table.sort_values("ms").round(2)
 # \partial_i \partial_j h\,(C^T C)_{ij}$: the *Gram matrix* $C^T C$ is all that counts. It is only 32 by 32,
 # so its Cholesky factorisation gives an $F$ of 32 rows with $F^T F = C^T C$, and these can replace the 100.
 #
-# Three conditions: the order is 2; all directions have the same weight; and nothing else that is used later depends
-# on $x$. That a weighted Laplacian needs any factor of its matrix, and so as many directions as that has rank, is
-# part of Dangel et al. To do it again in the middle of a program, wherever that is narrow, is ours. By hand, for the
-# first layer $z = xW + b$, where $C = W$:
+# Three conditions: the order is 2; all directions have the same weight; and $C$ has a column for everything that
+# depends on $x$ and is used later. That a weighted Laplacian can take any factor of its matrix, and so only as many
+# directions as that has rank, is part of Dangel et al. To do it again in the middle of a program, wherever that is
+# narrow, is ours. By hand, for the first layer $z = xW + b$, where $C = W$:
 
 # %%
 def by_gram(params, x):
@@ -443,9 +446,10 @@ same("32 directions instead of 100", jax.jit(jax.vmap(by_gram, (None, 0)))(param
 # in a factor. The factor of a *linear* first layer depends on no point, so under `vmap` it is computed once.
 #
 # Columns that depend on each other make the Gram matrix singular. It then gets a small multiple of the identity added,
-# so unlike the line above it does not need full rank. What does that cost in float32? A first layer of 128 columns,
-# then the same with every second column a copy of its neighbour. (`compress=False` has all digits, at the full
-# price.) And what does compression save? Time against dimension, eight points.
+# so unlike the line above it does not need full rank. What does that cost in float32? About one digit, up to 1e-5 in
+# place of 1e-6: a first layer of 128 columns, then the same with every second column a copy of its neighbour.
+# (`compress=False` has all digits, at the full price.) And what does compression save? Time against dimension, eight
+# points.
 
 # %%
 def first_layer_error(weights):
@@ -463,7 +467,7 @@ errors = [first_layer_error(w) for w in (independent, independent[:, np.arange(1
 print("relative error, independent columns below 1e-6:", errors[0] < 1e-6)
 print("half of them copies: between 1e-6 and 1e-5:", 1e-6 < errors[1] < 1e-5)
 
-# %% tags=["nbval-ignore-output"] alt="Milliseconds for the exact Laplacian of a network of width 32 at eight points, against the dimension, both logarithmic. With all directions the time grows in proportion, from under a millisecond at 100 to dozens at 4,000; compressed it grows hardly at all."
+# %% tags=["nbval-ignore-output"] alt="Milliseconds for the exact Laplacian of a network of width 32 at eight points, against the dimension, both logarithmic. With all directions the time grows nearly in proportion to the dimension; compressed it starts lower and grows more slowly, to about a tenth of the other at 4,000."
 dimensions, times = (100, 1000, 4000), {"all directions": [], "compressed": []}
 for d in dimensions:
     wide, few = carried(torch_mlp(d)), jnp.asarray(rng.normal(size=(8, d)))
@@ -476,6 +480,7 @@ for d in dimensions:
 figure, axes = plt.subplots()
 plots.lines(axes, dimensions, times, log="xy", xlabel="dimension d", ylabel="milliseconds, 8 points",
             title="Exact Laplacian of a network of width 32")  # fmt: skip
+axes.set_xticks(dimensions)
 plt.show()
 print({name: np.round(milliseconds, 2).tolist() for name, milliseconds in times.items()})
 
@@ -515,7 +520,8 @@ for name, (f, axes_) in cases.items():
 # Jets give derivatives along lines. Along the diagonals, $D^2 f[(1, \pm 1)] = f_{xx} \pm 2 f_{xy} + f_{yy}$, so two
 # second derivatives make a mixed one: $f_{xy} = \frac14 \big(D^2 f[(1, 1)] - D^2 f[(1, -1)]\big)$. The same works for
 # every multi-index $i$ of order $k$: $\partial^i f$ is a weighted sum of $D^k f$ along the directions $i - 2j$,
-# $0 \le j \le i$ (*polarisation*; Kan 2008, proposition 2).
+# $0 \le j \le i$, one of each pair of opposites (*polarisation*; Kan, From moments of sum to moments of product, 2008,
+# proposition 2).
 
 # %%
 def two(lib, x, y):
@@ -654,13 +660,13 @@ pd.DataFrame(rows).T.round(2)
 #
 # For one direction nested `jvp` still runs as fast as the others at this order or faster, since XLA finds
 # equal subexpressions and merges them, and its first call takes about as long as that of `jet`. What grows is
-# what has to be traced and compiled: at order 7 of lesson 16 that was several times as much.
+# what has to be traced and compiled: at order 7 of lesson 16 that was much more than for `jet`.
 #
 # | you want | take | why not (more) Taylor mode |
 # |---|---|---|
 # | a first derivative | `grad`, or `jvp` along one direction | nothing to save |
 # | one direction, low order | nested `jvp`, three lines | XLA merges what it repeats |
-# | one direction, high order | `jet` where it has rules, else `course.taylor` | quotients, roots: the cliff again |
+# | one direction, high order | `course.taylor` | `erf`, quotients, roots: the cliff again; `jet` has rules for them |
 # | a mixed partial derivative | `taylor.partial_derivative` | by lines it cancels; many axes nest as deep as `jvp` |
 # | the whole Hessian | `jax.hessian` | jets are for few directions, or for a sum |
 # | a Laplacian through `scan`, `while` or `cond` | measure: above, `jax.hessian` | loops are not collapsed inside |
@@ -679,9 +685,9 @@ pd.DataFrame(rows).T.round(2)
 # - An interpreter over the jaxpr does this for any operation with nested `jvp`, custom rules included; mixed
 #   partials are jets of jets.
 #
-# To read: Dangel et al., [Collapsing Taylor mode](https://arxiv.org/abs/2505.13644) (NeurIPS 2025); Li et al.,
-# [Forward Laplacian](https://arxiv.org/abs/2307.08214) (2024); Griewank and Walther, *Evaluating Derivatives* (2008),
-# chapter 13, for the recurrences; and next the [notes on jet](https://github.com/google/jax/files/6717197/jet.pdf), or
-# `course/taylor/rules.py`.
+# To read: Dangel et al., [Collapsing Taylor mode](https://arxiv.org/abs/2505.13644) (NeurIPS 2025,
+# [code](https://github.com/f-dangel/torch-jet)); Li et al., [Forward Laplacian](https://arxiv.org/abs/2307.08214)
+# (2024); Griewank and Walther, *Evaluating Derivatives* (2008), chapter 13, for the recurrences; and next the [notes
+# on jet](https://github.com/google/jax/files/6717197/jet.pdf), or `course/taylor/rules.py`.
 #
 # Next: [lesson 18 · STDE](18_stde.ipynb): when even a sum over all directions is too much, draw some at random.

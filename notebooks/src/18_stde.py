@@ -205,7 +205,8 @@ for law, v in {"rademacher": rng.choice((-1.0, 1.0), shape), "gaussian": rng.nor
 # | Rademacher | $\frac{2}{S} \sum_{i \ne j} H_{ij}^2$ |
 # | Gaussian | $\frac{2}{S} \sum_{ij} H_{ij}^2$ |
 #
-# Points are measured over 2,000 keys with `estimate(…, dense="rademacher")` and so on, lines are these formulas.
+# Points are measured over 2,000 keys with `estimate(…, dense="rademacher")` and so on; where samples are independent,
+# $S$ of them are a mean of estimates from one. Lines are these formulas.
 
 # %%
 METHODS = {
@@ -228,7 +229,7 @@ def theory(h, samples):
     return dict(zip(METHODS, np.sqrt(np.array(variances) / samples), strict=True))
 
 
-# %% alt="Standard deviation of four estimators of a Laplacian against the number of samples, both logarithmic, with lines from theory through the measured points. Three fall as one over the square root; sparse without replacement bends down to nothing as the samples reach the dimension, 16. Rademacher lies lowest, the sparse ones highest."
+# %% alt="Standard deviation of four estimators of a Laplacian against the number of samples, both logarithmic, with lines from theory through the measured points. Three fall as one over the square root; sparse without replacement bends down steeply as the samples near the dimension, 16, and crosses Gaussian. Rademacher lies lowest."
 counts, fine, sampled = (1, 4, 14), np.geomspace(1, 15.5, 60), {}
 batches = [jax.random.split(jax.random.key(seed), KEYS) for seed in range(1, 15)]
 figure, plot = plots.panels(1, height=3.6)
@@ -255,8 +256,8 @@ plt.show()
 # The error falls as $1/\sqrt S$: a hundred times the work buys one more digit. Only drawing without replacement
 # ends, at $S = d$, and is exact there.
 #
-# Which is best depends on $H$, hardly on the number of samples. Sparse suffers from a diagonal that *varies*,
-# Rademacher from anything *off* the diagonal. Four functions at one point, one sample each:
+# Which is best depends on $H$, and on the number of samples only where that comes near $d$. Sparse suffers from a
+# diagonal that *varies*, Rademacher from anything *off* the diagonal. Four functions at one point, one sample each:
 
 # %%
 Q = np.linalg.qr(rng.normal(size=(D, D)))[0]
@@ -266,7 +267,7 @@ functions = {
     "5 s^2, s = sum / sqrt(d)": lambda x: 5 * x.sum() ** 2 / D,
     "5 (q.x)^2, random q": lambda x: 5 * (Q[0] @ x) ** 2,
 }
-rows, sign = {}, rng.choice((-1.0, 1.0), D)
+rows, sign = {}, rng.permutation(np.repeat((1.0, -1.0), (11, 5)))
 two = [lambda x, f=f: (jax.hessian(f)(x), taylor.derivatives(f, x, sign, order=2)[2]) for f in functions.values()]
 for name, (h, along) in zip(functions, jax.jit(lambda x: [each(x) for each in two])(x), strict=True):
     deviations = theory(h, 1)
@@ -290,8 +291,8 @@ pd.DataFrame(rows).T.rename(columns={"sparse, with replacement": "sparse"}).roun
 # $E\,\hat r^2 = r^2 + \mathrm{var}(\hat r)$. Two independent draws repair that: $E\,\hat r_1 \hat r_2 = r^2$.
 #
 # All the paper's runs use the same samples twice, so the biased loss *is* what was trained. Does it matter? The extra
-# term is a penalty on variance. Take the model $c\,u$ with one parameter $c$ and the target $g = \Delta u$. The
-# answer is $c = 1$.
+# term is a penalty on variance. First a residual whose true value is $-3$. Then the model $c\,u$ with one parameter
+# $c$ and the target $g = \Delta u$; the answer is $c = 1$.
 
 # %%
 def residual(key):  # 2,000 draws at once; the true residual is -3
@@ -397,17 +398,19 @@ for k in range(1, 14):
         same(f"J{k:<2} = {text}", J[k - 1], sum(c * partials[n] for n, c in found.items()))
 
 # %% [markdown]
-# So $J_3, J_4, J_8, J_9$ give one derivative each. But $J_6$ is $10\,u_{xx}$, and $J_7$, $J_{11}$ and $J_{13}$ each
-# hold two derivatives: no factor turns one into $u_{xy}$, $u_{ty}$ or $u_{xxxy}$. As we read it, the hand-made table
-# slips at all four places; and the paper's 9-jet with $e_x$ at 2 and $e_y$ at 3 (equation 66) has 840 $u_{xxxy}$ where
-# 1260 belong. Where a term uses $e_t$ an odd number of times, a second jet with $-e_t$ separates it:
+# So $J_3$, $J_4$, $J_6$, $J_8$ and $J_9$ hold one derivative each, $J_6$ with a factor 10 that the table leaves out.
+# $J_7$, $J_{11}$ and $J_{13}$ hold two: no factor turns one of them into $u_{xy}$, $u_{ty}$ or $u_{xxxy}$. As we read
+# it, the hand-made table slips at all four places; and the paper's 9-jet with $e_x$ at 2 and $e_y$ at 3 (equation 66)
+# has 840 $u_{xxxy}$ where 1260 belong. Where a term uses $e_t$ an odd number of times, a second jet with $-e_t$
+# separates it:
 
 # %%
 for k, name, slip in ((6, "xx", 1), (7, "xy", 35), (11, "ty", 330), (13, "xxxy", 200200)):
     assert abs(J[k - 1] / slip - partials[name]) > 1e-3 * abs(partials[name])
     pair = J - mirrored if "t" in name else J + mirrored
     factor = contents(k, slots)[name]
-    same(f"J{k} / {slip} is not u_{name}; two jets give {factor} u_{name}", pair[k - 1] / 2, factor * partials[name])
+    how = "it is" if k == 6 else "two jets give"
+    same(f"J{k} is not {slip} u_{name}; {how} {factor} u_{name}", pair[k - 1] / 2, factor * partials[name])
 
 nine = contents(9, slots9)
 assert abs(840 * partials["xxxy"] + 280 * partials["yyy"] - J9) > 1e-3 * abs(J9)
@@ -450,8 +453,9 @@ pd.DataFrame({n: {"compile, s": t.compile_s, "then, ms": 1e3 * t.steady_s} for n
 # Dense directions mix all axes, so at order $k$ the *moments* of $v$ decide which operator they estimate. At order 4
 # Gaussians have $E\,v_i v_j v_k v_l = \delta_{ij}\delta_{kl} + \delta_{ik}\delta_{jl} + \delta_{il}\delta_{jk}$, so
 # they estimate three times the biharmonic operator; `estimate(stde.biharmonic(d), …, dense="gaussian")` divides by
-# three. A sum of pure fourth derivatives needs $E\,v_i^2 v_j^2 = 0$ for $i \ne j$. Among real directions only those
-# along the axes have that, and they are sparse sampling again.
+# three. A sum of pure fourth derivatives needs $E\,v_i^2 v_j^2 = 0$ for $i \ne j$. With positive weights only
+# directions along the axes have that, and they are sparse sampling again. (With weights of both signs there is one,
+# half of Gaussian minus signs; what it subtracts is far larger than what is left.)
 #
 # At order 3 every moment of a symmetric law is zero, but a skewed law will do: $v_i = 4^{1/3}$ with probability 1/3,
 # else $-4^{1/3}/2$, has $E\,v_i = 0$ and $E\,v_i^3 = 1$, so $E\,v_i v_j v_k = 0$ unless $i = j = k$: it estimates
@@ -574,7 +578,8 @@ for name in ("jax.hessian, trace", EXACT, "Rademacher, 16", "biharmonic, exact",
     megabytes = by_weights.memory_analysis().temp_size_in_bytes / 1e6
     rows[name] = {"ms": milliseconds, "temporary MB": megabytes}
 table = pd.DataFrame(rows).T
-table["times the MB of Rademacher"] = table["temporary MB"] / table["temporary MB"]["Rademacher, 16"]
+sample = ["Rademacher, 16"] * 3 + ["biharmonic, 16 directions"] * 2
+table["times the MB of 16 directions"] = table["temporary MB"] / table["temporary MB"][sample].to_numpy()
 print("gradient of the Laplacian, and of the biharmonic, by the weights, d = 1000")
 table.round(2)
 
@@ -587,10 +592,10 @@ table.round(2)
 #
 # ## 10 · The exact rival
 #
-# Both tables have an exact row. The first layer of a network is linear, so the Laplacian over $d$ inputs is a
-# weighted one over its few outputs, and `taylor.laplacian` finds that by itself (17). At one point it costs
-# several times as much as a sample of 16, here at both sizes; a batch of points shares the factorisation.
-# What does the sample lose against it?
+# Both tables have a row "exact, compressed". The first layer of a network is linear, so the Laplacian over $d$ inputs
+# is a weighted one over its few outputs, and `taylor.laplacian` finds that by itself (17). At one point it costs
+# several times as much as a sample of 16, and more at the larger size: $W^\top W$ grows with $d$. A batch of points
+# shares it and its factorisation. What does the sample lose against it?
 
 # %%
 d = 1000
@@ -630,11 +635,11 @@ print(f"d = 1000: standard deviation of one estimate: {100 * draws.std() / abs(t
 # %% [markdown]
 # (Its milliseconds stand in the second table.) Sampling earns its place where neither applies:
 #
-# - *operators that are not made of Laplacians*: a sum of $u_{iij}$ over all pairs, or of pure fourth derivatives, has
-#   no short cut here; a sparse sample costs as many jets as it has terms,
+# - *operators that are not made of Laplacians*: a sum of pure fourth derivatives, or of $c_{ij}\,u_{iij}$ with a full
+#   table of coefficients, has no short cut here; a sparse sample costs as many jets as it has terms,
 # - *skip connections* that keep $x$ alive through the network (17),
 # - *memory*: for the gradient by the weights the exact way wants several times that of 16 directions, for
-#   $\Delta\Delta$ hundreds of times (second table), and with a wide first layer it has more directions to take.
+#   $\Delta\Delta$ nearly two hundred times (second table), and with a wide first layer it has more directions to take.
 #
 # ## 11 · Write your own
 #
@@ -681,7 +686,7 @@ same("the package, exact", by_package, slow)
 #
 # A factor of 2 shows at once, as dozens of standard errors. A slip of a few per cent shows only if the
 # standard error is smaller than that: under 1 % with scaled signs here, but with uniform draws 9 % could
-# pass. So print the standard error, and take draws until four of them are less than the slip you fear. A test
+# pass. So print the standard error, and take draws until four standard errors are less than the slip you fear. A test
 # over thousands of draws in float64 takes a second and belongs beside every estimator that you write.
 #
 # ## Summary
@@ -690,7 +695,8 @@ same("the package, exact", by_package, slow)
 #   estimates it without bias. Order 2: the Hessian says which one is better before any training.
 # - The square of an estimate is biased by its variance. Two independent draws repair it.
 # - A sample is not the operator: compare methods at equal output. For Laplacians of plain networks, and powers of them,
-#   there is an exact way, for a small multiple of the price of 16 samples; it needs a narrow place in the program.
+#   there is an exact way, at one point for about ten times the price of 16 samples; it needs a narrow place in the
+#   program.
 #
 # To read: the paper ([arXiv](https://arxiv.org/abs/2412.00088)) and its [code](https://github.com/sail-sg/stde);
 # Dangel et al., [Collapsing Taylor mode](https://arxiv.org/abs/2505.13644), on random directions too; and next, short

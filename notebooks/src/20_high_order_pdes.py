@@ -215,7 +215,7 @@ axes[0].legend(loc="upper left", ncols=3, fontsize=7, handlelength=1, columnspac
 title = f"Error, L2 {kdv_error.relative_l2:.0e}"
 plots.field(axes[1], x, times, (learned - exact).T, signed=True, xlabel="x", ylabel="t", title=title)
 axes[2].semilogy(losses.reshape(-1, 50).mean(axis=1), marker="")
-axes[2].set(xlabel="step / 50", ylabel="loss, mean of 50 steps", title="Loss")
+axes[2].set(xlabel="step / 50", title="Loss, mean of 50 steps")
 plt.show()
 frozen = float(jnp.linalg.norm(exact - exact[0]) / jnp.linalg.norm(exact))
 print(f"the initial wave, left where it is: relative L2 {frozen:.1f}")
@@ -254,8 +254,8 @@ print(timing.where())
 (1e3 * pd.DataFrame({"residual, ms": residual_ms, "training step, ms": step_ms})).round(3)
 
 # %% [markdown]
-# Compiled, nested `grad` and jets are close at order 3: XLA merges what nesting computes twice (16, 17). The
-# large factor is eager against compiled, together with one thread against all cores; this table does not
+# Compiled, jets are less than twice as fast as nested `grad` at order 3: XLA merges what nesting computes twice (16,
+# 17). The large factor is eager against compiled, together with one thread against all cores; this table does not
 # separate the two.
 #
 # ## 3 · Stop and resume
@@ -353,8 +353,8 @@ print(f"from the copy of step {step} to {run.step}: loss below the first one:", 
 # $$\Delta\Delta u = \tfrac23 \big(D^4 u[e_1] + D^4 u[e_2]\big)
 #   + \tfrac16 \big(D^4 u[e_1 + e_2] + D^4 u[e_1 - e_2]\big) .$$
 #
-# In $d$ dimensions that takes $d^2$ directions. `taylor.biharmonic` is the Laplacian of the Laplacian instead, each of
-# them collapsed and compressed (17), as it is written:
+# In $d$ dimensions that takes $d^2$ directions. `taylor.biharmonic` is, just as $\Delta\Delta$ is written, the
+# Laplacian of the Laplacian; each is collapsed and compressed (17):
 
 # %%
 plate = pde.plate_equation()
@@ -385,8 +385,8 @@ check("taylor.biharmonic, the Laplacian twice, float32", ready, bent, 1e-5)
 
 
 # %% [markdown]
-# The exact solution is $\sin^2(\pi x)\sin^2(\pi y)$, which fixes $g$. The residual is divided by the largest $g$,
-# so that a loss of 1 means "nothing solved". Everything else is as before.
+# The exact solution is $\sin^2(\pi x)\sin^2(\pi y)$, which fixes $g$. The residual is divided by the root mean
+# square of $g$, so that a loss of 1 means "nothing solved". Everything else is as before.
 
 # %%
 def plate_loss(params, key):
@@ -414,7 +414,7 @@ title = f"Error, L2 {plate_error.relative_l2:.0e}"
 plots.field(axes[0], side, side, shape, xlabel="x", ylabel="y", title="Deflection")
 plots.field(axes[1], side, side, off, signed=True, xlabel="x", title=title)
 axes[2].semilogy(plate_losses.reshape(-1, 20).mean(axis=1), marker="")
-axes[2].set(xlabel="step / 20", ylabel="loss, mean of 20 steps", title="Loss")
+axes[2].set(xlabel="step / 20", title="Loss, mean of 20 steps")
 plt.show()
 rim = jnp.stack([0 * side, side], axis=1)
 slopes = jax.jit(jax.vmap(jax.grad(deflection(bent_plate.params))))(rim)
@@ -650,8 +650,8 @@ print(bool(abs(left_over).max() < 1e-5 * abs(mixed).max()))
 #   of the state: a pytree resumes bit for bit, and after a divergence you go back to one.
 # - A random direction estimates the gradient of the residual without bias. It helped per step, not per
 #   second.
-# - From order 2 to 4, compile time hardly moved here; a jet's time roughly doubled and nested `autograd.grad`
-#   took four times as long. In float32 all orders stayed within 1e-6.
+# - From order 2 to 4, compile time hardly moved here; with each order the time of a jet and that of nested
+#   `autograd.grad` about doubled. In float32 all orders stayed within 1e-6.
 #
 # To read: Shi et al. ([arXiv](https://arxiv.org/abs/2412.00088), [code](https://github.com/sail-sg/stde)), for the
 # two-dimensional equation and the amortised gradient; Yu et al., [Gradient-enhanced

@@ -143,12 +143,13 @@ check("derivative along exp", value(variation(square, u), jnp.exp), weights @ (2
 # $$\int_a^b L_f\, g + L_{f'}\, g'\,dx = \int_a^b \Big(L_f - \frac{d}{dx} L_{f'}\Big)\, g\,dx
 #   + \Big[L_{f'}\, g\Big]_a^b ,$$
 #
-# by parts. The round bracket under the integral is the functional derivative $G$; the square bracket is the
-# term at the ends. Where $G$ is zero, $f$ is stationary as long as its ends are held: that is the
-# Euler-Lagrange equation. A Lagrangian that looks at $f''$ too is integrated by parts twice, which adds
-# $+\frac{d^2}{dx^2} L_{f''}$, and so on with alternating signs: $G = \sum_k (-1)^k \frac{d^k}{dx^k} L_{f^{(k)}}$. As
-# code these are nested derivatives; written with `grad` as an argument it is JAX *and* PyTorch. Try it on an elastic
-# beam: its energy is *bending*, half the stiffness times $f''^2$, less the work of the load.
+# by parts. The round bracket under the integral is the functional derivative $G$; the square bracket is the term at
+# the ends. Where $G$ is zero, $f$ is stationary as long as its ends are held: that is the Euler-Lagrange equation. A
+# Lagrangian that looks at $f''$ too is integrated by parts twice, which adds $+\frac{d^2}{dx^2} L_{f''}$, and so on
+# with alternating signs: $G = \sum_k (-1)^k \frac{d^k}{dx^k} L_{f^{(k)}}$. As code these are nested derivatives;
+# written with `grad` as an argument it is JAX *and* PyTorch. Try it on an elastic beam: its energy is that of
+# bending, half the stiffness times $f''^2$, less the work of the load (`bending` below). The package stops at $f'$;
+# for more, take the code here.
 
 # %%
 def repeated(f, grad, k):
@@ -310,11 +311,11 @@ except ValueError as error:
 # package says so.
 #
 # **Electrons.** Density functional theory writes the energy of electrons as a functional of their density $n$ in
-# space; its derivatives are the potentials. Three classic terms (atomic units; Parr and Yang,
-# *Density-functional theory of atoms and molecules*, 1989): Thomas-Fermi $C_F\int n^{5/3}$, von Weizsäcker
-# $\frac18\int |\nabla n|^2/n$, LDA exchange $-C_x\int n^{4/3}$. The density: hydrogen, $n = e^{-2r}/\pi$. In
-# space, slopes are gradients and $\frac{d}{dx}$ becomes a divergence. All three are symmetric, so nodes along one
-# ray do, with weights $4\pi r^2 dr$.
+# space; its derivatives are the potentials. Three classic terms (atomic units; Parr and Yang, *Density-functional
+# theory of atoms and molecules*, 1989): Thomas-Fermi $C_F\int n^{5/3}$, von Weizsäcker $\frac18\int |\nabla n|^2/n$,
+# exchange in the local density approximation (LDA) $-C_x\int n^{4/3}$. The density: hydrogen, $n = e^{-2r}/\pi$. In
+# space, slopes are gradients and $\frac{d}{dx}$ becomes a divergence. All three are symmetric, so nodes along one ray
+# do, with weights $4\pi r^2 dr$.
 
 # %%
 FERMI, EXCHANGE = 0.3 * (3 * np.pi**2) ** (2 / 3), 0.75 * (3 / np.pi) ** (1 / 3)
@@ -357,7 +358,7 @@ check("LDA potential in PyTorch, grad / weights", density.grad / shells, closed_
 # **A constraint and its multiplier.** Add the pull of the nucleus, $-\int n/r$, to the von Weizsäcker term and the
 # energy $E[n]$ of the hydrogen atom is complete. But nothing says that there is one electron, and with more of them
 # $E$ falls without end. Under the constraint $\int n = 1$ only changes $g$ with $\int g = 0$ are allowed, and $\int G
-# g = 0$ for all of *these* if $G$ is the same number everywhere: $G = \mu$. So one looks for a stationary point of
+# g = 0$ for all of *these* only if $G$ is the same number everywhere: $G = \mu$. So one looks for a stationary point of
 # $E[n] - \mu\,(\int n - 1)$; $\mu$ is the *multiplier*. It says what the constraint is worth, $\mu = dE/dN$ for $N$
 # electrons (chemists call it the chemical potential).
 #
@@ -377,7 +378,7 @@ def normalised(n):
     return lambda x: n(x) / total
 
 
-def density_and_energy(n):
+def energy_of_normalised(n):
     return hydrogen_energy(normalised(n))
 
 
@@ -385,7 +386,7 @@ wrong = normalised(lambda x: hydrogen(1.3 * x))  # one electron, but too close t
 G = functional.functional_gradient(hydrogen_energy, wrong)
 mu = value(integrate, compose(jnp.multiply, G, wrong), ball)
 expected = value(integrate, lambda x: (G(x) - mu) * hydrogen(x), ball)  # moved in the direction of the right density
-check("constraint built in: G - mu", value(variation(density_and_energy, wrong), hydrogen), expected)
+check("constraint built in: G - mu", value(variation(energy_of_normalised, wrong), hydrogen), expected)
 
 
 # %% [markdown]
@@ -520,7 +521,7 @@ for _ in range(STEPS):
     losses_torch.append(loss.item())
 check(f"all {STEPS} losses", losses, np.array(losses_torch), 1e-10)
 
-# %% alt="Left, four tracks from the origin down to the right: a straight line, the untrained curve below it, and the trained curve, which lies on the cycloid. Right, time lost to the cycloid against the step, on a logarithmic scale: the curves of JAX and PyTorch lie on each other and fall from almost a hundredth to below a millionth."
+# %% alt="Left, four tracks from the origin down to the right: a straight line, the untrained curve below it, and the trained curve, which lies on the cycloid. Right, time lost to the cycloid against the step, on a logarithmic scale: the curves of JAX and PyTorch lie on each other and fall from six thousandths to below a millionth."
 s = np.linspace(1e-3, S, 200)
 figure, (left, right) = plots.panels(2)
 straight = f"straight line, T = {np.sqrt(2 * (WIDTH**2 + DEPTH**2) / DEPTH):.3f}"
@@ -645,9 +646,9 @@ check("with 8 nodes", squared_norm[1], 0.0)
 #
 # ## Summary
 #
-# - A functional is a quadrature of $L(x, f, f')$. Its derivative by $f$ is $L_f - \frac{d}{dx}L_{f'}$, three nested
-#   derivatives; by node values it is the gradient *divided by the weights*, terms at the ends included. Under a
-#   constraint it need not vanish, only be constant: the multiplier.
+# - A functional is an integral of $L(x, f, f')$, here by quadrature. Its derivative by $f$ is $L_f -
+#   \frac{d}{dx}L_{f'}$, three nested derivatives; by node values it is the gradient *divided by the weights*, terms
+#   at the ends included. Under a constraint it need not vanish, only be constant: the multiplier.
 # - Operators have derivatives too: `jvp` along a function. The adjoint is the functional derivative of a pairing.
 # - As a loss, a functional trains a network in JAX and PyTorch alike. The value converges much faster than the
 #   function.

@@ -230,7 +230,7 @@ KEY = jax.random.key(0)
     [
         (lambda: stde.estimate(SUM_OF_FOURTHS, field, point(2), KEY, 1, dense="gaussian"), r"E v_i\^2 v_j\^2 = 0"),
         (lambda: stde.estimate(stde.biharmonic(3), field, point(3), KEY, 1, dense="rademacher"), "moments of order 4"),
-        (lambda: stde.estimate(stde.kdv(), field, point(2), KEY, 1, dense="gaussian"), "no odd moments"),
+        (lambda: stde.estimate(stde.kdv(), field, point(2), KEY, 1, dense="gaussian"), "odd moments are zero"),
         (
             lambda: stde.estimate(Operator({(2,): lambda x: x[0]}), field, point(1), KEY, 1, dense="gaussian"),
             "coefficients depend on x",
