@@ -168,7 +168,8 @@ def _real_parts(value) -> list[tuple[float | Callable, Scalar]]:
         raise TypeError(
             f"expected a number, or as a term's coefficient a function (d,) -> (), got {got}; give each term its own"
         )
-    if isinstance(value, complex):
+    if not isinstance(value, numbers.Real):
+        value = complex(value)  # NumPy's are numbers too
         return [(value.real, 1.0)] * (value.real != 0) + [(value.imag, 1j)]
     return [(float(value), 1.0)]
 

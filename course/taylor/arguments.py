@@ -79,9 +79,10 @@ def lines(x: jax.Array, directions) -> tuple[jax.Array | OneHot, int]:
     known = not isinstance(directions, jax.core.Tracer)
     directions = np.asarray(directions) if known else directions
     if directions.ndim == 1 and jnp.issubdtype(directions.dtype, jnp.integer) and len(directions):
-        if known and not 0 <= directions.min() <= directions.max() < len(x):
+        if known and not 0 <= int(directions.min()) <= int(directions.max()) < len(x):
             raise ValueError(f"expected axes from 0 to {len(x) - 1}, got {directions.min()} to {directions.max()}")
-        return one_hot.along_axes(jnp.asarray(directions), x), len(directions)
+        directions = jnp.asarray(directions.astype(np.int32))  # a small type may not hold len(x)
+        return one_hot.along_axes(directions, x), len(directions)
     if directions.ndim != 2 or directions.shape[1] != len(x) or len(directions) == 0:
         raise ValueError(
             f"expected directions (R, {len(x)}), one per row, or integers (R,), the numbers of axes, with R >= 1, "

@@ -13,6 +13,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from course.taylor.programs import at_least_single
+
 
 def factor(blocks: list[jax.Array]) -> list[jax.Array]:
     """Blocks F_n (m, *shape_n) with the same inner products as the given C_n (R, *shape_n); m is the sum of sizes.
@@ -21,7 +23,9 @@ def factor(blocks: list[jax.Array]) -> list[jax.Array]:
     """
     flat = [_as_real(block.reshape(len(block), -1)) for block in blocks]
     common = jnp.result_type(*flat)
-    factors = _factor([each.astype(common) for each in flat])
+    flat = [at_least_single(each.astype(common)) for each in flat]
+    # factored once, and derivatives given to *these* numbers: a second evaluation might round a small pivot otherwise
+    factors = _moving(flat, _factor([jax.lax.stop_gradient(each) for each in flat]))
     return [
         _as_dtype(each, block.dtype).reshape(-1, *block.shape[1:]) for each, block in zip(factors, blocks, strict=True)
     ]
@@ -43,7 +47,6 @@ def _as_dtype(block: jax.Array, dtype) -> jax.Array:
     return jax.lax.complex(real, imaginary).astype(dtype)
 
 
-@jax.custom_jvp
 def _factor(blocks: list[jax.Array]) -> list[jax.Array]:
     """Blocks F_n (m, m_n) of the C_n (R, m_n), by a Cholesky factorisation L L^T of the Gram matrix, F = L^T.
 
@@ -66,15 +69,21 @@ def _factor(blocks: list[jax.Array]) -> list[jax.Array]:
     return factors
 
 
-@_factor.defjvp
-def _factor_jvp(primals, tangents):
+@jax.custom_jvp
+def _moving(blocks: list[jax.Array], factors: list[jax.Array]) -> list[jax.Array]:
+    """The factors of the blocks, as they are, with derivatives."""
+    return factors
+
+
+@_moving.defjvp
+def _moving_jvp(primals, tangents):
     """dF = F^-T C^T dC: not Cholesky's own derivative, but as good, because only F^T F counts; and better conditioned.
 
     With Q = C F^-1, which has orthonormal columns, F = Q^T C, and d(F^T F) = d(C^T C) holds with Q kept fixed. This
     derivative is not triangular, so that higher ones need a general solver here.
     """
-    (blocks,), (changes,) = primals, tangents
-    factors, sizes = _factor(blocks), _sizes(blocks)
+    (blocks, factors), (changes, _) = primals, tangents
+    factors, sizes = _moving(blocks, factors), _sizes(blocks)
     transposed = jnp.concatenate([f / s for f, s in zip(factors, sizes, strict=True)], axis=1).T
     pulled = [
         jnp.concatenate([(c.T @ change) / s[:, None] for c, s in zip(blocks, sizes, strict=True)]) for change in changes
@@ -85,7 +94,7 @@ def _factor_jvp(primals, tangents):
 def _sizes(blocks: list[jax.Array]) -> list[jax.Array]:
     """The length of each column, constant for derivatives; columns of zeros get one that is small beside the others.
 
-    In float32, entries below 1e-19 count as zeros: their squares underflow.
+    Their squares must not under- or overflow: in float32 first derivatives between 1e-18 and 1e18.
     """
     squares = [jnp.diag(jax.lax.stop_gradient(block.T @ block)) for block in blocks]
     largest = jnp.stack([each.max() for each in squares]).max()

@@ -93,7 +93,7 @@ def _linear(op: Operation, *jets: Jet) -> Jet | None:
         for n, hot in enumerate(hots):
             if hot is not None:  # the numbers, from ones in this input and zeros in the others
                 (factor,) = rules.jvp(op, [jnp.full_like(value, m == n) for m, value in enumerate(op.values)])
-                entries.append(hot.pick(factor) * hot.entries.astype(factor.dtype))
+                entries.append(_scaled(op, hot.entries.astype(factor.dtype), hot.pick(factor)))
         first = OneHot(hot.axes, add(entries), output.shape)
     elif len(jets) > 1:
         return None
@@ -104,11 +104,17 @@ def _linear(op: Operation, *jets: Jet) -> Jet | None:
         pull = jax.linear_transpose(lambda part: rules.jvp(op, [part])[0], op.values[0])
         basis = jnp.eye(output.size, dtype=output.dtype).reshape(-1, *output.shape)
         (pulled,) = jax.vmap(pull)(basis)  # (m, *shape): what each entry of the output is made of
-        first = (jax.vmap(hot.pick)(pulled) * hot.entries).T.reshape(-1, *output.shape)
+        first = _scaled(op, hot.entries, jax.vmap(hot.pick)(pulled)).T.reshape(-1, *output.shape)
     else:
         return None
     ((_, *rest),) = rules.linear(op, *([x[0], None, *x[2:]] for x in jets))
     return [first, *rest]
+
+
+def _scaled(op: Operation, entries: jax.Array, factors: jax.Array) -> jax.Array:
+    """Entries times factors; what an operation leaves out does not count, though it be NaN."""
+    chosen = op.name in ("select_n", "slice", "dynamic_slice", "gather")
+    return jnp.where(factors == 0, 0, factors * entries) if chosen else factors * entries
 
 
 def _rows_of_matrix(op: Operation) -> jax.Array | None:
@@ -136,7 +142,7 @@ def _product(op: Operation, x: Jet, y: Jet) -> Jet | None:
 def _elementwise(op: Operation, x: Jet) -> Jet:
     """Order 2 of g(x): each line sees g'' at its own entry only."""
     hot, (_, first, second) = x[1], rules.derivatives_of(op)
-    curved = hot.collect(_weigh(op, hot.pick(second) * hot.entries**2))
+    curved = hot.collect(_weigh(op, hot.pick(second) * hot.entries * hot.entries))
     slopes = OneHot(hot.axes, hot.pick(first) * hot.entries, hot.shape)
     return [slopes, add([curved, None if x[2] is None else first * x[2]])]
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from course.taylor import gram, one_hot
 from course.taylor.one_hot import OneHot
-from course.taylor.programs import Constant, Equation, Program, at_least_single, derivative_dtype, is_inexact
+from course.taylor.programs import Constant, Equation, Program, at_least_single, derivative_dtype, is_inexact, is_real
 from course.taylor.rules import Jet, Operation
 
 
@@ -65,13 +65,17 @@ def propagate(program: Program, start: Jet, lines: Lines, compress: bool = False
     return [o.jet if isinstance(o, Moving) else [jnp.asarray(o), *nothing] for o in found]
 
 
+_FLAT = frozenset({"ceil", "floor", "round", "sign", "stop_gradient"})  # floating, and constant almost everywhere
+
+
 def _step(equation: Equation, inputs: list, lines: Lines) -> list:
     """One equation's outputs, a `Moving` for each that moves with x, else a plain array."""
     plain = [i.jet[0] if isinstance(i, Moving) else i for i in inputs]
     outputs = equation.call(*plain)
     moving = [p for p, i in enumerate(inputs) if isinstance(i, Moving) and is_inexact(plain[p])]
     floating = [n for n, o in enumerate(outputs) if o is not None and is_inexact(o) and jnp.size(o)]
-    if not moving or not floating:
+    flat = equation.name in _FLAT and all(is_real(plain[p]) for p in moving)
+    if not moving or not floating or flat:
         return outputs  # comparisons, indices, prints: constant almost everywhere; or empty
     if equation.widens:
         plain = [at_least_single(p) for p in plain]

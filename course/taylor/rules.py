@@ -146,9 +146,11 @@ def elementwise(op: Operation, x: Jet, *others: Jet) -> list[Jet]:
     g = derivatives_of(op)  # g, g', … at x[0]
 
     def term(k, parts, gather):
-        products = [times(n, product_of([x[p] for p in each])) for n, each in partitions(k, parts)]
-        total = add(products)
-        return None if total is None else g[parts] * gather(total)
+        if op.name in _BOUNDED:  # then g can wait until the sum over the lines is taken
+            total = add(times(n, product_of([x[p] for p in each])) for n, each in partitions(k, parts))
+            return None if total is None else g[parts] * gather(total)
+        # of 1 / z, say, g is as small as the product is large, and together they stay finite
+        return gather(add(times(n, product_of([g[parts], *(x[p] for p in each)])) for n, each in partitions(k, parts)))
 
     def last(k):  # the only partition into one part
         return None if x[k] is None else g[1] * x[k]
@@ -156,6 +158,9 @@ def elementwise(op: Operation, x: Jet, *others: Jet) -> list[Jet]:
     lower = [add([*(term(k, m, lambda each: each) for m in range(2, k + 1)), last(k)]) for k in range(1, op.order)]
     top = add([*(term(op.order, m, op.collapse) for m in range(2, op.order + 1)), last(op.order)])
     return [[*lower, top]]
+
+
+_BOUNDED = frozenset({"cos", "exp", "logistic", "sin", "tanh"})  # bounded by 1, or by the function itself
 
 
 def anything(op: Operation, *jets: Jet) -> list[Jet]:
@@ -252,9 +257,9 @@ def _tanh(op, z, g):  # g' = w = 1 - g^2, w' = -2 g w
 
 @formula("logistic")
 def _logistic(op, z, g):  # with h = 1 - g: g' = w = g h, w' = -(g - h) w, (g - h)' = 2 w
+    h = 1 - g  # rounded as in a user's own 1 - g: log(1 - g) has no digits otherwise
     if op.order < 3:
-        return [g * (1 - g), g * (1 - g) * (1 - 2 * g)]
-    h = jax.nn.sigmoid(-z)  # not 1 - g, which has no digits where g is near 1
+        return [g * h, g * h * (1 - 2 * g)]
     return _of_sigmoid(g - h, g * h, 2, 1, op.order)
 
 

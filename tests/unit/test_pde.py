@@ -83,7 +83,7 @@ def kdv_2d_by_grad(u, x):
 def plate_by_grad(u, x):
     lap = lambda x: jnp.trace(jax.hessian(u)(x))  # noqa: E731
     g = jnp.trace(jax.hessian(lambda x: jnp.trace(jax.hessian(BOXES[3].solution)(x)))(x))
-    return (jnp.trace(jax.hessian(lap)(x)) - g) / (16 * jnp.pi**4)
+    return (jnp.trace(jax.hessian(lap)(x)) - g) / (80**0.5 * jnp.pi**4)
 
 
 def heat_by_grad(u, x):

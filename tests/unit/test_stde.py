@@ -316,6 +316,17 @@ def test_terms_with_coefficients_of_every_sort():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", [complex, np.complex64, np.complex128])
+def test_complex_numbers_of_any_kind(x64, kind):
+    x, cube = jnp.array([0.3, 0.5, 0.7]), lambda x: (x**3).sum()
+    whole = 6 * 1.5
+    for operator, want in (
+        (kind(2j) * stde.laplacian(3), 2j * whole), (stde.laplacian(3) / kind(2j), -0.5j * whole),
+        (Operator({(2, 0, 0): kind(1 + 2j)}), (1 + 2j) * 6 * 0.3),
+    ):  # fmt: skip
+        np.testing.assert_allclose(stde.apply(operator, cube, x), want, rtol=1e-12)
+
+
 def test_complex_operators():
     def square(z):
         return z @ z

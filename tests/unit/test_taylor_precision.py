@@ -47,6 +47,7 @@ ELEMENTWISE = {
     "sin": (jnp.sin, grid(-7, 7)), "cos": (jnp.cos, grid(-7, 7)), "x^3": (lambda x: x**3, grid(-3, 3)),
     "x^12": (lambda x: x**12, grid(-3, 3)), "x^-3": (lambda x: lax.integer_pow(x, -3), grid(0.5, 4)),
     "1 / x": (lambda x: 1 / x, grid(0.5, 4)), "silu": (jax.nn.silu, grid(-9, 9)),
+    "log(1 - logistic)": (lambda x: jnp.log(1 - jax.nn.sigmoid(x)), grid(-9, 9)),
     "softplus": (jax.nn.softplus, grid(-9, 9)), "gelu": (jax.nn.gelu, grid(-6, 6)),
     "exact gelu": (lambda x: jax.nn.gelu(x, approximate=False), grid(-6, 6)),
     "sech^2": (lambda x: 1 / jnp.cosh(x) ** 2, grid(-5, 5)), "bell": (lambda x: jnp.exp(-x * x), grid(-3, 3)),

@@ -262,3 +262,71 @@ def test_directions_of_interpolation_are_few_and_cannot_be_spoiled():
     for array in (directions, weights):
         with pytest.raises(ValueError, match="read-only"):
             array *= 2
+
+
+# --- found by trying ---------------------------------------------------------------------------------------
+
+GUARDED = {  # NaN in what is not chosen, or in what stands still
+    "where": (lambda x: jnp.where(x > 0, jnp.sqrt(x), 0.0).sum() * x[1], [-0.31, 0.52, 0.77]),
+    "slice": (lambda x: jnp.sqrt(x)[1:].sum() * x[2], [-0.31, 0.52, 0.77]),
+    "stop_gradient": (lambda x: (jnp.sqrt(lax.stop_gradient(x)) * x**2).sum(), [0.0, 0.5, 0.7]),
+    "floor": (lambda x: (jnp.sqrt(jnp.floor(x)) + x**2).sum(), [0.3, 0.5, 0.7]),
+    "sign": (lambda x: jnp.sqrt(jnp.sign(x - 0.3)).sum() + (x**2).sum(), [0.3, 0.5, 0.7]),
+    "callback": (
+        lambda x: x[0] ** 2 * jax.pure_callback(
+            lambda x: np.asarray(x), jax.ShapeDtypeStruct((), float), lax.stop_gradient(x[1]),
+            vmap_method="sequential"),
+        [0.3, 0.5, 0.7]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("compress", [True, False])
+@pytest.mark.parametrize("name", GUARDED)
+def test_what_is_not_chosen_or_stands_still_may_have_no_derivative(x64, name, compress):
+    f, x = GUARDED[name]
+    x = jnp.array(x)
+    want = sum(jax.jvp(lambda x, v=v: jax.jvp(f, (x,), (v,))[1], (x,), (v,))[1] for v in jnp.eye(3))
+    np.testing.assert_allclose(taylor.laplacian(f, x, compress=compress), want, rtol=1e-12)
+
+
+@pytest.mark.parametrize("spread", [1.0, 1.7, 2.9])
+def test_a_biharmonic_of_dependent_first_derivatives(x64, spread):
+    i, j = np.triu_indices(5, 1)  # ten distances of five points, which have nine degrees of freedom
+
+    def f(x):
+        p = x.reshape(5, 3)
+        return jnp.exp(-jnp.sqrt(((p[i] - p[j]) ** 2).sum(-1))).sum()
+
+    x = jnp.sin(spread * jnp.arange(15.0) + 1)
+    got, want = jax.jit(
+        lambda x: (taylor.biharmonic(f, x), jnp.trace(jax.hessian(lambda x: jnp.trace(jax.hessian(f)(x)))(x)))
+    )(x)
+    np.testing.assert_allclose(got, want, rtol=1e-11)
+
+
+OVERFLOWING = {  # the inner derivatives' product is as large as the outer derivative is small
+    "1 / cosh": (lambda x: 1 / jnp.cosh(x), 60), "1 / cosh^2": (lambda x: 1 / jnp.cosh(x) ** 2, 40),
+    "Lennard-Jones": (lambda x: 1 / (x * x) ** 6 - 1 / (x**2) ** 3, 100),
+    "log cosh": (lambda x: jnp.log(jnp.cosh(x)), 40),
+    "logistic": (lambda x: 1 / (1 + jnp.exp(-x)), 40), "1 / sqrt": (lambda x: 1 / jnp.sqrt(1 + x * x) ** 3, 3000),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OVERFLOWING)
+def test_large_times_small_stays_finite_in_float32(name):
+    f, far = OVERFLOWING[name]
+    x = jnp.linspace(0.9, far, 61, dtype=jnp.float32)
+    found = jax.jit(jax.vmap(lambda x: taylor.derivatives(f, x, jnp.ones((), x.dtype), 4)))(x)
+    assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_more_directions_than_a_point_of_low_precision_has(dtype):
+    got = taylor.laplacian(lambda x: jnp.exp(x.astype(float)).prod(), jnp.zeros(3, dtype), jnp.ones((7, 3)))
+    np.testing.assert_allclose(got, 63, rtol=2e-2)
+
+
+@pytest.mark.parametrize("axes", [np.array([200, 5], np.uint8), np.array([100, 5], np.int8)])
+def test_axes_of_a_small_integer_type(axes):
+    x = jnp.linspace(-1, 1, 300)
+    np.testing.assert_allclose(taylor.laplacian(lambda x: (x**3).sum(), x, axes), 6 * x[axes.astype(int)].sum(), rtol=1e-5)
