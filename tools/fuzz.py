@@ -13,6 +13,7 @@ import sys
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
+from time import monotonic
 
 from tqdm import tqdm
 
@@ -47,6 +48,7 @@ def main() -> int:
     parser.add_argument("--programs", type=int, default=3_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--minutes", type=float, default=600, help="stop then; the result says how far it came")
     options = parser.parse_args()
     everything, rows = range(options.programs), []
     chunks = [(options.seed, everything[start : start + CHUNK]) for start in everything[::CHUNK]]
@@ -54,9 +56,12 @@ def main() -> int:
         get_context("spawn").Pool(options.jobs, maxtasksperchild=5) as pool,
         tqdm(total=options.programs, desc="programs", file=sys.stderr) as bar,
     ):
+        end = monotonic() + 60 * options.minutes
         for found in pool.imap_unordered(chunk, chunks):
             rows += found
             bar.update(len(found))
+            if monotonic() > end:
+                break
     failures = [row for row in sorted(rows) if row[3]]
     for number, name, _, problem in failures:
         print(f"program {number} ({name}): {problem}")

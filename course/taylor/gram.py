@@ -128,13 +128,10 @@ def _cholesky(matrix: jax.Array) -> jax.Array:
     eps = jnp.finfo(matrix.dtype).eps
     if len(matrix) == 1:  # a batch of 1 x 1 matrices is a batch of square roots; rounding may leave it below zero
         return jnp.sqrt(jnp.maximum(matrix, 10 * eps))
-    eye = jnp.eye(len(matrix), dtype=matrix.dtype)
-
-    def attempt(share, *larger):
+    eye, share = jnp.eye(len(matrix), dtype=matrix.dtype), jnp.zeros((), matrix.dtype)
+    for larger in (4 * len(matrix) ** 0.5, 10 * len(matrix), None):
         lower = jnp.linalg.cholesky(matrix + share * eps * eye)
-        if not larger:
-            return lower
-        works = (jnp.diag(lower) ** 2 > 5 * eps).all()  # no pivot is a rounding error; a NaN does not
-        return jax.lax.cond(works, lambda: lower, lambda: attempt(*larger))
-
-    return attempt(0, 4 * len(matrix) ** 0.5, 10 * len(matrix))
+        if larger is not None:  # each attempt waits for the one before: at once, they can lock up XLA's two threads
+            works = (jnp.diag(lower) ** 2 > 5 * eps).all()  # no pivot is a rounding error; a NaN does not
+            share = jnp.where(works, share, larger)
+    return lower

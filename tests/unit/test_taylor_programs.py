@@ -1,5 +1,8 @@
 """What course.taylor makes of a function: its program, its side effects, and clear words where it cannot go on."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -331,3 +334,19 @@ def test_axes_of_a_small_integer_type(axes):
     x = jnp.linspace(-1, 1, 300)
     got = taylor.laplacian(lambda x: (x**3).sum(), x, axes)
     np.testing.assert_allclose(got, 6 * x[axes.astype(int)].sum(), rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_compression_at_many_points_ends():
+    """In a process of its own: factors of one batch, computed at once, have locked up XLA's thread pool."""
+    program = """
+import jax, jax.numpy as jnp
+from course import taylor
+first = jax.random.normal(jax.random.key(0), (300, 128)) / 17
+second = jax.random.normal(jax.random.key(1), (128, 128)) / 11
+f = lambda x: jnp.tanh(jnp.tanh(x @ first) @ second).sum() / (1 + x @ x)
+run = jax.jit(jax.vmap(lambda x: taylor.laplacian(f, x)))
+for n in range(30):
+    run(jax.random.normal(jax.random.key(n), (200, 300)) / 17).block_until_ready()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=100)
