@@ -220,11 +220,13 @@ def _joined(a: Kind, b: Kind) -> Kind:
 
 def laplacian(d: int) -> Operator:
     """The sum of the second derivatives along all d coordinates."""
+    d = arguments.integer("d", d, "there is no coordinate")
     return Operator.of_kinds(d, (Kind((2,), np.arange(d)[:, None], np.ones(d)),))
 
 
 def biharmonic(d: int) -> Operator:
     """The Laplacian of the Laplacian: d fourth derivatives, and twice u_iijj for each pair."""
+    d = arguments.integer("d", d, "there is no coordinate")
     pairs = np.stack(np.triu_indices(d, k=1), axis=1)
     return Operator.of_kinds(
         d, (Kind((4,), np.arange(d)[:, None], np.ones(d)), Kind((2, 2), pairs, np.full(len(pairs), 2.0)))
@@ -237,8 +239,13 @@ def second_order(matrix) -> Operator:
     Args:
       matrix: C, (d, d), real; its symmetric part counts.
     Raises:
-      ValueError: not a square matrix of real numbers.
+      ValueError: not a square matrix of known real numbers.
     """
+    if isinstance(matrix, jax.core.Tracer):
+        raise ValueError(
+            "expected known numbers, got a traced matrix; learn coefficients as the terms of an Operator, "
+            "or as a traced factor of one"
+        )
     c = np.asarray(matrix)
     if c.ndim != 2 or c.shape[0] != c.shape[1] or not np.isrealobj(c):
         raise ValueError(f"expected a real matrix (d, d), got {c.dtype} {c.shape}; np.diag(c) makes one of a vector")
@@ -298,7 +305,7 @@ def _of_order(kinds: list[Kind], f: Callable, x: jax.Array) -> jax.Array:
     """Terms of one order."""
     order = kinds[0].order
     if order == 0:
-        return sum(kind.at(x).sum() for kind in kinds) * f(x)
+        return sum(kind.at(x).sum() for kind in kinds) * along_axes(f, x, (), ())
     total, rest = jnp.zeros((), x.dtype), []
     while kinds:
         group = [kind for kind in kinds if kind is kinds[0] or _alike(kind, kinds[0])]
@@ -443,7 +450,7 @@ def estimate(
         draw = jax.random.randint(each, (samples,), 0, len(kind)) if replace else distinct(each, len(kind), samples)
         axes, coefficients = jnp.asarray(kind.axes)[draw], kind.at(x)[draw] * (len(kind) / samples)
         if not kind.powers:
-            total += coefficients.sum() * f(x)
+            total += coefficients.sum() * along_axes(f, x, (), ())
         elif len(kind.powers) == 1:
             total += _weighted(f, x, axes[:, 0], coefficients, kind.order)
         else:

@@ -46,7 +46,13 @@ def floating(x) -> jax.Array:
             f"expected x as one array, got {type(x).__name__}; jax.flatten_util.ravel_pytree makes one of a pytree"
         )
     if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise ValueError(f"expected x of a floating dtype, got {array.dtype}; write 1.0 for 1, or x.astype(float)")
+        if jnp.issubdtype(array.dtype, jnp.complexfloating):
+            remedy = "make a real and an imaginary part the coordinates: f(x[:d] + 1j * x[d:])"
+        elif jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+            remedy = "that is a random key; pass the point first"
+        else:
+            remedy = "write 1.0 for 1, or x.astype(float)"
+        raise ValueError(f"expected x of a floating dtype, got {array.dtype}; {remedy}")
     return array
 
 
@@ -65,6 +71,14 @@ def point(x) -> jax.Array:
 
 def real(name: str, values, dtype) -> jax.Array:
     """Real numbers, in the dtype of the point."""
+    if not isinstance(values, jax.Array):
+        try:
+            array = np.asarray(values)
+            known = array.dtype.kind in "biu" or jnp.issubdtype(array.dtype, jnp.inexact)
+        except (TypeError, ValueError):
+            known = False
+        if not known:
+            raise TypeError(f"expected {name} as an array of numbers, got {values!r:.80}; pass jnp.array([...])")
     if jnp.iscomplexobj(values):
         raise ValueError(
             f"expected real {name}, got complex ones; call once for their real part and once for the other"

@@ -113,11 +113,7 @@ def weighted(f: Callable, x: jax.Array, directions: jax.Array, weights: jax.Arra
     """
     x, order = arguments.point(x), arguments.integer("order", order, "order 0 is f(x)")
     start, count = arguments.lines(x, directions)
-    if jnp.iscomplexobj(weights):
-        raise ValueError(
-            "expected real weights, got complex ones; call once for their real part and once for the other"
-        )
-    weights = jnp.asarray(weights, x.dtype)
+    weights = arguments.real("weights", weights, x.dtype)
     if weights.shape != (count,):
         raise ValueError(f"expected one weight per direction, ({count},), got {weights.shape}")
     lines = Lines(order, count, weights)
@@ -173,6 +169,8 @@ def along_axes(f: Callable, x: jax.Array, axes: jax.Array, powers: tuple[int, ..
     Raises:
       As for `partial_derivative`.
     """
+    if not powers:
+        _scalar_program(f, x)
     for n, power in enumerate(powers):
         f = _pure(f, axes[n : n + 1], power)
     return f(x)
@@ -203,6 +201,11 @@ def _scalar_program(f: Callable, x: jax.Array) -> Program:
     leaves, tree = jax.tree.flatten(program.result)
     if tree != jax.tree.structure(0) or leaves[0].shape != ():
         got = jax.tree.map(lambda leaf: leaf.shape, program.result)
-        remedy = "squeeze f's last axis" if got == (1,) else "take one component at a time, lambda x: f(x)[0]"
+        if not leaves:
+            remedy = "does f end without a return?"
+        elif tree != jax.tree.structure(0):
+            remedy = "let f return one of these arrays"
+        else:
+            remedy = "squeeze f's last axis" if got == (1,) else "take one component at a time, lambda x: f(x)[0]"
         raise ValueError(f"expected a scalar field (d,) -> (), got an output of shape {got}; {remedy}")
     return program

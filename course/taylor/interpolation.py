@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Sequence
 from functools import cache
 from itertools import product
 from math import comb, factorial, prod
@@ -9,8 +11,7 @@ from math import comb, factorial, prod
 import numpy as np
 
 
-@cache
-def interpolation(powers: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+def interpolation(powers: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Directions and weights that make a mixed partial derivative out of derivatives along lines.
 
     With k = |i|, the derivative d^i f is the sum over directions of weight * D^k f along the direction. These are the
@@ -18,21 +19,30 @@ def interpolation(powers: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     cancel where axes differ in scale, so `partial_derivative` does not use it.
 
     Args:
-      powers: the multi-index i, without zeros.
+      powers: the multi-index i, integers >= 1.
     Returns:
       directions (R, n) with integer entries, and weights (R,), float64; both read-only, since they are cached.
     Raises:
-      ValueError: powers is not a tuple of integers >= 1.
+      ValueError: powers are not integers >= 1.
     Source: polarisation; Kan, "From moments of sum to moments of product" (2008), proposition 2.
     Example:
       >>> directions, weights = interpolation((1, 1))
       >>> directions.tolist(), weights.tolist()
       ([[1.0, 1.0], [1.0, -1.0]], [0.25, -0.25])
     """
-    if not powers or any(not isinstance(p, int) or p < 1 for p in powers):
+    try:
+        found = tuple(map(operator.index, powers))
+    except TypeError:
+        found = ()
+    if not found or min(found) < 1:
         raise ValueError(
             f"expected a tuple of integers >= 1, got {powers!r}; leave out axes that are not differentiated"
         )
+    return _interpolation(found)
+
+
+@cache
+def _interpolation(powers: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     order = sum(powers)
     directions, weights = [], []
     for j in product(*(range(p + 1) for p in powers)):

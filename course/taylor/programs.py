@@ -168,6 +168,15 @@ def _is_jaxpr(value) -> bool:
     return isinstance(value, core.Jaxpr | core.ClosedJaxpr)
 
 
+def names_within(params: dict) -> set[str]:
+    """The names of all primitives in the programs that a primitive is given: the body of a loop, branches."""
+    names: set[str] = set()
+    for part in (part for value in params.values() for part in _parts(value) if _is_jaxpr(part)):
+        for eqn in getattr(part, "jaxpr", part).eqns:
+            names |= {eqn.primitive.name} | names_within(eqn.params)
+    return names
+
+
 def _bind(primitive, params: dict, *inputs) -> list:
     outputs = primitive.bind(*inputs, **params)
     return list(outputs) if primitive.multiple_results else [outputs]

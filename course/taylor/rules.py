@@ -24,7 +24,7 @@ from math import comb, factorial, prod
 import jax
 import jax.numpy as jnp
 
-from course.taylor.programs import is_real
+from course.taylor.programs import is_real, names_within
 
 Jet = list  # of arrays and Nones, as above
 
@@ -165,7 +165,7 @@ _BOUNDED = frozenset({"cos", "exp", "logistic", "sin", "tanh"})  # bounded by 1,
 
 def anything(op: Operation, *jets: Jet) -> list[Jet]:
     """Nested `jax.jvp` along a curve with the given derivatives: loops, branches, custom rules, all that JAX knows."""
-    if op.name.startswith("custom_vjp"):  # of a first derivative JAX would notice only when the program runs
+    if _has_backward_rule_only(op):
         raise not_differentiable(op, "it has a backward rule only")
     tops = [x[op.order] for x in jets]
     pushed = [None] * len(op.outputs)
@@ -361,6 +361,16 @@ def _by_jax(op: Operation, compute: Callable):
         if refusal is None:
             raise
         raise not_differentiable(op, str(refusal).splitlines()[0]) from error
+
+
+def _has_backward_rule_only(op: Operation) -> bool:
+    """Whether it is, or holds, a custom_vjp function that x moves; of a first derivative JAX tells when it compiles."""
+    if op.name.startswith("custom_vjp"):
+        return True
+    if not any(name.startswith("custom_vjp") for name in names_within(op.params)):
+        return False
+    slopes = jax.make_jaxpr(lambda *values: jax.jvp(op.call, values, values)[1])(*op.values)
+    return "custom_lin" in names_within({"jaxpr": slopes})
 
 
 def not_differentiable(op: Operation, reason: str) -> DifferentiationError:

@@ -246,6 +246,13 @@ KEY = jax.random.key(0)
         (lambda: Operator({(1,): 1.0, (1, 2): 1.0}), "expected 1 integers >= 0, one per coordinate"),
         (lambda: Operator({(-1, 2): 1.0}), "integers >= 0"),
         (lambda: stde.second_order(np.ones(3)), r"real matrix \(d, d\), got float64 \(3,\)"),
+        (
+            lambda: jax.jit(lambda c: stde.apply(stde.second_order(c), field, point(2)))(np.eye(2)),
+            "known numbers, got a traced matrix",
+        ),
+        (lambda: stde.laplacian(0), "d >= 1, got 0"),
+        (lambda: stde.biharmonic(0), "d >= 1, got 0"),
+        (lambda: stde.apply(Operator({(0,): 1.0}), lambda x: x, point(1)), r"scalar field.*\(1,\); squeeze"),
         (lambda: stde.laplacian(2) + stde.laplacian(3), "same coordinates, got 2 and 3"),
     ],
 )

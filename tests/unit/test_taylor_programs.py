@@ -173,7 +173,7 @@ REFUSED = {
     "integers in derivatives": (lambda: taylor.derivatives(total, np.ones(3, int), ONES, 2), r"got int64; write 1\.0"),
     "a vector field": (lambda: taylor.laplacian(lambda x: x, ONES), r"scalar field.*got.*\(3,\); take one component"),
     "a column": (lambda: taylor.weighted(lambda x: x[:1], ONES, EYE, ONES, 2), r"got.*\(1,\); squeeze"),
-    "two outputs": (lambda: taylor.laplacian(lambda x: (x.sum(), 1), ONES), r"scalar field.*one component"),
+    "two outputs": (lambda: taylor.laplacian(lambda x: (x.sum(), 1), ONES), r"scalar field.*let f return one"),
     "two outputs along a line": (
         lambda: taylor.derivatives(lambda x: (x, x), ONES, ONES, 2), "one array, got 2; return them stacked"
     ),
@@ -195,6 +195,14 @@ REFUSED = {
         lambda: taylor.partial_derivative(total, ONES, (1, -1, 0)), r"3 integers >= 0.*got \(1, -1, 0\)"
     ),
     "letters": (lambda: taylor.partial_derivative(total, ONES, "xxy"), "3 integers >= 0.*got 'xxy'"),
+    "no direction": (lambda: taylor.derivatives(total, ONES, None, 2), "directions as an array of numbers, got None"),
+    "weights in words": (lambda: taylor.weighted(total, ONES, EYE, "abc", 2), "weights as an array of numb.*got 'abc'"),
+    "rows of different length": (lambda: taylor.laplacian(total, [[1.0], [1.0, 2.0]]), "x as one array, got list"),
+    "a complex point": (lambda: taylor.laplacian(total, 1j * ONES), r"got complex128; make a real and an imaginary"),
+    "a key": (lambda: taylor.laplacian(total, jax.random.key(0)), r"got key<fry>; that is a random key"),
+    "a dict as result": (lambda: taylor.laplacian(lambda x: {"a": x.sum()}, ONES), r"'a': \(\).*let f return one"),
+    "no result": (lambda: taylor.laplacian(lambda x: None, ONES), "got an output of shape None; does f end without"),
+    "a vector at order 0": (lambda: taylor.partial_derivative(lambda x: x, ONES, (0, 0, 0)), r"scalar field.*\(3,\)"),
     "a zero power": (lambda: taylor.interpolation((2, 0)), r"integers >= 1, got \(2, 0\); leave out axes that are not"),
 }  # fmt: skip
 
@@ -222,8 +230,9 @@ def test_traced_axes_that_do_not_exist_make_nan(axes):
         (outside, "pure_callback"),
         (back_only, "custom_vjp_call"),
         (lambda x: lax.cond(x[0] > 0, outside, jnp.sum, x), "cond"),
+        (lambda x: lax.scan(lambda y, _: (y + back_only(x), None), x[0], None, 3)[0], "scan"),
     ],
-    ids=["pure_callback", "custom_vjp", "inside cond"],
+    ids=["pure_callback", "custom_vjp", "inside cond", "custom_vjp inside scan"],
 )
 def test_an_operation_without_a_derivative_is_named_with_the_remedy(f, operation, order):
     message = rf"{order} times, got '{operation}.*\(.+\); write.*with jax\.custom_jvp"
@@ -259,9 +268,18 @@ def test_an_error_of_the_function_itself_is_raised_as_it_is():
         assert not isinstance(caught.value, DifferentiationError)
 
 
+def test_a_backward_rule_that_x_does_not_reach_is_no_obstacle():
+    def f(x):
+        return lax.scan(lambda y, _: (y * x[0] + back_only(ONES), None), x[0], None, 2)[0]
+
+    got = taylor.derivatives(f, POINT, ONES, 1)
+    np.testing.assert_allclose(got, jax.jvp(f, (POINT,), (ONES,)))
+
+
 def test_directions_of_interpolation_are_few_and_cannot_be_spoiled():
     directions, weights = taylor.interpolation((1,) * 7)
     assert len(directions) == 64
+    assert taylor.interpolation(np.ones(7, int))[0] is directions
     for array in (directions, weights):
         with pytest.raises(ValueError, match="read-only"):
             array *= 2
