@@ -209,13 +209,13 @@ def _silenced(eqn):
 
 
 def is_inexact(value) -> bool:
-    """Whether derivatives can flow through a value: real or complex floating point."""
-    return jnp.issubdtype(jnp.result_type(value), jnp.inexact)
+    """Whether derivatives can flow through a value: real or complex floating point, and not None (an unused output)."""
+    return value is not None and jnp.issubdtype(jnp.result_type(value), jnp.inexact)
 
 
 def is_real(value) -> bool:
-    """Whether a value is real floating point."""
-    return jnp.issubdtype(jnp.result_type(value), jnp.floating)
+    """Whether a value is real floating point, and not None."""
+    return value is not None and jnp.issubdtype(jnp.result_type(value), jnp.floating)
 
 
 def _is_low(dtype) -> bool:

@@ -73,7 +73,7 @@ def _step(equation: Equation, inputs: list, lines: Lines) -> list:
     plain = [i.jet[0] if isinstance(i, Moving) else i for i in inputs]
     outputs = equation.call(*plain)
     moving = [p for p, i in enumerate(inputs) if isinstance(i, Moving) and is_inexact(plain[p])]
-    floating = [n for n, o in enumerate(outputs) if o is not None and is_inexact(o) and jnp.size(o)]
+    floating = [n for n, o in enumerate(outputs) if is_inexact(o) and jnp.size(o)]
     flat = equation.name in _FLAT and all(is_real(plain[p]) for p in moving)
     if not moving or not floating or flat:
         return outputs  # comparisons, indices, prints: constant almost everywhere; or empty

@@ -12,7 +12,7 @@ from jax.experimental import io_callback
 
 from course import taylor
 from course.taylor import DifferentiationError, rules
-from course.taylor.programs import Constant, trace
+from course.taylor.programs import Constant, is_inexact, is_real, trace
 
 ONES = np.ones(3)
 POINT = np.array([0.3, 0.5, 0.7])
@@ -48,6 +48,13 @@ def test_trace_opens_wrappers_and_drops_what_nothing_depends_on():
     assert [equation.name for equation in program.equations] == ["tanh", "mul", "reduce_sum"]
     assert program.outputs == program.equations[-1].outputs
     assert [equation.sizes for equation in program.equations] == [(3,), (3,), (1,)]
+
+
+def test_an_output_that_nothing_uses_is_none_and_carries_no_derivative():
+    (loop, _) = trace(lambda x: lax.fori_loop(0, 2, lambda i, h: h * i, x).sum(), ONES).equations
+    count, carried = loop.call(*(i.value if isinstance(i, Constant) else ONES for i in loop.inputs))
+    assert count is None and is_real(carried)
+    assert not is_real(None) and not is_inexact(None)
 
 
 def test_equations_can_be_called_with_inputs_that_differ_and_keep_their_literals():
