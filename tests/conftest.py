@@ -3,6 +3,10 @@
 import jax
 import pytest
 
+from tools import environment
+
+environment.compile_quickly()
+
 
 @pytest.fixture
 def x64():

@@ -1,6 +1,7 @@
-"""The environment of every kernel that executes a lesson."""
+"""The environment of every kernel that executes a lesson, and of the tests' own process."""
 
 import os
+from importlib.metadata import version
 
 KERNEL = {
     "TQDM_DISABLE": "1",  # nobody watches: a progress bar would end up in the outputs
@@ -8,3 +9,20 @@ KERNEL = {
     "OPENBLAS_NUM_THREADS": "1",
     "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", "cpu"),
 }
+
+# Tests compile thousands of small programs and run each once. XLA's older code generator takes half the time; from
+# jaxlib 0.11 on there is no such switch. Lessons and benchmarks run with XLA's defaults.
+_OLDER = tuple(int(part) for part in version("jaxlib").split(".")[:2]) < (0, 11)
+QUICK_XLA = "--xla_backend_optimization_level=0" + " --xla_cpu_use_fusion_emitters=false" * _OLDER
+
+
+def compile_quickly() -> None:
+    """Let XLA compile quickly in this process from here on; processes that it starts are as usual."""
+    import jax
+
+    before = os.environ.get("XLA_FLAGS")
+    os.environ["XLA_FLAGS"] = f"{before or ''} {QUICK_XLA}"
+    jax.devices()  # now the flags are read
+    del os.environ["XLA_FLAGS"]
+    if before is not None:
+        os.environ["XLA_FLAGS"] = before

@@ -17,6 +17,8 @@ from time import monotonic
 
 from tqdm import tqdm
 
+from tools import environment
+
 RESULT = Path(__file__).resolve().parents[1] / "tests" / "unit" / "fuzz_result.json"
 CHUNK = 30  # programs of one process, so that memory stays small
 
@@ -28,6 +30,7 @@ def chunk(numbers: tuple[int, range]) -> list[tuple[int, str, float | None, str]
 
     from tests.unit import random_checks
 
+    environment.compile_quickly()
     jax.config.update("jax_enable_x64", True)
     (seed, programs), rows = numbers, []
     for number in programs:

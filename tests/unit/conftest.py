@@ -2,9 +2,6 @@
 
 from importlib.util import find_spec
 
-import jax
-import pytest
-
 NEED_TORCH = [
     "test_loaders.py", "test_porting.py", "test_porting_models.py", "test_porting_property.py", "test_train_torch.py",
     "test_convnet.py", "test_compare.py", "test_rosetta.py",
@@ -15,11 +12,3 @@ collect_ignore = [] if find_spec("torch") else NEED_TORCH
 
 def pytest_report_header():
     return f"torch is not installed: left out {', '.join(collect_ignore)}" if collect_ignore else None
-
-
-@pytest.fixture(scope="module")
-def quick_compiles():
-    """For modules that compile hundreds of small programs and run each once: compile without optimising."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)

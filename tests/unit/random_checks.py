@@ -6,7 +6,7 @@ For test_random_programs.py and `make fuzz`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -197,7 +197,7 @@ def check(number: int, choose: Choose, groups: int = GROUPS) -> float:
     results = {"reference": on(reference), "exact": on(reference, exact=True)} if low else {"reference": on(reference)}
     if setting != "plain":
         results["ours"] = on(ours)
-    found = compiled(lambda w, x: {name: run(w, x) for name, run in results.items()})(weights, points)
+    found = jax.jit(lambda w, x: {name: run(w, x) for name, run in results.items()})(weights, points)
     if setting == "plain":
         found["ours"] = on(ours)(weights, points)
     flat = {name: np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(v)]) for name, v in found.items()}
@@ -216,19 +216,3 @@ def compare(found: dict[str, np.ndarray], what: str) -> float:
         bound = 3 * max(np.abs(found["reference"] - want).max(initial=0) / scale, 0.004)
     assert gap <= bound, f"{what}: expected {want}, got {found['ours']}, a relative gap of {gap:.1e} > {bound:.1e}"
     return gap
-
-
-def compiled(function):
-    return jax.jit(function, compiler_options=options())
-
-
-@cache
-def options() -> dict:
-    """XLA's older code generator compiles small programs twice as fast; from jax 0.12 on there is no such switch."""
-    quick = {"xla_backend_optimization_level": 0}
-    try:
-        quicker = quick | {"xla_cpu_use_fusion_emitters": False}
-        jax.jit(lambda: 0, compiler_options=quicker)()
-    except jax.errors.JaxRuntimeError:
-        return quick
-    return quicker

@@ -13,9 +13,6 @@ IMAGES = np.random.default_rng(0).normal(size=(2, 3, 6, 6)).astype(np.float32)
 NHWC = np.moveaxis(IMAGES, 1, -1)
 
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
-
-
 class TorchCNN(torch.nn.Module):
     def __init__(self):
         super().__init__()

@@ -19,12 +19,7 @@ from course.functional import (
     variation,
 )
 
-
-@pytest.fixture(autouse=True, scope="module")
-def x64():
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", False)
+pytestmark = pytest.mark.usefixtures("x64")
 
 
 def dirichlet(x, u, du):

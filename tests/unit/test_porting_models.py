@@ -12,8 +12,6 @@ from flax import linen, nnx
 from course import porting
 from course.porting import PortingError
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
-
 
 class TorchNet(torch.nn.Module):
     """A weight of its own, a buffer of its own, a list, a Sequential, BatchNorm."""

@@ -368,7 +368,6 @@ def explore(kind, examples):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_compiles")
 @pytest.mark.parametrize("kind", KINDS)
 def test_random_configurations(kind, x64):
     explore(kind, THOROUGH * EXAMPLES.get(kind, OTHERS))

@@ -30,9 +30,7 @@ QUICK = {
 }  # every operator and setting, in 6 core-seconds
 
 
-@pytest.fixture(autouse=True)
-def in_float64(x64):
-    pass
+pytestmark = pytest.mark.usefixtures("x64")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from rosetta import kinds
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compiles")]
+pytestmark = pytest.mark.slow
 
 ENTRIES = [
     pytest.param(entry, id=f"{group}.{entry.__name__}")

@@ -32,11 +32,7 @@ OPERATORS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def x64():
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", False)
+pytestmark = pytest.mark.usefixtures("x64")
 
 
 def field(x):
@@ -62,7 +58,7 @@ def nested(f, x, axes):
 def by_definition(operator, f, x):
     """The sum over the terms, each by nested forward derivatives."""
 
-    @compiled
+    @jax.jit
     def total(x):
         terms = [zip(kind.axes, kind.at(x), [kind.powers] * len(kind), strict=True) for kind in operator.kinds]
         return sum(c * nested(f, x, np.repeat(axes, powers)) for rows in terms for axes, c, powers in rows)
@@ -70,12 +66,8 @@ def by_definition(operator, f, x):
     return total(x)
 
 
-def compiled(function):  # without XLA's optimisations: compiling is most of the time of these tests
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
-
-
 def applied(operator, f, x):
-    return compiled(lambda x: stde.apply(operator, f, x))(x)
+    return jax.jit(lambda x: stde.apply(operator, f, x))(x)
 
 
 HEAVY = {"mixed", "sum", "biharmonic", "matrix", "signs"}
@@ -165,7 +157,7 @@ def test_all_terms_without_replacement_are_exact():
     for name in ("laplacian", "matrix"):
         operator = OPERATORS[name]
         most = max(map(len, operator.kinds))
-        got = compiled(lambda x, o=operator, n=most: stde.estimate(o, field, x, KEY, samples=n))(x)
+        got = jax.jit(lambda x, o=operator, n=most: stde.estimate(o, field, x, KEY, samples=n))(x)
         np.testing.assert_allclose(got, by_definition(operator, field, x), rtol=1e-12)
 
 
@@ -196,8 +188,8 @@ def test_under_jit_vmap_and_grad():
     def through(x):
         return stde.estimate(operator, field, x, jax.random.key(1), samples=D)
 
-    expected = compiled(jax.grad(lambda x: jnp.trace(jax.hessian(field)(x))))(point())
-    np.testing.assert_allclose(compiled(jax.grad(through))(point()), expected, rtol=1e-9)
+    expected = jax.jit(jax.grad(lambda x: jnp.trace(jax.hessian(field)(x))))(point())
+    np.testing.assert_allclose(jax.jit(jax.grad(through))(point()), expected, rtol=1e-9)
 
 
 def test_a_hundred_thousand_dimensions_need_no_dense_directions():
@@ -277,7 +269,7 @@ def test_operators_are_vectors():
         "back and forth": (2 * a - a - a, lambda a, b: 0 * a),
     }
 
-    @compiled
+    @jax.jit
     def both(x):
         values = stde.apply(a, field, x), stde.apply(b, field, x)
         return [stde.apply(way, field, x) for way, _ in ways.values()], [f(*values) for _, f in ways.values()]

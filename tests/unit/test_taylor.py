@@ -27,15 +27,7 @@ AXES = np.array([4, 1, 1])
 MATRIX = RNG.normal(size=(D, D))
 
 
-@pytest.fixture(autouse=True)
-def x64():
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", False)
-
-
-def compiled(function):
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+pytestmark = pytest.mark.usefixtures("x64")
 
 
 def close(got, want, bound=1e-11):
@@ -163,7 +155,7 @@ def test_laplacian_in_every_way_of_asking(name):
         trace, some = jnp.trace(matrix), jnp.diag(matrix)[AXES].sum()
         return [f(x), trace, trace, jnp.einsum("ri,ij,rj", ROWS, matrix, ROWS), some, some]
 
-    @compiled
+    @jax.jit
     def both(x):
         batch = jnp.stack([x, 1.1 * x])
         gradients = (
@@ -184,7 +176,7 @@ def test_laplacian_in_every_way_of_asking(name):
 @table(FIELDS)
 def test_laplacian_one_operation_at_a_time(name):
     f = FIELDS[name]
-    close(taylor.value_and_laplacian(f, X), compiled(lambda x: (f(x), jnp.trace(hessian(f)(x))))(X))
+    close(taylor.value_and_laplacian(f, X), jax.jit(lambda x: (f(x), jnp.trace(hessian(f)(x))))(X))
 
 
 @pytest.mark.slow
@@ -192,7 +184,7 @@ def test_gradient_by_parameters_under_vmap_in_one_jit():
     def loss(laplacian, weights):
         return jax.vmap(lambda x: laplacian(lambda y: (1 - y @ y) * shallow(weights, y), x))(jnp.stack([X, -X])).sum()
 
-    @compiled
+    @jax.jit
     def both(weights):
         ours = jax.grad(lambda w: loss(lambda f, x: taylor.laplacian(f, x), w))(weights)
         return ours, jax.grad(lambda w: loss(lambda f, x: jnp.trace(hessian(f)(x)), w))(weights)
@@ -203,9 +195,9 @@ def test_gradient_by_parameters_under_vmap_in_one_jit():
 @table(["softplus", "boundary factor times a net"], slow=["boundary factor times a net"])
 def test_laplacian_in_float32(name):
     f, x = FIELDS[name], jnp.asarray(X, jnp.float32)
-    got = compiled(lambda x: taylor.value_and_laplacian(f, x))(x)
+    got = jax.jit(lambda x: taylor.value_and_laplacian(f, x))(x)
     assert [part.dtype for part in got] == [jnp.float32] * 2
-    close(got, compiled(lambda x: (f(x), jnp.trace(hessian(f)(x))))(X), bound=1e-4)  # a thousand float32 epsilons
+    close(got, jax.jit(lambda x: (f(x), jnp.trace(hessian(f)(x))))(X), bound=1e-4)  # a thousand float32 epsilons
 
 
 def test_wide_coefficients_are_compressed_and_the_identity_is_never_made():
@@ -224,7 +216,7 @@ def test_wide_coefficients_are_compressed_and_the_identity_is_never_made():
 @table(["shallow", "boundary factor times a net"], slow=["boundary factor times a net"])
 def test_hessian_of_a_compressed_laplacian(name):
     f = EVERY.get(name, partial(shallow, WEIGHTS[:3:2]))
-    first, second = (compiled(hessian(lambda y, c=c: taylor.laplacian(f, y, compress=c)))(X) for c in (True, False))
+    first, second = (jax.jit(hessian(lambda y, c=c: taylor.laplacian(f, y, compress=c)))(X) for c in (True, False))
     close(first, second, bound=1e-10)
 
 
@@ -245,7 +237,7 @@ def test_gradient_with_a_nearly_singular_gram_matrix(d, kind, dtype):
         first[:, 1] = first[:, 0]
     x, first, *rest = (jnp.asarray(w, dtype) for w in (rng.normal(size=d), first, *WEIGHTS[1:]))
 
-    @compiled
+    @jax.jit
     def both(first):
         def laplacian(first, compress):
             return taylor.laplacian(lambda y: net_of([first, *rest], y), x, compress=compress)
@@ -260,7 +252,7 @@ def test_directions_along_which_a_live_value_stands_still():
     def f(x):
         return jnp.logaddexp(x[0], x[1]) * x[2]
 
-    got = compiled(lambda x: taylor.laplacian(f, x, AXES))(X)  # none of them is axis 0: a Gram matrix with a zero
+    got = jax.jit(lambda x: taylor.laplacian(f, x, AXES))(X)  # none of them is axis 0: a Gram matrix with a zero
     share = 1 / (1 + np.exp(X[0] - X[1]))
     close(got, 2 * share * (1 - share) * X[2])
 
@@ -270,7 +262,7 @@ def test_zero_weights_have_the_right_gradient():
     """With weights zero, (1 - x.x) w.tanh(W x) has the Laplacian -(4 + 2 d) x.(W w) to first order in W."""
     last = WEIGHTS[2]
 
-    @compiled
+    @jax.jit
     def gradients(first, x):
         def laplacian(first, x):
             return taylor.laplacian(lambda y: (1 - y @ y) * shallow([first, last], y), x)
@@ -306,14 +298,14 @@ AT_ZERO = {"relu": jax.nn.relu, "softplus": jax.nn.softplus, "logaddexp": lambda
 @table(AT_ZERO, slow=["abs", "elu", "silu", "gelu", "leaky_relu", "guarded"])
 def test_rules_of_their_own_hold_at_zero(name):
     g = AT_ZERO[name]
-    got, want = compiled(lambda x: (taylor.derivatives(g, x, 1.0, 3), nested(g, x, 1.0, 3)))(0.0)
+    got, want = jax.jit(lambda x: (taylor.derivatives(g, x, 1.0, 3), nested(g, x, 1.0, 3)))(0.0)
     np.testing.assert_array_equal(got, want)
 
 
 @table(["boundary factor times a net", *FIELDS], slow=FIELDS)
 def test_derivatives_along_a_line(name):
     f, order = EVERY[name], 4
-    got, want = compiled(lambda x, v: (taylor.derivatives(f, x, v, order), nested(f, x, v, order)))(X, ROWS[0])
+    got, want = jax.jit(lambda x, v: (taylor.derivatives(f, x, v, order), nested(f, x, v, order)))(X, ROWS[0])
     close(got, want)
 
 
@@ -322,7 +314,7 @@ def test_derivatives_of_a_function_with_many_outputs_and_any_shape():
         return jnp.sin(x[0]) * x[1]
 
     x, v = X.reshape(2, 3), ROWS[0].reshape(2, 3)
-    got, first, want = compiled(
+    got, first, want = jax.jit(
         lambda x, v: (taylor.derivatives(f, x, v, 3), taylor.derivatives(f, x, v, 1), nested(f, x, v, 3))
     )(x, v)
     assert got.shape == (4, 3)
@@ -356,7 +348,7 @@ THREE = {
 )
 def test_partial_is_the_nested_derivative(name, indices):
     f = THREE[name]
-    got, want = compiled(
+    got, want = jax.jit(
         lambda x: ([taylor.partial_derivative(f, x, i) for i in indices], [mixed(f, x, i) for i in indices])
     )(X[:3])
     close(got, want, bound=1e-10)  # the weights of an interpolation have both signs
@@ -380,7 +372,7 @@ def test_weighted_sums_any_order_along_rows_and_axes():
     f, weights = THREE["exponential of a quotient"], jnp.array([1.0, 2.0, -0.5])
     axes = np.array([1, 1, 2])
 
-    @compiled
+    @jax.jit
     def both(x):
         got = [[taylor.weighted(f, x, rows, weights, k) for rows in (axes, np.eye(3)[axes])] for k in (1, 2, 3)]
         want = [3 * mixed(f, x, (0, k, 0)) - 0.5 * mixed(f, x, (0, 0, k)) for k in (1, 2, 3)]
@@ -398,7 +390,7 @@ def test_biharmonic_of_an_exponential():
     def laplacian(x):
         return taylor.laplacian(f, x)
 
-    got = compiled(lambda x: (taylor.biharmonic(f, x), taylor.laplacian(laplacian, x)))(X)
+    got = jax.jit(lambda x: (taylor.biharmonic(f, x), taylor.laplacian(laplacian, x)))(X)
     close(got, (np.exp(a @ X) * (a @ a) ** 2,) * 2)
 
 
@@ -410,7 +402,7 @@ def test_laplacian_of_the_laplacian_is_the_biharmonic(name):
     def laplacian(f):
         return lambda x: taylor.laplacian(f, x)
 
-    twice, directly, apart = compiled(
+    twice, directly, apart = jax.jit(
         lambda x: (
             laplacian(laplacian(f))(x),
             taylor.biharmonic(f, x),

@@ -11,11 +11,7 @@ from course import taylor
 X = np.linspace(-1.0, 1.0, 6)
 
 
-@pytest.fixture(autouse=True)
-def x64():
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", False)
+pytestmark = pytest.mark.usefixtures("x64")
 
 
 class NnxNet(nnx.Module):

@@ -19,17 +19,11 @@ from course import stde, taylor
 EPS = float(jnp.finfo(jnp.float32).eps)
 
 
-@pytest.fixture(autouse=True)
-def in_float64(x64):
-    pass
+pytestmark = pytest.mark.usefixtures("x64")
 
 
 def along(f, v):
     return lambda x: jax.jvp(f, (x,), (v,))[1]
-
-
-def compiled(function):
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def error(found, exact):
@@ -78,7 +72,7 @@ def test_elementwise_functions_in_float32(name):
             g = along(g, jnp.ones_like(x))
         return jnp.stack(found)
 
-    @compiled
+    @jax.jit
     def three(x):
         single = x.astype(jnp.float32)
         ours = jax.vmap(lambda x: taylor.derivatives(f, x, jnp.float32(1), order), out_axes=1)(single)
@@ -121,7 +115,7 @@ def test_mixed_partials_in_float32_whatever_the_scales_of_the_axes(index, scales
 
     operator = stde.Operator({index: 2.0})
 
-    @compiled
+    @jax.jit
     def found(x):
         single = x.astype(jnp.float32)
         ours = jax.vmap(lambda x: taylor.partial_derivative(f, x, index))(single)
@@ -138,7 +132,7 @@ def test_mixed_partials_in_float32_whatever_the_scales_of_the_axes(index, scales
 def test_forms_of_second_order_in_float32_whatever_the_scales_of_the_axes(matrix):
     f, operator = field((1.0, 100.0)), stde.second_order(matrix)
 
-    @compiled
+    @jax.jit
     def three(x):
         single = x.astype(jnp.float32)
         by_hessian = jax.vmap(lambda x: (jnp.asarray(matrix, x.dtype) * jax.hessian(f)(x)).sum())
@@ -176,7 +170,7 @@ def test_low_precision_inside_float32(name, low):
 
         return LOW[name](cast, x).astype(jnp.float32) @ weights
 
-    @compiled
+    @jax.jit
     def three(x):
         ours = jax.vmap(lambda x: taylor.laplacian(f, x))(x)
         nested = jax.vmap(lambda x: jnp.trace(jax.hessian(f)(x)))(x)
@@ -209,7 +203,7 @@ def test_small_and_large_weights_in_float32(size):
         return jnp.exp((x @ w)[0]) / jnp.float32(size) ** 2
 
     np.testing.assert_allclose(
-        compiled(lambda x: taylor.laplacian(f, x))(x), 3.0, rtol=2e-5
+        jax.jit(lambda x: taylor.laplacian(f, x))(x), 3.0, rtol=2e-5
     )  # dependent columns: 20 epsilons of jitter
     mixed = jnp.concatenate([w, jnp.ones((3, 1), jnp.float32)], axis=1)
 
@@ -217,4 +211,4 @@ def test_small_and_large_weights_in_float32(size):
         z = x @ mixed
         return jnp.exp(z[0]) / jnp.float32(size) ** 2 + jnp.sin(z[2])
 
-    np.testing.assert_allclose(compiled(lambda x: taylor.laplacian(g, x))(x), 3.0, rtol=2e-5)
+    np.testing.assert_allclose(jax.jit(lambda x: taylor.laplacian(g, x))(x), 3.0, rtol=2e-5)

@@ -19,13 +19,7 @@ POINT = np.array([0.3, 0.5, 0.7])
 RNG = np.random.default_rng(0)
 
 
-@pytest.fixture(autouse=True)
-def in_float64(x64):
-    pass
-
-
-def compiled(function):
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+pytestmark = pytest.mark.usefixtures("x64")
 
 
 def trace_of_hessian(f):
@@ -90,7 +84,7 @@ SAME = {
 @pytest.mark.parametrize("name", SAME)
 def test_laplacians_that_were_wrong_once(name):
     f = SAME[name]
-    got, uncompressed, want = compiled(
+    got, uncompressed, want = jax.jit(
         lambda x: (taylor.laplacian(f, x), taylor.laplacian(f, x, compress=False), trace_of_hessian(f)(x))
     )(POINT)
     bound = 1e-5 if name == "float32 inside" else 1e-12
@@ -101,9 +95,9 @@ def test_a_complex_field_has_a_complex_laplacian():
     def f(x):
         return jnp.exp(1j * (x @ C))
 
-    got = compiled(lambda x: taylor.value_and_laplacian(f, x))(POINT)
+    got = jax.jit(lambda x: taylor.value_and_laplacian(f, x))(POINT)
     np.testing.assert_allclose(got[1], -(C @ C) * got[0], rtol=1e-13)
-    along = compiled(lambda x: taylor.derivatives(f, x, C, 3))(POINT)
+    along = jax.jit(lambda x: taylor.derivatives(f, x, C, 3))(POINT)
     np.testing.assert_allclose(along[3], (1j * (C @ C)) ** 3 * got[0], rtol=1e-12)
 
 
@@ -253,7 +247,7 @@ def test_a_function_with_a_backward_rule_only_works_once_it_has_a_forward_rule()
         return jnp.sin(x)
 
     sine.defjvps(lambda t, ans, x: t * jnp.cos(x))
-    got = compiled(lambda x: taylor.value_and_laplacian(lambda x: sine(x).sum(), x))(ONES)
+    got = jax.jit(lambda x: taylor.value_and_laplacian(lambda x: sine(x).sum(), x))(ONES)
     np.testing.assert_allclose(got, [3 * np.sin(1.0), -3 * np.sin(1.0)])
 
 

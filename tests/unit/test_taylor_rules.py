@@ -16,9 +16,7 @@ RNG = np.random.default_rng(3)
 A, B = RNG.normal(size=(4, 4)), RNG.normal(size=(4, 4))
 
 
-@pytest.fixture(autouse=True)
-def in_float64(x64):
-    pass
+pytestmark = pytest.mark.usefixtures("x64")
 
 
 def jets(count, shape, order, lines):
