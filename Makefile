@@ -28,6 +28,11 @@ $(VENV)/.ready: requirements.txt pyproject.toml tools/find_python.sh
 	$(PY) -m pip install --quiet --no-deps --editable .
 	@touch $@
 
+# what only some targets need: requirements/NAME.txt
+$(VENV)/.ready-%: requirements/%.txt $(VENV)/.ready
+	$(PY) -m pip install --quiet -r $<
+	@touch $@
+
 run: $(VENV)/.ready ## execute every lesson into build/run/ and print a table of verdicts
 	@$(PY) -m tools.run --jobs $(JOBS)
 
@@ -35,17 +40,17 @@ test: $(VENV)/.ready ## validate notebooks (outputs compared) and package: what 
 	$(PYTEST) $(NBVAL) notebooks/*.ipynb $(CHECKED)
 
 check: $(VENV)/.ready ## the quick part of the tests, without notebook kernels
-	$(PYTEST) -m "not slow" $(CHECKED)
+	$(PYTEST) -p no:nbval -m "not slow" $(CHECKED)
 
 test-all: test test-floor ## test, and the same on the oldest supported versions
 
-test-floor: $(VENV)-floor/.ready ## unit tests, parity tests and lessons on the versions of constraints-hosted.txt
+test-floor: $(VENV)-floor/.ready ## unit tests, parity tests and lessons on the versions of requirements/floor.txt
 	$(VENV)-floor/bin/python -m pytest -n $(JOBS) --dist loadfile --doctest-modules course tests/unit tests/parity
 	@$(VENV)-floor/bin/python -m tools.run --jobs $(JOBS) --warnings-are-errors
 
-$(VENV)-floor/.ready: requirements.txt constraints-hosted.txt pyproject.toml tools/floor.py
+$(VENV)-floor/.ready: $(VENV)/.ready requirements.txt requirements/floor.txt pyproject.toml tools/floor.py
 	@python="$$(PYTHON='$(PYTHON)' sh tools/find_python.sh 3.11 3.12 3.13)" && "$$python" -m venv $(VENV)-floor
-	$(VENV)-floor/bin/python -m tools.floor > $(VENV)-floor/requirements.txt
+	$(PY) -m tools.floor > $(VENV)-floor/requirements.txt
 	$(VENV)-floor/bin/python -m pip install -r $(VENV)-floor/requirements.txt
 	$(VENV)-floor/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@
@@ -66,10 +71,6 @@ fuzz: $(VENV)/.ready ## 3,000 random programs through course.taylor, float32 to 
 
 bench: $(VENV)/.ready-bench ## measure both sides in one run: tables, and JSON in build/bench/
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(PY) -m benchmarks.$$name || exit 1; done
-
-$(VENV)/.ready-bench: $(VENV)/.ready requirements-bench.txt
-	$(PY) -m pip install --quiet -r requirements-bench.txt
-	@touch $@
 
 pde: $(VENV)/.ready ## one long run, resumable: make pde DIM=1000000 (or DIM=10000 BODY=waves)
 	@$(PY) -m benchmarks.pde_run --dim $(or $(DIM),1000) --body $(or $(BODY),two-body)
@@ -93,7 +94,7 @@ adopt: $(VENV)/.ready ## carry edits of a notebook back to its source: make adop
 dataset: $(VENV)/.ready ## regenerate data/titanic.csv and check its hash
 	$(PY) data/make_titanic.py
 
-lint: $(VENV)/.ready ## ruff on package, tools, tests and lesson sources
+lint: $(VENV)/.ready-dev ## ruff on package, tools, tests and lesson sources
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check course rosetta tools tests data benchmarks
 

@@ -1,16 +1,22 @@
 """Shared by all tests."""
 
-import jax
 import pytest
 
 from tools import environment
 
-environment.compile_quickly()
+
+def pytest_configure(config):
+    if not config.getoption(
+        "numprocesses", None
+    ):  # a worker, or the only process; who hands out tests compiles nothing
+        environment.compile_quickly()
 
 
 @pytest.fixture
 def x64():
     """float64 for one test; JAX has to be asked for it."""
+    import jax
+
     jax.config.update("jax_enable_x64", True)
     yield
     jax.config.update("jax_enable_x64", False)

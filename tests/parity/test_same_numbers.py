@@ -104,10 +104,8 @@ def test_one_step_gives_the_same_gradients(rows, x64):
         assert gap(theirs.bias.grad.numpy(), np.asarray(grads[layer]["bias"][...])) < 1e-14
 
 
-SLOW = pytest.mark.slow  # `make check` keeps one of the three
-
-
-@pytest.mark.parametrize("rule", [pytest.param("sgd", marks=SLOW), pytest.param("adam", marks=SLOW), "adamw"])
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["sgd", "adam", "adamw"])
 def test_float64_over_a_whole_run(rows, x64, rule):
     epochs = 500 if rule == "adam" else 100  # the lesson's whole run once; the others take the same path
     losses, kernels = run_all(rows, np.float64, rule, epochs, in_one_scan)

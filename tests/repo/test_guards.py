@@ -156,7 +156,7 @@ def test_every_module_declares_its_imports():
 
 
 # a process of its own that imports a framework takes a second or two: not for `make check`
-HEAVY = {module for module, allowed in IMPORTS.items() if allowed & {"torch", "flax"}}
+HEAVY = {module for module, allowed in IMPORTS.items() if allowed & {"torch", "jax"}}
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,12 @@ import zipfile
 
 import nbformat
 import pytest
+from packaging.requirements import Requirement
 
 from tools import build, lessons, run
 from tools.adopt import AdoptError, adopt
 from tools.floor import pins
-from tools.lessons import ROOT, Lesson, compose, execute, tagged_output
+from tools.lessons import ROOT, Lesson, compose, execute, project, tagged_output
 
 STEM = "01a_titanic_torch"
 
@@ -75,6 +76,7 @@ def test_adopting_over_a_changed_source_is_refused(tiny):
         adopt(tiny.notebook, tiny.root)
 
 
+@pytest.mark.slow
 def test_adopting_something_else_is_refused(tiny):
     with pytest.raises(AdoptError, match="no other"):
         adopt(tiny.root / "other.ipynb", tiny.root)
@@ -163,11 +165,20 @@ def test_run_fails_naming_lesson_and_cell_and_runs_the_others(tiny, monkeypatch,
 
 
 def test_the_floor_replaces_pins_and_keeps_the_rest():
-    hosted = pins((ROOT / "constraints-hosted.txt").read_text("utf-8"))
+    floor = pins((ROOT / "requirements" / "floor.txt").read_text("utf-8"))
     pinned = pins((ROOT / "requirements.txt").read_text("utf-8"))
-    assert hosted["jax"] == ["jax==0.7.2"] and hosted["flax"] == ["flax==0.12.0"]
-    assert set(hosted) <= set(pinned)
+    assert str(floor["jax"][0]) == "jax==0.7.2" and str(floor["flax"][0]) == "flax==0.12.0"
+    assert set(floor) - set(pinned) == {"pyparsing"}
     assert len(pinned["jax"]) == 2  # one line for Python 3.11, one for newer ones
+
+
+def test_the_floor_is_what_the_package_asks_for():
+    """requirements/floor.txt has the lowest version that pyproject.toml allows, or one of the same series."""
+    floor = pins((ROOT / "requirements" / "floor.txt").read_text("utf-8"))
+    for needed in map(Requirement, project()["dependencies"]):
+        for pinned in floor.get(needed.name, []):
+            (version,) = (each.version for each in pinned.specifier)
+            assert needed.specifier.contains(version), f"{needed} leaves out {pinned}"
 
 
 def test_the_wheel_carries_the_dataset(tmp_path):

@@ -326,6 +326,7 @@ def test_complex_numbers_of_any_kind(x64, kind):
         np.testing.assert_allclose(stde.apply(operator, cube, x), want, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_complex_operators():
     def square(z):
         return z @ z

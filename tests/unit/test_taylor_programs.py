@@ -117,7 +117,7 @@ def prints(x):
     "way",
     [
         lambda x: jax.jvp(prints, (x,), (x,)),
-        lambda x: taylor.laplacian(prints, x),
+        pytest.param(lambda x: taylor.laplacian(prints, x), marks=pytest.mark.slow),
         lambda x: taylor.derivatives(prints, x, x, 1),
         jax.jit(lambda x: taylor.derivatives(prints, x, x, 3)),
     ],
@@ -302,7 +302,7 @@ GUARDED = {  # NaN in what is not chosen, or in what stands still
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("compress", [True, False])
+@pytest.mark.parametrize("compress", [pytest.param(True, marks=pytest.mark.slow), False])
 @pytest.mark.parametrize("name", GUARDED)
 def test_what_is_not_chosen_or_stands_still_may_have_no_derivative(x64, name, compress):
     f, x = GUARDED[name]
@@ -311,7 +311,7 @@ def test_what_is_not_chosen_or_stands_still_may_have_no_derivative(x64, name, co
     np.testing.assert_allclose(taylor.laplacian(f, x, compress=compress), want, rtol=1e-12)
 
 
-@pytest.mark.parametrize("spread", [1.0, 1.7, 2.9])
+@pytest.mark.parametrize("spread", [1.0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1.7, 2.9))])
 def test_a_biharmonic_of_dependent_first_derivatives(x64, spread):
     i, j = np.triu_indices(5, 1)  # ten distances of five points, which have nine degrees of freedom
 
@@ -342,6 +342,7 @@ def test_large_times_small_stays_finite_in_float32(name):
     assert np.isfinite(found).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
 def test_more_directions_than_a_point_of_low_precision_has(dtype):
     got = taylor.laplacian(lambda x: jnp.exp(x.astype(float)).prod(), jnp.zeros(3, dtype), jnp.ones((7, 3)))

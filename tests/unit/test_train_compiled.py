@@ -49,6 +49,7 @@ def test_orders_are_uniform():
     assert patterns == 24
 
 
+@pytest.mark.slow
 def test_the_run_equals_a_plain_loop():
     params, losses = fit()
     assert losses.shape == (4, 3)
