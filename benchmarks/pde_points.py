@@ -22,7 +22,7 @@ STEPS = (4,) if QUICK else (300, 1_000, 3_000)
 RATES = (3e-3,) if QUICK else (1e-3, 3e-3, 1e-2)
 
 
-def run(equation: pde.BallEquation, pool: jax.Array | None, steps: int, rate: float) -> pde.Error:
+def run(equation: pde.BallEquation, pool: jax.Array | None, steps: int, rate: float) -> pde.Comparison:
     """Train with points of a pool (n, d), or with fresh ones (None), and measure the error at other points."""
 
     def loss_fn(params, key):
@@ -31,7 +31,7 @@ def run(equation: pde.BallEquation, pool: jax.Array | None, steps: int, rate: fl
         x = equation.sample(key_x, POINTS) if some is None else some
 
         def square(x):
-            return equation.residual(partial(pde.mlp, params), x, key_axes, SAMPLES) ** 2
+            return equation.network_residual(partial(pde.mlp, params), x, key_axes, SAMPLES) ** 2
 
         return jax.vmap(square)(x).mean()
 

@@ -84,7 +84,7 @@ def problem(setting: Setting) -> tuple:
         x = equation.sample(key_x, setting.points)
 
         def square(x):
-            return equation.residual(partial(pde.mlp, params), x, key_axes, setting.samples) ** 2
+            return equation.network_residual(partial(pde.mlp, params), x, key_axes, setting.samples) ** 2
 
         return jax.vmap(square)(x).mean()
 

@@ -90,7 +90,7 @@ def our_loss(equation: pde.BallEquation, points: int):
     def loss_fn(params, key):
         key_x, key_axes = jax.random.split(key)
         x = equation.sample(key_x, points)
-        residual = lambda x: equation.residual(partial(pde.mlp, params), x, key_axes, SAMPLES)  # noqa: E731
+        residual = lambda x: equation.network_residual(partial(pde.mlp, params), x, key_axes, SAMPLES)  # noqa: E731
         return (jax.vmap(residual)(x) ** 2).mean()
 
     return loss_fn

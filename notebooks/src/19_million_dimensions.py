@@ -130,7 +130,7 @@ print("product rule and opaque Laplacian agree on", POINTS, "points")
 
 # %%
 keys = jax.random.split(jax.random.key(6), 2000)
-estimates = jax.jit(jax.vmap(lambda key: equation.residual(network, x[0], key, SAMPLES)))(keys)
+estimates = jax.jit(jax.vmap(lambda key: equation.network_residual(network, x[0], key, SAMPLES)))(keys)
 standard_error = estimates.std() / 2000**0.5
 print("exact residual inside 4 standard errors of the mean estimate:",
       bool(abs(estimates.mean() - by_product_rule[0]) < 4 * standard_error))  # fmt: skip
@@ -153,7 +153,7 @@ def make_loss(equation, samples, points=POINTS):
         x = equation.sample(key_x, points)
 
         def square(x):
-            return equation.residual(partial(pde.mlp, params), x, key_axes, samples) ** 2
+            return equation.network_residual(partial(pde.mlp, params), x, key_axes, samples) ** 2
 
         return jax.vmap(square)(x).mean()
 

@@ -1,0 +1,33 @@
+"""Partial differential equations with known solutions, and a compiled trainer for networks that solve them.
+
+An equation (`equation.Equation`) knows its solution and its source in closed form, draws collocation points, makes of
+any network a function that satisfies the boundary conditions, and gives the residual of any function. `ball` has those
+in many dimensions, `box` those in time and a few; `networks` and `sampling` what they are solved with, `training` the
+trainer, `errors` the comparison with the exact solution. Needs NumPy, JAX and optax.
+Lessons: 19_million_dimensions, 20_high_order_pdes.
+"""
+
+from course.pde.ball import (
+    BODIES,
+    NONLINEAR,
+    BallEquation,
+    Radial,
+    ball_equation,
+    in_ball,
+    three_body,
+    two_body,
+    waves,
+)
+from course.pde.box import BoxEquation, heat_equation, kdv_2d_equation, kdv_equation, plate_equation
+from course.pde.equation import Equation, Field
+from course.pde.errors import Comparison, relative_l2
+from course.pde.networks import init_mlp, mlp
+from course.pde.sampling import sample_ball, sample_box
+from course.pde.training import DivergedError, State, gradient_enhanced, scaled_cosine_adam, start, train
+
+__all__ = [
+    "BODIES", "NONLINEAR", "BallEquation", "BoxEquation", "Comparison", "DivergedError", "Equation", "Field", "Radial",
+    "State", "ball_equation", "gradient_enhanced", "heat_equation", "in_ball", "init_mlp", "kdv_2d_equation",
+    "kdv_equation", "mlp", "plate_equation", "relative_l2", "sample_ball", "sample_box", "scaled_cosine_adam", "start",
+    "three_body", "train", "two_body", "waves",
+]  # fmt: skip

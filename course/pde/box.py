@@ -1,0 +1,200 @@
+"""Equations in time and a few dimensions. Needs NumPy and JAX. Lesson: 20_high_order_pdes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from course import stde, taylor
+from course.pde.equation import Field
+from course.pde.sampling import sample_ball, sample_box
+
+
+@dataclass(frozen=True)
+class BoxEquation:
+    """An equation over a box, with the exact solution that its residual vanishes for.
+
+    Attributes:
+      name: as in the tables.
+      lower, upper: corners of the box, one number per coordinate; time comes first where there is time.
+      solution: exact, (d,) -> (); None where it is not known, and then there is no `relative_l2`.
+      residual: (u, x (d,)) -> (), by jets; zero for the solution.
+      ansatz: network -> a function that satisfies the boundary and initial conditions.
+      best_constant: the shape that the best constant multiplies, in the baseline.
+      draw: (key, n) -> collocation points (n, d); uniform in the box where None.
+    """
+
+    name: str
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
+    solution: Field | None
+    residual: Callable[[Field, jax.Array], jax.Array]
+    ansatz: Callable[[Field], Field]
+    best_constant: Field = lambda x: jnp.ones((), x.dtype)
+    draw: Callable[[jax.Array, int], jax.Array] | None = None
+
+    @property
+    def dimension(self) -> int:
+        return len(self.lower)
+
+    def sample(self, key: jax.Array, n: int) -> jax.Array:
+        """Collocation points, (n, d)."""
+        return sample_box(key, n, self.lower, self.upper) if self.draw is None else self.draw(key, n)
+
+    def unit(self, x: jax.Array) -> jax.Array:
+        """Coordinates in [-1, 1], as a network likes them."""
+        lower, upper = jnp.asarray(self.lower, x.dtype), jnp.asarray(self.upper, x.dtype)
+        return 2 * (x - lower) / (upper - lower) - 1
+
+
+def heat_equation(d: int) -> BoxEquation:
+    """u_t = lap u + (1 - u^2) / (1 + u^2) + g over (t, x), x in the unit ball of d dimensions, t from 0 to 1.
+
+    The initial value is the paper's, 5 / (10 + 2 |x|^2). The exact solution is that value times exp(-t), which fixes
+    the source g. Source: Shi et al. (2024), section 5, who have g = 0, no closed form, and a value at one point.
+    """
+
+    def reaction(u):
+        return (1 - u**2) / (1 + u**2)
+
+    def solution(point):
+        t, x = point[0], point[1:]
+        return jnp.exp(-t) * 5 / (10 + 2 * x @ x)
+
+    def source(point):
+        t, q = point[0], point[1:] @ point[1:]
+        u = jnp.exp(-t) * 5 / (10 + 2 * q)
+        lap = jnp.exp(-t) * (160 * q / (10 + 2 * q) ** 3 - 20 * d / (10 + 2 * q) ** 2)
+        return -u - lap - reaction(u)
+
+    space = stde.Operator.of_kinds(d + 1, (stde.Kind((2,), 1 + np.arange(d)[:, None], np.ones(d)),))
+    time = stde.Operator.of_kinds(d + 1, (stde.Kind((1,), np.zeros((1, 1), int), np.ones(1)),))
+
+    def residual(u, point):
+        rate, lap = stde.apply(time, u, point), stde.apply(space, u, point)
+        return rate - lap - reaction(u(point)) - source(point)
+
+    def ansatz(network):
+        def u(point):
+            t, q = point[0], point[1:] @ point[1:]
+            given = 5 / (10 + 2 * q) + (jnp.exp(-t) - 1) * 5 / 12  # right at t = 0 and on the surface
+            return given + t * (1 - q) * network(point)
+
+        return u
+
+    def draw(key, n):
+        key_time, key_space = jax.random.split(key)
+        return jnp.concatenate([jax.random.uniform(key_time, (n, 1)), sample_ball(key_space, n, d)], axis=1)
+
+    return BoxEquation(f"heat, d={d}", (0.0,) + (-1.0,) * d, (1.0,) * (d + 1), solution, residual, ansatz, draw=draw)
+
+
+def kdv_equation(speed: float = 4.0) -> BoxEquation:
+    """u_t + 6 u u_x + u_xxx = 0 over (t, x): Korteweg-de Vries with one soliton.
+
+    Exact: u = c / 2 sech^2(sqrt(c) / 2 (x - c t)), c its speed. Time from 0 to 1, x from -6 to 10; the initial value is
+    built in, and so are u = 0 at both ends and u_x = 0 at the right one, which the soliton satisfies to 5e-5.
+    Source: Drazin and Johnson, Solitons (1989), chapter 1.
+    """
+
+    def solution(point):
+        t, x = point
+        return speed / 2 / jnp.cosh(jnp.sqrt(speed) / 2 * (x - speed * t)) ** 2
+
+    def residual(u, point):
+        along_x = taylor.derivatives(u, point, jnp.array([0.0, 1.0], point.dtype), 3)
+        rate = jax.jvp(u, (point,), (jnp.array([1.0, 0.0], point.dtype),))[1]
+        return rate + 6 * along_x[0] * along_x[1] + along_x[3]
+
+    def ansatz(network):
+        def u(point):
+            t, x = point
+            ends = (x + 6) * (10 - x) ** 2 / 600
+            return solution(jnp.stack([0 * t, x])) + t * ends * network(equation.unit(point))
+
+        return u
+
+    equation = BoxEquation("KdV", (0.0, -6.0), (1.0, 10.0), solution, residual, ansatz)
+    return equation
+
+
+def kdv_2d_equation() -> BoxEquation:
+    """u_ty + u_xxxy + 3 (u_y u_x)_x - u_xx + 2 u_yy = 0 over (t, x, y): two-dimensional KdV.
+
+    Exact: u = 2 k tanh(k x + l y + w t) with w = (k^2 - 2 l^2 - 4 k^3 l) / l, here k = l = 1/2; derived by insertion.
+    Source of the equation: Shi et al. (2024), section 5.
+    """
+    k = l = 0.5  # noqa: E741
+    w = (k**2 - 2 * l**2 - 4 * k**3 * l) / l
+    linear = stde.Operator({(1, 0, 1): 1.0, (0, 3, 1): 1.0, (0, 2, 0): -1.0, (0, 0, 2): 2.0})
+
+    def solution(point):
+        t, x, y = point
+        return 2 * k * jnp.tanh(k * x + l * y + w * t)
+
+    def residual(u, point):
+        u_xx, u_xy = taylor.partial_derivative(u, point, (0, 2, 0)), taylor.partial_derivative(u, point, (0, 1, 1))
+        _, u_x, u_y = jax.grad(u)(point)
+        return stde.apply(linear, u, point) + 3 * (u_xy * u_x + u_y * u_xx)
+
+    def ansatz(network):
+        def u(point):
+            t, x, y = point
+            before = point.at[0].set(0)
+            given = _from_faces(solution, point) + solution(before) - _from_faces(solution, before)
+            return given + t * (4 - x**2) * (4 - y**2) / 16 * network(equation.unit(point))
+
+        return u
+
+    equation = BoxEquation("KdV 2-D", (0.0, -2.0, -2.0), (1.0, 2.0, 2.0), solution, residual, ansatz)
+    return equation
+
+
+def _from_faces(solution: Field, point: jax.Array) -> jax.Array:
+    """Values on the faces x, y = -2, 2 carried inside: transfinite interpolation (Gordon and Hall, 1973)."""
+    t, x, y = point
+    right, top = (x + 2) / 4, (y + 2) / 4
+
+    def at(x, y):
+        return solution(jnp.stack([t, x + 0 * t, y + 0 * t]))
+
+    across = (1 - right) * at(-2.0, y) + right * at(2.0, y)
+    up = (1 - top) * at(x, -2.0) + top * at(x, 2.0)
+    lower = (1 - right) * at(-2.0, -2.0) + right * at(2.0, -2.0)
+    upper = (1 - right) * at(-2.0, 2.0) + right * at(2.0, 2.0)
+    return across + up - (1 - top) * lower - top * upper
+
+
+def plate_equation() -> BoxEquation:
+    """lap lap u = g in the unit square, u = 0 and its normal derivative = 0 on the boundary: a clamped plate.
+
+    Exact: u = sin(pi x)^2 sin(pi y)^2, from which g follows. Fourth order: a Laplacian of a Laplacian, both collapsed.
+    """
+    pi = jnp.pi
+
+    def bump(z):  # sin(pi z)^2 with its second and fourth derivatives
+        return jnp.sin(pi * z) ** 2, 2 * pi**2 * jnp.cos(2 * pi * z), -8 * pi**4 * jnp.cos(2 * pi * z)
+
+    def solution(point):
+        return bump(point[0])[0] * bump(point[1])[0]
+
+    def source(point):
+        (a, a2, a4), (b, b2, b4) = bump(point[0]), bump(point[1])
+        return a4 * b + 2 * a2 * b2 + a * b4
+
+    def residual(u, point):
+        return (taylor.biharmonic(u, point) - source(point)) / (80**0.5 * pi**4)  # the source's root mean square
+
+    def factor(point):
+        x, y = point
+        return (16 * x * (1 - x) * y * (1 - y)) ** 2
+
+    def ansatz(network):
+        return lambda point: factor(point) * network(equation.unit(point))
+
+    equation = BoxEquation("plate", (0.0, 0.0), (1.0, 1.0), solution, residual, ansatz, factor)
+    return equation

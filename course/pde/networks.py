@@ -1,0 +1,38 @@
+"""A plain tanh network, written without a framework. Needs JAX. Lesson: 19_million_dimensions."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+
+def init_mlp(key: jax.Array, sizes: tuple[int, ...]) -> list[tuple[jax.Array, jax.Array]]:
+    """Weights and biases of a tanh network: normal with variance 1 / inputs, the last layer zero.
+
+    Args:
+      key: PRNG key, consumed once.
+      sizes: width of every layer, input first: (d, 128, 128, 128, 1).
+    Returns:
+      A list of (weight (in, out), bias (out,)).
+    """
+    keys = jax.random.split(key, len(sizes) - 1)
+    layers = [
+        (jax.random.normal(k, (m, n)) / jnp.sqrt(m), jnp.zeros(n))
+        for k, m, n in zip(keys, sizes, sizes[1:], strict=False)
+    ]
+    last, bias = layers[-1]
+    return [*layers[:-1], (jnp.zeros_like(last), bias)]
+
+
+def mlp(params: list[tuple[jax.Array, jax.Array]], x: jax.Array) -> jax.Array:
+    """A tanh network as a scalar field, (d,) -> (). Pure: nothing in it knows about derivatives.
+
+    Raises:
+      ValueError: the last layer has more than one output.
+    """
+    for weight, bias in params[:-1]:
+        x = jnp.tanh(x @ weight + bias)
+    weight, bias = params[-1]
+    if weight.shape[-1] != 1:
+        raise ValueError(f"expected a last layer (width, 1), got {weight.shape}; take one network for each output")
+    return (x @ weight + bias)[0]

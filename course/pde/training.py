@@ -1,0 +1,153 @@
+"""A compiled trainer: the same losses whatever the chunks, interrupted or not. Needs JAX and optax.
+
+Lessons: 19_million_dimensions, 20_high_order_pdes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from course.pde.equation import Field
+
+Params = Any  # a pytree of arrays
+
+
+class State(NamedTuple):
+    """Everything a run continues from; a pytree."""
+
+    params: Params
+    opt_state: Any
+    key: jax.Array
+    step: jax.Array  # steps done, () int32
+    good: jax.Array  # whether every loss and gradient so far was finite, () bool
+
+
+class DivergedError(ArithmeticError):
+    """A loss or gradient was not finite. `step` is the step, `state` the state before it."""
+
+    def __init__(self, step: int, loss: float, state: State):
+        super().__init__(
+            f"expected a finite loss and gradient, got loss {loss} at step {step}; `error.state` has the parameters "
+            "before it: continue with another key if the points were at fault, else from an earlier state that "
+            "`report` kept, with a lower learning rate or clipped gradients"
+        )
+        self.step, self.state = step, state
+
+
+def start(params: Params, optimizer: optax.GradientTransformation, key: jax.Array) -> State:
+    """The state before the first step. It takes the parameters over: `train` writes the next ones into their memory."""
+    state = State(params, optimizer.init(params), jax.random.clone(key), jnp.zeros((), jnp.int32), jnp.array(True))
+    leaves, tree = jax.tree.flatten(state)
+    seen: set[int] = set()  # memory can be taken over once: some optimizers hold an array twice, or the parameters
+    for n, leaf in enumerate(leaves):
+        if id(leaf) in seen:
+            leaves[n] = jnp.copy(leaf)
+        seen.add(id(leaf))
+    return tree.unflatten(leaves)
+
+
+def scaled_cosine_adam(steps: int, learning_rate: float, d: int, *, mu_dtype=None) -> optax.GradientTransformation:
+    """Adam with a cosine decay to zero, the step of the weights that see d coordinates scaled by min(1, 3 / sqrt(d)).
+
+    One Adam step moves each of d weights by the learning rate, and so what they sum up to by its sqrt(d)-fold.
+
+    Args:
+      steps: when the learning rate reaches zero.
+      learning_rate: at the start.
+      d: coordinates that the network sees. The first matrix with d rows, in the order of `jax.tree.leaves`, is scaled.
+      mu_dtype: optax's; bfloat16 halves the memory of the first moment.
+    """
+
+    def first_layer(params):
+        leaves, tree = jax.tree.flatten(params)
+        wide = [n for n, leaf in enumerate(leaves) if leaf.ndim == 2 and leaf.shape[0] == d]
+        return tree.unflatten([n in wide[:1] for n in range(len(leaves))])
+
+    return optax.chain(
+        optax.scale_by_adam(mu_dtype=mu_dtype),
+        optax.masked(optax.scale(min(1.0, 3 / d**0.5)), first_layer),
+        optax.scale_by_learning_rate(optax.cosine_decay_schedule(learning_rate, steps)),
+    )
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
+def _run(loss_fn, optimizer, steps: int, state: State) -> tuple[State, jax.Array]:
+    """Some steps in one compiled loop that takes over the state's memory. A step that is not finite is not taken."""
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def step(state, _):
+        key = jax.random.fold_in(state.key, state.step)
+        loss, grads = jax.value_and_grad(loss_fn)(state.params, key)
+        finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((loss, grads))]
+        good = state.good & jnp.stack(finite).all()
+        searching = {"value": loss, "grad": grads, "value_fn": lambda params: loss_fn(params, key)}  # for line searches
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params, **searching)
+        params = optax.apply_updates(state.params, updates)
+        kept = jax.tree.map(partial(jnp.where, good), (params, opt_state), (state.params, state.opt_state))
+        return State(*kept, state.key, state.step + good, good), loss
+
+    return jax.lax.scan(step, state, None, steps)
+
+
+def train(
+    loss_fn: Callable[[Params, jax.Array], jax.Array],
+    optimizer: optax.GradientTransformation,
+    state: State,
+    steps: int,
+    *,
+    chunk: int = 100,
+    report: Callable[[State, jax.Array], None] | None = None,
+) -> tuple[State, jax.Array]:
+    """Train up to a number of steps, compiled in chunks; the same losses whatever the chunks, interrupted or not.
+
+    Args:
+      loss_fn: (params, key) -> scalar; draws its own points from the key. The same object again continues without
+        compiling again.
+      optimizer: an optax optimizer; one that searches along a line, such as `optax.lbfgs`, is given what it needs.
+      state: from `start`, or from an earlier call; its arrays are used up.
+      steps: where to stop, counted from the beginning of the run.
+      chunk: steps between two reports, >= 1.
+      report: called after each chunk with the state and the chunk's losses; the place for a progress bar or a file.
+    Returns:
+      The state after `steps`, and the losses of the steps made in this call.
+    Raises:
+      ValueError: chunk below 1.
+      DivergedError: a loss or gradient is not finite; it names the step and keeps the last good state.
+    """
+    if chunk < 1:
+        raise ValueError(f"expected chunk >= 1, got {chunk}")
+    done, found = int(state.step), []
+    while done < steps:
+        state, losses = _run(loss_fn, optimizer, min(chunk, steps - done), state)
+        if not bool(state.good):
+            bad = int(state.step)
+            raise DivergedError(bad, float(losses[bad - done]), state._replace(good=jnp.array(True)))
+        done += len(losses)
+        found.append(losses)
+        if report is not None:
+            report(state, losses)
+    return state, jnp.concatenate(found) if found else jnp.zeros(0)
+
+
+def gradient_enhanced(residual: Field, x: jax.Array, key: jax.Array, weight: float) -> jax.Array:
+    """residual^2 + weight |grad residual|^2 with the gradient's square estimated from one random direction.
+
+    Args:
+      residual: (d,) -> ().
+      x: point, (d,).
+      key: PRNG key, consumed once.
+      weight: of the second term.
+    Returns:
+      Scalar (), unbiased: for Rademacher v, the mean of (v . grad r)^2 is |grad r|^2. It costs one jvp of the residual
+      where the whole gradient costs d of them, or one pass backwards through the residual and its memory.
+    Source: Yu et al., gradient-enhanced PINNs (2022); amortised as in Shi et al. (2024).
+    """
+    v = jax.random.rademacher(key, x.shape, x.dtype)
+    r, slope = jax.jvp(residual, (x,), (v,))
+    return r**2 + weight * slope**2
