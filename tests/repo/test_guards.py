@@ -4,11 +4,10 @@ import hashlib
 import subprocess
 import sys
 
-import guards
 import nbformat
 import pytest
 
-from tools import readme
+from tools import guards, readme
 from tools.lessons import ROOT, lessons
 
 LESSONS = {lesson.stem: lesson for lesson in lessons()}

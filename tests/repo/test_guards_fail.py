@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import guards
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tools import readme
+from tools import guards, readme
 from tools.lessons import ROOT, Lesson, address, lessons, tag
 
 STEM = "01b_titanic_nnx"

@@ -1,6 +1,6 @@
 """What must hold for the repository as a whole. Each guard returns a list of faults, empty when all is well.
 
-test_guards.py asks them about this repository; test_guards_fail.py plants a fault in front of each.
+tests/repo/test_guards.py asks them about this repository; test_guards_fail.py plants a fault in front of each.
 """
 
 from __future__ import annotations
