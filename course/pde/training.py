@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from course.pde.equation import Field
+from course.taylor import arguments
 
 Params = Any  # a pytree of arrays
 
@@ -40,8 +41,15 @@ class DivergedError(ArithmeticError):
         self.step, self.state = step, state
 
 
+def _there(tree: Any, name: str, remedy: str) -> None:
+    """Refuse arrays whose memory an earlier run took over."""
+    if any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in jax.tree.leaves(tree)):
+        raise ValueError(f"expected {name} with arrays that are still there, got some that `train` used up; {remedy}")
+
+
 def start(params: Params, optimizer: optax.GradientTransformation, key: jax.Array) -> State:
     """The state before the first step. It takes the parameters over: `train` writes the next ones into their memory."""
+    _there(params, "parameters", "take `params` of the state that `train` returned, or draw new ones")
     state = State(params, optimizer.init(params), jax.random.clone(key), jnp.zeros((), jnp.int32), jnp.array(True))
     leaves, tree = jax.tree.flatten(state)
     seen: set[int] = set()  # memory can be taken over once: some optimizers hold an array twice, or the parameters
@@ -62,7 +70,11 @@ def scaled_cosine_adam(steps: int, learning_rate: float, d: int, *, mu_dtype=Non
       learning_rate: at the start.
       d: coordinates that the network sees. The first matrix with d rows, in the order of `jax.tree.leaves`, is scaled.
       mu_dtype: optax's; bfloat16 halves the memory of the first moment.
+    Raises:
+      ValueError: steps or d below 1; TypeError: they are no integers.
     """
+    steps = arguments.integer("steps", steps, "the rate falls to zero over at least one step")
+    d = arguments.integer("d", d, "the network sees at least one coordinate")
 
     def first_layer(params):
         leaves, tree = jax.tree.flatten(params)
@@ -111,17 +123,21 @@ def train(
         compiling again.
       optimizer: an optax optimizer; one that searches along a line, such as `optax.lbfgs`, is given what it needs.
       state: from `start`, or from an earlier call; its arrays are used up.
-      steps: where to stop, counted from the beginning of the run.
+      steps: where to stop, counted from the beginning of the run; an integer >= 0.
       chunk: steps between two reports, >= 1.
       report: called after each chunk with the state and the chunk's losses; the place for a progress bar or a file.
     Returns:
       The state after `steps`, and the losses of the steps made in this call.
     Raises:
-      ValueError: chunk below 1.
+      ValueError: chunk below 1, steps below 0, or a state that an earlier call used up.
+      TypeError: chunk or steps is no integer, or the state does not come from `start`.
       DivergedError: a loss or gradient is not finite; it names the step and keeps the last good state.
     """
-    if chunk < 1:
-        raise ValueError(f"expected chunk >= 1, got {chunk}")
+    chunk = arguments.integer("chunk", chunk, "report after every step at most")
+    steps = arguments.integer("steps", steps, "with 0 nothing is trained", least=0)
+    if not isinstance(state, State):
+        raise TypeError(f"expected a state from pde.start, got {type(state).__name__}; pass start(params, ...)")
+    _there(state, "a state", "continue with the state that it returned, or make another by `start`")
     done, found = int(state.step), []
     while done < steps:
         state, losses = _run(loss_fn, optimizer, min(chunk, steps - done), state)

@@ -13,14 +13,16 @@ from course.taylor import one_hot
 from course.taylor.one_hot import OneHot
 
 
-def integer(name: str, value, remedy: str) -> int:
-    """An integer >= 1; the remedy is for smaller ones."""
+def integer(name: str, value, remedy: str, least: int = 1) -> int:
+    """An integer that is not below the least; the remedy is for smaller ones."""
     try:
-        number = operator.index(value)
+        number = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
-        raise TypeError(f"expected {name} as an integer >= 1, got {value!r}; pass an int") from None
-    if number < 1:
-        raise ValueError(f"expected {name} >= 1, got {number}; {remedy}")
+        number = None
+    if number is None:
+        raise TypeError(f"expected {name} as an integer >= {least}, got {value!r}; pass an int")
+    if number < least:
+        raise ValueError(f"expected {name} >= {least}, got {number}; {remedy}")
     return number
 
 

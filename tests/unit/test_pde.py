@@ -296,6 +296,9 @@ def test_gradient_enhanced_loss_is_unbiased():
         (lambda: pde.ball_equation("poisson", 5, KEY, "four-body"), "two-body.*'four-body'"),
         (lambda: pde.ball_equation("poisson", 2, KEY), "at least 3 dimensions, got 2"),
         (lambda: pde.train(loss_fn, OPTIMIZER, None, 5, chunk=0), "chunk >= 1, got 0"),
+        (lambda: pde.train(loss_fn, OPTIMIZER, None, -1), "steps >= 0, got -1"),
+        (lambda: pde.scaled_cosine_adam(0, 1e-3, 5), "steps >= 1, got 0"),
+        (lambda: pde.scaled_cosine_adam(10, 1e-3, 0), "d >= 1, got 0"),
         (
             lambda: pde.mlp(pde.init_mlp(KEY, (5, 8, 3)), jnp.ones(5)),
             r"last layer \(width, 1\), got \(8, 3\); take one",
@@ -309,3 +312,25 @@ def test_gradient_enhanced_loss_is_unbiased():
 def test_bad_input_says_what_is_wrong(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("steps", [2.5, 2.0, float("nan"), float("inf"), True, "3", None, np.float32(2), np.ones(2)])
+def test_steps_and_chunks_are_integers(steps):
+    """With 2.5 steps the last chunk was half a step, which rounds to none, for ever."""
+    with pytest.raises(TypeError, match="steps as an integer >= 0, got"):
+        pde.train(loss_fn, OPTIMIZER, None, steps)
+    with pytest.raises(TypeError, match="chunk as an integer >= 1, got"):
+        pde.train(loss_fn, OPTIMIZER, None, 3, chunk=steps)
+
+
+def test_a_state_that_is_used_up_is_refused():
+    """`train` takes over a state's memory; what is left of it says so, wherever it comes back."""
+    optimizer, params = optax.sgd(0.1), {"w": jnp.ones(2)}
+    first = pde.start(params, optimizer, KEY)
+    second, _ = pde.train(lambda params, _: (params["w"] ** 2).sum(), optimizer, first, np.int64(1))
+    with pytest.raises(ValueError, match="a state with arrays that are still there.*continue with the state"):
+        pde.train(loss_fn, optimizer, first, 2)
+    with pytest.raises(ValueError, match="expected parameters with arrays.*take `params` of the state"):
+        pde.start(params, optimizer, KEY)
+    with pytest.raises(TypeError, match=r"state from pde\.start, got tuple"):
+        pde.train(loss_fn, optimizer, tuple(second), 2)
