@@ -35,7 +35,7 @@ def adopt(path: Path, root: Path = ROOT) -> Lesson:
         )
     notebook.cells = [cell for cell in notebook.cells if GENERATED not in cell.metadata.get("tags", [])]
     for cell in notebook.cells:
-        kept = {key: cell.metadata[key] for key in ("tags", "alt") if cell.metadata.get(key)}
+        kept = {key: cell.metadata[key] for key in ("tags", "volatile", "alt") if cell.metadata.get(key)}
         cell.metadata = nbformat.NotebookNode(kept)  # hosts add ids and forms of their own
     notebook.metadata = nbformat.NotebookNode()
     text = jupytext.writes(notebook, fmt="py:percent")

@@ -107,20 +107,18 @@ def long_lines(name: str, source: str) -> list[str]:
     return [f"{name}, line {n}: over 120 characters" for n, line in lines if len(line) > 120 and line[:4] != "# %%"]
 
 
-def unlisted_volatile_cells(name: str, notebook: NotebookNode, permitted: dict[tuple[str, str], str]) -> list[str]:
-    """Cells whose outputs are not compared must be on the list, and the list must hold no others."""
-    found = [first_line(cell) for cell in notebook.cells if "nbval-ignore-output" in tags_of(cell)]
-    wanted = {beginning: reason for (stem, beginning), reason in permitted.items() if stem == name}
-    faults = [
-        f"{name}: `{line}` is not compared and not on the permitted list"
-        for line in found
-        if not any(line.startswith(beginning) for beginning in wanted)
-    ]
-    for beginning, reason in wanted.items():
-        if sum(line.startswith(beginning) for line in found) != 1:
-            faults.append(f"{name}: `{beginning}` is on the permitted list, and not exactly once in the notebook")
-        if not reason.strip():
-            faults.append(f"{name}: `{beginning}` is permitted without a reason")
+def unexplained_volatile_cells(name: str, notebook: NotebookNode) -> list[str]:
+    """A cell whose outputs are not compared says why in its metadata, and no other cell does."""
+    faults = []
+    for cell in notebook.cells:
+        ignored, reason = "nbval-ignore-output" in tags_of(cell), cell.metadata.get("volatile", "").strip()
+        if ignored and not reason:
+            faults.append(
+                f"{name}: `{first_line(cell)}` is not compared; expected the reason in its head, as in "
+                '`# %% tags=["nbval-ignore-output"] volatile="milliseconds"`, got none'
+            )
+        elif reason and not ignored:
+            faults.append(f'{name}: `{first_line(cell)}` has volatile="{reason}" and is compared; remove the reason')
     return faults
 
 

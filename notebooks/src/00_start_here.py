@@ -309,7 +309,7 @@ print(len(parts), "parts; those that `import jax` brings:", *list(parts)[-2:], s
 #
 # The course runs on Python 3.11 to 3.13, jax 0.7.2 or newer, flax 0.12.0 or newer.
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] volatile="versions"
 print("Python", platform.python_version(), "on", jax.devices()[0].device_kind)
 for package in ("jax", "jaxlib", "flax", "optax", "torch", "numpy", "pandas", "scikit-learn"):
     print(f"{package:14}{version(package)}")

@@ -234,7 +234,7 @@ def fit(model, optimizer, loader, epochs, valid=None, step=train_step):
 # Then a fresh model, a fresh loader and all epochs. Run this notebook yourself and a progress bar shows how
 # far it is.
 
-# %% tags=["nbval-ignore-output", "speed"]
+# %% tags=["nbval-ignore-output", "speed"] volatile="milliseconds"
 eager = timing.measure(fit, model, optimizer, loader, 3)
 print(f"PyTorch, eager      {1e3 * eager.steady_s:6.0f} ms for 3 epochs")
 

@@ -80,7 +80,7 @@ print("same seed, same generator: the very batch that PyTorch got  ok")
 # From NumPy to a JAX array is one more step: `jnp.asarray` copies to the device. Keep it outside the loader,
 # where you see it. This is what each piece costs for one batch:
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] volatile="microseconds"
 costs = {
     "torch's default_collate": lambda: default_collate(rows),
     "numpy_collate": lambda: numpy_collate(rows),
@@ -296,7 +296,7 @@ def fresh_loader():
     return make_loader(features(train), labels(train), BATCH, SEED, collate_fn=numpy_collate)
 
 
-# %% tags=["nbval-ignore-output", "speed"]
+# %% tags=["nbval-ignore-output", "speed"] volatile="milliseconds"
 slow = timing.measure(fit, *start(), fresh_loader(), 3, None, train_step, repeats=3)
 fast = timing.measure(fit, *start(), fresh_loader(), 3, None, jit_step)
 ratio, compiling = slow.steady_s / fast.steady_s, 1e3 * fast.compile_s

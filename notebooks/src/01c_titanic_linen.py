@@ -268,7 +268,7 @@ def fresh_loader():
     return make_loader(features(train), labels(train), BATCH, SEED, collate_fn=numpy_collate)
 
 
-# %% tags=["nbval-ignore-output", "speed"]
+# %% tags=["nbval-ignore-output", "speed"] volatile="milliseconds"
 slow = timing.measure(fit, start(), fresh_loader(), 3, None, train_step, repeats=3)
 fast = timing.measure(fit, start(), fresh_loader(), 3, None, jit_step)
 ratio, compiling = slow.steady_s / fast.steady_s, 1e3 * fast.compile_s

@@ -388,7 +388,7 @@ print("split, equal:", bool(jax.random.normal(noise_key) == jax.random.normal(dr
 # Like PyTorch on a GPU, JAX queues work and returns, on a CPU too. Whoever times it must wait:
 # `block_until_ready()`, where torch has `torch.cuda.synchronize()`.
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] volatile="milliseconds"
 matrix = jnp.ones((1500, 1500))
 product = jax.jit(lambda a: a @ a)
 product(matrix).block_until_ready()
@@ -412,7 +412,7 @@ print(on_jax.devices() == {cpu}, on_torch.device)
 # `f` has three operations. Eager, each walks over memory once; fused, all are done in one walk. The only
 # Inductor compilation of this lesson, against `jit`; first call and steady state apart.
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] volatile="milliseconds"
 numbers = np.random.default_rng(SEED).normal(size=1_000_000).astype(np.float32)
 on_torch, on_jax = torch.from_numpy(numbers), jnp.asarray(numbers)
 contestants = {

@@ -294,14 +294,14 @@ print(len(gaps), "rungs,", len(reference), "losses each: all within 5e-6 of torc
 #
 # Three rounds through all rungs, interleaved so that a busy moment of the machine hits everybody; medians.
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] volatile="microseconds"
 rounds = [{name: timing.seconds(run, *setup()) for name, (setup, run) in rungs.items()} for _ in range(3)]
 speed = pd.DataFrame(rounds).median().to_frame("steady") / len(orders) * 1e6  # µs per step
 speed["vs torch eager"] = speed.loc["torch eager + loader", "steady"] / speed["steady"]
 speed["first call, s"] = pd.Series(first)
 speed.rename(columns={"steady": "µs per step"}).round({"µs per step": 0, "vs torch eager": 2, "first call, s": 2})
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] volatile="microseconds, and an order that they decide"
 step = speed["steady"].sort_values()
 colors = ["tab:orange" if name.startswith("torch") else "tab:blue" for name in step.index]
 plt.barh(step.index, step, color=colors)
@@ -320,7 +320,7 @@ print(f"@nnx.jit against torch preloaded: {step['@nnx.jit'] / step['torch preloa
 #
 # Differences between rungs are the parts of a step.
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] volatile="microseconds"
 def per_step(function):
     return timing.measure(function).steady_s / len(orders) * 1e6
 
@@ -343,7 +343,7 @@ pd.Series(parts).round(1).to_frame("µs per step")
 #
 # The first call of the whole run costs a compilation. It is worth it from so many epochs on:
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] volatile="a break-even made of seconds"
 steps = len(orders) // EPOCHS
 eager, compiled_step = step["torch eager + loader"] * 1e-6, step["one scan, shuffling inside"] * 1e-6
 break_even = first["one scan, shuffling inside"] / (steps * (eager - compiled_step))
@@ -355,7 +355,7 @@ print(f"            with its compilation {first['one scan, shuffling inside'] + 
 # JAX can keep compiled programs on disk: a second process then reads instead of compiling. Tracing is still
 # done each time. And a compiled program says beforehand how much memory it takes beyond its arguments.
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] volatile="seconds"
 (params,) = fresh_params()
 
 

@@ -118,7 +118,7 @@ print("validation losses:", losses.shape, "=", losses.size, "models; all finite:
 # What did that take, beside one compiled run after the other, and beside PyTorch eager (one epoch timed, the
 # rest extrapolated)?
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] volatile="seconds"
 mapped = timing.seconds(search, keys, settings)
 alone = timing.measure(jax.jit(run), keys[0], 1e-3, 1e-2, x_inner[0], y_inner[0], w_inner[0])
 

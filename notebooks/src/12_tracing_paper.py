@@ -172,7 +172,7 @@ assert max(gaps.values()) < 1e-6
 print(len(gaps), "runs, one optimum within 1e-6 after", int(runs["whole"]()[1]), "Newton steps  ok")
 
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] volatile="milliseconds"
 def table_of(runs):
     timings = {name: timing.measure(run, repeats=3) for name, run in runs.items()}
     table = pd.DataFrame({name: {"ms": 1e3 * t.steady_s} for name, t in timings.items()}).T
@@ -187,7 +187,7 @@ table_of(runs | {"SciPy, compiled pieces": scipy_newton_cg})
 # by op, every product traces a derivative anew. Now data with some arithmetic in them: 20,000 rows, 100
 # features.
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] volatile="milliseconds"
 rng = np.random.default_rng(SEED)
 x_large = rng.normal(size=(20_000, 100))
 y_large = (rng.random(20_000) < 1 / (1 + np.exp(-0.3 * x_large @ rng.normal(size=100)))).astype(np.float64)
@@ -311,7 +311,7 @@ losses = {name: float(np.ravel(step(params, x, y)[1])[0]) for name, (_, step) in
 assert np.ptp(list(losses.values())) < 1e-5
 print(len(losses), "ways to run one step, one loss within 1e-5  ok")
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] volatile="milliseconds"
 compiled_net = torch.compile(net, backend=torch_compile.backend())
 parameters = list(net.parameters())
 for name, forward in {"PyTorch eager": net, "PyTorch compiled": compiled_net}.items():
@@ -333,7 +333,7 @@ table.round(2)
 #
 # Ten steps unrolled are ten steps' worth. The same ten steps in a `lax.scan`:
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] volatile="milliseconds"
 in_scan = timing.measure(ten, params, x, y, repeats=1).steady_s / 10
 unrolled = table.loc["whole, ten steps unrolled", "ms per step"]
 print(f"per step: unrolled {unrolled:.1f} ms, in lax.scan {1e3 * in_scan:.1f} ms")

@@ -233,7 +233,7 @@ print("distinct at order 6:", *(f"{name} {share:.0%};" for name, share in kept.i
 # XLA does the same elimination. So: how long do tracing and compiling take, how many instructions are left,
 # how much memory does the compiled program need beside its inputs and outputs, and how long does it run?
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] volatile="seconds, and what XLA makes of a program"
 def costs(way, order):
     start = perf_counter()
     lowered = jax.jit(way(order)).lower(0.0)
@@ -258,7 +258,7 @@ for order in (1, 3, 5, 7):
 table = pd.DataFrame({key: cost for key, (cost, _) in measured.items()}).T.rename_axis(["way", "order"])
 table.round(2)
 
-# %% tags=["nbval-ignore-output"] alt="Two panels against the order of the derivative. Left, seconds to trace and compile: nested grad rises steeply; nested jvp stays at or below jet up to order 5 and is far above it at 7. Right, milliseconds of a call: PyTorch rises steeply, nested grad follows at order 5; nested jvp and jet stay low."
+# %% tags=["nbval-ignore-output"] volatile="a ratio of instructions that XLA decides" alt="Two panels against the order of the derivative. Left, seconds to trace and compile: nested grad rises steeply; nested jvp stays at or below jet up to order 5 and is far above it at 7. Right, milliseconds of a call: PyTorch rises steeply, nested grad follows at order 5; nested jvp and jet stay low."
 figure, axes = plots.panels(2)
 once, run = (table["trace s"] + table["compile s"]).unstack(0), table["run ms"].unstack(0)
 ways = ["nested grad", "nested jvp", "jet"]
@@ -297,7 +297,7 @@ print(f"instructions at order 5, nested grad over nested jvp: {fifth['nested gra
 # its own. It receives up to 2^k tangents as separate arguments, and nothing tells it that most of them are
 # equal.
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] volatile="milliseconds"
 run_ms = table["run ms"].xs(5, level="order")
 op_by_op = timing.measure(WAYS["nested jvp"](5), 0.0, repeats=3).steady_s
 print(f"nested jvp, order 5: op by op {1e3 * op_by_op:.0f} ms, compiled {run_ms['nested jvp']:.2f} ms, ", end="")
@@ -324,7 +324,7 @@ def carried(order):
 assert np.isclose(repeat(along, curve_scanned, 3)(0.0), third)
 print("arrays carried, orders 1 to 6:", *map(carried, ORDERS), "; a Taylor series has", *(k + 1 for k in ORDERS))
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] volatile="milliseconds"
 for order in (1, 3, 5):
     scanned = timing.measure(jax.jit(repeat(along, curve_scanned, order)), 0.0, repeats=15).steady_s
     written_out = table.loc[("nested jvp", order), "run ms"]
@@ -412,7 +412,7 @@ for d in DIMENSIONS:
 print("Python loop inside jit, d = 16:", len(trace(partial(laplacian_loop, weights), x).equations), "equations")
 pd.DataFrame(counts).T.rename_axis("d")
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] volatile="milliseconds, and XLA's memory"
 rows = {}
 for d in DIMENSIONS:
     *weights, x = map(jnp.asarray, parameters(d))

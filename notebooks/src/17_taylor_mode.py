@@ -400,7 +400,7 @@ same("torch.func", torch_func(X_torch).numpy(), reference)
 for name, way in ways.items():
     same(name, way(params, X), reference)
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] volatile="milliseconds"
 contestants = {name: (way, params, X) for name, way in ways.items()}
 contestants |= {"PyTorch nested autograd": (nested_autograd, X_torch), "torch.func hessian": (torch_func, X_torch)}
 rounds = [{name: timing.seconds(*call) for name, call in contestants.items()} for _ in range(5)]
@@ -467,7 +467,7 @@ errors = [first_layer_error(w) for w in (independent, independent[:, np.arange(1
 print("relative error, independent columns below 1e-6:", errors[0] < 1e-6)
 print("half of them copies: between 1e-6 and 1e-5:", 1e-6 < errors[1] < 1e-5)
 
-# %% tags=["nbval-ignore-output"] alt="Milliseconds for the exact Laplacian of a network of width 32 at eight points, against the dimension, both logarithmic. With all directions the time grows nearly in proportion to the dimension; compressed it starts lower and grows more slowly, and at 4,000 takes a fraction of the other."
+# %% tags=["nbval-ignore-output"] volatile="milliseconds, and a picture of them" alt="Milliseconds for the exact Laplacian of a network of width 32 at eight points, against the dimension, both logarithmic. With all directions the time grows nearly in proportion to the dimension; compressed it starts lower and grows more slowly, and at 4,000 takes a fraction of the other."
 dimensions, times = (100, 1000, 4000), {"all directions": [], "compressed": []}
 for d in dimensions:
     wide, few = carried(torch_mlp(d)), jnp.asarray(rng.normal(size=(8, d)))
@@ -630,7 +630,7 @@ assert (counts["tanh"].idxmin(axis=1).iloc[1:] == "course.taylor").all()
 assert counts["erf", "course.taylor"].iloc[-1] > 2 * counts["erf", "jet"].iloc[-1]
 counts
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] volatile="seconds"
 rows = {}
 high = {n: jax.jit(lambda x, v, m=m: m(plain, x, v, orders[-1])) for n, m in methods.items()}
 for name, run in high.items():

@@ -420,7 +420,7 @@ same(f"9-jet: {nine}", J9, sum(c * partials[n] for n, c in nine.items()))
 # So the whole operator takes two jets of order 13. Eight small ones do it too: four of order 4 along lines in the plane
 # $(x, y)$ for $u_{xxxy}$ (17), four of order 2 for the rest. A network at 100 points:
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] volatile="milliseconds"
 hidden, output = rng.normal(size=(3, WIDTH)), rng.normal(size=(WIDTH, WIDTH)) / 8
 batch, pairs = jnp.asarray(rng.normal(size=(100, 3))), jnp.array([(1.0, 0, 1), (1, 0, -1), (0, 0, 1), (0, 1, 0)])
 lines, by_line = taylor.interpolation((3, 1))  # (4, 2) and (4,), in the plane (x, y)
@@ -543,7 +543,7 @@ by_torch = python_loop(net, torch.from_numpy(np.array(point)), range(250)).item(
 same("d = 250, exact: both loops, compressed jets", [values[ALL], values[EXACT]], [by_torch] * 2)
 same("same 16 axes: Hessian-vector products = sparse jets", values[DRAWN], values[SPARSE])
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] volatile="milliseconds"
 table = {}
 for d in (250, 1000):
     net, params = network(d)
@@ -566,7 +566,7 @@ for d in (250, 1000):
 print(timing.where())
 table.round(3)
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] volatile="milliseconds, and XLA's memory"
 ways["jax.hessian, trace"] = compiled(lambda f, x, _: jnp.trace(jax.hessian(f)(x)))
 ways["Rademacher, 16"], signs = ways[SPARSE], rng.choice((-1.0, 1.0), (16, 1000))
 ways["biharmonic, exact"] = compiled(lambda f, x, _: taylor.biharmonic(f, x))

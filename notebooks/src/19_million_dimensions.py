@@ -272,7 +272,7 @@ print("the shift is more than half of the error:", bool(abs(shift / exact.mean()
 #
 # What costs what, per step, at 1,000 dimensions:
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] volatile="milliseconds"
 params = pde.init_mlp(jax.random.key(3), (1_000, WIDTH, WIDTH, WIDTH, 1))
 key = jax.random.key(9)
 for name, samples in (("16 sampled", SAMPLES), ("exact", None)):
@@ -291,7 +291,7 @@ print(f"drawing the points            {1e3 * draw:6.1f} ms")
 # draws independent points, and saves bits instead: 16 for a normal number, not 32. (`unsafe_rbg` is a generator for
 # accelerators; on a CPU it gains nothing.)
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] volatile="milliseconds"
 def on_sphere(rows):
     return rows / jnp.linalg.norm(rows, axis=1, keepdims=True)
 

@@ -229,7 +229,7 @@ print("error at t = 0, 0.5, 1 grows:", bool(by_time[0] < by_time[20] < by_time[4
 # What does it cost beside PyTorch? The residual on 192 points, and a whole step of training: loss, gradient by
 # the weights, Adam. Both on the same network; PyTorch on one thread, XLA on the cores that it finds.
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] volatile="milliseconds"
 def torch_step(params, adam):
     p = torch.rand(BATCH, 2) * torch.tensor([1.0, 16.0]) + torch.tensor([0.0, -6.0])
     adam.zero_grad()
@@ -458,7 +458,7 @@ print("one draw is noisy, spread above 10 % of the mean:", bool(spread > 0.1 * m
 # forwards, and hardly cheaper than backwards. In training one differentiates once more, by the weights:
 # measure that before you choose.
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] volatile="milliseconds, and XLA's memory"
 wide = random_network((10, 32, 32, 1))
 many = jnp.float32(np.random.default_rng(SEED).normal(size=(64, 10)))
 
@@ -523,7 +523,7 @@ plain, helped, longer = by_seed.median()
 print("the same number of steps, the gradient helps:", helped < plain)
 print("three times as many plain steps are better still:", longer < helped)
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] volatile="milliseconds, and errors after long training"
 both = network(SEED), jnp.float32(0.01)
 with_gradient = timing.seconds(trained, enhanced_loss, enhanced_adam, both, FEW_STEPS) / FEW_STEPS
 without = timing.seconds(trained, plate_loss, plate_adam, network(SEED), FEW_STEPS) / FEW_STEPS
@@ -540,7 +540,7 @@ by_seed.map("{:.1e}".format)
 # **Time.** One direction, orders 2 to 4, a network with three hidden layers on 192 points: values only. PyTorch takes
 # as many nested `autograd.grad`, along $x$.
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] volatile="milliseconds"
 rows = {}
 for order in (2, 3, 4):
 

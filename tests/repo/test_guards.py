@@ -19,44 +19,6 @@ MODULES = sorted(
     if path.stat().st_size
 )
 
-# Cells whose outputs are not compared, by the beginning of their first line, each with its reason.
-VOLATILE = {
-    ("00_start_here", 'print("Python", platform.python_version()'): "versions",
-    ("01a_titanic_torch", "eager = timing.measure("): "milliseconds",
-    ("01b_titanic_nnx", "costs = {"): "microseconds",
-    ("01b_titanic_nnx", "slow = timing.measure("): "milliseconds",
-    ("01c_titanic_linen", "slow = timing.measure("): "milliseconds",
-    ("08_tracing", "matrix = jnp.ones((1500, 1500))"): "milliseconds",
-    ("08_tracing", "numbers = np.random.default_rng(SEED)"): "milliseconds",
-    ("10_jit_speed", "rounds = [{name: timing.seconds("): "microseconds",
-    ("10_jit_speed", 'step = speed["steady"].sort_values()'): "microseconds, and an order that they decide",
-    ("10_jit_speed", "def per_step(function):"): "microseconds",
-    ("10_jit_speed", "steps = len(orders) // EPOCHS"): "a break-even made of seconds",
-    ("10_jit_speed", "(params,) = fresh_params()"): "seconds",
-    ("11_ensembles", "mapped = timing.seconds("): "seconds",
-    ("12_tracing_paper", "def table_of(runs):"): "milliseconds",
-    ("12_tracing_paper", "rng = np.random.default_rng(SEED)"): "milliseconds",
-    ("12_tracing_paper", "compiled_net = torch.compile("): "milliseconds",
-    ("12_tracing_paper", "in_scan = timing.measure("): "milliseconds",
-    ("16_derivative_cliff", "def costs(way, order):"): "seconds, and what XLA makes of a program",
-    ("16_derivative_cliff", "figure, axes = plots.panels(2)"): "a ratio of instructions that XLA decides",
-    ("16_derivative_cliff", 'run_ms = table["run ms"]'): "milliseconds",
-    ("16_derivative_cliff", "for order in (1, 3, 5):"): "milliseconds",
-    ("16_derivative_cliff", "rows = {}"): "milliseconds, and XLA's memory",
-    ("17_taylor_mode", "contestants = {name: (way, params, X)"): "milliseconds",
-    ("17_taylor_mode", "dimensions, times = (100, 1000, 4000)"): "milliseconds, and a picture of them",
-    ("17_taylor_mode", "rows = {}"): "seconds",
-    ("18_stde", "hidden, output = rng.normal("): "milliseconds",
-    ("18_stde", "table = {}"): "milliseconds",
-    ("18_stde", 'ways["jax.hessian, trace"]'): "milliseconds, and XLA's memory",
-    ("19_million_dimensions", "params = pde.init_mlp(jax.random.key(3), (1_000"): "milliseconds",
-    ("19_million_dimensions", "def on_sphere(rows):"): "milliseconds",
-    ("20_high_order_pdes", "def torch_step("): "milliseconds",
-    ("20_high_order_pdes", "wide = random_network("): "milliseconds, and XLA's memory",
-    ("20_high_order_pdes", "both = network(SEED)"): "milliseconds, and errors after long training",
-    ("20_high_order_pdes", "rows = {}"): "milliseconds",
-}
-
 # What each module (or package) may bring along when it is imported; the watched packages are the heavy or foreign ones.
 WATCHED = {"numpy", "pandas", "sklearn", "torch", "jax", "flax", "optax", "tqdm", "matplotlib"}
 JAX, FLAX = {"numpy", "jax"}, {"numpy", "jax", "flax", "optax"}  # flax itself imports optax
@@ -125,8 +87,8 @@ def test_sources_have_no_long_lines(stem):
 
 
 @pytest.mark.parametrize("stem", LESSONS)
-def test_cells_that_are_not_compared_are_listed(stem):
-    assert guards.unlisted_volatile_cells(stem, built(stem), VOLATILE) == []
+def test_cells_that_are_not_compared_say_why(stem):
+    assert guards.unexplained_volatile_cells(stem, built(stem)) == []
 
 
 @pytest.mark.parametrize("stem", LESSONS)

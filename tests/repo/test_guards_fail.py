@@ -74,13 +74,13 @@ def test_a_large_notebook_is_seen(notebook):
     assert guards.forbidden_outputs(STEM, notebook, guards.MAX_NOTEBOOK_BYTES + 1)
 
 
-def test_an_unlisted_volatile_cell_is_seen(notebook):
-    assert guards.unlisted_volatile_cells(STEM, notebook, {})
-    volatile = [cell for cell in notebook.cells if "nbval-ignore-output" in guards.tags_of(cell)]
-    listed = {(STEM, guards.first_line(cell)[:20]): "seconds" for cell in volatile}
-    assert guards.unlisted_volatile_cells(STEM, notebook, listed) == []
-    assert guards.unlisted_volatile_cells(STEM, notebook, listed | {(STEM, "gone"): "seconds"})
-    assert guards.unlisted_volatile_cells(STEM, notebook, dict.fromkeys(listed, ""))
+def test_a_volatile_cell_without_a_reason_is_seen(notebook):
+    assert guards.unexplained_volatile_cells(STEM, notebook) == []
+    first, second = [cell for cell in notebook.cells if "nbval-ignore-output" in guards.tags_of(cell)]
+    first.metadata["volatile"] = " "
+    second.metadata["tags"] = []
+    without, needless = guards.unexplained_volatile_cells(STEM, notebook)
+    assert 'volatile="milliseconds"' in without and "remove the reason" in needless
 
 
 @pytest.mark.parametrize(
