@@ -1,25 +1,24 @@
-"""What every benchmark shares: one core for both sides, interleaved rounds, medians, a table and a JSON file.
+"""What every benchmark shares: one core for both sides, interleaved rounds, medians, tables and one form of JSON file.
 
-Import this module before JAX: it asks the operating system for one core, so that both frameworks get the same.
+Importing this module, or a benchmark, measures and changes nothing. `command` is a benchmark's `main`: it asks the
+operating system for one core before JAX starts its threads, runs `bench(quick)`, prints its tables and writes them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from time import perf_counter
-
-CORES = int(os.environ.get("BENCH_CORES", "1"))
-if hasattr(os, "sched_setaffinity"):
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
-os.environ["OMP_NUM_THREADS"] = str(CORES)
+from typing import NotRequired, TypedDict
 
 import jax
 import numpy as np
@@ -27,8 +26,84 @@ from tqdm import tqdm
 
 from benchmarks import machine
 from course import timing
+from tools.tables import print_table
 
-OUT = Path(__file__).resolve().parents[1] / "build" / "bench"
+ROOT = Path(__file__).resolve().parents[1]
+OUT = ROOT / "build" / "bench"
+
+
+# --- what a result file holds --------------------------------------------------------------------------------------
+
+
+class Conditions(TypedDict):
+    """What a result is worth nothing without; None where it was not recorded."""
+
+    software: str  # platform and versions, `timing.where()`
+    cpu: str
+    cores: int  # that this process may use
+    torch_threads: int | None  # None where torch took no part
+    jax_device: str
+    numpy: str | None
+    date: str  # YYYY-MM-DD, UTC
+    peak_memory_GiB: float | None  # of the whole process, on the host
+
+
+class RatioRow(TypedDict):
+    """A comparison: `Ratio.row()`."""
+
+    what: str
+    measured: float
+    at_least: float | None
+    reached: bool | None
+
+
+class Result(TypedDict):
+    """The content of benchmarks/results/NAME-PLATFORM.json.
+
+    A table's rows have equal keys, the first of which is "name"; values are texts, numbers, booleans or None.
+    """
+
+    conditions: Conditions
+    tables: dict[str, list[dict]]
+    ratios: list[RatioRow]
+    setting: NotRequired[dict]  # of a benchmark that offers several
+
+
+def check_result(content: dict) -> None:
+    """Refuse what does not follow `Result`.
+
+    Raises:
+      ValueError: keys are missing or unknown, a table is empty or ragged, or a number is not finite.
+    """
+    _same_keys("a result", content, Result)
+    _same_keys("conditions", content["conditions"], Conditions)
+    if not content["tables"]:
+        raise ValueError("expected at least one table, got none")
+    for title, rows in content["tables"].items():
+        if not rows or any(list(row) != list(rows[0]) or next(iter(row)) != "name" for row in rows):
+            raise ValueError(
+                f'expected rows with equal keys, "name" first, in the table {title!r}, got {[list(r) for r in rows]}; '
+                "write None where a value is missing"
+            )
+    for row in content["ratios"]:
+        _same_keys("a ratio", row, RatioRow)
+    rows = chain(*content["tables"].values(), content["ratios"], [content["conditions"], content.get("setting", {})])
+    for row in rows:
+        for key, value in row.items():
+            if not (isinstance(value, str | int | None) or (isinstance(value, float) and math.isfinite(value))):
+                raise ValueError(f"expected a text, a finite number, a boolean or None as {key!r}, got {value!r}")
+
+
+def _same_keys(what: str, got: dict, form: type) -> None:
+    missing, unknown = form.__required_keys__ - got.keys(), got.keys() - form.__annotations__.keys()
+    if missing or unknown:
+        raise ValueError(
+            f"expected the keys {sorted(form.__annotations__)} in {what}, got {sorted(got)}; see {form.__name__} in "
+            "benchmarks/harness.py"
+        )
+
+
+# --- measuring -----------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -110,58 +185,67 @@ class Ratio:
     measured: float
     at_least: float | None = None
 
-    def row(self) -> dict:
+    def row(self) -> RatioRow:
         reached = None if self.at_least is None else self.measured >= self.at_least
         return {"what": self.what, "measured": self.measured, "at_least": self.at_least, "reached": reached}
 
 
-def conditions() -> dict:
-    """Device, versions, threads and date: what a result is worth nothing without."""
-    import torch
+# --- the machine ---------------------------------------------------------------------------------------------------
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+def pin(cores: int) -> None:
+    """Keep this process on so many cores. JAX counts them when it starts: call this before the first computation."""
+    if hasattr(os, "sched_setaffinity"):
+        allowed = sorted(os.sched_getaffinity(0))[:cores]
+        for thread in Path("/proc/self/task").iterdir():  # imported libraries have started some; later ones inherit
+            os.sched_setaffinity(int(thread.name), allowed)
+    os.environ["OMP_NUM_THREADS"] = str(cores)
+    if "torch" in sys.modules:  # it has read the variable already
+        sys.modules["torch"].set_num_threads(cores)
+
+
+def conditions() -> Conditions:
+    """Device, versions, threads, memory and date of this process."""
+    torch = sys.modules.get("torch")
     return {
-        "software": timing.where(), "cpu": machine.cpu_name(), "cores": cores, "torch_threads": torch.get_num_threads(),
-        "jax_device": jax.devices()[0].device_kind, "numpy": np.__version__, "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "software": timing.where(), "cpu": machine.cpu_name(), "cores": machine.cores(),
+        "torch_threads": torch and torch.get_num_threads(), "jax_device": jax.devices()[0].device_kind,
+        "numpy": np.__version__, "date": f"{datetime.now(UTC):%Y-%m-%d}", "peak_memory_GiB": machine.peak_memory_gib(),
     }  # fmt: skip
 
 
-def report(name: str, tables: dict[str, list[dict]], ratios: list[Ratio]) -> None:
-    """Print tables and ratios, and write them to build/bench/NAME-PLATFORM.json."""
-    where = conditions()
-    for title, rows in tables.items():
+# --- the result ----------------------------------------------------------------------------------------------------
+
+
+def report(
+    name: str, tables: dict[str, list[dict]], ratios: list[Ratio], setting: dict | None = None, folder: Path = OUT
+) -> Path:
+    """Print tables and ratios, and write them to NAME-PLATFORM.json in a folder, in the form of `Result`."""
+    content: Result = {"conditions": conditions(), "tables": tables, "ratios": [ratio.row() for ratio in ratios]}
+    if setting is not None:
+        content["setting"] = setting
+    check_result(content)
+    for title, rows in [*tables.items(), *([("ratios", content["ratios"])] if ratios else [])]:
         print(f"\n{title}")
         print_table(rows)
-    if ratios:
-        print("\nratios")
-        print_table([ratio.row() for ratio in ratios])
-    print("\n" + ", ".join(f"{key}: {value}" for key, value in where.items()))
-    OUT.mkdir(parents=True, exist_ok=True)
-    path = OUT / f"{name}-{jax.devices()[0].platform}.json"
-    content = {"conditions": where, "tables": tables, "ratios": [ratio.row() for ratio in ratios]}
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    print(f"wrote {path.relative_to(OUT.parents[1])}")
+    print("\n" + ", ".join(f"{key}: {value}" for key, value in content["conditions"].items()))
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-{jax.devices()[0].platform}.json"
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+    print(f"wrote {path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}")
+    return path
 
 
-def print_table(rows: list[dict]) -> None:
-    """Rows of one kind as aligned text."""
-    cells = [[_text(value) for value in row.values()] for row in rows]
-    header = list(rows[0])
-    widths = [max(len(line[i]) for line in [header, *cells]) for i in range(len(header))]
-    for line in [header, *cells]:
-        print(
-            "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
-        )
+def command(name: str, bench: Callable[[bool], tuple[dict[str, list[dict]], list[Ratio]]]) -> None:
+    """A benchmark's `main`: on one core (or $BENCH_CORES), tables and ratios are printed and written.
 
-
-def _text(value) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def quick() -> bool:
-    """Whether --quick was given: one short round that only shows that the benchmark runs."""
+    Args:
+      name: of the result file.
+      bench: `bench(quick)` returns tables and ratios. With --quick it only shows that it runs, and the numbers go to a
+        folder apart, which `make publish-results` leaves alone.
+    """
     parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true", help="one short round, to see that it runs")
-    return parser.parse_args(sys.argv[1:]).quick
+    parser.add_argument("--quick", action="store_true", help="tiny sizes and one round, to see that it runs")
+    quick = parser.parse_args().quick
+    pin(int(os.environ.get("BENCH_CORES", "1")))
+    report(name, *bench(quick), folder=OUT / "quick" if quick else OUT)
