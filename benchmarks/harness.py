@@ -4,8 +4,6 @@ Importing this module, or a benchmark, measures and changes nothing. `command` i
 operating system for one core before JAX starts its threads, runs `bench(quick)`, prints its tables and writes them.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math
