@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,9 @@ import optax
 
 from course.pde.equation import Field
 from course.taylor import arguments
+
+if TYPE_CHECKING:  # Orbax comes along only where a run is to stay
+    from course.train import resumable
 
 Params = Any  # a pytree of arrays
 
@@ -115,6 +118,7 @@ def train(
     *,
     chunk: int = 100,
     report: Callable[[State, jax.Array], None] | None = None,
+    run: resumable.Run | None = None,
 ) -> tuple[State, jax.Array]:
     """Train up to a number of steps, compiled in chunks; the same losses whatever the chunks, interrupted or not.
 
@@ -126,18 +130,23 @@ def train(
       steps: where to stop, counted from the beginning of the run; an integer >= 0.
       chunk: steps between two reports, >= 1.
       report: called after each chunk with the state and the chunk's losses; the place for a progress bar or a file.
+      run: where checkpoints are kept: the newest one there takes the place of `state`; one is written after the last
+        step, and between chunks when it is time or the process is asked to stop.
     Returns:
       The state after `steps`, and the losses of the steps made in this call.
     Raises:
       ValueError: chunk below 1, steps below 0, or a state that an earlier call used up.
       TypeError: chunk or steps is no integer, or the state does not come from `start`.
       DivergedError: a loss or gradient is not finite; it names the step and keeps the last good state.
+      resumable.StoppedError: the process was asked to stop, and the state is saved.
     """
     chunk = arguments.integer("chunk", chunk, "report after every step at most")
     steps = arguments.integer("steps", steps, "with 0 nothing is trained", least=0)
     if not isinstance(state, State):
         raise TypeError(f"expected a state from pde.start, got {type(state).__name__}; pass start(params, ...)")
     _there(state, "a state", "continue with the state that it returned, or make another by `start`")
+    if run is not None:
+        state = run.restore(state)
     done, found = int(state.step), []
     while done < steps:
         state, losses = _run(loss_fn, optimizer, min(chunk, steps - done), state)
@@ -148,6 +157,10 @@ def train(
         found.append(losses)
         if report is not None:
             report(state, losses)
+        if run is not None:
+            run.after(done, state)
+    if run is not None:
+        run.save(done, state)
     return state, jnp.concatenate(found) if found else jnp.zeros(0)
 
 

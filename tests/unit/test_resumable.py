@@ -1,0 +1,220 @@
+"""A run that is killed, damaged, stopped or mistaken for another."""
+
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from course import pde
+from course.train import resumable
+from course.train.resumable import BusyError, DamagedError, Run, SettingError, StoppedError
+
+SETTING = {"equation": "a parabola", "seed": 0, "layers": (3, 1)}
+STATE = {
+    "w": jnp.arange(5.0),
+    "low": jnp.ones((2, 2), jnp.bfloat16),
+    "none": jnp.zeros((0, 3)),
+    "key": jax.random.key(3),
+}
+
+
+def numbers(state):
+    return {
+        path: np.asarray(jax.random.key_data(leaf) if path == "key" else leaf, float) for path, leaf in state.items()
+    }
+
+
+def same(a, b):
+    a, b = numbers(a), numbers(b)
+    return a.keys() == b.keys() and all(np.array_equal(a[path], b[path]) for path in a)
+
+
+def later(by):
+    return STATE | {"w": STATE["w"] + by}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Checkpoints of steps 1, 2 and 3, of which two are kept."""
+    with Run(tmp_path, SETTING) as run:
+        for step in (1, 2, 3):
+            run.save(step, later(step))
+    return tmp_path
+
+
+def restored(folder, setting=SETTING, state=STATE):
+    with Run(folder, setting) as run:
+        return run.restore(state)
+
+
+def steps_in(folder):
+    return sorted(path.name for path in (folder / "checkpoints").iterdir())
+
+
+def test_nothing_saved_gives_the_state_back(tmp_path):
+    assert restored(tmp_path) is STATE
+
+
+def test_the_two_newest_are_kept_and_the_newest_comes_back(folder):
+    assert steps_in(folder) == ["2", "3"]
+    found = restored(folder)
+    assert same(found, later(3))
+    assert {path: leaf.dtype for path, leaf in found.items()} == {path: leaf.dtype for path, leaf in STATE.items()}
+
+
+def test_seconds_add_up(tmp_path, monkeypatch):
+    clock = iter(range(0, 10_000, 10))
+    monkeypatch.setattr(resumable, "perf_counter", lambda: next(clock))
+    with Run(tmp_path, SETTING) as run:
+        run.save(1, STATE)
+        before = run.seconds
+    with Run(tmp_path, SETTING) as run:
+        run.restore(STATE)
+        assert run.seconds >= before > 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "state", "differences"),
+    [
+        (SETTING | {"seed": 1}, STATE, {"seed": (0, 1)}),
+        (SETTING | {"rate": 0.1}, STATE, {"rate": (None, 0.1)}),
+        ({k: v for k, v in SETTING.items() if k != "seed"}, STATE, {"seed": (0, None)}),
+        (SETTING, STATE | {"w": jnp.ones(6)}, {"state['w']": ("float32 (5,)", "float32 (6,)")}),
+        (SETTING, STATE | {"w": jnp.ones(5, int)}, {"state['w']": ("float32 (5,)", "int32 (5,)")}),
+    ],
+)
+def test_another_setting_is_refused_by_the_name_of_what_differs(folder, setting, state, differences):
+    with pytest.raises(SettingError, match="take another folder") as caught:
+        restored(folder, setting, state)
+    assert caught.value.differences == differences
+    for name, (there, here) in differences.items():
+        assert f"{name}: {there!r} there, {here!r} here" in str(caught.value)
+    assert steps_in(folder) == ["2", "3"]
+
+
+def test_another_version_is_refused(folder, monkeypatch):
+    monkeypatch.setattr(resumable, "version", lambda package: "0.0")
+    with pytest.raises(SettingError, match=r"jax: '.+' there, '0\.0' here"):
+        restored(folder)
+
+
+def test_a_setting_without_a_place_in_json_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="JSON"):
+        Run(tmp_path, {"loss": lambda x: x})
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def arrays_of(folder, step):
+    """The file with the numbers themselves."""
+    return next(path for path in (folder / "checkpoints" / str(step) / "arrays" / "d").iterdir())
+
+
+@pytest.mark.parametrize("damage", [flip, cut, os.unlink])
+@pytest.mark.parametrize("file", ["arrays", "manifest", "about"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(folder, damage, file):
+    newest = folder / "checkpoints" / "3"
+    damage({"arrays": arrays_of(folder, 3), "manifest": newest / "arrays" / "manifest.ocdbt",
+            "about": newest / "about" / "metadata"}[file])  # fmt: skip
+    with Run(folder, SETTING) as run:
+        with pytest.warns(UserWarning, match=r"step 3 is damaged .*; continuing from step 2"):
+            found = run.restore(STATE)
+        assert same(found, later(2))
+        run.save(3, later(3))
+    assert steps_in(folder) == ["2", "3"] and (folder / "damaged" / "3").is_dir()
+    assert same(restored(folder), later(3))
+
+
+def test_a_wrong_number_is_found_by_its_checksum(folder, monkeypatch):
+    with Run(folder, SETTING) as run:
+        monkeypatch.setattr(resumable, "_checksum", lambda arrays: "another")
+        with pytest.raises(DamagedError, match=r"step 3 is damaged .* step 2 is damaged .*checksum"):
+            run.restore(STATE)
+    assert steps_in(folder) == []
+    monkeypatch.undo()
+    assert restored(folder) is STATE  # both are in `damaged`, and the next start begins anew
+
+
+def test_one_process_a_folder(folder):
+    with Run(folder, SETTING), pytest.raises(BusyError, match="one process at a time"), Run(folder, SETTING):
+        pass
+    restored(folder)
+
+
+def test_a_signal_is_noted_saved_for_and_its_handler_put_back(tmp_path):
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    with Run(tmp_path, SETTING) as run:
+        run.after(1, STATE)
+        assert steps_in(tmp_path) == []  # neither time nor asked to
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(StoppedError, match="stopped at step 2 and saved"):
+            run.after(2, STATE)
+        with pytest.raises(KeyboardInterrupt):  # the second time at once
+            os.kill(os.getpid(), signal.SIGINT)
+    assert steps_in(tmp_path) == ["2"]
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_it_saves_when_it_is_time(tmp_path):
+    with Run(tmp_path, SETTING, every_s=0) as run:
+        run.after(1, STATE)
+        assert steps_in(tmp_path) == ["1"]
+        run.remove()
+        assert steps_in(tmp_path) == []
+        run.save(2, STATE)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(folder, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with Run(folder, SETTING) as run:
+        monkeypatch.setattr(run._manager, "save", full)
+        with pytest.raises(OSError, match="No space left"):
+            run.save(4, later(4))
+    assert same(restored(folder), later(3))
+
+
+# --- pde.train -----------------------------------------------------------------------------------------------
+
+
+def loss_fn(params, key):
+    return ((params - jax.random.normal(key, (3,))) ** 2).sum()
+
+
+OPTIMIZER = optax.adam(0.1)
+
+
+def train(steps, **how):
+    state = pde.start(jnp.zeros(3), OPTIMIZER, jax.random.key(1))
+    return pde.train(loss_fn, OPTIMIZER, state, steps, chunk=2, **how)[0]
+
+
+def test_pde_train_continues_to_the_same_bits(tmp_path):
+    whole = train(10)
+    with Run(tmp_path, SETTING) as run:
+        train(4, run=run)
+    with Run(tmp_path, SETTING, every_s=0) as run:
+        again = train(10, run=run)
+    assert steps_in(tmp_path) == ["10", "8"]
+    np.testing.assert_array_equal(again.params, whole.params)
+    assert int(again.step) == 10
+
+
+def test_pde_train_stops_between_chunks(tmp_path):
+    with Run(tmp_path, SETTING) as run, pytest.raises(StoppedError):
+        train(10, run=run, report=lambda state, _: os.kill(os.getpid(), signal.SIGTERM))
+    with Run(tmp_path, SETTING) as run:
+        np.testing.assert_array_equal(train(10, run=run).params, train(10).params)
