@@ -63,7 +63,7 @@ $(VENV)-newest/.ready: pyproject.toml tools/find_python.sh
 	$(VENV)-newest/bin/python -m pip install --editable . matplotlib pytest pytest-xdist hypothesis
 	@touch $@
 
-BENCHMARKS := titanic_speed tracing_paper operators pde_training pde_points
+BENCHMARKS := titanic_speed tracing_paper operators pde_training pde_points resume
 
 fuzz: $(VENV)/.ready ## 3,000 random programs through course.taylor, float32 to order 8, layers to port (an hour and more)
 	$(PY) -m tools.fuzz --jobs $(JOBS)

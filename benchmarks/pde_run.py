@@ -1,34 +1,28 @@
 """One long run: solve an equation in the unit ball and write a result file (`make pde DIM=1000000`).
 
-It shows progress, saves itself every ten minutes and on Ctrl-C, and continues from the last save when it is started
-again. Results go to build/bench/, with hardware and date, and are published like the other benchmarks'.
-Lesson: 19_million_dimensions.
+It shows progress, saves itself every ten minutes and on Ctrl-C, and continues from the last checkpoint when it is
+started again, killed or not. Results go to build/bench/, with hardware and date, and are published like the other
+benchmarks'. Lesson: 19_million_dimensions.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import resource
-import shutil
-import signal
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from time import perf_counter
 
 import jax
 import jax.numpy as jnp
-import orbax.checkpoint as ocp
 from tqdm import tqdm
 
-from benchmarks import machine
-from course import pde, timing
+from benchmarks import harness
+from course import pde
+from course.train.resumable import BusyError, DamagedError, Run, SettingError, StoppedError
 
-BUILD = Path(__file__).resolve().parents[1] / "build"
-SEED, SAVE_EVERY_S = 0, 600
+RUNS = harness.ROOT / "build" / "pde"
+SEED, WIDTH = 0, 128
 
 
 @dataclass(frozen=True)
@@ -90,81 +84,51 @@ def problem(setting: Setting) -> tuple:
 
     compact = jnp.bfloat16 if setting.dimension >= 1_000_000 else None  # a quarter of a gigabyte less
     optimizer = pde.scaled_cosine_adam(setting.steps, setting.learning_rate, setting.dimension, mu_dtype=compact)
-    sizes = (setting.dimension, 128, 128, 128, 1)
+    sizes = (setting.dimension, WIDTH, WIDTH, WIDTH, 1)
     state = pde.start(pde.init_mlp(jax.random.key(SEED + 1), sizes), optimizer, jax.random.key(SEED + 2))
     return equation, loss_fn, optimizer, state
 
 
-def solve(name: str, quick: bool = False, folder: Path | None = None) -> dict:
-    """Train and measure one setting; with a folder, save there and continue from what is found there."""
-    setting = SETTINGS[name]
+def solve(setting: Setting, *, quick: bool = False, run: Run | None = None) -> dict:
+    """Train and measure one setting; with a run, from its newest checkpoint."""
     if quick:
         setting = replace(setting, dimension=min(setting.dimension, 200), steps=4)
     begun = perf_counter()
     equation, loss_fn, optimizer, state = problem(setting)
-    saved = Saved(folder) if folder else None
-    spent = 0.0
-    if saved and saved.path.exists():
-        state, spent = saved.load(state)
-    chunk = max(1, setting.steps // 40)
 
-    with tqdm(total=setting.steps, initial=int(state.step), desc=name, unit="step") as bar:
+    with tqdm(total=setting.steps, desc=setting.name, unit="step") as bar:
 
         def report(state, losses):
-            bar.update(len(losses))
+            bar.update(int(state.step) - bar.n)
             bar.set_postfix(residual=f"{float(losses.mean()) ** 0.5:.1e}")
-            if saved and (saved.stopping or perf_counter() - saved.last > SAVE_EVERY_S):
-                saved.save(state, spent + perf_counter() - begun)
-                if saved.stopping:
-                    raise KeyboardInterrupt
 
-        try:
-            state, _ = pde.train(loss_fn, optimizer, state, setting.steps, chunk=chunk, report=report)
-        except pde.DivergedError as error:
-            if saved:
-                saved.save(error.state, spent + perf_counter() - begun)
-            raise
-    seconds = spent + perf_counter() - begun
+        chunk = max(1, setting.steps // 40)
+        state, _ = pde.train(loss_fn, optimizer, state, setting.steps, chunk=chunk, report=report, run=run)
+    seconds = run.seconds if run else perf_counter() - begun
     batch = 20 if quick else max(4, min(100, 10**7 // setting.dimension))
     u = equation.ansatz(partial(pde.mlp, state.params))
     error = pde.relative_l2(
         equation, u, jax.random.key(SEED + 3), points=(40 if quick else 2_000) // batch * batch, batch=batch
     )
-    if saved:
-        saved.remove()
     return {
         "name": setting.name, "relative_l2": error.relative_l2, "best_constant": error.best_constant,
         "seconds": seconds, "ms_per_step": 1e3 * seconds / setting.steps,
     }  # fmt: skip
 
 
-class Saved:
-    """A run's state on disk, written by Orbax; Ctrl-C is noted, and obeyed after the next chunk."""
+def fingerprint(setting: Setting) -> dict:
+    """What a checkpoint must have been made with to be continued; versions are added by the run itself."""
+    return asdict(setting) | {"optimizer": "pde.scaled_cosine_adam", "width": WIDTH, "seed": SEED,
+                              "dtype": str(jnp.result_type(float)), "platform": jax.devices()[0].platform}  # fmt: skip
 
-    def __init__(self, folder: Path):
-        self.path, self.last, self.stopping = folder / "state", perf_counter(), False
-        self.checkpointer = ocp.PyTreeCheckpointer()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self.stop)
 
-    def stop(self, *_) -> None:
-        self.stopping = True
-
-    def save(self, state: pde.State, seconds: float) -> None:
-        """Seconds spent go along, so that a continued run adds up."""
-        content = {"state": state._replace(key=jax.random.key_data(state.key))._asdict(), "seconds": seconds}
-        self.checkpointer.save(self.path, content, force=True)
-        self.last = perf_counter()
-
-    def load(self, like: pde.State) -> tuple[pde.State, float]:
-        example = {"state": like._replace(key=jax.random.key_data(like.key))._asdict(), "seconds": 0.0}
-        arguments = ocp.checkpoint_utils.construct_restore_args(example)
-        content = self.checkpointer.restore(self.path, item=example, restore_args=arguments)
-        state = pde.State(**content["state"])
-        return state._replace(key=jax.random.wrap_key_data(state.key)), float(content["seconds"])
-
-    def remove(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+def measure(setting: Setting, folder: Path, out: Path = harness.OUT) -> Path:
+    """Solve a setting, resumable in a folder, and write the result; only then are the checkpoints removed."""
+    with Run(folder, fingerprint(setting)) as run:
+        row = solve(setting, run=run)
+        written = harness.report(setting.file, {"run": [row]}, [], asdict(setting), out)
+        run.remove()
+    return written
 
 
 def main() -> int:
@@ -179,25 +143,11 @@ def main() -> int:
         print(f"expected a known run, got DIM={arguments.dim} BODY={arguments.body}; there are: {known}")
         return 2
     (setting,) = found
-    folder = BUILD / "pde" / setting.file
     try:
-        row = solve(setting.name, folder=folder)
-    except KeyboardInterrupt:
-        print("\nstopped and saved; the same command continues from here")
-        return 130
-    row["peak_memory_GiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    device = jax.devices()[0]
-    where = {"software": timing.where(), "device": device.device_kind, "cores": len(os.sched_getaffinity(0))}
-    content = {
-        "conditions": where | {"cpu": machine.cpu_name(), "date": f"{datetime.now(UTC):%Y-%m-%d}"},
-        "setting": asdict(setting),
-        "tables": {"run": [row]},
-    }
-    path = BUILD / "bench" / f"{setting.file}-{device.platform}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-    print(json.dumps(row, indent=1))
-    print(f"wrote {path.relative_to(BUILD.parent)}")
+        measure(setting, RUNS / setting.file)
+    except (StoppedError, BusyError, DamagedError, SettingError) as error:
+        print(f"\n{error}")
+        return 130 if isinstance(error, StoppedError) else 1
     return 0
 
 

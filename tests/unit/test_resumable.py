@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from benchmarks import resume
 from course import pde
 from course.train import resumable
 from course.train.resumable import BusyError, DamagedError, Run, SettingError, StoppedError
@@ -218,3 +219,10 @@ def test_pde_train_stops_between_chunks(tmp_path):
         train(10, run=run, report=lambda state, _: os.kill(os.getpid(), signal.SIGTERM))
     with Run(tmp_path, SETTING) as run:
         np.testing.assert_array_equal(train(10, run=run).params, train(10).params)
+
+
+@pytest.mark.slow
+def test_killed_five_times_it_continues_to_the_same_bits():
+    row = resume.kill(5, seed=1)
+    assert row["resumed to the same bits"] == 5, row
+    assert row["other bits"] == row["older than the last save"] == row["died by itself"] == 0, row
