@@ -319,7 +319,7 @@ def _decreasing(k: int, count: int, largest: int) -> Iterator[tuple[int, ...]]:
     if count == 0 and k == 0:
         yield ()
     elif count > 0:
-        for first in range(min(largest, k - count + 1), 0, -1):
+        for first in range(min(largest, k - count + 1), (k - 1) // count, -1):  # a smaller one leaves too much over
             for rest in _decreasing(k - first, count - 1, first):
                 yield (first, *rest)
 

@@ -219,6 +219,13 @@ def test_partitions_are_counted(k):
     assert sum(ways) == {1: 1, 4: 15, 7: 877}[k]
 
 
+def test_order_30_ends():
+    """Partitions are made without dead ends: looking for them by trial cost 4^k."""
+    assert sum(len(rules.partitions(30, count)) for count in range(1, 31)) == 5604
+    got = taylor.weighted(lambda x: jnp.sin(x).sum(), jnp.ones(2), jnp.array([1]), jnp.ones(1), 30)
+    np.testing.assert_allclose(got, -np.sin(1.0), rtol=1e-6)
+
+
 @pytest.mark.parametrize("member", [Moving, rules.Operation])
 def test_values_are_never_compared(member):
     """Arrays inside: == would be an array."""
