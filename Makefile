@@ -12,7 +12,7 @@ NBVAL = $$($(PY) -c "import sys; print('--nbval' if sys.version_info[:2] == (3, 
 PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile
 CHECKED = --doctest-modules course tests
 
-.PHONY: help setup run test check test-all test-floor test-newest fuzz bench pde publish-results lab build rosetta adopt dataset lint clean
+.PHONY: help setup run test check test-all test-floor test-newest fuzz mutants bench pde publish-results lab build rosetta adopt dataset guards lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ fuzz: $(VENV)/.ready ## 3,000 random programs through course.taylor, float32 to 
 	$(PY) -m tools.fuzz --jobs $(JOBS)
 	FUZZ=1 $(PYTEST) tests/unit/test_taylor_precision.py tests/unit/test_porting_property.py
 
+mutants: $(VENV)/.ready-dev ## plant 300 small faults in course, one by one: do the tests find them? (an hour at most)
+	$(PY) -m tools.mutants --jobs $(JOBS)
+
 bench: $(VENV)/.ready-bench ## measure both sides in one run: tables, and JSON in build/bench/
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(PY) -m benchmarks.$$name || exit 1; done
 
@@ -93,6 +96,9 @@ adopt: $(VENV)/.ready ## carry edits of a notebook back to its source: make adop
 
 dataset: $(VENV)/.ready ## regenerate data/titanic.csv and check its hash
 	$(PY) data/make_titanic.py
+
+guards: $(VENV)/.ready ## what must hold for sources, notebooks, package and pages: faults and remedies, in seconds
+	@$(PY) -m tools.guards
 
 lint: $(VENV)/.ready-dev ## ruff on package, tools, tests and lesson sources
 	$(VENV)/bin/ruff check .
