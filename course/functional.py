@@ -10,11 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+
+Function = Callable[..., jax.Array]  # of one point, () or (d,); of several arguments where an operator makes one
+Lagrangian = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # (x, value, slope) -> ()
+R = TypeVar("R")
 
 
 class Quadrature(NamedTuple):
@@ -29,7 +34,7 @@ class Quadrature(NamedTuple):
     weights: jax.Array
 
 
-def gauss_legendre(a: float, b: float, points: int = 64) -> Quadrature:
+def gauss_legendre(a: float | jax.Array, b: float | jax.Array, points: int = 64) -> Quadrature:
     """The Gauss-Legendre rule on [a, b], exact for polynomials of degree 2 * points - 1. It leaves the ends out.
 
     Args:
@@ -55,7 +60,7 @@ def gauss_legendre(a: float, b: float, points: int = 64) -> Quadrature:
 # --- operators: functions of functions ---------------------------------------------------------------------
 
 
-def compose(f: Callable, *gs: Callable) -> Callable:
+def compose(f: Function, *gs: Function) -> Function:
     """The function x -> f(g1(x), g2(x), …): `compose(jnp.multiply, u, v)` is the product of u and v.
 
     Example:
@@ -65,7 +70,7 @@ def compose(f: Callable, *gs: Callable) -> Callable:
     return lambda *x: f(*(g(*x) for g in gs))
 
 
-def nabla(f: Callable) -> Callable:
+def nabla(f: Function) -> Function:
     """The derivative of f as a function: () -> () for f on a line, (d,) -> (d,) for a scalar field.
 
     Forward mode, which nests to higher derivatives at the least cost.
@@ -75,7 +80,7 @@ def nabla(f: Callable) -> Callable:
       12.0
     """
 
-    def slope(x):
+    def slope(x: ArrayLike) -> jax.Array:
         x = jnp.asarray(x)
         if x.ndim or not jnp.issubdtype(x.dtype, jnp.floating):  # for integers jacfwd has a good error
             return jax.jacfwd(f)(x)
@@ -84,7 +89,7 @@ def nabla(f: Callable) -> Callable:
     return slope
 
 
-def partial_at(f: Callable, position: int, value: Any) -> Callable:
+def partial_at(f: Callable[..., R], position: int, value: Any) -> Callable[..., R]:
     """f with one positional argument held fixed; `functools.partial` can only do that from the left.
 
     Args:
@@ -102,7 +107,7 @@ def partial_at(f: Callable, position: int, value: Any) -> Callable:
     if not isinstance(position, int) or position < 0:
         raise ValueError(f"expected position >= 0, an int, got {position!r}; arguments are counted from 0")
 
-    def fixed(*others):
+    def fixed(*others: Any) -> R:
         if len(others) < position:
             raise IndexError(f"expected at least {position} other arguments, got {len(others)}; pass them by position")
         return f(*others[:position], value, *others[position:])
@@ -110,7 +115,7 @@ def partial_at(f: Callable, position: int, value: Any) -> Callable:
     return fixed
 
 
-def integrate(f: Callable, quadrature: Quadrature) -> jax.Array:
+def integrate(f: Function, quadrature: Quadrature) -> jax.Array:
     """The integral of f, linear in f.
 
     Args:
@@ -129,7 +134,7 @@ def integrate(f: Callable, quadrature: Quadrature) -> jax.Array:
     return _weighted_sum(jax.vmap(f)(nodes), nodes, weights)
 
 
-def variation(operator: Callable, f: Callable) -> Callable:
+def variation(operator: Callable[[Function], R], f: Function) -> Callable[[Function], R]:
     """The derivative of an operator or functional O at f, as a map of directions: g -> d/de O[f + e g] at e = 0.
 
     Args:
@@ -146,8 +151,8 @@ def variation(operator: Callable, f: Callable) -> Callable:
     """
     _need_function(f)
 
-    def along(g):
-        def shifted(e):
+    def along(g: Function) -> Any:
+        def shifted(e: ArrayLike) -> Any:
             return operator(lambda *x: f(*x) + e * g(*x))
 
         if callable(operator(f)):
@@ -176,10 +181,10 @@ class Functional:
       0.6667
     """
 
-    lagrangian: Callable
+    lagrangian: Lagrangian
     quadrature: Quadrature
 
-    def __call__(self, f: Callable) -> jax.Array:
+    def __call__(self, f: Function) -> jax.Array:
         """F[f], ()."""
         return integrate(lambda x: _scalar("L", self.lagrangian(x, *_value_and_slope(f, x))), self.quadrature)
 
@@ -200,7 +205,7 @@ class Functional:
         return _weighted_sum(densities, nodes, weights)
 
 
-def euler_lagrange(lagrangian: Callable) -> Callable:
+def euler_lagrange(lagrangian: Lagrangian) -> Callable[[Function], Function]:
     """The functional derivative that belongs to a Lagrangian: f -> the function L_f - d/dx L_f' (div for fields).
 
     A stationary f makes it zero. Terms at the ends are left out: see `functional_gradient`.
@@ -217,14 +222,14 @@ def euler_lagrange(lagrangian: Callable) -> Callable:
       -1.0
     """
 
-    def scalar(*point):
+    def scalar(*point: jax.Array) -> jax.Array:
         return _scalar("L", lagrangian(*point))
 
-    def of(f):
-        def momentum(x):
+    def of(f: Function) -> Function:
+        def momentum(x: jax.Array) -> jax.Array:
             return jax.grad(scalar, argnums=2)(x, *_value_and_slope(f, x))
 
-        def gradient(x):
+        def gradient(x: ArrayLike) -> jax.Array:
             x = jnp.asarray(x)
             spread = jnp.reshape(nabla(momentum)(x), (x.size, x.size))
             return jax.grad(scalar, argnums=1)(x, *_value_and_slope(f, x)) - jnp.trace(spread)
@@ -234,7 +239,7 @@ def euler_lagrange(lagrangian: Callable) -> Callable:
     return of
 
 
-def functional_gradient(functional: Functional, f: Callable) -> Callable:
+def functional_gradient(functional: Functional, f: Function) -> Function:
     """The functional derivative of F at f: the G with F'[f] g = integral of G g for all g that are 0 at the ends.
 
     Other g bring the boundary term L_f' g along, which is part of `variation` and of `node_gradient`, not of G.
@@ -249,7 +254,7 @@ def functional_gradient(functional: Functional, f: Callable) -> Callable:
     return euler_lagrange(functional.lagrangian)(f)
 
 
-def node_gradient(functional: Functional, f: Callable) -> jax.Array:
+def node_gradient(functional: Functional, f: Function) -> jax.Array:
     """The same by node values: the gradient of F.on_nodes divided by the weights.
 
     It contains the boundary term, as large values at the nodes next to the ends, unless L_f' is zero there.
@@ -275,18 +280,18 @@ def _slopes(nodes: jax.Array) -> jax.Array:
 # --- checks ------------------------------------------------------------------------------------------------
 
 
-def _need_function(f) -> None:
+def _need_function(f: object) -> None:
     if not callable(f):
         raise TypeError(f"expected a function, got {type(f).__name__}; for values at the nodes use F.on_nodes(values)")
 
 
-def _scalar(name: str, value) -> jax.Array:
+def _scalar(name: str, value: jax.Array) -> jax.Array:
     if jnp.shape(value) != ():
         raise ValueError(f"expected {name} to return a scalar (), got {jnp.shape(value)}; index or sum its result")
     return value
 
 
-def _value_and_slope(f: Callable, x) -> tuple[jax.Array, jax.Array]:
+def _value_and_slope(f: Function, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     _need_function(f)
     return _scalar("f", f(x)), nabla(f)(x)
 

@@ -8,13 +8,18 @@ Lesson: 12_tracing_paper.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
+Vector = Any  # a JAX array, a tracer or a torch tensor, (d,): the text is the same for all of them
+Scalar = Any  # the same, ()
+WhileLoop = Callable[[Callable[[Any], Any], Callable[[Any], Any], Any], Any]  # (condition, body, state) -> state
+State = TypeVar("State")
 
-def python_while(condition: Callable, body: Callable, state):
+
+def python_while(condition: Callable[[State], Any], body: Callable[[State], State], state: State) -> State:
     """`lax.while_loop` as a Python loop: each turn is run, not recorded.
 
     Taught in 12_tracing_paper.
@@ -24,7 +29,7 @@ def python_while(condition: Callable, body: Callable, state):
     return state
 
 
-def conjugate_gradients(hvp: Callable, g: Any, while_loop: Callable) -> Any:
+def conjugate_gradients(hvp: Callable[[Vector], Vector], g: Vector, while_loop: WhileLoop) -> Vector:
     """Solve H p = -g, stopped early: far from the optimum (large g) a rough p will do. At most d turns.
 
     Taught in 12_tracing_paper.
@@ -32,11 +37,11 @@ def conjugate_gradients(hvp: Callable, g: Any, while_loop: Callable) -> Any:
     norm = (g @ g) ** 0.5
     enough = norm * (norm / (1 + norm)) ** 0.5
 
-    def more(state):
+    def more(state: tuple[Vector, Vector, Vector, Any]) -> Scalar:
         _, residual, _, turns = state
         return ((residual @ residual) ** 0.5 > enough) & (turns < len(g))
 
-    def turn(state):
+    def turn(state: tuple[Vector, Vector, Vector, Any]) -> tuple[Vector, Vector, Vector, Any]:
         p, residual, direction, turns = state
         h, rr = hvp(direction), residual @ residual
         alpha = rr / (direction @ h)
@@ -46,28 +51,28 @@ def conjugate_gradients(hvp: Callable, g: Any, while_loop: Callable) -> Any:
     return while_loop(more, turn, (0 * g, g, -g, 0))[0]
 
 
-def line_search(value: Callable, w: Any, g: Any, p: Any, while_loop: Callable) -> Any:
+def line_search(value: Callable[[Vector], Scalar], w: Vector, g: Vector, p: Vector, while_loop: WhileLoop) -> Scalar:
     """Halve the step along p until the value falls nearly as its slope promises.
 
     Taught in 12_tracing_paper.
     """
     start, slope = value(w), g @ p
 
-    def too_long(t):
+    def too_long(t: Scalar) -> Scalar:
         return (value(w + t * p) > start + 1e-4 * t * slope + 1e-15) & (t > 1e-10)
 
     return while_loop(too_long, lambda t: t / 2, 0 * slope + 1)
 
 
 def newton_cg(
-    value: Callable,
-    grad: Callable,
-    hvp: Callable,
-    w: Any,
+    value: Callable[[Vector], Scalar],
+    grad: Callable[[Vector], Vector],
+    hvp: Callable[[Vector, Vector], Vector],
+    w: Vector,
     tolerance: float = 1e-9,
-    while_loop: Callable = python_while,
+    while_loop: WhileLoop = python_while,
     max_steps: int = 100,
-) -> tuple[Any, Any]:
+) -> tuple[Vector, Any]:
     """Minimise a smooth, strictly convex function.
 
     Only +, *, @, **, & and comparisons touch the arrays: the same text runs on JAX arrays, tracers and torch tensors.
@@ -86,11 +91,11 @@ def newton_cg(
     Taught in 12_tracing_paper.
     """
 
-    def unfinished(state):
+    def unfinished(state: tuple[Vector, Vector, Any]) -> Scalar:
         _, g, steps = state
         return ((g @ g) ** 0.5 > tolerance) & (steps < max_steps)
 
-    def newton_step(state):
+    def newton_step(state: tuple[Vector, Vector, Any]) -> tuple[Vector, Vector, Any]:
         w, g, steps = state
         p = conjugate_gradients(lambda v: hvp(w, v), g, while_loop)
         w = w + line_search(value, w, g, p, while_loop) * p
@@ -109,16 +114,20 @@ def logistic_loss(w: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.mean(jnp.logaddexp(0.0, logits) - y * logits) + 1e-3 * (w @ w)
 
 
-def derivatives(x: jax.Array, y: jax.Array) -> tuple[Callable, Callable, Callable]:
+def derivatives(
+    x: jax.Array, y: jax.Array
+) -> tuple[
+    Callable[[jax.Array], jax.Array], Callable[[jax.Array], jax.Array], Callable[[jax.Array, jax.Array], jax.Array]
+]:
     """Value, gradient and Hessian-vector product (forward over reverse) of `logistic_loss` on given data.
 
     Taught in 12_tracing_paper.
     """
 
-    def value(w):
+    def value(w: jax.Array) -> jax.Array:
         return logistic_loss(w, x, y)
 
-    def hvp(w, v):
+    def hvp(w: jax.Array, v: jax.Array) -> jax.Array:
         return jax.jvp(jax.grad(value), (w,), (v,))[1]
 
     return value, jax.grad(value), hvp

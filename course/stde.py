@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import dataclasses
 import numbers
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeGuard
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from course import taylor
 from course.taylor import arguments
-from course.taylor.functions import along_axes
+from course.taylor.functions import ScalarField, along_axes
 
 Coefficients = np.ndarray | Callable[[jax.Array], jax.Array]
-Scalar = Any  # a number, or an array () that may be traced
+Scalar = complex | jax.Array  # a number, or an array () that may be traced
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,12 +50,18 @@ class Kind:
         """Whether the coefficients are the same at all points."""
         return not callable(self.coefficients)
 
+    @property
+    def known(self) -> np.ndarray:
+        """The coefficients, of a kind that is fixed."""
+        assert not callable(self.coefficients)
+        return self.coefficients
+
     def __len__(self) -> int:
         return len(self.axes)
 
     def at(self, x: jax.Array) -> jax.Array:
         """The coefficients at a point, factor included: (n,) in its dtype, or in the complex one that belongs to it."""
-        values = jnp.asarray(self.factor) * (self.coefficients if self.fixed else self.coefficients(x))
+        values = jnp.asarray(self.factor) * (self.coefficients(x) if callable(self.coefficients) else self.coefficients)
         return values.astype(jnp.result_type(x, jnp.complex64) if jnp.iscomplexobj(values) else x.dtype)
 
 
@@ -77,19 +84,22 @@ class Operator:
 
     __array_ufunc__ = None  # NumPy's numbers leave the multiplication to us
 
-    def __init__(self, terms: Mapping[tuple[int, ...], Scalar | Callable]):
+    dimension: int
+    kinds: tuple[Kind, ...]
+
+    def __init__(self, terms: Mapping[tuple[int, ...], Scalar | ScalarField]):
         if not isinstance(terms, Mapping) or not terms:
             raise ValueError(f"expected at least one multi-index, got {terms!r}; Operator({{(2, 0): 1.0}}) is u_xx")
         first = next(iter(terms))
         self.dimension = len(first) if isinstance(first, tuple) else 1
-        found: dict[tuple, list] = {}
+        found: dict[tuple, list[tuple[list[int], float | ScalarField, Scalar]]] = {}
         for index, coefficient in terms.items():
             index = arguments.multi_index(index, self.dimension)
             pairs = sorted(((p, axis) for axis, p in enumerate(index) if p), key=lambda pair: (-pair[0], pair[1]))
             powers, axes = tuple(p for p, _ in pairs), [axis for _, axis in pairs]
             for number, factor in _real_parts(coefficient):
                 # terms with the same factor go together: 1, the imaginary unit, or one traced number each
-                slot = (powers, callable(number), factor if isinstance(factor, numbers.Number) else id(factor))
+                slot = (powers, callable(number), factor if _is_number(factor) else id(factor))
                 found.setdefault(slot, []).append((axes, number, factor))
         self.kinds = tuple(
             Kind(
@@ -112,8 +122,8 @@ class Operator:
     def order(self) -> int:
         return max((kind.order for kind in self.kinds), default=0)
 
-    def __add__(self, other: Operator) -> Operator:
-        if isinstance(other, numbers.Number) and other == 0:  # what `sum` starts from
+    def __add__(self, other: Operator | complex) -> Operator:
+        if _is_number(other) and other == 0:  # what `sum` starts from
             return self
         if not isinstance(other, Operator):
             return NotImplemented
@@ -155,7 +165,12 @@ class Operator:
         return f"Operator(dimension={self.dimension}, order={self.order}, terms={sum(map(len, self.kinds))})"
 
 
-def _real_parts(value) -> list[tuple[float | Callable, Scalar]]:
+def _is_number(value: object) -> TypeGuard[complex]:
+    """Whether it is a known number: NumPy's and fractions are, though a type checker takes them for something else."""
+    return isinstance(value, numbers.Number)
+
+
+def _real_parts(value: Scalar | ScalarField) -> list[tuple[float | ScalarField, Scalar]]:
     """A coefficient as pairs of a real number (or function) and a factor; a traced number is the factor of 1."""
     if callable(value):
         return [(value, 1.0)]
@@ -163,7 +178,7 @@ def _real_parts(value) -> list[tuple[float | Callable, Scalar]]:
         return [(1.0, value)]
     if isinstance(value, jax.Array | np.ndarray) and value.ndim == 0 and not isinstance(value, jax.core.Tracer):
         value = value.item()
-    if not isinstance(value, numbers.Number):
+    if not _is_number(value):
         got = f"an array of shape {value.shape}" if hasattr(value, "shape") else repr(value)
         raise TypeError(
             f"expected a number, or as a term's coefficient a function (d,) -> (), got {got}; give each term its own"
@@ -174,13 +189,15 @@ def _real_parts(value) -> list[tuple[float | Callable, Scalar]]:
     return [(float(value), 1.0)]
 
 
-def _coefficients(values: list) -> Coefficients:
-    if callable(values[0]):
-        return lambda x: jnp.stack([_scalar(value(x)) for value in values])
+def _coefficients(values: Sequence[float | ScalarField]) -> Coefficients:
+    """Those of one kind: all of them numbers, or all functions."""
+    functions = [value for value in values if callable(value)]
+    if functions:
+        return lambda x: jnp.stack([_scalar(function(x)) for function in functions])
     return np.array(values, float)
 
 
-def _scalar(value) -> jax.Array:
+def _scalar(value: ArrayLike) -> jax.Array:
     if jnp.shape(value) != ():
         raise ValueError(f"expected a coefficient (d,) -> (), got {jnp.shape(value)}; index or sum its result")
     return jnp.asarray(value)
@@ -193,25 +210,25 @@ def _scaled(kind: Kind, number: float, factor: Scalar) -> Kind:
             number, factor = number * factor.real, 1.0
         kind = dataclasses.replace(kind, factor=factor)
     old = kind.coefficients
-    return dataclasses.replace(kind, coefficients=number * old if kind.fixed else lambda x: number * old(x))
+    return dataclasses.replace(kind, coefficients=(lambda x: number * old(x)) if callable(old) else number * old)
 
 
 def _is_one(factor: Scalar) -> bool:
-    return isinstance(factor, numbers.Number) and factor == 1
+    return _is_number(factor) and factor == 1
 
 
 def _alike(a: Kind, b: Kind) -> bool:
     """Whether two kinds differ in known numbers only, so that one factor serves both."""
-    known = isinstance(a.factor, numbers.Number) and isinstance(b.factor, numbers.Number) and a.factor == b.factor
+    known = _is_number(a.factor) and _is_number(b.factor) and a.factor == b.factor
     return a.fixed and b.fixed and (known or a.factor is b.factor)
 
 
 def _joined(a: Kind, b: Kind) -> Kind:
     """The terms of both, those that differentiate alike added up."""
     if np.array_equal(a.axes, b.axes):
-        return dataclasses.replace(a, coefficients=a.coefficients + b.coefficients)
+        return dataclasses.replace(a, coefficients=a.known + b.known)
     axes, place = np.unique(np.concatenate([a.axes, b.axes]), axis=0, return_inverse=True)
-    coefficients = np.bincount(place.ravel(), np.concatenate([a.coefficients, b.coefficients]), len(axes))
+    coefficients = np.bincount(place.ravel(), np.concatenate([a.known, b.known]), len(axes))
     return dataclasses.replace(a, axes=axes, coefficients=coefficients)
 
 
@@ -233,7 +250,7 @@ def biharmonic(d: int) -> Operator:
     )
 
 
-def second_order(matrix) -> Operator:
+def second_order(matrix: ArrayLike) -> Operator:
     """The sum over i, j of C_ij u_ij.
 
     Args:
@@ -273,7 +290,7 @@ def kuramoto_sivashinsky() -> Operator:
 # --- exact ---------------------------------------------------------------------------------------------------
 
 
-def apply(operator: Operator, f: Callable, x: jax.Array) -> jax.Array:
+def apply(operator: Operator, f: ScalarField, x: jax.Array) -> jax.Array:
     """The operator applied to f at x, exact up to rounding.
 
     Pure derivatives of one order take one propagation of jets along the axes, the Laplacian and the biharmonic operator
@@ -301,11 +318,11 @@ def apply(operator: Operator, f: Callable, x: jax.Array) -> jax.Array:
     return total
 
 
-def _of_order(kinds: list[Kind], f: Callable, x: jax.Array) -> jax.Array:
+def _of_order(kinds: list[Kind], f: ScalarField, x: jax.Array) -> jax.Array:
     """Terms of one order."""
     order = kinds[0].order
     if order == 0:
-        return sum(kind.at(x).sum() for kind in kinds) * along_axes(f, x, (), ())
+        return sum(kind.at(x).sum() for kind in kinds) * along_axes(f, x, np.arange(0), ())
     total, rest = jnp.zeros((), x.dtype), []
     while kinds:
         group = [kind for kind in kinds if kind is kinds[0] or _alike(kind, kinds[0])]
@@ -327,7 +344,7 @@ def _of_order(kinds: list[Kind], f: Callable, x: jax.Array) -> jax.Array:
     return total
 
 
-def _as_a_whole(kinds: list[Kind], f: Callable, x: jax.Array) -> jax.Array | None:
+def _as_a_whole(kinds: list[Kind], f: ScalarField, x: jax.Array) -> jax.Array | None:
     """Fixed terms of one order with one factor, if there is a way to take them together."""
     if not kinds[0].fixed:
         return None
@@ -344,7 +361,7 @@ def _as_a_whole(kinds: list[Kind], f: Callable, x: jax.Array) -> jax.Array | Non
     return None
 
 
-def _weighted(f: Callable, x: jax.Array, directions, weights: jax.Array, order: int) -> jax.Array:
+def _weighted(f: ScalarField, x: jax.Array, directions: ArrayLike, weights: jax.Array, order: int) -> jax.Array:
     """`taylor.weighted` with weights that may be complex."""
     if not jnp.iscomplexobj(weights):
         return taylor.weighted(f, x, directions, weights, order)
@@ -352,25 +369,30 @@ def _weighted(f: Callable, x: jax.Array, directions, weights: jax.Array, order: 
     return real + 1j * imaginary
 
 
-def _row_by_row(kind: Kind, f: Callable, x: jax.Array) -> jax.Array:
+def _row_by_row(kind: Kind, f: ScalarField, x: jax.Array) -> jax.Array:
     """The sum of c_ij u_ij over i < j: for each i, the derivative along e_i of that along the sum of c_ij e_j."""
     coefficients = kind.at(x)
     if jnp.iscomplexobj(coefficients):
+
+        def with_coefficients(part: jax.Array) -> Kind:
+            return Kind(kind.powers, kind.axes, lambda x: part)
+
         parts = (coefficients.real, coefficients.imag)
-        kinds = (Kind(kind.powers, kind.axes, lambda x, part=part: part) for part in parts)
-        real, imaginary = (_row_by_row(each, f, x) for each in kinds)
+        real, imaginary = (_row_by_row(with_coefficients(part), f, x) for part in parts)
         return real + 1j * imaginary
     axes, rows = np.unique(kind.axes[:, 0], return_inverse=True)
     matrix = jnp.zeros((len(axes), len(x)), x.dtype).at[rows, kind.axes[:, 1]].add(coefficients)
 
-    def second(axis, row):
-        slope = lambda x: taylor.weighted(f, x, row[None], jnp.ones(1, x.dtype), 1)  # noqa: E731
+    def second(axis: jax.Array, row: jax.Array) -> jax.Array:
+        def slope(x: jax.Array) -> jax.Array:
+            return taylor.weighted(f, x, row[None], jnp.ones(1, x.dtype), 1)
+
         return along_axes(slope, x, axis[None], (1,))
 
-    return jax.vmap(second)(axes, matrix).sum()
+    return jax.vmap(second)(jnp.asarray(axes), matrix).sum()
 
 
-def _one_by_one(kind: Kind, coefficients: jax.Array, axes: jax.Array, f: Callable, x: jax.Array) -> jax.Array:
+def _one_by_one(kind: Kind, coefficients: jax.Array, axes: ArrayLike, f: ScalarField, x: jax.Array) -> jax.Array:
     """The sum of terms of one kind, each by its own jets."""
     return coefficients @ jax.vmap(lambda axes: along_axes(f, x, axes, kind.powers))(jnp.asarray(axes))
 
@@ -387,8 +409,8 @@ def _matrix(kinds: list[Kind], d: int) -> np.ndarray:
     matrix = np.zeros((d, d))
     for kind in kinds:
         i, j = kind.axes[:, 0], kind.axes[:, -1]
-        np.add.at(matrix, (i, j), kind.coefficients / 2)
-        np.add.at(matrix, (j, i), kind.coefficients / 2)
+        np.add.at(matrix, (i, j), kind.known / 2)
+        np.add.at(matrix, (j, i), kind.known / 2)
     return matrix
 
 
@@ -397,7 +419,7 @@ def _matrix(kinds: list[Kind], d: int) -> np.ndarray:
 
 def estimate(
     operator: Operator,
-    f: Callable,
+    f: ScalarField,
     x: jax.Array,
     key: jax.Array,
     samples: int,
@@ -450,7 +472,7 @@ def estimate(
         draw = jax.random.randint(each, (samples,), 0, len(kind)) if replace else distinct(each, len(kind), samples)
         axes, coefficients = jnp.asarray(kind.axes)[draw], kind.at(x)[draw] * (len(kind) / samples)
         if not kind.powers:
-            total += coefficients.sum() * along_axes(f, x, (), ())
+            total += coefficients.sum() * along_axes(f, x, np.arange(0), ())
         elif len(kind.powers) == 1:
             total += _weighted(f, x, axes[:, 0], coefficients, kind.order)
         else:
@@ -476,7 +498,7 @@ def distinct(key: jax.Array, population: int, samples: int) -> jax.Array:
     lasts = population - samples + jnp.arange(samples)
     draws = jax.random.randint(key, (samples,), 0, lasts + 1)
 
-    def step(chosen, turn):
+    def step(chosen: jax.Array, turn: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         i, draw, last = turn
         return chosen.at[i].set(jnp.where((chosen == draw).any(), last, draw)), None
 
@@ -484,7 +506,7 @@ def distinct(key: jax.Array, population: int, samples: int) -> jax.Array:
     return jax.lax.scan(step, jnp.full(samples, -1, draws.dtype), turns)[0]
 
 
-def _dense(operator: Operator, f: Callable, x: jax.Array, key: jax.Array, samples: int, law: str) -> jax.Array:
+def _dense(operator: Operator, f: ScalarField, x: jax.Array, key: jax.Array, samples: int, law: str) -> jax.Array:
     if law not in ("rademacher", "gaussian"):
         raise ValueError(f'expected dense="rademacher", "gaussian" or None, got {law!r}')
     low = tuple(kind for kind in operator.kinds if kind.order < 2)
@@ -506,13 +528,15 @@ def _dense(operator: Operator, f: Callable, x: jax.Array, key: jax.Array, sample
     return total
 
 
-def _second_moments(kinds: list[Kind], key: jax.Array, samples: int, law: str, x: jax.Array) -> tuple:
+def _second_moments(
+    kinds: list[Kind], key: jax.Array, samples: int, law: str, x: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Random directions and weights with E sum w v v^T = samples * C; one family for each sign in C."""
     draw = jax.random.rademacher if law == "rademacher" else jax.random.normal
     if all(len(kind.powers) == 1 for kind in kinds):
         values = np.zeros(len(x))
         for kind in kinds:
-            np.add.at(values, kind.axes[:, 0], kind.coefficients)
+            np.add.at(values, kind.axes[:, 0], kind.known)
         vectors = None
     else:
         vectors, values = _eigenvectors(kinds, len(x))
@@ -581,9 +605,9 @@ def _point(operator: Operator, x: jax.Array) -> jax.Array:
 
 def _laplacian_scale(kinds: list[Kind], d: int) -> float | None:
     """The coefficient, if these terms are a multiple of the Laplacian over all coordinates."""
-    if len(kinds) != 1 or kinds[0].powers != (2,) or not _equal(kinds[0].coefficients):
+    if len(kinds) != 1 or kinds[0].powers != (2,) or not _equal(kinds[0].known):
         return None
-    return kinds[0].coefficients[0] if np.array_equal(np.sort(kinds[0].axes[:, 0]), np.arange(d)) else None
+    return kinds[0].known[0] if np.array_equal(np.sort(kinds[0].axes[:, 0]), np.arange(d)) else None
 
 
 def _biharmonic_scale(kinds: list[Kind], d: int) -> float | None:
@@ -595,10 +619,10 @@ def _biharmonic_scale(kinds: list[Kind], d: int) -> float | None:
     complete = (
         len({*pure.axes[:, 0]}) == len(pure) == d and len({*map(tuple, mixed.axes)}) == len(mixed) == d * (d - 1) // 2
     )
-    if not (complete and _equal(pure.coefficients) and _equal(mixed.coefficients)):
+    if not (complete and _equal(pure.known) and _equal(mixed.known)):
         return None
-    scale = pure.coefficients[0]
-    return float(scale) if mixed.coefficients[0] == 2 * scale else None
+    scale = pure.known[0]
+    return float(scale) if mixed.known[0] == 2 * scale else None
 
 
 def _equal(values: np.ndarray) -> bool:

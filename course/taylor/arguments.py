@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike, DTypeLike
 
 from course.taylor import one_hot
 from course.taylor.one_hot import OneHot
 
 
-def integer(name: str, value, remedy: str, least: int = 1) -> int:
+def integer(name: str, value: Any, remedy: str, least: int = 1) -> int:
     """An integer that is not below the least; the remedy is for smaller ones."""
     try:
         number = None if isinstance(value, bool) else operator.index(value)
@@ -37,7 +39,7 @@ def multi_index(value: Sequence[int], d: int) -> tuple[int, ...]:
     return found
 
 
-def floating(x) -> jax.Array:
+def floating(x: object) -> jax.Array:
     """An array of floating dtype and any shape."""
     try:
         array = None if x is None else jnp.asarray(x)
@@ -58,9 +60,9 @@ def floating(x) -> jax.Array:
     return array
 
 
-def point(x) -> jax.Array:
+def point(value: object) -> jax.Array:
     """A point (d,) of floating dtype, d >= 1."""
-    x = floating(x)
+    x = floating(value)
     if x.ndim != 1:
         raise ValueError(
             f"x must be (d,), got {x.shape}; wrap the call in jax.vmap for a batch of points, or pass x.ravel() and "
@@ -71,7 +73,7 @@ def point(x) -> jax.Array:
     return x
 
 
-def real(name: str, values, dtype) -> jax.Array:
+def real(name: str, values: Any, dtype: DTypeLike) -> jax.Array:
     """Real numbers, in the dtype of the point."""
     if not isinstance(values, jax.Array):
         try:
@@ -88,12 +90,12 @@ def real(name: str, values, dtype) -> jax.Array:
     return jnp.asarray(values, dtype)
 
 
-def lines(x: jax.Array, directions) -> tuple[jax.Array | OneHot, int]:
+def lines(x: jax.Array, directions: ArrayLike | None) -> tuple[jax.Array | OneHot, int]:
     """First derivatives of x along directions (R, d), along axes (R,), or along all axes (None); and their number."""
     if directions is None:
         return one_hot.along_axes(None, x), len(x)
     known = not isinstance(directions, jax.core.Tracer)
-    directions = np.asarray(directions) if known else directions
+    directions = np.asarray(directions) if known else jnp.asarray(directions)
     if directions.ndim == 1 and jnp.issubdtype(directions.dtype, jnp.integer) and len(directions):
         if known and not 0 <= int(directions.min()) <= int(directions.max()) < len(x):
             raise ValueError(f"expected axes from 0 to {len(x) - 1}, got {directions.min()} to {directions.max()}")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from course.taylor import arguments
 from course.taylor.one_hot import OneHot
@@ -17,8 +18,10 @@ from course.taylor.programs import Program, trace
 from course.taylor.propagation import Lines, propagate
 from course.taylor.rules import Jet
 
+ScalarField = Callable[[jax.Array], jax.Array]  # (d,) -> ()
 
-def derivatives(f: Callable, x: jax.Array, v: jax.Array, order: int) -> jax.Array:
+
+def derivatives(f: Callable[[jax.Array], jax.Array], x: jax.Array, v: ArrayLike, order: int) -> jax.Array:
     """All derivatives of f along a line up to an order: d^k/dt^k f(x + t v) at t = 0.
 
     Args:
@@ -38,22 +41,22 @@ def derivatives(f: Callable, x: jax.Array, v: jax.Array, order: int) -> jax.Arra
       [1.0, 2.0, 4.0, 8.0]
     """
     x, order = arguments.floating(x), arguments.integer("order", order, "order 0 is f(x)")
-    v = arguments.real("directions", v, x.dtype)
-    if v.shape != x.shape:
-        raise ValueError(f"expected a direction of x's shape {x.shape}, got {v.shape}; one direction per call")
+    direction = arguments.real("directions", v, x.dtype)
+    if direction.shape != x.shape:
+        raise ValueError(f"expected a direction of x's shape {x.shape}, got {direction.shape}; one direction per call")
     program = trace(f, x)
     if len(program.outputs) != 1:
         raise ValueError(
             f"expected f to return one array, got {len(program.outputs)}; return them stacked, or one by one"
         )
-    (y,) = propagate(program, [x, *_start(v[None], Lines(order, 1))], Lines(order, 1))
+    (y,) = propagate(program, [x, *_start(direction[None], Lines(order, 1))], Lines(order, 1))
     zero = jnp.zeros_like(y[0])
     lower = [zero if each is None else each[0].astype(zero.dtype) for each in y[1:order]]
     return jnp.stack([y[0], *lower, _highest(y)])
 
 
 def value_and_laplacian(
-    f: Callable, x: jax.Array, directions: jax.Array | None = None, *, compress: bool = True
+    f: ScalarField, x: jax.Array, directions: ArrayLike | None = None, *, compress: bool = True
 ) -> tuple[jax.Array, jax.Array]:
     """The value of f, and the sum over directions r of D^2 f[v_r, v_r]: the Laplacian where they are all coordinates.
 
@@ -86,7 +89,7 @@ def value_and_laplacian(
     return y[0], _highest(y)
 
 
-def laplacian(f: Callable, x: jax.Array, directions: jax.Array | None = None, *, compress: bool = True) -> jax.Array:
+def laplacian(f: ScalarField, x: jax.Array, directions: ArrayLike | None = None, *, compress: bool = True) -> jax.Array:
     """The sum of second derivatives alone, () in the dtype of f's output; all else is as in `value_and_laplacian`.
 
     Example:
@@ -96,7 +99,7 @@ def laplacian(f: Callable, x: jax.Array, directions: jax.Array | None = None, *,
     return value_and_laplacian(f, x, directions, compress=compress)[1]
 
 
-def weighted(f: Callable, x: jax.Array, directions: jax.Array, weights: jax.Array, order: int) -> jax.Array:
+def weighted(f: ScalarField, x: jax.Array, directions: ArrayLike, weights: ArrayLike, order: int) -> jax.Array:
     """The sum over directions r of weight_r times D^order f along v_r, with one collapsed top coefficient.
 
     Args:
@@ -121,7 +124,7 @@ def weighted(f: Callable, x: jax.Array, directions: jax.Array, weights: jax.Arra
     return _highest(y)
 
 
-def biharmonic(f: Callable, x: jax.Array) -> jax.Array:
+def biharmonic(f: ScalarField, x: jax.Array) -> jax.Array:
     """The Laplacian of the Laplacian of f, the sum over i, j of d^4 f / dx_i^2 dx_j^2.
 
     Args:
@@ -138,7 +141,7 @@ def biharmonic(f: Callable, x: jax.Array) -> jax.Array:
     return laplacian(lambda x: laplacian(f, x), x)
 
 
-def partial_derivative(f: Callable, x: jax.Array, multi_index: Sequence[int]) -> jax.Array:
+def partial_derivative(f: ScalarField, x: jax.Array, multi_index: Sequence[int]) -> jax.Array:
     """Any mixed partial derivative, exact up to rounding whatever the scales of the axes.
 
     One axis after the other: a jet of order p along an axis, of the program of the jets before it. Nothing cancels, as
@@ -163,7 +166,7 @@ def partial_derivative(f: Callable, x: jax.Array, multi_index: Sequence[int]) ->
     return along_axes(f, x, axes, tuple(powers[axis] for axis in axes))
 
 
-def along_axes(f: Callable, x: jax.Array, axes: jax.Array, powers: tuple[int, ...]) -> jax.Array:
+def along_axes(f: ScalarField, x: jax.Array, axes: jax.Array | np.ndarray, powers: tuple[int, ...]) -> jax.Array:
     """The mixed partial derivative d^p1 / dx_a1^p1 d^p2 / dx_a2^p2 …, where the axes (n,) may be traced.
 
     Raises:
@@ -176,7 +179,7 @@ def along_axes(f: Callable, x: jax.Array, axes: jax.Array, powers: tuple[int, ..
     return f(x)
 
 
-def _pure(f: Callable, axis: jax.Array, order: int) -> Callable:
+def _pure(f: ScalarField, axis: jax.Array | np.ndarray, order: int) -> ScalarField:
     """x -> the derivative of an order along one axis."""
     return lambda x: weighted(f, x, axis, jnp.ones(1, x.dtype), order)
 
@@ -184,7 +187,7 @@ def _pure(f: Callable, axis: jax.Array, order: int) -> Callable:
 # --- the ends of a propagation -----------------------------------------------------------------------------
 
 
-def _start(first: jax.Array | OneHot, lines: Lines) -> list:
+def _start(first: jax.Array | OneHot, lines: Lines) -> Jet:
     """The derivatives 1 … K of x itself, along directions (R, *shape)."""
     if lines.order > 1:
         return [first, *[None] * (lines.order - 1)]
@@ -196,14 +199,14 @@ def _highest(y: Jet) -> jax.Array:
     return jnp.zeros_like(y[0]) if y[-1] is None else y[-1].astype(y[0].dtype)
 
 
-def _scalar_program(f: Callable, x: jax.Array) -> Program:
+def _scalar_program(f: ScalarField, x: jax.Array) -> Program:
     program = trace(f, x)
-    leaves, tree = jax.tree.flatten(program.result)
-    if tree != jax.tree.structure(0) or leaves[0].shape != ():
-        got = jax.tree.map(lambda leaf: leaf.shape, program.result)
-        if not leaves:
+    found = program.result
+    if not isinstance(found, jax.ShapeDtypeStruct) or found.shape != ():
+        got = jax.tree.map(lambda leaf: leaf.shape, found)
+        if not jax.tree.leaves(found):
             remedy = "does f end without a return?"
-        elif tree != jax.tree.structure(0):
+        elif not isinstance(found, jax.ShapeDtypeStruct):
             remedy = "let f return one of these arrays"
         else:
             remedy = "squeeze f's last axis" if got == (1,) else "take one component at a time, lambda x: f(x)[0]"

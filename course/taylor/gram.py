@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from course.taylor.programs import at_least_single
 
@@ -40,7 +41,7 @@ def _as_real(block: jax.Array) -> jax.Array:
     return jnp.concatenate([block.real, block.imag], axis=1) if jnp.iscomplexobj(block) else block
 
 
-def _as_dtype(block: jax.Array, dtype) -> jax.Array:
+def _as_dtype(block: jax.Array, dtype: DTypeLike) -> jax.Array:
     if not jnp.issubdtype(dtype, jnp.complexfloating):
         return block.astype(dtype)
     real, imaginary = jnp.split(block, 2, axis=1)
@@ -76,7 +77,9 @@ def _moving(blocks: list[jax.Array], factors: list[jax.Array]) -> list[jax.Array
 
 
 @_moving.defjvp
-def _moving_jvp(primals, tangents):
+def _moving_jvp(
+    primals: tuple[list[jax.Array], list[jax.Array]], tangents: tuple[list[jax.Array], list[jax.Array]]
+) -> tuple[list[jax.Array], list[jax.Array]]:
     """dF = F^-T C^T dC: not Cholesky's own derivative, but as good, because only F^T F counts; and better conditioned.
 
     With Q = C F^-1, which has orthonormal columns, F = Q^T C, and d(F^T F) = d(C^T C) holds with Q kept fixed. This

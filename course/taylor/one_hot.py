@@ -7,11 +7,14 @@ the rules of `course.taylor.rules` would do to the dense array, and is tested ag
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
 
 from course.taylor import rules
 from course.taylor.programs import is_real
@@ -26,6 +29,11 @@ class OneHot:
     entries: jax.Array  # (R,)
     shape: tuple[int, ...]
 
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the entries."""
+        return self.entries.dtype
+
     def pick(self, values: jax.Array) -> jax.Array:
         """What values (*shape) hold at the entry of each line, (R,)."""
         flat = values.ravel()
@@ -37,7 +45,7 @@ class OneHot:
             return values.reshape(self.shape)
         return jnp.zeros(prod(self.shape), values.dtype).at[self.axes].add(values).reshape(self.shape)
 
-    def astype(self, dtype) -> OneHot:
+    def astype(self, dtype: DTypeLike) -> OneHot:
         """The same in another dtype."""
         return OneHot(self.axes, self.entries.astype(dtype), self.shape)
 
@@ -56,12 +64,12 @@ def along_axes(axes: jax.Array | None, x: jax.Array) -> OneHot:
     return OneHot(jnp.clip(axes, 0, len(x) - 1), entries, x.shape)
 
 
-def transport(op: Operation, *jets: Jet) -> list[Jet]:
+def transport(op: Operation, *jets: Jet) -> Sequence[Sequence[jax.Array | OneHot | None]]:
     """As `rules.transport`, for jets of which some have one-hot first derivatives."""
     hots = [x[1] for x in jets if isinstance(x[1], OneHot)]
     # the first derivatives that are not zero are all one-hot, with the same axes, of real values
     alike = len(hots) == sum(x[1] is not None for x in jets) and all(hot.axes is hots[0].axes for hot in hots)
-    found = None
+    found: Jet | None = None
     if alike and len(op.outputs) == 1 and all(map(is_real, [*op.values, *op.outputs])):
         rule = rules.RULES.get(op.name)
         if op.linear:
@@ -94,7 +102,9 @@ def _linear(op: Operation, *jets: Jet) -> Jet | None:
             if hot is not None:  # the numbers, from ones in this input and zeros in the others
                 (factor,) = rules.jvp(op, [jnp.full_like(value, m == n) for m, value in enumerate(op.values)])
                 entries.append(_scaled(op, hot.entries.astype(factor.dtype), hot.pick(factor)))
-        first = OneHot(hot.axes, add(entries), output.shape)
+        moved = add(entries)
+        assert moved is not None  # one of the inputs is one-hot
+        first: jax.Array | OneHot = OneHot(hot.axes, moved, output.shape)
     elif len(jets) > 1:
         return None
     elif (rows := _rows_of_matrix(op)) is not None:  # x @ W: line r gives its entry times a row of W

@@ -5,15 +5,16 @@ This is the only module that touches `jax.extend`. Lesson: 17_taylor_mode.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
+from jax.typing import ArrayLike
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +22,9 @@ class Constant:
     """An input that does not depend on the function's argument."""
 
     value: Any
+
+
+Source = int | Constant  # the number of a value, or a constant
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,13 +46,13 @@ class Equation:
     """
 
     name: str
-    inputs: tuple[int | Constant, ...]
+    inputs: tuple[Source, ...]
     outputs: tuple[int, ...]
     sizes: tuple[int, ...]
-    call: Callable[..., list]
-    smooth: Callable[..., list]
+    call: Callable[..., list[Any]]
+    smooth: Callable[..., list[Any]]
     widens: bool = False
-    params: dict = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict)
     effects: bool = False
 
     @property
@@ -68,7 +72,7 @@ class Program:
     """
 
     equations: tuple[Equation, ...]
-    outputs: tuple[int | Constant, ...]
+    outputs: tuple[Source, ...]
     result: Any
 
 
@@ -85,19 +89,26 @@ def trace(f: Callable, x: jax.Array) -> Program:
     return Program(tuple(_needed(equations, outputs)), tuple(outputs), result)
 
 
-def _flatten(jaxpr, constants, inputs, numbers: Iterator[int], equations: list[Equation]) -> list:
+def _flatten(
+    jaxpr: core.Jaxpr,
+    constants: Sequence[Source],
+    inputs: Sequence[Source],
+    numbers: Iterator[int],
+    equations: list[Equation],
+) -> list[Source]:
     """Append a jaxpr's equations to the list, wrappers opened; returns what its outputs are."""
-    known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *inputs], strict=True))
+    known: dict[core.Var, Source] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *inputs], strict=True))
 
-    def look_up(variable):
+    def look_up(variable: core.Var | core.Literal) -> Source:
         return Constant(variable.val) if isinstance(variable, core.Literal) else known[variable]
 
     for eqn in jaxpr.eqns:
         inputs = [look_up(variable) for variable in eqn.invars]
         inner = eqn.params.get(_WRAPPERS.get(eqn.primitive.name, ""))
         if inner is None:
-            made = [next(numbers) for _ in eqn.outvars]
-            equations.append(_equation(jaxpr, eqn, inputs, made))
+            fresh = [next(numbers) for _ in eqn.outvars]
+            equations.append(_equation(jaxpr, eqn, inputs, fresh))
+            made: Sequence[Source] = fresh
         else:
             consts = [Constant(c) for c in getattr(inner, "consts", ())]
             made = _flatten(getattr(inner, "jaxpr", inner), consts, inputs, numbers, equations)
@@ -105,9 +116,10 @@ def _flatten(jaxpr, constants, inputs, numbers: Iterator[int], equations: list[E
     return [look_up(variable) for variable in jaxpr.outvars]
 
 
-def _equation(jaxpr, eqn, inputs: list, outputs: list[int]) -> Equation:
+def _equation(jaxpr: core.Jaxpr, eqn: core.JaxprEqn, inputs: list[Source], outputs: list[int]) -> Equation:
     avals = [variable.aval for variable in (*eqn.invars, *eqn.outvars)]
     call = _caller(jaxpr, eqn)
+    smooth: Callable[..., list[Any]]
     opaque = any(_is_jaxpr(part) for value in eqn.params.values() for part in _parts(value))
     widens = not opaque and any(_is_low(getattr(aval, "dtype", None)) for aval in avals)
     if widens:
@@ -122,17 +134,19 @@ def _equation(jaxpr, eqn, inputs: list, outputs: list[int]) -> Equation:
     )
 
 
-def _caller(jaxpr, eqn) -> Callable[..., list]:
+def _caller(jaxpr: core.Jaxpr, eqn: core.JaxprEqn) -> Callable[..., list[Any]]:
     """One equation as a function of all its inputs; a literal keeps its value whatever is passed for it."""
     positions = [i for i, v in enumerate(eqn.invars) if not isinstance(v, core.Literal)]
     variables = [eqn.invars[p] for p in positions]
     if len(set(variables)) < len(variables):  # x * x: two inputs of their own, so that they can differ
-        shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in variables]
+        avals: list[Any] = [v.aval for v in variables]  # jax types these as values without a shape
+        shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
         variables = jax.make_jaxpr(lambda *inputs: inputs)(*shapes).jaxpr.invars
         inputs = list(eqn.invars)
         for p, variable in zip(positions, variables, strict=True):
             inputs[p] = variable
         eqn = eqn.replace(invars=inputs)
+    # by name, as the oldest supported jax.extend.core does not offer the type
     kept = [i for i, v in enumerate(eqn.outvars) if type(v).__name__ != "DropVar"]
     outputs = [eqn.outvars[i] for i in kept]
     single = jaxpr.replace(constvars=[], invars=variables, outvars=outputs, eqns=[eqn], effects=eqn.effects)
@@ -140,14 +154,16 @@ def _caller(jaxpr, eqn) -> Callable[..., list]:
     return partial(_call, function, positions, kept, len(eqn.outvars))
 
 
-def _call(function, positions, kept, count, *inputs) -> list:
-    outputs: list = [None] * count
+def _call(
+    function: Callable[..., list[Any]], positions: list[int], kept: list[int], count: int, *inputs: Any
+) -> list[Any]:
+    outputs: list[Any] = [None] * count
     for i, output in zip(kept, function(*(inputs[p] for p in positions)), strict=True):
         outputs[i] = output
     return outputs
 
 
-def _needed(equations: list[Equation], outputs: list) -> list[Equation]:
+def _needed(equations: list[Equation], outputs: Sequence[Source]) -> list[Equation]:
     """The equations on which an output depends, and those that have an effect."""
     needed, kept = {o for o in outputs if not isinstance(o, Constant)}, []
     for equation in reversed(equations):
@@ -160,15 +176,15 @@ def _needed(equations: list[Equation], outputs: list) -> list[Equation]:
 # --- what rules differentiate ------------------------------------------------------------------------------
 
 
-def _parts(value) -> tuple:
+def _parts(value: object) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, tuple | list) else (value,)
 
 
-def _is_jaxpr(value) -> bool:
+def _is_jaxpr(value: object) -> TypeGuard[core.Jaxpr | core.ClosedJaxpr]:
     return isinstance(value, core.Jaxpr | core.ClosedJaxpr)
 
 
-def names_within(params: dict) -> set[str]:
+def names_within(params: Mapping[str, Any]) -> set[str]:
     """The names of all primitives in the programs that a primitive is given: the body of a loop, branches."""
     names: set[str] = set()
     for part in (part for value in params.values() for part in _parts(value) if _is_jaxpr(part)):
@@ -177,19 +193,19 @@ def names_within(params: dict) -> set[str]:
     return names
 
 
-def _bind(primitive, params: dict, *inputs) -> list:
+def _bind(primitive: core.Primitive, params: Mapping[str, Any], *inputs: Any) -> list[Any]:
     outputs = primitive.bind(*inputs, **params)
     return list(outputs) if primitive.multiple_results else [outputs]
 
 
-def _widened(value):
+def _widened(value: Any) -> Any:
     return np.dtype(np.float32) if isinstance(value, np.dtype) and _is_low(value) else value
 
 
-def _silenced(eqn):
+def _silenced(eqn: core.JaxprEqn) -> core.JaxprEqn:
     """An equation without the equations inside it that have an effect and no output: it prints once, not per pass."""
 
-    def silent(value):
+    def silent(value: Any) -> Any:
         if isinstance(value, core.Jaxpr):  # from jax 0.12 on a closed one is one, too
             eqns = [_silenced(inner) for inner in value.eqns if inner.outvars or not inner.effects]
             effects = frozenset().union(*(inner.effects for inner in eqns))
@@ -208,26 +224,26 @@ def _silenced(eqn):
 # --- dtypes ------------------------------------------------------------------------------------------------
 
 
-def is_inexact(value) -> bool:
+def is_inexact(value: Any) -> bool:
     """Whether derivatives can flow through a value: real or complex floating point, and not None (an unused output)."""
     return value is not None and jnp.issubdtype(jnp.result_type(value), jnp.inexact)
 
 
-def is_real(value) -> bool:
+def is_real(value: Any) -> bool:
     """Whether a value is real floating point, and not None."""
     return value is not None and jnp.issubdtype(jnp.result_type(value), jnp.floating)
 
 
-def _is_low(dtype) -> bool:
+def _is_low(dtype: np.dtype | None) -> bool:
     return dtype is not None and jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
 
 
-def derivative_dtype(value):
+def derivative_dtype(value: ArrayLike) -> np.dtype:
     """The dtype of a value's derivatives: its own, but float32 where it has less precision than that."""
     dtype = jnp.result_type(value)
     return np.dtype(np.float32) if _is_low(dtype) else dtype
 
 
-def at_least_single(value):
+def at_least_single(value: Any) -> Any:
     """A value in the dtype of its derivatives."""
     return jnp.asarray(value, derivative_dtype(value)) if _is_low(jnp.result_type(value)) else value

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from course.taylor import gram, one_hot
 from course.taylor.one_hot import OneHot
-from course.taylor.programs import Constant, Equation, Program, at_least_single, derivative_dtype, is_inexact, is_real
+from course.taylor.programs import (
+    Constant,
+    Equation,
+    Program,
+    Source,
+    at_least_single,
+    derivative_dtype,
+    is_inexact,
+    is_real,
+)
 from course.taylor.rules import Jet, Operation
 
 
@@ -48,9 +60,9 @@ def propagate(program: Program, start: Jet, lines: Lines, compress: bool = False
     """
     equations = _wide_first(program, start[0].size, lines.count) if compress else program.equations
     dying = _last_uses(equations, program.outputs)
-    values: dict[int, object] = {0: Moving(start, affine=True)}
+    values: dict[int, Any] = {0: Moving(start, affine=True)}  # a `Moving`, or what does not move with x
 
-    def look_up(i):
+    def look_up(i: Source) -> Any:
         return i.value if isinstance(i, Constant) else values[i]
 
     for position, equation in enumerate(equations):
@@ -68,7 +80,7 @@ def propagate(program: Program, start: Jet, lines: Lines, compress: bool = False
 _FLAT = frozenset({"ceil", "floor", "round", "sign", "stop_gradient"})  # floating, and constant almost everywhere
 
 
-def _step(equation: Equation, inputs: list, lines: Lines) -> list:
+def _step(equation: Equation, inputs: Sequence[Any], lines: Lines) -> list[Any]:
     """One equation's outputs, a `Moving` for each that moves with x, else a plain array."""
     plain = [i.jet[0] if isinstance(i, Moving) else i for i in inputs]
     outputs = equation.call(*plain)
@@ -80,7 +92,7 @@ def _step(equation: Equation, inputs: list, lines: Lines) -> list:
     if equation.widens:
         plain = [at_least_single(p) for p in plain]
 
-    def call(*parts):
+    def call(*parts: jax.Array) -> list[jax.Array]:
         arguments = list(plain)
         for position, part in zip(moving, parts, strict=True):
             arguments[position] = part
@@ -99,14 +111,14 @@ def _step(equation: Equation, inputs: list, lines: Lines) -> list:
     return outputs
 
 
-def _cast(derivatives: list, dtype) -> list:
+def _cast(derivatives: Sequence[Any], dtype: DTypeLike) -> list[Any]:
     return [None if each is None else each.astype(dtype) for each in derivatives]
 
 
 # --- compression -------------------------------------------------------------------------------------------
 
 
-def _compress(values: dict, lines: Lines) -> Lines:
+def _compress(values: dict[int, Any], lines: Lines) -> Lines:
     """Replace the first derivatives of the values alive by a factor of their Gram matrix, if that has fewer rows."""
     moving = {n: v for n, v in values.items() if isinstance(v, Moving) and v.jet[1] is not None}
     firsts = [v.jet[1] for v in moving.values()]
@@ -123,13 +135,15 @@ def _compress(values: dict, lines: Lines) -> Lines:
     return replace(lines, count=rows)
 
 
-def _wide_first(program: Program, size: int, count: int) -> list[Equation]:
+def _wide_first(program: Program, size: int, count: int) -> Sequence[Equation]:
     """The equations, those that use a wide value moved to the front as far as their inputs allow.
 
     Once nothing wide is alive, everything that follows sees few first derivatives. `size` is that of the argument.
     """
     equations = program.equations
-    sizes, makers, effect = {0: size}, {}, None
+    sizes: dict[int, int] = {0: size}
+    makers: dict[int, int] = {}  # a value -> the place of the equation that makes it
+    effect: int | None = None
     waits_for: list[set[int]] = []
     for n, equation in enumerate(equations):
         waits_for.append({makers[i] for i in equation.values if i in makers})
@@ -143,7 +157,7 @@ def _wide_first(program: Program, size: int, count: int) -> list[Equation]:
         for other in others:
             followers.setdefault(other, []).append(n)
 
-    def ranked(n):
+    def ranked(n: int) -> tuple[bool, int]:
         return all(sizes[i] < count for i in equations[n].values), n
 
     ready, ordered = [ranked(n) for n, others in enumerate(waits_for) if not others], []
@@ -158,7 +172,7 @@ def _wide_first(program: Program, size: int, count: int) -> list[Equation]:
     return ordered
 
 
-def _last_uses(equations, outputs) -> list[list[int]]:
+def _last_uses(equations: Sequence[Equation], outputs: Sequence[Source]) -> list[list[int]]:
     """For each equation the values that nothing needs after it."""
     last = {number: position for position, e in enumerate(equations) for number in (*e.outputs, *e.values)}
     dying: list[list[int]] = [[] for _ in equations]

@@ -17,16 +17,21 @@ Lesson: 17_taylor_mode.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb, factorial, prod
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from course.taylor.programs import is_real, names_within
 
-Jet = list  # of arrays and Nones, as above
+Jet = list[Any]  # arrays, and Nones from place 1 on, as above; `one_hot` puts its own form into place 1
+Derivatives = Sequence[jax.Array | None]  # 1 … K of one value, None for zero
+Rule = Callable[..., Sequence[Derivatives]]  # (operation, *jets) -> the derivatives of each output
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 class DifferentiationError(TypeError):
@@ -49,17 +54,17 @@ class Operation:
     """
 
     name: str
-    params: dict
-    inputs: list
+    params: Mapping[str, Any]
+    inputs: list[Any]
     moving: list[int]
-    call: Callable[..., list]
-    outputs: list
+    call: Callable[..., list[jax.Array]]
+    outputs: list[jax.Array]
     order: int
     lines: int
     weights: jax.Array | None
 
     @property
-    def values(self) -> list:
+    def values(self) -> list[jax.Array]:
         """The values of the moving inputs."""
         return [self.inputs[p] for p in self.moving]
 
@@ -83,20 +88,20 @@ class Operation:
         return 0 if 0 < k < self.order else None
 
 
-RULES: dict[str, Callable] = {}
+RULES: dict[str, Rule] = {}
 
 
-def rule(*names: str) -> Callable:
+def rule(*names: str) -> Callable[[F], F]:
     """Register a function as the rule of the operations with these names."""
 
-    def register(function):
+    def register(function: F) -> F:
         RULES.update(dict.fromkeys(names, function))
         return function
 
     return register
 
 
-def transport(op: Operation, *jets: Jet) -> list[Jet]:
+def transport(op: Operation, *jets: Jet) -> Sequence[Derivatives]:
     """Push jets through one operation: the derivatives 1 … K of each of its outputs."""
     if op.linear:
         return linear(op, *jets)
@@ -106,10 +111,10 @@ def transport(op: Operation, *jets: Jet) -> list[Jet]:
 # --- the rules ---------------------------------------------------------------------------------------------
 
 
-def linear(op: Operation, *jets: Jet) -> list[Jet]:
+def linear(op: Operation, *jets: Jet) -> Sequence[Derivatives]:
     """What is linear maps each derivative as it maps the value."""
 
-    def push(k):
+    def push(k: int) -> Derivatives:
         parts = [x[k] for x in jets]
         if all(part is None for part in parts):
             return [None] * len(op.outputs)
@@ -121,10 +126,10 @@ def linear(op: Operation, *jets: Jet) -> list[Jet]:
 
 
 @rule("mul", "dot_general", "conv_general_dilated")
-def product(op: Operation, x: Jet, y: Jet) -> list[Jet]:
+def product(op: Operation, x: Jet, y: Jet) -> list[Derivatives]:
     """Leibniz: the k-th derivative of x y is the sum over i of binomial(k, i) x[i] y[k - i]."""
 
-    def term(k, i):
+    def term(k: int, i: int) -> jax.Array | None:
         if x[i] is None or y[k - i] is None:
             return None
         (xy,) = over_lines(op.call, [op.axis(i), op.axis(k - i)])(x[i], y[k - i])
@@ -139,20 +144,20 @@ def product(op: Operation, x: Jet, y: Jet) -> list[Jet]:
     *"""abs acos acosh asin asinh atan atan2 atanh cbrt cos cosh digamma div erf erf_inv erfc exp exp2 expm1 integer_pow
     lgamma log log1p logistic max min pow rem rsqrt sign sin sinh sqrt square tan tanh""".split()  # noqa: SIM905
 )
-def elementwise(op: Operation, x: Jet, *others: Jet) -> list[Jet]:
+def elementwise(op: Operation, x: Jet, *others: Jet) -> list[Derivatives]:
     """Faà di Bruno: g(x)[k] is the sum over the partitions of k of g^(number of parts) times the x[part] multiplied."""
     if others or not is_real(x[0]) or op.outputs[0].shape != x[0].shape:
         return anything(op, x, *others)  # two arguments move; or a complex one, and g need not be holomorphic
     g = derivatives_of(op)  # g, g', … at x[0]
 
-    def term(k, parts, gather):
+    def term(k: int, parts: int, gather: Callable[[jax.Array | None], jax.Array | None]) -> jax.Array | None:
         if op.name in _BOUNDED:  # then g can wait until the sum over the lines is taken
-            total = add(times(n, product_of([x[p] for p in each])) for n, each in partitions(k, parts))
-            return None if total is None else g[parts] * gather(total)
+            total = gather(add(times(n, product_of([x[p] for p in each])) for n, each in partitions(k, parts)))
+            return None if total is None else g[parts] * total
         # of 1 / z, say, g is as small as the product is large, and together they stay finite
         return gather(add(times(n, product_of([g[parts], *(x[p] for p in each)])) for n, each in partitions(k, parts)))
 
-    def last(k):  # the only partition into one part
+    def last(k: int) -> jax.Array | None:  # the only partition into one part
         return None if x[k] is None else g[1] * x[k]
 
     lower = [add([*(term(k, m, lambda each: each) for m in range(2, k + 1)), last(k)]) for k in range(1, op.order)]
@@ -163,25 +168,25 @@ def elementwise(op: Operation, x: Jet, *others: Jet) -> list[Jet]:
 _BOUNDED = frozenset({"cos", "exp", "logistic", "sin", "tanh"})  # bounded by 1, or by the function itself
 
 
-def anything(op: Operation, *jets: Jet) -> list[Jet]:
+def anything(op: Operation, *jets: Jet) -> list[Derivatives]:
     """Nested `jax.jvp` along a curve with the given derivatives: loops, branches, custom rules, all that JAX knows."""
     if _has_backward_rule_only(op):
         raise not_differentiable(op, "it has a backward rule only")
     tops = [x[op.order] for x in jets]
-    pushed = [None] * len(op.outputs)
+    pushed: Derivatives = [None] * len(op.outputs)
     if any(top is not None for top in tops):
         pushed = jvp(op, [jnp.zeros_like(v) if t is None else t for v, t in zip(op.values, tops, strict=True)])
     if op.order == 1:
         return [[top] for top in pushed]
 
-    def along(*lower):  # one line: the derivatives 1 … K of all outputs
-        def curve(t):
+    def along(*lower: list[jax.Array]) -> list[list[jax.Array]]:  # one line: the derivatives 1 … K of all outputs
+        def curve(t: jax.Array) -> list[jax.Array]:
             return op.call(*(polynomial(value, c, t) for value, c in zip(op.values, lower, strict=True)))
 
         time = jnp.zeros((), jnp.finfo(jnp.result_type(*op.values)).dtype)  # real, where values are complex
         return nested(op, curve, time)
 
-    def filled(x, k):
+    def filled(x: Jet, k: int) -> jax.Array:
         return jnp.zeros((op.lines, *x[0].shape), x[0].dtype) if x[k] is None else x[k]
 
     *lower, highest = jax.vmap(along)(*([filled(x, k) for k in range(1, op.order)] for x in jets))
@@ -205,13 +210,14 @@ _LINEAR_AT = {
 
 # --- the derivatives of elementwise functions --------------------------------------------------------------
 
-FORMULAS: dict[str, Callable] = {}
+Formula = Callable[[Operation, jax.Array, jax.Array], list[jax.Array]]
+FORMULAS: dict[str, Formula] = {}
 
 
-def formula(*names: str) -> Callable:
+def formula(*names: str) -> Callable[[Formula], Formula]:
     """Register (op, z, g(z)) -> [g'(z), …, g^(K)(z)] for the elementwise functions g with these names."""
 
-    def register(function):
+    def register(function: Formula) -> Formula:
         FORMULAS.update(dict.fromkeys(names, function))
         return function
 
@@ -227,50 +233,53 @@ def derivatives_of(op: Operation) -> list[jax.Array]:
 
 
 @formula("exp")
-def _exp(op, z, g):
+def _exp(op: Operation, z: jax.Array, g: jax.Array) -> list[jax.Array]:
     return [g] * op.order
 
 
 @formula("sin")
-def _sin(op, z, g):
+def _sin(op: Operation, z: jax.Array, g: jax.Array) -> list[jax.Array]:
     return [[g, jnp.cos(z), -g, -jnp.cos(z)][k % 4] for k in range(1, op.order + 1)]
 
 
 @formula("cos")
-def _cos(op, z, g):
+def _cos(op: Operation, z: jax.Array, g: jax.Array) -> list[jax.Array]:
     return [[g, -jnp.sin(z), -g, jnp.sin(z)][k % 4] for k in range(1, op.order + 1)]
 
 
 @formula("integer_pow")
-def _integer_pow(op, z, g):
+def _integer_pow(op: Operation, z: jax.Array, g: jax.Array) -> list[jax.Array]:
     n = op.params["y"]
     factors = [prod(range(n - k + 1, n + 1)) for k in range(1, op.order + 1)]  # n (n - 1) … (n - k + 1)
     return [float(c) * z ** (n - k) if c else jnp.zeros_like(z) for k, c in enumerate(factors, start=1)]
 
 
 @formula("tanh")
-def _tanh(op, z, g):  # g' = w = 1 - g^2, w' = -2 g w
+def _tanh(op: Operation, z: jax.Array, g: jax.Array) -> list[jax.Array]:  # g' = w = 1 - g^2, w' = -2 g w
     if op.order < 3:  # nothing cancels yet, and a gradient has less to keep
         return [1 - g * g, g * (2 * g * g - 2)]
     return _of_sigmoid(g, (1 - g) * (1 + g), 1, 2, op.order)
 
 
 @formula("logistic")
-def _logistic(op, z, g):  # with h = 1 - g: g' = w = g h, w' = -(g - h) w, (g - h)' = 2 w
+def _logistic(op: Operation, z: jax.Array, g: jax.Array) -> list[jax.Array]:
+    # with h = 1 - g: g' = w = g h, w' = -(g - h) w, (g - h)' = 2 w
     h = 1 - g  # rounded as in a user's own 1 - g: log(1 - g) has no digits otherwise
     if op.order < 3:
         return [g * h, g * h * (1 - 2 * g)]
     return _of_sigmoid(g - h, g * h, 2, 1, op.order)
 
 
-def _of_sigmoid(s, w, up, down, order):
+def _of_sigmoid(s: jax.Array, w: jax.Array, up: int, down: int, order: int) -> list[jax.Array]:
     """w and its derivatives, where s' = up w and w' = -down s w: polynomials in s and in w, small where s is flat.
 
     As polynomials in the function alone they would cancel there: in float32 a sixth derivative has no digit left.
     """
     terms, found = {(1, 0): 1}, []  # powers of w and s -> coefficient
     for _ in range(order):
-        found.append(add(times(c, product_of([w] * a + [s] * b)) for (a, b), c in terms.items()))
+        total = add(times(c, product_of([w] * a + [s] * b)) for (a, b), c in terms.items())
+        assert total is not None  # it has a term at every order
+        found.append(total)
         following: dict[tuple[int, int], int] = {}
         for (a, b), c in terms.items():
             for powers, factor in (((a, b + 1), -down * a), ((a + 1, b - 1), up * b)):
@@ -282,26 +291,27 @@ def _of_sigmoid(s, w, up, down, order):
 # --- small parts -------------------------------------------------------------------------------------------
 
 
-def add(terms: Iterable):
+def add(terms: Iterable[jax.Array | None]) -> jax.Array | None:
     """Sum of the terms that are not zero (None); None where all are."""
-    total = None
+    total: jax.Array | None = None
     for term in terms:
         if term is not None:
             total = term if total is None else total + term
     return total
 
 
-def times(factor: int, value):
+def times(factor: int, value: jax.Array | None) -> jax.Array | None:
     """A multiple of what may be zero (None)."""
     return value if value is None or factor == 1 else float(factor) * value
 
 
-def product_of(factors: list):
+def product_of(factors: Sequence[jax.Array | None]) -> jax.Array | None:
     """Product, entry by entry, of what may be zero (None)."""
-    return None if any(factor is None for factor in factors) else prod(factors[1:], start=factors[0])
+    known = [factor for factor in factors if factor is not None]
+    return prod(known[1:], start=known[0]) if len(known) == len(factors) else None
 
 
-def over_lines(function: Callable, axes: list[int | None]) -> Callable:
+def over_lines(function: F, axes: Sequence[int | None]) -> F:
     """`jax.vmap` over the arguments that have an axis of lines, if any has."""
     return function if all(axis is None for axis in axes) else jax.vmap(function, in_axes=axes)
 
@@ -324,7 +334,7 @@ def _decreasing(k: int, count: int, largest: int) -> Iterator[tuple[int, ...]]:
                 yield (first, *rest)
 
 
-def polynomial(value: jax.Array, coefficients: list, t: jax.Array) -> jax.Array:
+def polynomial(value: jax.Array, coefficients: Iterable[jax.Array], t: jax.Array) -> jax.Array:
     """value + c_1 t + c_2 t^2 / 2 + …, the curve whose derivatives at 0 are the coefficients."""
     total = value
     for k, coefficient in enumerate(coefficients, start=1):
@@ -335,12 +345,12 @@ def polynomial(value: jax.Array, coefficients: list, t: jax.Array) -> jax.Array:
 # --- where JAX differentiates ------------------------------------------------------------------------------
 
 
-def jvp(op: Operation, tangents: Iterable) -> list:
+def jvp(op: Operation, tangents: Iterable[jax.Array]) -> list[jax.Array]:
     """The derivatives of an operation's outputs along tangents of its moving inputs."""
     return _by_jax(op, lambda: jax.jvp(op.call, op.values, list(tangents))[1])
 
 
-def nested(op: Operation, curve: Callable, t: jax.Array) -> list:
+def nested(op: Operation, curve: Callable[[jax.Array], list[jax.Array]], t: jax.Array) -> list[list[jax.Array]]:
     """The derivatives 1 … K of a curve t -> list of arrays, by nested `jax.jvp`."""
     curves = [curve]
     for _ in range(op.order):
@@ -348,11 +358,11 @@ def nested(op: Operation, curve: Callable, t: jax.Array) -> list:
     return _by_jax(op, lambda: [each(t) for each in curves[1:]])
 
 
-def _slope(curve: Callable) -> Callable:
+def _slope(curve: Callable[[jax.Array], list[jax.Array]]) -> Callable[[jax.Array], list[jax.Array]]:
     return lambda t: jax.jvp(curve, (t,), (jnp.ones_like(t),))[1]
 
 
-def _by_jax(op: Operation, compute: Callable):
+def _by_jax(op: Operation, compute: Callable[[], T]) -> T:
     """Compute, and if JAX cannot differentiate this operation, say so. A fault of our own rules is raised as it is."""
     try:
         return compute()
@@ -384,13 +394,14 @@ def not_differentiable(op: Operation, reason: str) -> DifferentiationError:
 def _refusal(op: Operation) -> Exception | None:
     """JAX's error when it differentiates the operation by itself, nothing of ours around it; None if it can."""
 
-    def curve(t):
+    def curve(t: jax.Array) -> list[jax.Array]:
         return op.call(*(value + t.astype(value.dtype) for value in op.values))
 
+    slope: Callable[[jax.Array], list[jax.Array]] = curve
     try:
         for _ in range(op.order):
-            curve = _slope(curve)
-            jax.eval_shape(curve, jnp.zeros(()))
+            slope = _slope(slope)
+            jax.eval_shape(slope, jnp.zeros(()))
     except (NotImplementedError, TypeError, ValueError) as error:
         return error
     return None
