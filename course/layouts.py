@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import EllipsisType
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from torch import nn
 
 Path = tuple[str, ...]
 Tensors = dict[str, np.ndarray]
+Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
+ConvTranspose = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 
 
 class PortingError(ValueError):
@@ -72,11 +76,11 @@ def _transposed(flax: Path, name: str, rows: slice | EllipsisType = ...) -> Leaf
     return Leaf(flax, (name,), "(out, in) -> (in, out)", rows, np.transpose, np.transpose)
 
 
-def _linear(layer: nn.Module) -> Iterator[list[Leaf]]:
+def _linear(layer: nn.Linear) -> Iterator[list[Leaf]]:
     yield [_transposed(("kernel",), "weight"), Leaf(("bias",), ("bias",))]
 
 
-def _conv(layer: nn.Module) -> Iterator[list[Leaf]]:
+def _conv(layer: Conv) -> Iterator[list[Leaf]]:
     space = "HWD"[: len(layer.kernel_size)]
     kernel = Leaf(
         ("kernel",), ("weight",), f"OI{space} -> {space}IO",
@@ -86,7 +90,7 @@ def _conv(layer: nn.Module) -> Iterator[list[Leaf]]:
     yield [kernel, Leaf(("bias",), ("bias",))]
 
 
-def _conv_transpose(layer: nn.Module) -> Iterator[list[Leaf]]:
+def _conv_transpose(layer: ConvTranspose) -> Iterator[list[Leaf]]:
     if layer.groups != 1:
         raise PortingError(f"expected groups=1, got {layer.groups}; flax's ConvTranspose has no groups")
     space = tuple(range(len(layer.kernel_size)))
@@ -104,18 +108,18 @@ def _norm(layer: nn.Module) -> Iterator[list[Leaf]]:
     yield [Leaf(("scale",), ("weight",)), Leaf(("bias",), ("bias",))]
 
 
-def _batch_norm(layer: nn.Module) -> Iterator[list[Leaf]]:
+def _batch_norm(layer: BatchNorm) -> Iterator[list[Leaf]]:
     if layer.track_running_stats and layer.momentum is None:
         raise PortingError("expected a momentum, got None: flax has no cumulative average; set layer.momentum=0.1")
     for norm in _norm(layer):
         yield [*norm, Leaf(("mean",), ("running_mean",)), Leaf(("var",), ("running_var",))]
 
 
-def _embedding(layer: nn.Module) -> Iterator[list[Leaf]]:
+def _embedding(layer: nn.Embedding) -> Iterator[list[Leaf]]:
     yield [Leaf(("embedding",), ("weight",))]
 
 
-def _attention(layer: nn.Module) -> Iterator[list[Leaf]]:
+def _attention(layer: nn.MultiheadAttention) -> Iterator[list[Leaf]]:
     width, heads = layer.embed_dim, layer.num_heads
     leaves = []
     for k, name in enumerate(("query", "key", "value")):
@@ -186,7 +190,7 @@ def _gru_cell(width: int, suffix: str, fused: bool) -> list[Leaf]:
     return leaves
 
 
-def _recurrent(layer: nn.Module) -> Iterator[list[Leaf]]:
+def _recurrent(layer: nn.LSTM | nn.GRU | nn.LSTMCell | nn.GRUCell) -> Iterator[list[Leaf]]:
     """A torch layer holds every level and direction; flax has one cell each, inside an `RNN` or bare."""
     cell = _lstm_cell if isinstance(layer, nn.LSTM | nn.LSTMCell) else _gru_cell
     if isinstance(layer, nn.RNNCellBase):
@@ -206,7 +210,8 @@ def _recurrent(layer: nn.Module) -> Iterator[list[Leaf]]:
             yield leaves
 
 
-_RULES: dict[type[nn.Module], Callable[[nn.Module], Iterator[list[Leaf]]]] = {
+# each rule is called with layers of its key's type only
+_RULES: dict[type[nn.Module], Callable[[Any], Iterator[list[Leaf]]]] = {
     nn.Linear: _linear,
     nn.Conv1d: _conv, nn.Conv2d: _conv, nn.Conv3d: _conv,
     nn.ConvTranspose1d: _conv_transpose, nn.ConvTranspose2d: _conv_transpose, nn.ConvTranspose3d: _conv_transpose,
@@ -255,7 +260,7 @@ def recast_cell(leaves: dict[Path, np.ndarray]) -> dict[Path, np.ndarray]:
     width = recurrent.shape[0]
     gru = gru or (fused and recurrent.shape[1] == 3 * width)
     cell, gates = (_gru_cell, 3) if gru else (_lstm_cell, 4)
-    shapes = {"weight_ih": (gates * width, inputs), "weight_hh": (gates * width, width)}
+    shapes: dict[str, tuple[int, ...]] = {"weight_ih": (gates * width, inputs), "weight_hh": (gates * width, width)}
     shapes |= {"bias_ih": (gates * width,), "bias_hh": (gates * width,)}
     tensors = {name: np.zeros(shape, recurrent.dtype) for name, shape in shapes.items()}
     for leaf in cell(width, "", fused):
@@ -272,9 +277,9 @@ def find(name: str, below: Path, there: Collection[Path], names: Mapping[str, st
       there: the paths that exist in flax.
       names: torch's path of a layer -> flax's, where they differ; the longest that fits is taken.
     """
-    for start in sorted(names or {}, key=len, reverse=True):
+    for start, flax in sorted((names or {}).items(), key=lambda pair: len(pair[0]), reverse=True):
         if name == start or name.startswith(f"{start}."):
-            name = names[start].replace("/", ".") + name[len(start) :]
+            name = flax.replace("/", ".") + name[len(start) :]
             break
     path = (*filter(None, name.split(".")), *below)
     return next((spelt for spelt in _spelt(path) if spelt in there), None)

@@ -11,11 +11,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
+from numpy.typing import ArrayLike
 
 TORCH, JAX = "#D55E00", "#0072B2"
 OTHERS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -50,7 +52,7 @@ def panels(count: int, height: float = 3.2) -> tuple[Figure, Any]:
     return figure, axes
 
 
-def style(name: str, place: int = 0) -> dict:
+def style(name: str, place: int = 0) -> dict[str, Any]:
     """Colour and marker of a contestant: orange for what is PyTorch's, else the colour at a place of the cycle.
 
     Example:
@@ -89,7 +91,16 @@ def lines(axis: Axes, x: Iterable, series: Mapping[str, Iterable], *, log: str =
     return drawn
 
 
-def field(axis: Axes, x, y, values, *, signed: bool = False, levels: int = 9, **labels: str) -> None:
+def field(
+    axis: Axes,
+    x: ArrayLike,
+    y: ArrayLike,
+    values: ArrayLike,
+    *,
+    signed: bool = False,
+    levels: int = 9,
+    **labels: str,
+) -> None:
     """A function of two variables as filled contours, with a colour bar whose labels do not repeat.
 
     Args:
@@ -100,11 +111,13 @@ def field(axis: Axes, x, y, values, *, signed: bool = False, levels: int = 9, **
       levels: how many contours, about.
       labels: xlabel, ylabel, title.
     """
-    largest = float(abs(values).max())
-    low = -largest if signed else float(values.min())
-    ticks = MaxNLocator(levels).tick_values(low, largest if signed else float(values.max()))
-    image = axis.contourf(x, y, values.T, ticks, cmap="RdBu" if signed else "viridis")
+    grid = np.asarray(values)
+    largest = float(abs(grid).max())
+    low = -largest if signed else float(grid.min())
+    ticks = MaxNLocator(levels).tick_values(low, largest if signed else float(grid.max()))
+    image = axis.contourf(x, y, grid.T, ticks, cmap="RdBu" if signed else "viridis")
     bar = axis.figure.colorbar(image, ax=axis, ticks=ticks[:: max(1, len(ticks) // 5)])
+    assert isinstance(bar.formatter, ScalarFormatter)  # what numbers get
     bar.formatter.set_powerlimits((-2, 3))
     bar.update_ticks()
     axis.grid(False)

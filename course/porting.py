@@ -7,7 +7,7 @@ A layer is found by its path: torch's `model.blocks[1].norm` has the same path i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,6 +27,9 @@ __all__ = [
 ]  # fmt: skip
 
 Names = Mapping[str, str]
+CONTAINERS = (
+    torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ModuleDict, torch.nn.ParameterList, torch.nn.ParameterDict,
+)  # fmt: skip
 
 
 class Mapped(NamedTuple):
@@ -247,8 +250,9 @@ def _layers(torch_module: torch.nn.Module) -> Iterator[_Layer]:
             leaves = [[leaf for leaf in spelling if tensors.keys() >= set(leaf.torch)] for spelling in leaves]
         else:
             tensors = {key: tensor for key, tensor in tensors.items() if "." not in key}
-            kind = type(module).__module__
-            if tensors and kind.startswith("torch.nn") and kind != "torch.nn.modules.container":
+            # torch's own types are many, private ones among them; where a class is defined tells whose it is
+            own = type(module).__module__.startswith("torch.nn") and not isinstance(module, CONTAINERS)
+            if tensors and own:
                 raise PortingError(
                     f"torch's {name or '(root)'}: expected one of {known()}, got {type(module).__name__} with "
                     f"{', '.join(f'{key} {tuple(t.shape)}' for key, t in tensors.items())}; copy its weights by hand, "
@@ -264,18 +268,18 @@ def _match(
 ) -> _Match:
     """Give every torch tensor its places among flax's arrays, or say which one has none."""
     ignore, layers, behind = set(ignore), list(_layers(torch_module)), []
+    chosen: list[list[tuple[Leaf, Path | None]]] = []  # each layer's likeliest spelling, with its places
     homes: dict[int, dict[str, Path]] = {}  # a tensor -> the torch paths that it has, with a place in flax
     for layer in layers:
         found = [[(leaf, find(layer.name, leaf.flax, arrays, names)) for leaf in leaves] for leaves in layer.spellings]
-        layer.places = max(found, key=lambda pairs: sum(place is not None for _, place in pairs))
-        for leaf, place in layer.places:
+        chosen.append(max(found, key=lambda pairs: sum(place is not None for _, place in pairs)))
+        for leaf, place in chosen[-1]:
             if place is not None and layer.path(leaf.torch[0]) not in ignore:
                 homes.setdefault(id(layer.tensors[leaf.torch[0]]), {})[layer.path(leaf.torch[0])] = place
 
     filled: dict[Path, str] = {}  # flax's path -> torch's
-    for layer in layers:
-        tensors, places = layer.numpy(), layer.places
-        layer.places = []
+    for layer, places in zip(layers, chosen, strict=True):
+        tensors = layer.numpy()
         for name in tensors.keys() - {name for leaf, _ in places for name in leaf.torch}:
             why = "ignored" if layer.path(name) in ignore else WITHOUT_COUNTERPART.get(name)
             if why is None:
@@ -317,16 +321,18 @@ def _match(
             filled[place] = f"{path} {shape}"
             layer.places.append((leaf, place))
 
-    for place in arrays.keys() - filled.keys():
-        there = _some([layer.shown(name).removeprefix("torch's ") for layer in layers for name in layer.tensors])
+    for empty in arrays.keys() - filled.keys():
+        weights = _some([layer.shown(name).removeprefix("torch's ") for layer in layers for name in layer.tensors])
         raise PortingError(
-            f"{side}'s {_at(place, arrays)}: expected a torch weight for it, got none; have the layer, and its bias, "
-            f"on both sides or on none, or pass names=; torch has {there}"
+            f"{side}'s {_at(empty, arrays)}: expected a torch weight for it, got none; have the layer, and its bias, "
+            f"on both sides or on none, or pass names=; torch has {weights}"
         )
     return _Match(torch_module, layers, behind)
 
 
-def _missing(layer: _Layer, leaf: Leaf, made: np.ndarray, arrays, filled, side: str) -> str:
+def _missing(
+    layer: _Layer, leaf: Leaf, made: np.ndarray, arrays: Mapping[Path, Any], filled: Collection[Path], side: str
+) -> str:
     """What to say of a torch weight that flax has no place for; the likely places are those of its name and shape."""
     likely = "; give the layers the same names, or pass names="
     for guess in (guess for spelling in layer.spellings for guess in spelling):  # a cell may be spelt another way
@@ -406,8 +412,9 @@ def _linen_path(path: Path) -> Path:
 
 
 def _as_jax(arrays: dict[Path, np.ndarray]) -> dict[Path, jax.Array]:
+    wide = jax.config.jax_enable_x64  # type: ignore[attr-defined]  # jax makes its options' attributes at run time
     for path, array in arrays.items():
-        if not jax.config.jax_enable_x64 and (
+        if not wide and (
             array.dtype in (np.float64, np.complex128)
             or (array.dtype == np.int64 and np.any(array != array.astype(np.int32)))
         ):

@@ -10,9 +10,11 @@ import statistics
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple, ParamSpec
 
 import jax
+
+P = ParamSpec("P")
 
 
 class Timing(NamedTuple):
@@ -22,14 +24,14 @@ class Timing(NamedTuple):
     steady_s: float
 
 
-def seconds(function: Callable, *args, **kwargs) -> float:
+def seconds(function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> float:
     """Seconds of one call, the computation included: JAX returns before it is done, so this waits for it."""
     start = perf_counter()
     jax.block_until_ready(function(*args, **kwargs))  # leaves that are not JAX arrays pass through
     return perf_counter() - start
 
 
-def measure(function: Callable, *args, repeats: int = 5) -> Timing:
+def measure(function: Callable[..., object], *args: Any, repeats: int = 5) -> Timing:
     """Time a function's first call apart from its steady state.
 
     Args:

@@ -155,12 +155,14 @@ class BallEquation:
     ) -> Radial:
         """The network with its derivatives, the Laplacian exact or from sampled coordinates."""
 
-        def inside(x):
+        def inside(x: jax.Array) -> jax.Array:
             return self.offset + network(self.unit(x))
 
         value, along = jax.jvp(inside, (x,), (x,))  # XLA shares x @ W with the value
         if samples is None:
             lap = taylor.laplacian(inside, x)
+        elif key is None:
+            raise ValueError(f"expected a key to draw {samples} coordinates with, got None; pass key=")
         else:
             lap = stde.estimate(stde.laplacian(self.dimension), inside, x, key, samples)
         return Radial(*(self.scale * part for part in (value, along, lap)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from course import stde, taylor
 from course.pde.equation import Field
@@ -58,14 +59,14 @@ def heat_equation(d: int) -> BoxEquation:
     the source g. Source: Shi et al. (2024), section 5, who have g = 0, no closed form, and a value at one point.
     """
 
-    def reaction(u):
+    def reaction(u: jax.Array) -> jax.Array:
         return (1 - u**2) / (1 + u**2)
 
-    def solution(point):
+    def solution(point: jax.Array) -> jax.Array:
         t, x = point[0], point[1:]
         return jnp.exp(-t) * 5 / (10 + 2 * x @ x)
 
-    def source(point):
+    def source(point: jax.Array) -> jax.Array:
         t, q = point[0], point[1:] @ point[1:]
         u = jnp.exp(-t) * 5 / (10 + 2 * q)
         lap = jnp.exp(-t) * (160 * q / (10 + 2 * q) ** 3 - 20 * d / (10 + 2 * q) ** 2)
@@ -74,19 +75,19 @@ def heat_equation(d: int) -> BoxEquation:
     space = stde.Operator.of_kinds(d + 1, (stde.Kind((2,), 1 + np.arange(d)[:, None], np.ones(d)),))
     time = stde.Operator.of_kinds(d + 1, (stde.Kind((1,), np.zeros((1, 1), int), np.ones(1)),))
 
-    def residual(u, point):
+    def residual(u: Field, point: jax.Array) -> jax.Array:
         rate, lap = stde.apply(time, u, point), stde.apply(space, u, point)
         return rate - lap - reaction(u(point)) - source(point)
 
-    def ansatz(network):
-        def u(point):
+    def ansatz(network: Field) -> Field:
+        def u(point: jax.Array) -> jax.Array:
             t, q = point[0], point[1:] @ point[1:]
             given = 5 / (10 + 2 * q) + (jnp.exp(-t) - 1) * 5 / 12  # right at t = 0 and on the surface
             return given + t * (1 - q) * network(point)
 
         return u
 
-    def draw(key, n):
+    def draw(key: jax.Array, n: int) -> jax.Array:
         key_time, key_space = jax.random.split(key)
         return jnp.concatenate([jax.random.uniform(key_time, (n, 1)), sample_ball(key_space, n, d)], axis=1)
 
@@ -101,17 +102,17 @@ def kdv_equation(speed: float = 4.0) -> BoxEquation:
     Source: Drazin and Johnson, Solitons (1989), chapter 1.
     """
 
-    def solution(point):
+    def solution(point: jax.Array) -> jax.Array:
         t, x = point
         return speed / 2 / jnp.cosh(jnp.sqrt(speed) / 2 * (x - speed * t)) ** 2
 
-    def residual(u, point):
+    def residual(u: Field, point: jax.Array) -> jax.Array:
         along_x = taylor.derivatives(u, point, jnp.array([0.0, 1.0], point.dtype), 3)
         rate = jax.jvp(u, (point,), (jnp.array([1.0, 0.0], point.dtype),))[1]
         return rate + 6 * along_x[0] * along_x[1] + along_x[3]
 
-    def ansatz(network):
-        def u(point):
+    def ansatz(network: Field) -> Field:
+        def u(point: jax.Array) -> jax.Array:
             t, x = point
             ends = (x + 6) * (10 - x) ** 2 / 600
             return solution(jnp.stack([0 * t, x])) + t * ends * network(equation.unit(point))
@@ -132,17 +133,17 @@ def kdv_2d_equation() -> BoxEquation:
     w = (k**2 - 2 * l**2 - 4 * k**3 * l) / l
     linear = stde.Operator({(1, 0, 1): 1.0, (0, 3, 1): 1.0, (0, 2, 0): -1.0, (0, 0, 2): 2.0})
 
-    def solution(point):
+    def solution(point: jax.Array) -> jax.Array:
         t, x, y = point
         return 2 * k * jnp.tanh(k * x + l * y + w * t)
 
-    def residual(u, point):
+    def residual(u: Field, point: jax.Array) -> jax.Array:
         u_xx, u_xy = taylor.partial_derivative(u, point, (0, 2, 0)), taylor.partial_derivative(u, point, (0, 1, 1))
         _, u_x, u_y = jax.grad(u)(point)
         return stde.apply(linear, u, point) + 3 * (u_xy * u_x + u_y * u_xx)
 
-    def ansatz(network):
-        def u(point):
+    def ansatz(network: Field) -> Field:
+        def u(point: jax.Array) -> jax.Array:
             t, x, y = point
             before = point.at[0].set(0)
             given = _from_faces(solution, point) + solution(before) - _from_faces(solution, before)
@@ -159,7 +160,7 @@ def _from_faces(solution: Field, point: jax.Array) -> jax.Array:
     t, x, y = point
     right, top = (x + 2) / 4, (y + 2) / 4
 
-    def at(x, y):
+    def at(x: ArrayLike, y: ArrayLike) -> jax.Array:
         return solution(jnp.stack([t, x + 0 * t, y + 0 * t]))
 
     across = (1 - right) * at(-2.0, y) + right * at(2.0, y)
@@ -176,24 +177,25 @@ def plate_equation() -> BoxEquation:
     """
     pi = jnp.pi
 
-    def bump(z):  # sin(pi z)^2 with its second and fourth derivatives
+    def bump(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        # sin(pi z)^2 with its second and fourth derivatives
         return jnp.sin(pi * z) ** 2, 2 * pi**2 * jnp.cos(2 * pi * z), -8 * pi**4 * jnp.cos(2 * pi * z)
 
-    def solution(point):
+    def solution(point: jax.Array) -> jax.Array:
         return bump(point[0])[0] * bump(point[1])[0]
 
-    def source(point):
+    def source(point: jax.Array) -> jax.Array:
         (a, a2, a4), (b, b2, b4) = bump(point[0]), bump(point[1])
         return a4 * b + 2 * a2 * b2 + a * b4
 
-    def residual(u, point):
+    def residual(u: Field, point: jax.Array) -> jax.Array:
         return (taylor.biharmonic(u, point) - source(point)) / (80**0.5 * pi**4)  # the source's root mean square
 
-    def factor(point):
+    def factor(point: jax.Array) -> jax.Array:
         x, y = point
         return (16 * x * (1 - x) * y * (1 - y)) ** 2
 
-    def ansatz(network):
+    def ansatz(network: Field) -> Field:
         return lambda point: factor(point) * network(equation.unit(point))
 
     equation = BoxEquation("plate", (0.0, 0.0), (1.0, 1.0), solution, residual, ansatz, factor)

@@ -32,14 +32,16 @@ def relative_l2(equation: Equation, u: Field, key: jax.Array, points: int = 2000
       batch: how many at a time.
     """
 
-    def values(key):
-        x = equation.sample(key, batch)
-        return jnp.stack([jax.vmap(f)(x) for f in (equation.solution, u, equation.best_constant)])
-
-    if equation.solution is None:
+    solution = equation.solution
+    if solution is None:
         raise ValueError("expected an equation with an exact solution, got solution=None; compare residuals instead")
     if points < 1 or points % batch:
         raise ValueError(f"expected points as a multiple of batch = {batch}, at least one batch, got {points}")
+
+    def values(key: jax.Array) -> jax.Array:
+        x = equation.sample(key, batch)
+        return jnp.stack([jax.vmap(f)(x) for f in (solution, u, equation.best_constant)])
+
     found = jax.jit(lambda keys: jax.lax.map(values, keys))(jax.random.split(key, points // batch))
     exact, got, shape = np.asarray(found, np.float64).swapaxes(0, 1).reshape(3, -1)  # small differences of large sums
     constant = (exact @ shape) / (shape @ shape)

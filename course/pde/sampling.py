@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
@@ -20,7 +22,9 @@ def sample_ball(key: jax.Array, n: int, d: int) -> jax.Array:
     return normal * (radius / jnp.linalg.norm(normal, axis=1, keepdims=True))
 
 
-def sample_box(key: jax.Array, n: int, lower: jax.Array, upper: jax.Array) -> jax.Array:
+def sample_box(
+    key: jax.Array, n: int, lower: Sequence[float] | jax.Array, upper: Sequence[float] | jax.Array
+) -> jax.Array:
     """Uniform points of a box, (n, d)."""
-    lower, upper = jnp.asarray(lower, float), jnp.asarray(upper, float)
-    return lower + (upper - lower) * jax.random.uniform(key, (n, len(lower)))
+    low, high = jnp.asarray(lower, float), jnp.asarray(upper, float)
+    return low + (high - low) * jax.random.uniform(key, (n, len(low)))
