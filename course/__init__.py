@@ -1,0 +1,29 @@
+"""The code behind the lessons, in reading order: the module (or package), the lesson to read with it, what it is for.
+
+  data                 01a_titanic_torch          the Titanic passengers: load, check, split, turn into numbers
+  checked_csv          01a_titanic_torch          a CSV file read strictly: a fault names its row, column and remedy
+  loaders              01a_titanic_torch          torch's Dataset and DataLoader, and what leaves torch's world
+  metrics              01a_titanic_torch          accuracy, confusion, cross-validation, baselines
+  train.titanic_torch  01a_titanic_torch          the Titanic model and its loop in PyTorch
+  batching             01b_titanic_nnx            batches of NumPy rows without torch
+  timing               01b_titanic_nnx            the first call and the steady state, never mixed
+  train.titanic_nnx    01b_titanic_nnx            the same model and loop in Flax NNX
+  train.titanic_linen  01c_titanic_linen          and in Flax Linen
+  porting              06_porting_layers          weights carried between PyTorch, NNX and Linen
+  layouts              06_porting_layers          how both sides lay out the weights of each layer
+  activations          06_porting_layers          the first layer where two models part
+  torch_compile        08_tracing                 which torch.compile backend this machine can run
+  train.compiled       10_jit_speed               a whole training run as one compiled program
+  train.rungs          10_jit_speed               one training loop in several forms, each faster than the last
+  results              10_jit_speed               published benchmark results, which lessons show
+  convnet              12_tracing_paper           a convolutional network in JAX and in PyTorch
+  newton_cg            12_tracing_paper           truncated Newton-CG, in Python loops and in `lax.while_loop`
+  plots                16_derivative_cliff        one look for all pictures
+  taylor               17_taylor_mode             high derivatives of any JAX function, by jets
+  stde                 18_stde                    linear differential operators, exact or estimated from samples
+  pde                  19_million_dimensions      equations with known solutions, and a compiled trainer
+  train.resumable      19_million_dimensions      runs that survive being killed
+  functional           22_functional_derivatives  functionals, functional derivatives, operators
+
+This file imports nothing. Needs nothing but Python.
+"""

@@ -1,6 +1,6 @@
 """Read a CSV file strictly: every field is what its column may hold, or an error says where and what to do.
 
-Nothing is dropped, filled or coerced on the way. Used by course.data. Needs pandas.
+Nothing is dropped, filled or coerced on the way. Used by course.data. Needs pandas. Lesson: 01a_titanic_torch.
 """
 
 from __future__ import annotations

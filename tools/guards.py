@@ -1,6 +1,7 @@
-"""What must hold for the repository as a whole. Each guard returns a list of faults, empty when all is well.
+"""`make guards`: what must hold for the repository as a whole. Each guard returns its faults, none when all is well.
 
-tests/repo/test_guards.py asks them about this repository; test_guards_fail.py plants a fault in front of each.
+`of_lesson`, `of_module` and `of_pages` ask the guards about this repository, for the command and for
+tests/repo/test_guards.py; test_guards_fail.py plants a fault in front of each guard.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ import os
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
+import nbformat
 from nbformat import NotebookNode
 
-from tools.lessons import GENERATED, Lesson, address, badges, compose, tag
+from tools import readme
+from tools.lessons import GENERATED, ROOT, Lesson, address, badges, compose, lessons, tag
 
 STEPS = ["data", "model", "init", "forward", "optimizer", "grad", "update", "train", "curves", "evaluate"]
 MIME_TYPES = {"text/plain", "text/html", "image/png"}
@@ -22,6 +26,24 @@ MAX_NOTEBOOK_BYTES = 250_000
 CELLS = range(25, 46)
 MAX_CODE_LINES = 25
 MAX_QUOTED_LINES = 6
+SIBLINGS = ("01a_titanic_torch", "01b_titanic_nnx", "01c_titanic_linen")
+DESCRIBED_FROM = "16"  # pictures of earlier lessons follow
+
+# A package as prose names it -> the module that it is, and what else comes along with it.
+PACKAGES = {
+    "NumPy": ("numpy", ""),
+    "pandas": ("pandas", "NumPy"),
+    "scikit-learn": ("sklearn", "NumPy pandas"),
+    "matplotlib": ("matplotlib", "NumPy"),
+    "torch": ("torch", "NumPy tqdm"),
+    "JAX": ("jax", "NumPy filelock"),
+    "optax": ("optax", "NumPy JAX filelock"),
+    "flax": ("flax", "NumPy JAX optax filelock"),
+    "Orbax": ("orbax", "NumPy JAX filelock"),
+    "tqdm": ("tqdm", ""),
+    "filelock": ("filelock", ""),
+}
+FRAMEWORKS = {"torch", "JAX", "optax", "flax", "Orbax"}  # a process that imports one takes a second or two
 
 
 def tags_of(cell: NotebookNode) -> list[str]:
@@ -71,18 +93,21 @@ def forbidden_outputs(name: str, notebook: NotebookNode, size: int) -> list[str]
                 faults.append(f"{where}: stored error {output.ename}; catch it and print it")
                 continue
             data = output.get("data", {"text/plain": output.get("text", "")})
-            faults += [f"{where}: forbidden output type {kind}" for kind in sorted(set(data) - MIME_TYPES)]
+            faults += [
+                f"{where}: forbidden output type {kind}; show text, a table or a PNG"
+                for kind in sorted(set(data) - MIME_TYPES)
+            ]
             if output.get("name") == "stderr":
-                faults.append(f"{where}: writes to stderr: {output.text.strip()[:80]}")
+                faults.append(f"{where}: writes to stderr, remove the cause: {output.text.strip()[:80]}")
             if "text/html" in data and "dataframe" not in data["text/html"]:
-                faults.append(f"{where}: HTML that is no DataFrame")
+                faults.append(f"{where}: HTML that is no DataFrame; print it instead")
             for pattern, what in [
                 (r"\b0x[0-9a-f]{6,}", "a memory address"),
                 (r"it/s\]|%\|", "a progress bar"),
                 (r"/home/|/Users/|site-packages", "a path of one machine"),
             ]:
                 if re.search(pattern, data.get("text/plain", "")):
-                    faults.append(f"{where}: prints {what}")
+                    faults.append(f"{where}: prints {what}; leave it out")
     return faults
 
 
@@ -104,7 +129,11 @@ def undescribed_pictures(name: str, notebook: NotebookNode) -> list[str]:
 def long_lines(name: str, source: str) -> list[str]:
     """At most 120 characters; the head of a cell, with a picture's description, may be longer."""
     lines = enumerate(source.splitlines(), start=1)
-    return [f"{name}, line {n}: over 120 characters" for n, line in lines if len(line) > 120 and line[:4] != "# %%"]
+    return [
+        f"{name}, line {n}: over 120 characters; break it"
+        for n, line in lines
+        if len(line) > 120 and line[:4] != "# %%"
+    ]
 
 
 def unexplained_volatile_cells(name: str, notebook: NotebookNode) -> list[str]:
@@ -169,7 +198,9 @@ def unfaithful_quotations(name: str, notebook: NotebookNode, original: NotebookN
         if quoted is None:
             faults.append(f"{name}, {step}: expected the PyTorch lines that it replaces, got none")
         elif f"\n{quoted[1]}\n" not in f"\n{code}\n":
-            faults.append(f"{name}, {step}: the quotation does not stand in the original: {quoted[1]!r}")
+            faults.append(
+                f"{name}, {step}: the quotation does not stand in the original; quote today's lines: {quoted[1]!r}"
+            )
         elif len(quoted[1].splitlines()) > MAX_QUOTED_LINES:
             faults.append(f"{name}, {step}: expected at most {MAX_QUOTED_LINES} quoted lines")
     return faults
@@ -180,9 +211,13 @@ def unfaithful_quotations(name: str, notebook: NotebookNode, original: NotebookN
 
 def taught_differs_from_packaged(module: str, package_code: str, lesson_code: dict[str, str]) -> list[str]:
     """What says 'Taught in NN_name' in the package stands in that lesson: same syntax tree, but for docstrings,
-    annotations and, for a private function taught under a public name (as `name`), the name."""
+    annotations and names that are private in the package: of its variables, and of a function taught `as` another."""
     faults = []
-    for node in ast.parse(package_code).body:
+    packaged = ast.parse(package_code).body
+    targets = [target for node in packaged if isinstance(node, ast.Assign) for target in node.targets]
+    private = {target.id for target in targets if isinstance(target, ast.Name) and target.id.startswith("_")}
+    names = {name: name.lstrip("_") for name in private}  # a lesson has no users to hide a variable from
+    for node in packaged:
         if not isinstance(node, ast.FunctionDef | ast.ClassDef):
             continue
         mark = re.search(r"Taught in (\w+)(?: as `(\w+)`)?", ast.get_docstring(node) or "")
@@ -196,7 +231,7 @@ def taught_differs_from_packaged(module: str, package_code: str, lesson_code: di
         ]
         if not taught:
             faults.append(f"{module}.{node.name}: expected {name} in {lesson}, got no such definition")
-        elif bare_dump(taught[-1]) != bare_dump(node, {node.name: name}):
+        elif bare_dump(taught[-1]) != bare_dump(node, names | {node.name: name}):
             faults.append(f"{module}.{node.name}: differs from {name} in {lesson}; make them the same code")
     return faults
 
@@ -223,18 +258,82 @@ def bare_dump(node: ast.AST, names: dict[str, str] | None = None) -> str:
     return ast.dump(node)
 
 
-def undeclared_imports(module: str, allowed: set[str], watched: set[str], path: str = ".") -> list[str]:
-    """Import a module in a fresh process and see which of the watched packages came along."""
-    code = f"import sys, {module}; print(*[name for name in {sorted(watched)} if name in sys.modules])"
+def stated_needs(docstring: str) -> set[str] | None:
+    """What a docstring says between "Needs" and the next stop, split into names; None where it does not say."""
+    said = re.search(r"\bNeeds\s([^.;]+)", docstring)
+    if said is None:
+        return None
+    words = " ".join(said[1].split()).removesuffix(" only")
+    return set() if words == "nothing but Python" else set(re.split(r", and |, | and ", words))
+
+
+def unstated_needs(module: str, docstring: str) -> list[str]:
+    """A module's docstring says what the module needs, in names that PACKAGES knows."""
+    needs = stated_needs(docstring)
+    if needs is None:
+        return [f"{module}: expected 'Needs NumPy and JAX.', or what else it imports, in its docstring, got no 'Needs'"]
+    if unknown := sorted(needs - set(PACKAGES)):
+        return [
+            f"{module}: expected it to need some of {', '.join(PACKAGES)}, got {unknown}; see PACKAGES in this file"
+        ]
+    return []
+
+
+def untrue_needs(module: str, docstring: str, path: str = ".") -> list[str]:
+    """Import a module in a fresh process, without what its package imports, and see what comes along."""
+    needs = stated_needs(docstring) or set()
+    packages = {parent: str(Path(path, *parent.split("."))) for parent in parents(module)}
+    code = (
+        f"import importlib, sys, types\n"
+        f"for name, path in {packages}.items():\n"
+        f"    sys.modules[name] = types.ModuleType(name)\n"
+        f"    sys.modules[name].__path__ = [path]\n"
+        f"importlib.import_module({module!r})\n"
+        f"print(*[name for name, (package, _) in {PACKAGES}.items() if package in sys.modules])"
+    )
     environment = os.environ | {"PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     if done.returncode:
         return [f"{module}: can't be imported: {done.stderr.strip().splitlines()[-1]}"]
-    return [
-        f"{module}: imports {name}, expected only {sorted(allowed)}"
-        for name in done.stdout.split()
-        if name not in allowed
-    ]
+    found = set(done.stdout.split())
+    permitted = needs.union(*(PACKAGES[name][1].split() for name in needs & set(PACKAGES)))
+    faults = [f"{module}: imports {name}; say so in its docstring, or don't" for name in sorted(found - permitted)]
+    return faults + [f"{module}: says that it needs {name}, and does not" for name in sorted(needs - found)]
+
+
+def parents(module: str) -> list[str]:
+    """The packages around a module, outermost first."""
+    parts = module.split(".")
+    return [".".join(parts[:n]) for n in range(1, len(parts))]
+
+
+def lessons_of(docstring: str) -> list[str]:
+    """The lessons that a docstring names after "Lesson:" or "Lessons:", up to the next stop."""
+    said = re.search(r"\bLessons?:\s([^.;]+)", docstring)
+    return re.split(r",\s+", said[1]) if said else []
+
+
+def untrue_index(index: str, docstrings: dict[str, str], stems: list[str]) -> list[str]:
+    """`course`'s docstring has a line for each module, or package that offers names: module, lesson, what it is for.
+    The lesson exists and is the first that the module itself names; lines stand in reading order."""
+    rows = re.findall(r"^ *([\w.]+) {2,}(\d\w+) {2,}\S", index, re.MULTILINE)
+    listed = [f"course.{name}" for name, _ in rows]
+    inside = [name for name in docstrings if set(parents(name)) & set(docstrings) - {"course"}]
+    expected = set(docstrings) - {"course"} - set(inside)
+    faults = [f"course: its index has no line for {name}; add one" for name in sorted(expected - set(listed))]
+    faults += [f"course: its index lists {name}, which is not there, or twice; remove the line"
+               for name in sorted(set(listed)) if name not in expected or listed.count(name) > 1]  # fmt: skip
+    for name, lesson in zip(listed, (lesson for _, lesson in rows), strict=True):
+        own = lessons_of(docstrings.get(name, ""))[:1]
+        if lesson not in stems:
+            faults.append(f"course: its index sends {name} to {lesson}; there is no such lesson")
+        if name in docstrings and own != [lesson]:
+            faults.append(f"course: its index sends {name} to {lesson}, expected what the module says, got {own}")
+    order = [lesson for _, lesson in rows]
+    if order != sorted(order):
+        later = next(b for a, b in pairwise(order) if a > b)
+        faults.append(f"course: its index is not in reading order: move the line of {later} up")
+    return faults
 
 
 def undocumented_names(module: str, code: str) -> list[str]:
@@ -298,19 +397,107 @@ def unknown_targets(name: str, text: str, makefile: str) -> list[str]:
 def purposeless_requirements(text: str) -> list[str]:
     """One line of purpose for each dependency."""
     return [
-        f"requirements.txt: {line!r} does not say what it is for"
+        f"requirements.txt: {line!r} does not say what it is for; add a comment"
         for line in text.splitlines()
         if line.strip() and not line.startswith("#") and not re.search(r"\s# \S+", line)
     ]
 
 
 def unquoted_readme_code(text: str, lesson_code: str) -> list[str]:
-    """The training steps on README's first screen are the lessons' own lines (a jit decorator aside)."""
+    """The training steps on README's first screen are the lessons' own lines, but for decorators and the comment that
+    follows a function's head."""
     faults = []
+    text = re.sub(r"^(def .*:)  # .*$", r"\1", text, flags=re.MULTILINE)
     for block in re.findall(r"```python\n(.*?)\n```", text, re.DOTALL):
         lines = "\n".join(line for line in block.splitlines() if not line.startswith("@"))
         if len(block.splitlines()) > MAX_QUOTED_LINES:
             faults.append(f"README.md: expected at most {MAX_QUOTED_LINES} lines in `{lines.partition(chr(10))[0]}`")
         if f"\n{lines}\n" not in f"\n{lesson_code}\n":
-            faults.append(f"README.md: the code `{lines.partition(chr(10))[0]}` does not stand in a lesson")
+            faults.append(f"README.md: the code `{lines.partition(chr(10))[0]}` does not stand in a lesson; quote one")
     return faults
+
+
+def stale_readme(text: str, root: Path) -> list[str]:
+    """What the build writes into README is what it would write today."""
+    return [] if readme.render(text, root) == text else ["README.md: its generated parts are stale; run `make build`"]
+
+
+# --- all of them, about this repository ---------------------------------------------------------------------
+
+
+def modules(root: Path = ROOT) -> dict[str, str]:
+    """Dotted name -> code of every module of the package; an empty `__init__.py` is none."""
+    files = sorted(path for path in root.glob("course/**/*.py") if path.stat().st_size)
+    names = [".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__") for path in files]
+    return {name: path.read_text("utf-8") for name, path in zip(names, files, strict=True)}
+
+
+def docstring_of(code: str) -> str:
+    return ast.get_docstring(ast.parse(code)) or ""
+
+
+def of_lesson(lesson: Lesson) -> list[str]:
+    """What every guard of lessons finds in one."""
+    if not lesson.notebook.is_file():
+        return [f"{lesson.stem}: expected {lesson.notebook.name}, got no such file; run `make build`"]
+    name, built = lesson.stem, nbformat.read(lesson.notebook, as_version=4)
+    prose = "\n\n".join(cell.source for cell in built.cells if cell.cell_type == "markdown")
+    faults = [
+        *source_and_notebook_differ(lesson, built),
+        *not_executed_in_order(name, built),
+        *forbidden_outputs(name, built, lesson.notebook.stat().st_size),
+        *long_lines(name, lesson.source.read_text("utf-8")),
+        *unexplained_volatile_cells(name, built),
+        *misshapen_lesson(name, built),
+        *broken_links(name, prose, lesson.notebook.parent),
+        *wrong_badges(name, prose, lesson.root),
+    ]
+    if name >= DESCRIBED_FROM:
+        faults += undescribed_pictures(name, built)
+    if name in SIBLINGS:
+        faults += siblings_disagree({name: built})
+    if name in SIBLINGS[1:]:
+        original = nbformat.read(Lesson(SIBLINGS[0], lesson.root).notebook, as_version=4)
+        faults += unfaithful_quotations(name, built, original)
+    return faults
+
+
+def of_package(root: Path = ROOT) -> list[str]:
+    """What every guard of modules finds that has no need to import them."""
+    code = modules(root)
+    lesson_code = {lesson.stem: lesson.source.read_text("utf-8") for lesson in lessons(root)}
+    docstrings = {module: docstring_of(text) for module, text in code.items()}
+    faults = untrue_index(docstrings.get("course", ""), docstrings, list(lesson_code))
+    for module, text in code.items():
+        faults += taught_differs_from_packaged(module, text, lesson_code)
+        faults += undocumented_names(module, text)
+        faults += unstated_needs(module, docstrings[module])
+    return faults
+
+
+def of_pages(root: Path = ROOT) -> list[str]:
+    """What every guard of Markdown pages and requirements finds."""
+    faults, makefile = [], (root / "Makefile").read_text("utf-8")
+    for page in sorted([*root.glob("*.md"), *root.glob("data/*.md")]):
+        text = page.read_text("utf-8")
+        faults += broken_links(page.name, text, page.parent)
+        faults += wrong_badges(page.name, text, root)
+        faults += unknown_targets(page.name, text, makefile)
+    text = (root / "README.md").read_text("utf-8")
+    faults += stale_readme(text, root)
+    faults += unquoted_readme_code(text, "\n".join(Lesson(s, root).source.read_text("utf-8") for s in SIBLINGS))
+    return faults + purposeless_requirements((root / "requirements.txt").read_text("utf-8"))
+
+
+def main() -> int:
+    known, code = lessons(), modules()
+    faults = [fault for lesson in known for fault in of_lesson(lesson)] + of_package() + of_pages()
+    for module, text in code.items():  # `make test` imports the others
+        if not (stated_needs(docstring_of(text)) or set()) & FRAMEWORKS:
+            faults += untrue_needs(module, docstring_of(text))
+    print(*faults, f"{len(known)} lessons, {len(code)} modules; faults: {len(faults) or 'none'}", sep="\n")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,6 +1,6 @@
-"""The Titanic loop in several forms, each faster than the last, for lesson 10 and its benchmark. Needs JAX and flax.
+"""The Titanic loop in several forms, each faster than the last, for lesson 10 and its benchmark.
 
-Lesson: 10_jit_speed.
+Needs JAX, flax, optax, pandas and tqdm. Lesson: 10_jit_speed.
 """
 
 from __future__ import annotations

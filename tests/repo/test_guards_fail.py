@@ -1,5 +1,6 @@
 """A guard that can't fail is worth nothing: one planted fault for each."""
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -137,15 +138,19 @@ def double(x: int) -> int:
 
 def _inner(x):
     """Taught in 99_doubling as `outer`."""
-    return _inner(x - 1) if x else 0
+    return _inner(x - 1) if x else _last(0)
+
+
+_last = int
 '''
-TAUGHT = "def double(x):\n    return 2 * x\n\ndef outer(x):\n    return outer(x - 1) if x else 0\n"
+TAUGHT = "def double(x):\n    return 2 * x\n\ndef outer(x):\n    return outer(x - 1) if x else last(0)\n"
 
 
 @pytest.mark.parametrize(
     ("lesson", "faults"),
     [
-        (TAUGHT, 0),  # docstrings, annotations and the private name may differ
+        (TAUGHT, 0),  # docstrings, annotations and the private names may differ
+        (TAUGHT.replace("last(0)", "first(0)"), 1),
         (TAUGHT.replace("2 * x", "x + x"), 1),
         (TAUGHT.replace("(x - 1)", "(x - 2)"), 1),
         (TAUGHT.replace("def double", "def twice"), 1),
@@ -156,11 +161,74 @@ def test_taught_code_that_differs_is_seen(lesson, faults):
     assert len(guards.taught_differs_from_packaged("m", PACKAGED, {"99_doubling": lesson})) == faults
 
 
-def test_an_undeclared_import_is_seen(tmp_path):
-    (tmp_path / "planted.py").write_text("import pandas\n")
-    assert guards.undeclared_imports("planted", {"numpy"}, {"numpy", "pandas"}, str(tmp_path))
-    assert guards.undeclared_imports("planted", {"numpy", "pandas"}, {"numpy", "pandas"}, str(tmp_path)) == []
-    assert guards.undeclared_imports("missing_module", set(), set(), str(tmp_path))
+@pytest.mark.parametrize(
+    ("docstring", "needs"),
+    [
+        ("Does this. Needs NumPy, JAX\nand Orbax; one function also uses torch.", {"NumPy", "JAX", "Orbax"}),
+        ("Needs NumPy only.", {"NumPy"}),
+        ("Needs nothing but Python. Lesson: 08_tracing.", set()),
+        ("Says nothing.", None),
+    ],
+)
+def test_needs_are_read(docstring, needs):
+    assert guards.stated_needs(docstring) == needs
+
+
+def test_unstated_needs_are_seen():
+    assert guards.unstated_needs("m", "Needs NumPy and JAX.") == []
+    assert "got no 'Needs'" in guards.unstated_needs("m", "Says nothing.")[0]
+    assert "['Jax']" in guards.unstated_needs("m", "Needs NumPy and Jax.")[0]
+
+
+def test_untrue_needs_are_seen(tmp_path):
+    """Stand-ins for the packages: what counts is what comes along, not what it does."""
+    for name in ("numpy", "tqdm"):
+        (tmp_path / f"{name}.py").write_text("")
+    (tmp_path / "pandas.py").write_text("import numpy")
+    (tmp_path / "box").mkdir()
+    (tmp_path / "box" / "__init__.py").write_text("import tqdm")
+    (tmp_path / "box" / "inner.py").write_text("import pandas")
+
+    def faults(module, docstring):
+        return guards.untrue_needs(module, docstring, str(tmp_path))
+
+    assert faults("box.inner", "Needs pandas.") == []  # pandas brings NumPy, and box is not asked for tqdm
+    assert faults("box.inner", "Needs NumPy and pandas.") == []
+    assert faults("box.inner", "Needs NumPy.") == ["box.inner: imports pandas; say so in its docstring, or don't"]
+    assert faults("box", "Needs tqdm and JAX.") == ["box: says that it needs JAX, and does not"]
+    (fault,) = faults("missing_module", "Needs NumPy.")
+    assert "can't be imported" in fault
+
+
+INDEX = """What there is:
+
+  data       01a_titanic_torch  the passengers
+  train.nnx  01b_titanic_nnx    a loop
+  pde        19_million         equations
+"""
+DOCSTRINGS = {
+    "course": INDEX, "course.data": "Lesson: 01a_titanic_torch.", "course.pde": "Lessons: 19_million, 20_high.",
+    "course.pde.ball": "Lesson: 19_million.", "course.train.nnx": "Lesson: 01b_titanic_nnx; later ones use it.",
+}  # fmt: skip
+STEMS = ["01a_titanic_torch", "01b_titanic_nnx", "19_million", "20_high"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("  data ", "  # ", "no line for course.data"),
+        ("  pde ", "  pde.ball ", "lists course.pde.ball, which is not there"),
+        ("  pde        19_million ", "  pde        21_gone ", "no such lesson"),
+        ("  pde        19_million ", "  pde        20_high ", "expected what the module says, got ['19_million']"),
+        ("  train.nnx  01b_titanic_nnx    a loop\n", "", "no line for course.train.nnx"),
+        ("  pde ", "  data     01a_titanic_torch  again\n  pde ", "or twice"),
+        ("What there is:\n", "\n  pde  19_million  first\n", "move the line of 01a_titanic_torch up"),
+    ],
+)
+def test_an_untrue_index_is_seen(old, new, expected):
+    assert guards.untrue_index(INDEX, DOCSTRINGS, STEMS) == []
+    assert old in INDEX
+    assert any(expected in fault for fault in guards.untrue_index(INDEX.replace(old, new), DOCSTRINGS, STEMS))
 
 
 def test_a_missing_docstring_is_seen():
@@ -203,7 +271,9 @@ def test_readme_code_that_no_lesson_has_is_seen():
 
 def test_a_stale_readme_is_seen():
     text = (ROOT / "README.md").read_text("utf-8")
-    assert readme.render(text.replace(f"[{lessons()[0].stem}]", "[old_name]")) == text
+    assert guards.stale_readme(text, ROOT) == []
+    stale = text.replace(f"[{lessons()[0].stem}]", "[old_name]")
+    assert guards.stale_readme(stale, ROOT) and readme.render(stale) == text
     with pytest.raises(ValueError, match="begin lessons"):
         readme.render("# no markers")
 
@@ -224,18 +294,18 @@ def test_a_long_line_is_seen():
     assert guards.long_lines("it", "x" * 120 + '\n# %% alt="' + "x" * 200 + '"') == []
 
 
-def test_planted_faults_cover_every_guard():
-    names = {name for name in vars(guards) if callable(getattr(guards, name)) and not name[0].isupper()}
-    imported = {
-        "Path",
-        "NotebookNode",
-        "address",
-        "badges",
-        "compose",
-        "tag",
-        "tags_of",
-        "first_line",
-        "bare_dump",
-    }
+def test_a_lesson_without_a_notebook_is_seen(tmp_path):
+    (fault,) = guards.of_lesson(Lesson("00_new", tmp_path))
+    assert "make build" in fault
+
+
+def test_every_guard_has_a_planted_fault_and_is_asked():
+    """A guard is a function that returns a list of faults."""
+    code = Path(guards.__file__).read_text("utf-8")
+    names = set(re.findall(r"^def (\w+)\((?:[^()]|\n)*\) -> list\[str\]:", code, re.MULTILINE))
+    names -= {"tags_of", "parents", "lessons_of", "of_lesson", "of_package", "of_pages"}
+    assert len(names) > 15
+    asking = code[code.index("def of_lesson") :]
+    assert [name for name in sorted(names) if f"{name}(" not in asking] == []
     here = Path(__file__).read_text("utf-8")
-    assert [name for name in sorted(names - imported) if f"guards.{name}(" not in here] == []
+    assert [name for name in sorted(names) if f"guards.{name}(" not in here] == []
