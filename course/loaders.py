@@ -5,13 +5,13 @@ Lessons: 01a_titanic_torch, 01b_titanic_nnx. Needs torch; `jax_collate` also imp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from course.batching import numpy_collate
+from course.batching import check_structure, checked_batch_size, numpy_collate
 
 
 class Passengers(Dataset):
@@ -43,23 +43,25 @@ def make_loader(
     processes: they would fork a process in which JAX runs threads, and hang. Lesson: 01a_titanic_torch.
 
     Args:
-      x: features, (n, d) float.
-      y: labels, (n,) float.
+      x: features, (n, d) float, finite.
+      y: labels, (n,) float, finite.
       batch_size: rows per batch, 1 <= batch_size <= n.
       seed: the same seed gives the same sequence of batches; every epoch is shuffled anew.
       collate_fn: turns a list of samples into a batch; torch's own where None.
     Raises:
-      ValueError: x and y differ in length, y is not one-dimensional, or the batch size does not fit.
+      ValueError: x and y differ in length, y is not one-dimensional, the batch size does not fit, or x or y holds
+        anything but finite numbers.
+      TypeError: the batch size is no integer.
     """
-    if np.ndim(y) != 1 or len(x) != len(y):
+    if np.ndim(x) < 2 or np.ndim(y) != 1 or len(x) != len(y):
         raise ValueError(
             f"expected x (n, d) and y (n,), got {np.shape(x)} and {np.shape(y)}; flatten the labels with y.ravel()"
         )
-    if not 1 <= batch_size <= len(x):
-        raise ValueError(
-            f"expected 1 <= batch_size <= {len(x)} (the rows), got {batch_size}; "
-            "choose a smaller batch or bring more rows"
-        )
+    for name, values in (("x", np.asarray(x)), ("y", np.asarray(y))):
+        if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
+            got = f"{values.dtype} values" if values.dtype.kind not in "biuf" else "NaN or infinity"
+            raise ValueError(f"expected finite numbers in {name}, got {got}; fill missing values, make numbers of text")
+    batch_size = checked_batch_size(batch_size, len(x))
     shuffle = torch.Generator().manual_seed(seed)
     return DataLoader(
         Passengers(x, y), batch_size, shuffle=True, drop_last=True, generator=shuffle, collate_fn=collate_fn
@@ -72,15 +74,20 @@ def torch_to_numpy_collate(samples: Sequence):
     Args:
       samples: B samples of one structure, leaves as torch's `default_collate` takes them.
     Returns:
-      The same structure with (B, *shape) NumPy leaves that share the tensors' memory.
+      The same structure with (B, *shape) NumPy leaves that share the tensors' memory; a text stays in a tuple of B.
+    Raises:
+      ValueError: there are no samples, or their structures differ.
     """
+    check_structure(samples)
     return _to_numpy(default_collate(list(samples)))
 
 
 def _to_numpy(batch):
     if isinstance(batch, torch.Tensor):
         return batch.numpy()
-    if isinstance(batch, dict):
+    if isinstance(batch, str | bytes):
+        return batch
+    if isinstance(batch, Mapping):
         return {key: _to_numpy(value) for key, value in batch.items()}
     return tuple(_to_numpy(value) for value in batch)
 
@@ -92,8 +99,29 @@ def jax_collate(samples: Sequence):
       samples: B samples of one structure; a leaf is an array or a number.
     Returns:
       The same structure with (B, *shape) `jax.Array` leaves; 64-bit leaves become 32-bit unless x64 is on.
+    Raises:
+      ValueError: as for `numpy_collate`; or a leaf is a text, or a number that 32 bits do not hold.
     """
     import jax
+
+    return jax.tree.map(_to_jax, numpy_collate(samples))
+
+
+def _to_jax(leaf: np.ndarray):
     import jax.numpy as jnp
 
-    return jax.tree.map(jnp.asarray, numpy_collate(samples))
+    if leaf.dtype.kind in "SU":
+        raise ValueError(
+            f"expected numbers, got {str(leaf[0])!r}; JAX holds no text: use numpy_collate, or number the texts"
+        )
+    with np.errstate(over="ignore"):  # told below, and with the number
+        array = jnp.asarray(leaf)
+    if array.dtype != leaf.dtype:
+        back = np.asarray(array)
+        kept = back == leaf if leaf.dtype.kind in "iu" else np.isfinite(back) == np.isfinite(leaf)
+        if not kept.all():
+            raise ValueError(
+                f"expected numbers that {array.dtype} holds, got {leaf[~kept][0]}; turn on x64 before the first array, "
+                "or make them smaller: ids can be numbered anew"
+            )
+    return array

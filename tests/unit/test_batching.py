@@ -43,11 +43,54 @@ def test_a_batch_is_numpys_own_stack(count, shape, dtype):
         ([np.zeros(2), np.zeros(3)], "samples of one structure and shape"),
         ([(np.zeros(2), 1), (np.zeros(2),)], "samples of one structure and shape"),
         ([{"x": 1}, {"y": 1}], "samples of one structure and shape"),
+        ([{"x": 1}, {"x": 2, "y": 3}], r"differ \(keys \['x'\] and \['x', 'y'\]\)"),
+        ([{"x": 1, "y": 3}, {"x": 2}], r"differ \(keys"),
+        ([{"x": 1}, (1,)], "dict and tuple in one place"),
+        ([(1, {"x": (1, 2)}), (1, {"x": (1, 2, 3)})], r"lengths \[2, 3\]"),
+        ([(1,), 1], "object and tuple in one place"),
+        ([1, "a"], "object and str in one place"),
+        ([None, None], "up to 64 bits as leaves, got None"),
+        ([1, None], "up to 64 bits as leaves, got None"),
+        ([np.array([None]), np.array([None])], "up to 64 bits as leaves, got array"),
+        ([{1}, {2}], "up to 64 bits as leaves"),
+        ([2**70, 1], "got 1180591620717411303424"),
+        ([2**62 + 1, 0.5], "got 4611686018427387905, which float64 does not hold"),
+        ({"x": np.zeros(2)}, "list of samples, got dict"),
+        ("ab", "list of samples, got str"),
+        ((sample for sample in [1]), "list of samples, got generator"),
     ],
 )
 def test_samples_that_do_not_fit_are_refused(samples, message):
     with pytest.raises(ValueError, match=message):
         numpy_collate(samples)
+
+
+def nested(leaves):
+    return st.recursive(
+        leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner), max_leaves=5
+    )
+
+
+def listed(batch, sample):
+    """The batch's part for one sample in that sample's own form."""
+    if isinstance(batch, dict):
+        return {key: listed(value, sample) for key, value in batch.items()}
+    return [listed(value, sample) for value in batch] if isinstance(batch, tuple) else batch[sample].item()
+
+
+LEAVES = st.integers() | st.floats(allow_nan=False) | st.booleans() | st.text("abé")
+
+
+@given(st.lists(nested(LEAVES), min_size=1, max_size=3))
+def test_a_batch_holds_what_the_samples_hold_or_is_refused(samples):
+    """Whatever the structures: nothing is dropped, rounded, cut or turned into something else."""
+    try:
+        batch = numpy_collate(samples)
+    except ValueError as error:
+        assert "; " in str(error)
+        return
+    for n, sample in enumerate(samples):
+        assert listed(batch, n) == sample
 
 
 @given(st.integers(1, 50), st.integers(1, 5), st.integers(0, 2**32 - 1))
@@ -90,3 +133,56 @@ def test_a_batch_size_that_does_not_fit_is_refused(size):
 def test_arrays_of_different_length_are_refused():
     with pytest.raises(ValueError, match=r"arrays of one length, got \[9, 10\]"):
         batches((np.zeros((10, 2)), np.zeros(9)), np.arange(9), 3)
+
+
+@pytest.mark.parametrize(
+    ("order", "message"),
+    [
+        (epoch_permutations(10, 3, 0), r"got int32 \(3, 10\); pass one row"),
+        (np.arange(10) > 3, r"got bool \(10,\).*flatnonzero"),
+        (np.arange(10.0), "got float64"),
+        (np.array(["0", "1"]), "got <U1"),
+        (np.arange(11), "from 0 to 9, got 0 to 10"),
+        (-np.arange(10), "from 0 to 9, got -9 to 0"),
+        (np.array([0, 2**40]), "from 0 to 9, got 0 to 1099511627776"),
+        (3, r"got int64 \(\)"),
+    ],
+)
+def test_an_order_of_other_rows_is_refused(order, message):
+    with pytest.raises(ValueError, match=message):
+        batches((np.zeros((10, 2)),), order, 2)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: batches(np.zeros((3, 2)), np.arange(3), 1), r"tuple of arrays, got one array \(3, 2\)"),
+        (lambda: batches((np.zeros(3),), np.arange(3), 1.0), "batch_size as an integer, got 1.0"),
+        (lambda: batches((np.zeros(3),), np.arange(3), True), "batch_size as an integer, got True"),
+        (lambda: epoch_permutations(2.5, 1, 0), "rows as an integer, got 2.5"),
+        (lambda: epoch_permutations(2, "1", 0), "epochs as an integer, got '1'"),
+        (lambda: epoch_permutations(2, 1, None), "expected a seed, got None"),
+    ],
+)
+def test_what_is_no_integer_or_no_list_is_refused(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: batches((), np.arange(3), 1), r"arrays of one length, got \[\]"),
+        (lambda: batches((np.float64(1),), np.arange(1), 1), "or have no rows"),
+        (lambda: batches((np.zeros(0),), np.arange(0), 1), "or have no rows"),
+        (lambda: epoch_permutations(2**31, 1, 0), "more than int32 can number"),
+    ],
+)
+def test_what_has_no_rows_or_too_many_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_lists_are_arrays_too():
+    ((x,),) = batches(([5, 6, 7],), [2, 0], 2)
+    assert x.tolist() == [7, 5]

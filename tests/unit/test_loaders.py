@@ -62,3 +62,46 @@ def test_a_batch_size_that_does_not_fit_is_refused(size):
 def test_labels_that_do_not_fit_are_refused(y):
     with pytest.raises(ValueError, match=r"expected x \(n, d\) and y \(n,\)"):
         make_loader(X, y, 4, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "size", "message"),
+    [
+        (X[:, 0], Y, 4, r"expected x \(n, d\) and y \(n,\)"),
+        (np.where(X > 20, np.nan, X), Y, 4, "finite numbers in x, got NaN"),
+        (X, np.where(Y > 5, np.inf, Y), 4, "finite numbers in y, got NaN or infinity"),
+        (X.astype(object), Y, 4, "finite numbers in x, got object values"),
+        (X, Y.astype(str), 4, "finite numbers in y, got <U"),
+        (X, Y, 2.0, "batch_size as an integer, got 2.0"),
+        (X, Y, True, "batch_size as an integer, got True"),
+    ],
+)
+def test_rows_that_cannot_be_trained_on_are_refused(x, y, size, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        make_loader(x, y, size, seed=0)
+
+
+def test_texts_go_along_without_a_tensor():
+    names, numbers = torch_to_numpy_collate([("a", 1), ("b", 2)])
+    assert names == ("a", "b") and numbers.tolist() == [1, 2]
+    assert numpy_collate([("a", 1), ("b", 2)])[0].tolist() == ["a", "b"]
+    with pytest.raises(ValueError, match="expected numbers, got 'a'; JAX holds no text"):
+        jax_collate([("a", 1), ("b", 2)])
+
+
+@pytest.mark.parametrize("samples", [[], [{"x": 1}, {"x": 2, "y": 3}], [{"x": 1}, (1,)], [(1,), (1, 2)]])
+def test_torchs_collate_drops_nothing_either(samples):
+    with pytest.raises(ValueError, match=r"at least one sample|samples of one structure"):
+        torch_to_numpy_collate(samples)
+
+
+@pytest.mark.parametrize("number", [2**40 + 7, -(2**31) - 1, np.uint64(2**32), 1e300, -1e39, np.complex128(1e300j)])
+def test_numbers_that_32_bits_do_not_hold_are_refused(number):
+    """`jnp.asarray` makes 7 of 2^40 + 7 without a word, and infinity of 1e300."""
+    with pytest.raises(ValueError, match=r"expected numbers that u?\w+32 holds|that complex64 holds"):
+        jax_collate([(number, 1)])
+
+
+@pytest.mark.parametrize("number", [2**31 - 1, -(2**31), 0.1, np.inf, np.nan, True])
+def test_numbers_that_32_bits_hold_pass(number):
+    np.testing.assert_array_equal(jax_collate([number])[0], np.asarray(number, np.asarray(jax_collate([number])).dtype))

@@ -328,9 +328,9 @@ def test_a_state_that_is_used_up_is_refused():
     optimizer, params = optax.sgd(0.1), {"w": jnp.ones(2)}
     first = pde.start(params, optimizer, KEY)
     second, _ = pde.train(lambda params, _: (params["w"] ** 2).sum(), optimizer, first, np.int64(1))
-    with pytest.raises(ValueError, match="a state with arrays that are still there.*continue with the state"):
+    with pytest.raises(ValueError, match=r"a state with arrays that are still there.*continue with the state"):
         pde.train(loss_fn, optimizer, first, 2)
-    with pytest.raises(ValueError, match="expected parameters with arrays.*take `params` of the state"):
+    with pytest.raises(ValueError, match=r"expected parameters with arrays.*take `params` of the state"):
         pde.start(params, optimizer, KEY)
     with pytest.raises(TypeError, match=r"state from pde\.start, got tuple"):
         pde.train(loss_fn, optimizer, tuple(second), 2)
