@@ -5,34 +5,50 @@ or directions are sampled. Time of the value and of the value with its parameter
 it. Lessons: 16_derivative_cliff, 17_taylor_mode, 18_stde.
 """
 
-from benchmarks import harness  # isort: skip  (asks for one core before JAX starts)
-
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
-import folx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
 from jax.experimental import jet
 
+from benchmarks import harness
 from benchmarks.harness import Contender, Ratio
 from course import pde, stde, taylor
 
-QUICK = harness.quick()
-SEED, ROUNDS, POINTS, WIDTH, SAMPLES = 0, 1 if QUICK else 5, 8 if QUICK else 100, 128, 16
-DIMENSIONS = (10, 100) if QUICK else (10, 100, 1_000, 10_000, 100_000)
-torch.set_num_threads(harness.CORES)
+try:
+    import folx  # requirements/bench.txt
+except ImportError:
+    folx = None
+
+SEED, SAMPLES = 0, 16
 network = pde.mlp
 
 
-def problem(d: int) -> tuple:
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured."""
+
+    dimensions: tuple[int, ...] = (10, 100, 1_000, 10_000, 100_000)
+    points: int = 100
+    width: int = 128
+    rounds: int = 5
+    largest: int = 10_000  # of all coordinates against 16, and of the memory by samples
+    fourth: int = 10  # the dimension of the fourth-order operator
+
+
+QUICK = Sizes(dimensions=(20,), points=2, width=4, rounds=1, largest=20, fourth=3)
+
+
+def network_and_points(d: int, sizes: Sizes) -> tuple:
     """Weights of variance 1 / inputs in all layers, points of the unit ball, and a key."""
     key, key_x, key_last = jax.random.split(jax.random.key(SEED), 3)
-    params = pde.init_mlp(key, (d, WIDTH, WIDTH, WIDTH, 1))
-    params[-1] = jax.random.normal(key_last, (WIDTH, 1)) / WIDTH**0.5, params[-1][1]
-    return params, pde.sample_ball(key_x, POINTS, d), jax.random.key(SEED + 1)
+    params = pde.init_mlp(key, (d, *(sizes.width,) * 3, 1))
+    params[-1] = jax.random.normal(key_last, (sizes.width, 1)) / sizes.width**0.5, params[-1][1]
+    return params, pde.sample_ball(key_x, sizes.points, d), jax.random.key(SEED + 1)
 
 
 # --- one Laplacian at one point: (params, x, key) -> scalar --------------------------------------------------------
@@ -175,12 +191,12 @@ def memory(compiled: Callable, *arguments) -> float | None:
     return None if plan is None else plan.temp_size_in_bytes / 1e6
 
 
-def at_dimension(d: int) -> tuple[list[dict], dict, dict]:
+def at_dimension(d: int, sizes: Sizes) -> tuple[list[dict], dict, dict]:
     """One table: milliseconds and temporary memory of every side that fits; and the two sets of contenders."""
-    params, x, key = problem(d)
+    params, x, key = network_and_points(d, sizes)
     sides: dict[str, tuple[Callable, Callable]] = {}
     for name, (laplacian, most, most_grad) in JAX_SIDES.items():
-        if d <= most:
+        if d <= most and not (folx is None and laplacian is folx_laplacian):
             value, grad = batched(laplacian)
             sides[name] = (partial(value, params, x, key), partial(grad, params, x, key) if d <= most_grad else None)
     for name, (value, grad) in torch_sides(params, x).items():
@@ -191,7 +207,7 @@ def at_dimension(d: int) -> tuple[list[dict], dict, dict]:
 
     def contenders(which):
         return [
-            Contender(name, lambda: (), pair[which], rounds=ROUNDS, calls=3 if d < 1000 else 1)
+            Contender(name, lambda: (), pair[which], rounds=sizes.rounds, calls=3 if d < 1000 else 1)
             for name, pair in sides.items()
             if pair[which] is not None
         ]
@@ -221,20 +237,22 @@ def check(values: dict[str, np.ndarray]) -> None:
             )
 
 
-def against_the_loop(d: int, points: int) -> dict[str, Contender]:
+def against_the_loop(points: int, sizes: Sizes) -> dict[str, Contender]:
     """The paper's comparison: a loop over all coordinates against 16 of them."""
-    params, x, key = problem(d)
+    d = sizes.largest
+    params, x, key = network_and_points(d, sizes)
     sides = {"Hessian-vector loop": batched(hvp_loop)[0], "16 sparse": batched(sparse)[0]}
     x = x[:points]
     return harness.interleave(
-        [Contender(name, lambda: (params, x, key), run, rounds=ROUNDS) for name, run in sides.items()],
+        [Contender(name, lambda: (params, x, key), run, rounds=sizes.rounds) for name, run in sides.items()],
         f"all {d:,} coordinates against 16, {points} points",
     )
 
 
-def fourth_order(d: int = 10) -> dict[str, Contender]:
+def fourth_order(sizes: Sizes) -> dict[str, Contender]:
     """The biharmonic operator: the Laplacian of the Laplacian, fourth jets along lines, and nested Hessians."""
-    params, x, _ = problem(d)
+    d = sizes.fourth
+    params, x, _ = network_and_points(d, sizes)
     axes, pairs = np.eye(d), [(i, j) for i in range(d) for j in range(i)]
     lines = np.concatenate([axes, *([axes[i] + s * axes[j] for i, j in pairs] for s in (1, -1))])
     weights = np.array([(4 - d) / 3] * d + [1 / 6] * (2 * len(pairs)))  # D^4[e_i + e_j] + D^4[e_i - e_j] has 12 u_iijj
@@ -255,14 +273,15 @@ def fourth_order(d: int = 10) -> dict[str, Contender]:
     if not all(np.allclose(r, results[0], rtol=1e-2, atol=1e-3 * np.abs(results[0]).max()) for r in results):
         raise SystemExit("expected one biharmonic within 1 %, got several")
     return harness.interleave(
-        [Contender(name, lambda: (params, x), run, rounds=ROUNDS, calls=4) for name, run in sides.items()],
+        [Contender(name, lambda: (params, x), run, rounds=sizes.rounds, calls=4) for name, run in sides.items()],
         f"fourth order, d = {d}",
     )
 
 
-def by_samples(d: int) -> list[dict]:
+def by_samples(sizes: Sizes) -> list[dict]:
     """Temporary memory with the parameter gradient at 16 and at 1,024 directions."""
-    params, x, key = problem(d)
+    d = sizes.largest
+    params, x, key = network_and_points(d, sizes)
     rows = []
     for name, laplacian in {
         "jet": jet_rademacher,
@@ -271,65 +290,73 @@ def by_samples(d: int) -> list[dict]:
     }.items():
         row = {"name": f"{name}, d = {d:,}"}
         for samples in (16, 1_024):
-            if samples <= d:
-                plan = memory(batched(partial(laplacian, samples=samples))[1], params, x, key)
-                row[f"{samples}_directions_MB"] = plan
+            run = batched(partial(laplacian, samples=samples))[1] if samples <= d else None
+            row[f"{samples}_directions_MB"] = run and memory(run, params, x, key)
         rows.append(row)
     return rows
 
 
-def main() -> None:
+def bench(quick: bool) -> tuple[dict[str, list[dict]], list[Ratio]]:
+    sizes = QUICK if quick else Sizes()
+    if folx is None:
+        print("folx is not installed (requirements/bench.txt): its rows and ratios are left out")
     tables, value, grad, rows = {}, {}, {}, {}
-    for d in DIMENSIONS:
-        table, value[d], grad[d] = at_dimension(d)
+    for d in sizes.dimensions:
+        table, value[d], grad[d] = at_dimension(d, sizes)
         tables[f"d = {d:,}"] = table
         rows[d] = {row["name"]: row for row in table}
-    largest = 100 if QUICK else 10_000
-    loop, fourth = against_the_loop(largest, points=4), fourth_order()
+    loop, fourth = against_the_loop(4, sizes), fourth_order(sizes)
     tables["all coordinates against 16, 4 points"] = [c.row() for c in loop.values()]
-    tables["fourth order, d = 10"] = [c.row() for c in fourth.values()]
-    tables["temporary memory with gradient"] = by_samples(100 if QUICK else 10_000)
+    tables[f"fourth order, d = {sizes.fourth}"] = [c.row() for c in fourth.values()]
+    tables["temporary memory with gradient"] = by_samples(sizes)
 
     def faster(times, d, slow, fast):
-        return times[d][slow].median / times[d][fast].median if d in times and slow in times[d] else float("nan")
+        both = times.get(d, {})
+        return both[slow].median / both[fast].median if slow in both else None
 
     def smaller(d, large, small):
-        found = rows.get(d, {})
-        return found[large]["gradient_MB"] / found[small]["gradient_MB"] if large in found else float("nan")
+        both = rows.get(d, {})
+        return both[large]["gradient_MB"] / both[small]["gradient_MB"] if large in both else None
 
     ours, estimate, one_hot = "exact, course.taylor", "course.stde, 16 sparse", "jet, 16 one-hot"
-    ratios = [
-        Ratio("exact vs folx, d = 1K", faster(value, 1_000, "folx", ours), 10),
-        Ratio("exact vs folx, d = 10K", faster(value, 10_000, "folx", ours), 60),
-        Ratio("exact vs torch.func Hessian trace, d = 1K", faster(value, 1_000, "torch.func Hessian trace", ours), 100),
-        Ratio("exact vs 16-sample jet, d = 10K", faster(value, 10_000, one_hot, ours), 0.9),
-        Ratio("exact vs 16-sample jet, d = 100K", faster(value, 100_000, one_hot, ours)),
-        Ratio("exact vs 16-sample jet, with gradient, d = 100K", faster(grad, 100_000, one_hot, ours), 1.4),
-        Ratio("16 sparse vs jet, with gradient, d = 10K: time", faster(grad, 10_000, one_hot, estimate), 1.4),
-        Ratio("16 sparse vs jet, with gradient, d = 10K: memory", smaller(10_000, one_hot, estimate), 3),
-        Ratio("16 sparse vs jet, with gradient, d = 100K: time", faster(grad, 100_000, one_hot, estimate), 2.2),
-        Ratio("16 sparse vs jet, with gradient, d = 100K: memory", smaller(100_000, one_hot, estimate), 8),
-        Ratio(
-            f"16 sparse vs Hessian-vector loop over all, d = {largest:,}, 4 points",
-            loop["Hessian-vector loop"].median / loop["16 sparse"].median,
+    nested, whole = fourth["nested jax.hessian"].median, loop["Hessian-vector loop"].median
+    measured = [  # what, how many times faster or smaller, what we ask for
+        ("exact vs folx, d = 1K", faster(value, 1_000, "folx", ours), 10),
+        ("exact vs folx, d = 10K", faster(value, 10_000, "folx", ours), 60),
+        ("exact vs torch.func Hessian trace, d = 1K", faster(value, 1_000, "torch.func Hessian trace", ours), 100),
+        ("exact vs 16-sample jet, d = 10K", faster(value, 10_000, one_hot, ours), 0.9),
+        ("exact vs 16-sample jet, d = 100K", faster(value, 100_000, one_hot, ours), None),
+        ("exact vs 16-sample jet, with gradient, d = 100K", faster(grad, 100_000, one_hot, ours), 1.4),
+        ("16 sparse vs jet, with gradient, d = 10K: time", faster(grad, 10_000, one_hot, estimate), 1.4),
+        ("16 sparse vs jet, with gradient, d = 10K: memory", smaller(10_000, one_hot, estimate), 3),
+        ("16 sparse vs jet, with gradient, d = 100K: time", faster(grad, 100_000, one_hot, estimate), 2.2),
+        ("16 sparse vs jet, with gradient, d = 100K: memory", smaller(100_000, one_hot, estimate), 8),
+        (
+            f"16 sparse vs Hessian-vector loop over all, d = {sizes.largest:,}, 4 points",
+            whole / loop["16 sparse"].median,
             1000,
         ),
-        Ratio(
+        (
             "16 Rademacher vs jax.hessian, with gradient, d = 1K: memory",
             smaller(1_000, "jax.hessian", "course.stde, 16 Rademacher"),
             30,
         ),
-        Ratio(
-            "fourth order exact (biharmonic, the Laplacian twice) vs nested Hessians, d = 10",
-            fourth["nested jax.hessian"].median / fourth["course.taylor.biharmonic"].median,
+        (
+            f"fourth order exact (biharmonic, the Laplacian twice) vs nested Hessians, d = {sizes.fourth}",
+            nested / fourth["course.taylor.biharmonic"].median,
             3.5,
         ),
-        Ratio(
-            "fourth order exact (fourth jets along lines) vs nested Hessians, d = 10",
-            fourth["nested jax.hessian"].median / fourth["fourth jets along lines"].median,
+        (
+            f"fourth order exact (fourth jets along lines) vs nested Hessians, d = {sizes.fourth}",
+            nested / fourth["fourth jets along lines"].median,
+            None,
         ),
     ]
-    harness.report("operators", tables, ratios)
+    return tables, [Ratio(*row) for row in measured if row[1] is not None]  # not at dimensions that were not measured
+
+
+def main() -> None:
+    harness.command("operators", bench)
 
 
 if __name__ == "__main__":

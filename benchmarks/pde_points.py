@@ -5,60 +5,79 @@ come from a pool that is drawn once, of a third of, one or three times the dimen
 and learning rates are varied independently (`make bench`). Lesson: 19_million_dimensions.
 """
 
-from benchmarks import harness  # isort: skip  (asks for one core before JAX starts)
-
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 
 import jax
 from tqdm import tqdm
 
+from benchmarks import harness
+from benchmarks.harness import Ratio
 from course import pde
 
-QUICK = harness.quick()
-SEED, DIMENSION, POINTS, SAMPLES = 0, 50 if QUICK else 1_000, 100, 16
-POOLS = {"1/3": DIMENSION // 3, "1": DIMENSION, "3": 3 * DIMENSION, "fresh": None}
-STEPS = (4,) if QUICK else (300, 1_000, 3_000)
-RATES = (3e-3,) if QUICK else (1e-3, 3e-3, 1e-2)
+SEED, SAMPLES = 0, 16
 
 
-def run(equation: pde.BallEquation, pool: jax.Array | None, steps: int, rate: float) -> pde.Comparison:
+@dataclass(frozen=True)
+class Sizes:
+    """How much is trained."""
+
+    dimension: int = 1_000
+    points: int = 100
+    width: int = 128
+    steps: tuple[int, ...] = (300, 1_000, 3_000)
+    rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
+
+
+QUICK = Sizes(dimension=30, points=4, width=8, steps=(2,), rates=(3e-3,))
+
+
+def error_from(
+    equation: pde.BallEquation, pool: jax.Array | None, steps: int, rate: float, sizes: Sizes
+) -> pde.Comparison:
     """Train with points of a pool (n, d), or with fresh ones (None), and measure the error at other points."""
 
     def loss_fn(params, key):
         key_x, key_axes = jax.random.split(key)
-        some = None if pool is None else pool[jax.random.randint(key_x, (POINTS,), 0, len(pool))]
-        x = equation.sample(key_x, POINTS) if some is None else some
+        some = None if pool is None else pool[jax.random.randint(key_x, (sizes.points,), 0, len(pool))]
+        x = equation.sample(key_x, sizes.points) if some is None else some
 
         def square(x):
             return equation.network_residual(partial(pde.mlp, params), x, key_axes, SAMPLES) ** 2
 
         return jax.vmap(square)(x).mean()
 
-    optimizer = pde.scaled_cosine_adam(steps, rate, DIMENSION)
-    params = pde.init_mlp(jax.random.key(SEED + 1), (DIMENSION, 128, 128, 128, 1))
+    optimizer = pde.scaled_cosine_adam(steps, rate, sizes.dimension)
+    params = pde.init_mlp(jax.random.key(SEED + 1), (sizes.dimension, *(sizes.width,) * 3, 1))
     state = pde.start(params, optimizer, jax.random.key(SEED + 2))
     state, _ = pde.train(loss_fn, optimizer, state, steps, chunk=steps)
     u = equation.ansatz(partial(pde.mlp, state.params))
     return pde.relative_l2(equation, u, jax.random.key(SEED + 3))
 
 
-def main() -> None:
-    equation = pde.ball_equation("sine-gordon", DIMENSION, jax.random.key(SEED))
-    pools = {name: None if n is None else equation.sample(jax.random.key(SEED + 4), n) for name, n in POOLS.items()}
+def bench(quick: bool) -> tuple[dict[str, list[dict]], list[Ratio]]:
+    sizes = QUICK if quick else Sizes()
+    d = sizes.dimension
+    equation = pde.ball_equation("sine-gordon", d, jax.random.key(SEED))
+    counts = {"1/3": d // 3, "1": d, "3": 3 * d}
+    pools = {name: equation.sample(jax.random.key(SEED + 4), n) for name, n in counts.items()} | {"fresh": None}
     rows = []
-    for (name, pool), steps, rate in tqdm(list(product(pools.items(), STEPS, RATES)), desc="runs", unit="run"):
-        error = run(equation, pool, steps, rate)
-        seen = steps * POINTS / DIMENSION
+    for (name, pool), steps, rate in tqdm(list(product(pools.items(), sizes.steps, sizes.rates)), unit="run"):
+        error = error_from(equation, pool, steps, rate, sizes)
         rows.append(
             {
                 "name": f"points / d: {name}, {steps} steps, rate {rate:g}",
-                "points / d": float(POOLS[name] / DIMENSION) if pool is not None else seen,
+                "points / d": (steps * sizes.points if pool is None else len(pool)) / d,
                 "pool": name, "steps": steps, "rate": rate, "relative_l2": error.relative_l2,
                 "constant / error": error.best_constant / error.relative_l2,
             }
         )  # fmt: skip
-    harness.report("pde_points", {"constant / error": rows}, [])
+    return {"constant / error": rows}, []
+
+
+def main() -> None:
+    harness.command("pde_points", bench)
 
 
 if __name__ == "__main__":

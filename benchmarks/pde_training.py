@@ -9,8 +9,7 @@ source's.
 Lesson: 19_million_dimensions.
 """
 
-from benchmarks import harness  # isort: skip  (asks for one core before JAX starts)
-
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -18,18 +17,31 @@ import jax.numpy as jnp
 import optax
 from jax.experimental import jet
 
+from benchmarks import harness
 from benchmarks.harness import Contender, Ratio
 from benchmarks.pde_run import SETTINGS, solve
 from course import pde
 
-QUICK = harness.quick()
-SEED, ROUNDS, POINTS, SAMPLES = 0, 1 if QUICK else 5, 8 if QUICK else 100, 16
-DIMENSIONS = (100,) if QUICK else (1_000, 10_000, 100_000)
-COST_DIMENSIONS = (100,) if QUICK else (100, 1_000, 10_000, 100_000, 1_000_000)
+SEED, SAMPLES = 0, 16
 
 
-def start(d: int, optimizer) -> pde.State:
-    params = pde.init_mlp(jax.random.key(SEED), (d, 128, 128, 128, 1))
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured."""
+
+    dimensions: tuple[int, ...] = (1_000, 10_000, 100_000)
+    cost_dimensions: tuple[int, ...] = (100, 1_000, 10_000, 100_000, 1_000_000)
+    points: int = 100
+    width: int = 128
+    rounds: int = 5
+    most_steps: int = 100  # in a turn
+
+
+QUICK = Sizes(dimensions=(20,), cost_dimensions=(20,), points=2, width=4, rounds=1, most_steps=2)
+
+
+def start_state(d: int, optimizer, sizes: Sizes) -> pde.State:
+    params = pde.init_mlp(jax.random.key(SEED), (d, *(sizes.width,) * 3, 1))
     return pde.start(params, optimizer, jax.random.key(SEED + 1))
 
 
@@ -47,7 +59,7 @@ def plain_source(equation: pde.BallEquation, x: jax.Array) -> jax.Array:
     return (factor * second - 4 * x * slope - 2 * s).sum() + jnp.sin(factor * s)
 
 
-def the_script(equation: pde.BallEquation, optimizer, source):
+def the_script(equation: pde.BallEquation, optimizer, source, points: int):
     """One dispatched step: normal points, one-hot tangents, the boundary factor differentiated with the network."""
     d = equation.dimension
 
@@ -62,8 +74,8 @@ def the_script(equation: pde.BallEquation, optimizer, source):
     def loss_fn(params, key):
         key_axes, key_radius, key_x = jax.random.split(key, 3)
         axes = jax.random.choice(key_axes, d, (SAMPLES,), replace=False)
-        x = jax.random.normal(key_x, (POINTS, d))
-        x *= jax.random.uniform(key_radius, (POINTS, 1)) / jnp.linalg.norm(x, axis=1, keepdims=True)
+        x = jax.random.normal(key_x, (points, d))
+        x *= jax.random.uniform(key_radius, (points, 1)) / jnp.linalg.norm(x, axis=1, keepdims=True)
         return (jax.vmap(partial(residual, params), in_axes=(0, None))(x, axes) ** 2).mean()
 
     @jax.jit
@@ -96,48 +108,54 @@ def our_loss(equation: pde.BallEquation, points: int):
     return loss_fn
 
 
-def ours(equation: pde.BallEquation, optimizer, points: int = POINTS):
+def ours(equation: pde.BallEquation, optimizer, points: int):
     """Steps in one compiled loop."""
     loss_fn = our_loss(equation, points)
     return lambda state, steps: pde.train(loss_fn, optimizer, state, steps, chunk=steps)
 
 
-def steps_at(d: int) -> dict[str, Contender]:
+def steps_at(d: int, sizes: Sizes) -> dict[str, Contender]:
     """Mean milliseconds of a step over a few steps."""
     equation = pde.ball_equation("sine-gordon", d, jax.random.key(SEED + 2))
-    steps = 2 if QUICK else max(3, min(100, 1_000_000 // d))
+    steps = min(sizes.most_steps, max(3, 1_000_000 // d))
     optimizer, plain = pde.scaled_cosine_adam(steps, 1e-3, d), optax.adam(1e-3)
     sides = {"the script's method": partial(plain_source, equation), "the same, our source": equation.source}
-    mine, scripts = ours(equation, optimizer), {n: the_script(equation, plain, source) for n, source in sides.items()}
+    mine = ours(equation, optimizer, sizes.points)
+    scripts = {name: the_script(equation, plain, source, sizes.points) for name, source in sides.items()}
     x = equation.sample(jax.random.key(SEED + 3), 4)
     gap = jnp.abs(jax.vmap(equation.source)(x) / jax.vmap(sides["the script's method"])(x) - 1).max()
     if not gap < 1e-3:  # float32 sums of d terms
         raise SystemExit(f"expected one source within 1e-3, got a gap of {gap:.1e}")
 
     def script_start():
-        state = start(d, plain)
+        state = start_state(d, plain, sizes)
         return (state.params, state.opt_state, state.key), steps
 
-    make = partial(Contender, rounds=ROUNDS, scale=1e3 / steps)
+    make = partial(Contender, rounds=sizes.rounds, scale=1e3 / steps)
     return harness.interleave(
         [
             *(make(name, script_start, lambda *args, run=run: run(*args)[1]) for name, run in scripts.items()),
-            make("course.pde", lambda: (start(d, optimizer), steps), lambda state, steps: mine(state, steps)[1]),
+            make("course.pde", lambda: (start_state(d, optimizer, sizes), steps), lambda *args: mine(*args)[1]),
         ],
         f"training steps, d = {d:,}",
     )
 
 
-def cost_at(d: int, points: int = 16) -> dict:
+def cost_at(d: int, sizes: Sizes, points: int = 16) -> dict:
     """A step with the same few points and samples in every dimension: time, and memory beside and inside the loss."""
-    equation, steps = pde.ball_equation("sine-gordon", d, jax.random.key(SEED + 2)), 2 if QUICK or d > 10**5 else 10
+    equation = pde.ball_equation("sine-gordon", d, jax.random.key(SEED + 2))
+    steps = min(sizes.most_steps, 2 if d > 10**5 else 10)
     optimizer = pde.scaled_cosine_adam(steps, 1e-3, d)
     mine = ours(equation, optimizer, points)
     one = Contender(
-        f"d = {d:,}", lambda: (start(d, optimizer), steps), lambda *args: mine(*args)[1], rounds=3, scale=1e3 / steps
+        f"d = {d:,}",
+        lambda: (start_state(d, optimizer, sizes), steps),
+        lambda *args: mine(*args)[1],
+        rounds=min(sizes.rounds, 3),
+        scale=1e3 / steps,
     )
     harness.interleave([one], f"a step of {points} points, d = {d:,}")
-    state = start(d, optimizer)
+    state = start_state(d, optimizer, sizes)
     loss = jax.jit(jax.value_and_grad(our_loss(equation, points))).lower(state.params, state.key).compile()
     held = sum(leaf.nbytes for leaf in jax.tree.leaves((state.params, state.opt_state)))
     return {
@@ -146,15 +164,16 @@ def cost_at(d: int, points: int = 16) -> dict:
     }  # fmt: skip
 
 
-def main() -> None:
+def bench(quick: bool) -> tuple[dict[str, list[dict]], list[Ratio]]:
+    sizes = QUICK if quick else Sizes()
     tables, times = {}, {}
-    for d in DIMENSIONS:
-        times[d] = steps_at(d)
+    for d in sizes.dimensions:
+        times[d] = steps_at(d, sizes)
         tables[f"training step, d = {d:,}, milliseconds"] = [
             {"name": c.name, "median_ms": c.median, "first_call_s": c.first_s, "rounds": len(c.seconds)}
             for c in times[d].values()
         ]
-    tables["one step of 16 points"] = [cost_at(d) for d in COST_DIMENSIONS]
+    tables["one step of 16 points"] = [cost_at(d, sizes) for d in sizes.cost_dimensions]
     targets = {1_000: 2.5, 10_000: 5, 100_000: 7}
     ratios = [
         Ratio(
@@ -164,11 +183,15 @@ def main() -> None:
         )
         for d, pair in times.items()
     ]
-    runs = [solve(name, quick=QUICK) for name, setting in SETTINGS.items() if setting.in_bench]
+    runs = [solve(setting, quick=quick) for setting in SETTINGS.values() if setting.in_bench]
     tables["whole runs"] = runs
     for row in runs:
         ratios.append(Ratio(f"{row['name']}: best constant / error", row["best_constant"] / row["relative_l2"]))
-    harness.report("pde_training", tables, ratios)
+    return tables, ratios
+
+
+def main() -> None:
+    harness.command("pde_training", bench)
 
 
 if __name__ == "__main__":

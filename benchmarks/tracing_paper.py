@@ -4,8 +4,8 @@ Newton-CG logistic regression on the passengers (837 x 15, float64) and on synth
 convolutional network (32 images of 32 x 32 x 3, float32). Lesson: 12_tracing_paper.
 """
 
-from benchmarks import harness  # isort: skip  (asks for one core before JAX starts)
-
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -14,19 +14,45 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 
+from benchmarks import harness
 from benchmarks.harness import Contender, Ratio
 from course import convnet, torch_compile
 from course.data import Features, labels, load_titanic, split
 from course.newton_cg import derivatives, newton_cg
 
-QUICK = harness.quick()
-SEED, ROUNDS = 0, 1 if QUICK else 5
-jax.config.update("jax_enable_x64", True)  # optima are compared to 1e-6; the convolutions stay in float32
-torch.set_num_threads(harness.CORES)
+SEED = 0
 
 
-def newton_contenders(name: str, x: np.ndarray, y: np.ndarray) -> list[Contender]:
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured."""
+
+    rows: int = 20_000
+    columns: int = 100
+    images: int = 32
+    steps: int = 10  # in one compiled run
+    rounds: int = 5
+    calls: int = 10
+    backend: str | None = None  # of torch.compile; None: the best that this machine has
+
+
+QUICK = Sizes(rows=100, columns=3, images=1, steps=2, rounds=1, calls=1, backend="aot_eager")
+
+
+@contextmanager
+def double_precision():
+    """Optima are compared to 1e-6. The convolutions stay in float32."""
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", before)
+
+
+def newton_contenders(x: np.ndarray, y: np.ndarray, sizes: Sizes) -> list[Contender]:
     """The same minimisation op by op, function by function, whole, in torch and by SciPy."""
+    name = f"{len(x):,} x {x.shape[1]}"
     value, grad, hvp = derivatives(jnp.asarray(x), jnp.asarray(y))
     pieces = jit_value, jit_grad, jit_hvp = jax.jit(value), jax.jit(grad), jax.jit(hvp)
     whole = jax.jit(partial(newton_cg, value, grad, hvp, while_loop=jax.lax.while_loop))
@@ -53,7 +79,7 @@ def newton_contenders(name: str, x: np.ndarray, y: np.ndarray) -> list[Contender
     def from_zero():
         return (jnp.asarray(start),)
 
-    make = partial(Contender, rounds=ROUNDS, calls=5)
+    make = partial(Contender, rounds=sizes.rounds, calls=min(sizes.calls, 5))
     return [
         make(f"{name}: op by op", from_zero, lambda w: newton_cg(value, grad, hvp, w)[0]),
         make(f"{name}: function by function", from_zero, lambda w: newton_cg(*pieces, w)[0]),
@@ -76,18 +102,20 @@ def check_optima(contenders: list[Contender]) -> None:
     print(f"{contenders[0].name.partition(':')[0]}: one optimum, gap {gap:.0e}")
 
 
-def conv_contenders() -> list[Contender]:
+def conv_contenders(sizes: Sizes) -> list[Contender]:
     """One training step, compiled in pieces of five sizes, and torch."""
     weights, rng = convnet.init(SEED), np.random.default_rng(SEED)
-    images, classes = rng.normal(size=(32, 32, 32, 3)).astype(np.float32), rng.integers(0, 10, 32)
+    images = rng.normal(size=(sizes.images, 32, 32, 3)).astype(np.float32)
+    classes = rng.integers(0, 10, sizes.images)
     batch = jax.tree.map(jnp.asarray, weights), jnp.asarray(images), jnp.asarray(classes)
     x_torch, y_torch = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()), torch.from_numpy(classes)
     net = convnet.torch_net(weights)
-    compiled_net, parameters = torch.compile(net, backend=torch_compile.backend()), list(net.parameters())
+    compiled_net = torch.compile(net, backend=sizes.backend or torch_compile.backend())
+    parameters = list(net.parameters())
     jit_layers = tuple(map(jax.jit, convnet.LAYERS))
 
-    def ten_steps(params, x, y, unroll):
-        return jax.lax.scan(lambda p, _: convnet.sgd_step(p, x, y), params, None, length=10, unroll=unroll)
+    def all_steps(params, x, y, unroll):
+        return jax.lax.scan(lambda p, _: convnet.sgd_step(p, x, y), params, None, length=sizes.steps, unroll=unroll)
 
     net(x_torch, y_torch).backward()
     for layer, (kernel, _) in zip([*net.convs, net.dense], jax.grad(convnet.loss_fn)(*batch), strict=True):
@@ -96,19 +124,19 @@ def conv_contenders() -> list[Contender]:
         if not gap < 1e-4:
             raise SystemExit(f"expected torch's gradients within 1e-4, got a gap of {gap:.1e}")
 
-    make = partial(Contender, rounds=ROUNDS, calls=10)
-    jit_step, unrolled = jax.jit(lambda *b: convnet.sgd_step(*b)), jax.jit(partial(ten_steps, unroll=10))
+    make = partial(Contender, rounds=sizes.rounds, calls=sizes.calls)
+    jit_step, unrolled = jax.jit(lambda *b: convnet.sgd_step(*b)), jax.jit(partial(all_steps, unroll=sizes.steps))
     return [
         make("conv step: op by op", lambda: batch, convnet.sgd_step),
         make("conv step: per layer", lambda: batch, lambda *b: convnet.sgd_step(*b, jit_layers)),
         make("conv step: per layer, derivatives too", lambda: batch, convnet.layerwise_step),
         make("conv step: per step", lambda: batch, jit_step),
-        make("conv step: whole, ten unrolled", lambda: batch, unrolled, scale=0.1),
+        make("conv step: whole, ten unrolled", lambda: batch, unrolled, scale=1 / sizes.steps),
         make(
             "conv step: whole, ten in lax.scan",
             lambda: batch,
-            jax.jit(partial(ten_steps, unroll=1)),
-            scale=0.1,
+            jax.jit(partial(all_steps, unroll=1)),
+            scale=1 / sizes.steps,
             calls=1,
         ),
         make("conv step: torch eager", lambda: (net, parameters, x_torch, y_torch), convnet.torch_sgd_step),
@@ -117,18 +145,24 @@ def conv_contenders() -> list[Contender]:
     ]
 
 
-def main() -> None:
+def bench(quick: bool) -> tuple[dict[str, list[dict]], list[Ratio]]:
+    with double_precision():
+        return both_experiments(QUICK if quick else Sizes())
+
+
+def both_experiments(sizes: Sizes) -> tuple[dict[str, list[dict]], list[Ratio]]:
     train, _, _ = split(load_titanic(), SEED)
-    small = newton_contenders("837 x 15", Features.fit(train)(train).astype(float), labels(train).astype(float))
+    small = newton_contenders(Features.fit(train)(train).astype(float), labels(train).astype(float), sizes)
     rng = np.random.default_rng(SEED)
-    x = rng.normal(size=(20_000, 100))
-    y = (rng.random(20_000) < 1 / (1 + np.exp(-0.3 * x @ rng.normal(size=100)))).astype(float)
-    large = newton_contenders("20,000 x 100", x, y)
-    *conv, cold = conv_contenders()
+    x = rng.normal(size=(sizes.rows, sizes.columns))
+    y = (rng.random(sizes.rows) < 1 / (1 + np.exp(-0.3 * x @ rng.normal(size=sizes.columns)))).astype(float)
+    large = newton_contenders(x, y, sizes)
+    *conv, cold = conv_contenders(sizes)
     newton = harness.interleave([*small, *large], "Newton-CG")
     check_optima(small)
     check_optima(large)
     step = harness.interleave(conv, "conv step") | harness.interleave([cold], "first call")
+    many = f"{sizes.rows:,} x {sizes.columns}"
 
     def ratio(what, slow, fast, at_least=None):
         rows = newton | step
@@ -137,8 +171,8 @@ def main() -> None:
     ratios = [
         ratio("Newton-CG, 837 x 15: whole vs op by op", "837 x 15: op by op", "837 x 15: whole", 100),
         ratio("the same: whole vs torch eager", "837 x 15: torch eager", "837 x 15: whole"),
-        ratio("Newton-CG, 20,000 x 100: whole vs op by op", "20,000 x 100: op by op", "20,000 x 100: whole"),
-        ratio("the same: whole vs function by function", "20,000 x 100: function by function", "20,000 x 100: whole"),
+        ratio(f"Newton-CG, {many}: whole vs op by op", f"{many}: op by op", f"{many}: whole"),
+        ratio("the same: whole vs function by function", f"{many}: function by function", f"{many}: whole"),
         ratio("conv: per step vs per layer", "conv step: per layer", "conv step: per step"),
         ratio(
             "conv: per step vs per layer, derivatives too",
@@ -152,7 +186,11 @@ def main() -> None:
         "truncated Newton-CG, seconds": [c.row() for c in newton.values()],
         "one convolutional step, seconds": [c.row() for c in step.values()],
     }
-    harness.report("tracing_paper", tables, ratios)
+    return tables, ratios
+
+
+def main() -> None:
+    harness.command("tracing_paper", bench)
 
 
 if __name__ == "__main__":
