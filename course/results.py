@@ -1,20 +1,25 @@
-"""Read the committed benchmark results. Needs pandas, and a checkout of the repository.
+"""Read the published benchmark results, which ship with the course. Needs pandas.
 
-A result is a JSON file in benchmarks/results, written by `make bench` and put there by `make publish-results`.
-Lessons show them where a run takes longer than a lesson may.
+A result is a JSON file in benchmarks/results, written by `make bench` and put there by `make publish-results`; a wheel
+carries them beside this module. Lessons show them where a run takes longer than a lesson may. Lesson: 10_jit_speed.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-FOLDER = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
+_HERE = Path(__file__).resolve()
+_PLACES = (_HERE.parents[1] / "benchmarks" / "results", _HERE.with_name("published_results"))  # a checkout, a wheel
+FOLDER = next((place for place in _PLACES if place.is_dir()), _PLACES[0])
+"""The published results."""
 
 
-def load(name: str, platform: str = "cpu", folder: Path = FOLDER) -> dict:
+def load(name: str, platform: str = "cpu", folder: Path = FOLDER) -> dict[str, Any]:
     """One result file's content: conditions, tables and ratios.
 
     Args:
@@ -34,12 +39,12 @@ def load(name: str, platform: str = "cpu", folder: Path = FOLDER) -> dict:
     return json.loads(path.read_text("utf-8"))
 
 
-def table(result: dict, title: str) -> pd.DataFrame:
+def table(result: Mapping[str, Any], title: str) -> pd.DataFrame:
     """One of a result's tables, indexed by the contender's name."""
     return pd.DataFrame(result["tables"][title]).set_index("name")
 
 
-def where(result: dict) -> str:
+def where(result: Mapping[str, Any]) -> str:
     """The conditions of a result in one line."""
     c = result["conditions"]
     return f"{c['date']}, {c['cpu']}, cores used: {c['cores']}, {c['software']}"
