@@ -16,6 +16,7 @@ import sys
 import tomllib
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import resolve_name
 from multiprocessing import get_context
 from pathlib import Path
@@ -30,6 +31,7 @@ from nbformat import NotebookNode
 from tqdm import tqdm
 
 from tools import environment
+from tools.floor import pins
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
@@ -141,38 +143,59 @@ def sha256(content: bytes) -> str:
 
 
 def digest(lesson: Lesson, composed: NotebookNode) -> str:
-    """A hash of all that a built notebook depends on: cells, course modules, data, pinned versions."""
+    """A hash of all that a built notebook depends on: cells, the code of course modules, results, pinned versions.
+
+    Docstrings and comments of the modules count for nothing, nor do comments and order of the pins.
+    """
     cells = [[cell.cell_type, cell.source, cell.metadata] for cell in composed.cells]
-    files = [*course_files(lesson.source, lesson.root), lesson.root / "requirements.txt"]
-    if any(path.name == "results.py" for path in files):  # it shows published benchmark results
-        files += sorted((lesson.root / "benchmarks" / "results").glob("*.json"))
-    parts = [json.dumps(cells), *(sha256(path.read_bytes()) for path in files)]
+    modules = course_files(lesson.source, lesson.root)
+    pinned = pins((lesson.root / "requirements.txt").read_text("utf-8"))
+    parts = [json.dumps(cells), json.dumps({name: [*map(str, pinned[name])] for name in sorted(pinned)})]
+    parts += [bare_code(path.read_text("utf-8")) for path in modules]
+    if any(path.name == "results.py" for path in modules):  # it shows published benchmark results
+        files = sorted((lesson.root / "benchmarks" / "results").glob("*.json"))
+        parts += [path.read_text("utf-8") for path in files]
     return sha256("\n".join(parts).encode())
+
+
+@cache  # every lesson asks for the same few files
+def bare_code(text: str) -> str:
+    """A module's code without comments and without strings that stand for themselves: docstrings."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(body := getattr(node, "body", None), list):
+            node.body = [part for part in body if not _is_text(part)]
+    return ast.unparse(tree)
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def course_files(script: Path, root: Path = ROOT) -> list[Path]:
     """The course's modules that a script imports, directly or through one another, `__init__.py` of packages included.
 
-    An empty `__init__.py` is left out.
+    An `__init__.py` without code is left out.
     """
     found: set[Path] = set()
     waiting = [script]
     while waiting:
-        for name in _imported(waiting.pop(), root):
+        file = waiting.pop()
+        for name in _imported(file.read_text("utf-8"), ".".join(file.relative_to(root).parent.parts)):
             parts = name.split(".")
             above = [root.joinpath(*parts[: n + 1], "__init__.py") for n in range(len(parts))]
             for path in (*above, root.joinpath(*parts).with_suffix(".py")):
-                if path.is_file() and path.stat().st_size and path not in found:
+                if path not in found and path.is_file() and bare_code(path.read_text("utf-8")):
                     found.add(path)
                     waiting.append(path)
     return sorted(found)
 
 
-def _imported(path: Path, root: Path) -> list[str]:
-    """Dotted names of what a file imports from the course; some may be functions instead of modules."""
-    package = ".".join(path.relative_to(root).parent.parts)
+@cache
+def _imported(text: str, package: str) -> list[str]:
+    """Dotted names of what a file in a package imports from the course; some may be functions instead of modules."""
     names = []
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
