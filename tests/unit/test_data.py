@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from course import data
+from course.checked_csv import integer, real
 from course.data import DataError, Features, find_kaggle, folds, labels, load_titanic, split
 
 TITANIC3 = "pclass,survived,name,sex,age,sibsp,parch,ticket,fare,cabin,embarked,boat,body,home.dest"
@@ -122,6 +123,12 @@ FAULTS = {
     "nan in a number": (("0.8333", "nan"), r"row 3, column 'age': .*got 'nan'"),
     "inf in a number": (("12.475", "inf"), r"row 3, column 'fare': .*got 'inf'"),
     "a thousands separator": (("211.3375", "1_000"), r"row 2, column 'fare': .*got '1_000'"),
+    "a fare of 400 digits": (("12.475", "9" * 400), r"row 3, column 'fare': expected pounds, 0 or more, got '9{400}'"),
+    "a fare in other digits": (("12.475", "١٢"), r"row 3, column 'fare': .*got '١٢'"),
+    "an integer in other digits": ((",1,0,244367", ",１,0,244367"), r"row 4, column 'sibsp': .*got '１'"),
+    "an integer with an underscore": ((",1,0,244367", ",1_0,0,244367"), r"row 4, column 'sibsp': .*got '1_0'"),
+    "an integer of 30 digits": ((",1,0,244367", f",{10**29},0,244367"), r"row 4, column 'sibsp': .*got '1(0){29}'"),
+    "an integer of 64 bits and more": ((",1,0,244367", f",{2**63},0,244367"), r"row 4, column 'sibsp': .*got '9223"),
     "a negative fare": (("12.475", "-1"), r"row 3, column 'fare': expected pounds, 0 or more, got '-1'"),
     "half a sibling": ((",1,0,244367", ",0.5,0,244367"), r"row 4, column 'sibsp': expected a count.*got '0.5'"),
     "a third sex": (("female", "woman"), r"row 2, column 'sex': expected 'female' or 'male', got 'woman'"),
@@ -180,6 +187,25 @@ def test_a_wrong_encoding_is_named(table):
         load_titanic(table(encoding="utf-16"))
 
 
+@given(st.integers(-(10**30), 10**30) | st.integers(-(2**63) - 2, 2**63 + 2))
+def test_integers_are_read_as_they_are_or_refused(number):
+    if -(2**63) <= number < 2**63:
+        assert integer(str(number)) == np.int64(number)
+    else:
+        with pytest.raises(ValueError):
+            integer(str(number))
+
+
+@given(st.text() | st.from_regex(r"\A[+-]?[\d_.e ]{1,400}\Z"))
+def test_what_is_read_as_a_number_is_plain_and_finite(text):
+    for parse in (integer, real):
+        try:
+            value = parse(text)
+        except ValueError:
+            continue
+        assert set(text) <= set("+-.0123456789") and np.isfinite(float(value)) and value == type(value)(text)
+
+
 @given(st.integers(min_value=1))
 def test_a_file_cut_off_anywhere_never_gives_a_changed_table(tmp_path_factory, cut):
     """Cut anywhere: either an error, or exactly the rows that are whole."""
@@ -218,6 +244,12 @@ def test_folds_cover_everybody_once(passengers):
         assert abs(test["survived"].mean() - passengers["survived"].mean()) < 0.005
         tested += test.index.tolist()
     assert sorted(tested) == list(range(1309))
+
+
+def test_folds_depend_on_the_seed_alone(passengers):
+    first, again, other = (next(iter(folds(passengers, seed)))[1].index.tolist() for seed in (0, 0, 1))
+    assert first == again != other
+    assert len(list(folds(passengers, 0, k=3))) == 3
 
 
 def test_features_are_fitted_on_the_training_split_alone(passengers):
@@ -260,3 +292,57 @@ def test_leaking_columns_are_no_features(passengers):
 def test_labels_are_float32(passengers):
     y = labels(passengers)
     assert y.shape == (1309,) and y.dtype == np.float32 and set(y) == {0.0, 1.0}
+    assert labels(passengers.assign(survived=True)).tolist() == [1.0] * 1309
+
+
+NUMBERS = ["age", "fare", "sibsp", "parch"]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", [0, 0.1, 7.25])
+def test_a_column_that_does_not_vary_says_nothing(passengers, name, value):
+    """Its deviation is 0, or what rounding leaves of it: divided by that, others would be inf, NaN or 1e15."""
+    constant = passengers.assign(**{name: value})
+    features = Features.fit(constant)
+    assert features.scale[NUMBERS.index(name)] == 1
+    np.testing.assert_allclose(features(constant)[:, NUMBERS.index(name)], 0, atol=1e-12)
+    assert np.abs(features(passengers)).max() < 1000
+
+
+def test_one_passenger_is_enough_to_fit(passengers):
+    assert np.isfinite(Features.fit(passengers.head(1))(passengers)).all()
+    assert Features.fit(passengers)(passengers.head(0)).shape == (0, 15)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: p.head(0), "whose 'age' is known, got 0 without; fit on more"),
+        (lambda p: p.assign(age=np.nan), "whose 'age' is known, got 1309 without"),
+        (lambda p: p.assign(fare=np.nan), "whose 'fare' is known"),
+        (lambda p: p.assign(embarked=None), "whose 'embarked' is known"),
+        (lambda p: p.drop(columns="fare"), r"expected a column 'fare', got \['survived'.*read the table with load_"),
+        (lambda p: p.rename(columns={"pclass": "Pclass"}), "expected a column 'pclass'"),
+        (lambda p: p.assign(pclass=p["pclass"].astype(str)), "expected 1, 2 or 3 in column 'pclass', got '1' .object. in row 0"),
+        (lambda p: p.assign(pclass=4), "expected 1, 2 or 3 in column 'pclass', got '4'"),
+        (lambda p: p.assign(sex=1), "'female' or 'male' in column 'sex', got '1'"),
+        (lambda p: p.assign(embarked="Southampton"), "'C', 'Q' or 'S' in column 'embarked', got 'Southampton'"),
+        (lambda p: p.assign(fare=-2.0), "pounds, 0 or more in column 'fare', got '-2.0'"),
+        (lambda p: p.assign(fare=np.inf), "in column 'fare', got 'inf'"),
+        (lambda p: p.assign(sibsp=np.nan), "a count, 0 or more in column 'sibsp', got 'nan'"),
+        (lambda p: p.assign(parch=1e300), "in column 'parch', got '1e[+]300'"),
+        (lambda p: p.assign(age="old"), "in column 'age', got 'old'"),
+        (lambda p: p.assign(name=None), "a name in column 'name', got 'None'"),
+    ],
+)
+def test_tables_of_other_makes_are_refused(passengers, change, message):
+    with pytest.raises(ValueError, match=message):
+        Features.fit(change(passengers))
+
+
+@pytest.mark.parametrize("use", [labels, lambda p: split(p, 0), lambda p: next(folds(p, 0))])
+def test_tables_without_labels_are_refused(passengers, use):
+    with pytest.raises(ValueError, match="expected a table with the column 'survived'"):
+        use(passengers.drop(columns="survived"))
+    with pytest.raises(ValueError, match="expected labels 0 or 1 in 'survived'"):
+        use(passengers.assign(survived=2 * passengers["survived"]))

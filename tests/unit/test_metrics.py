@@ -1,5 +1,6 @@
 """Accuracy, confusion, cross-validation and the rivals."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix
@@ -51,3 +52,37 @@ def test_rivals_stand_in_their_known_order():
 
 def test_summary():
     assert summary(np.array([0.7, 0.9])).to_dict() == pytest.approx({"accuracy": 0.8, "sd": 0.1})
+
+
+@pytest.mark.parametrize("measure", [accuracy, confusion])
+@pytest.mark.parametrize(
+    ("logits", "y", "message"),
+    [
+        (np.full(5, np.nan), np.zeros(5), "without NaN, got 5 of 5, the first in row 0; the model diverged"),
+        ([1.0, np.nan], [0, 1], "without NaN, got 1 of 2, the first in row 1"),
+        ([1.0, 2.0], [0, 2], "labels 0 or 1, got 2 in row 1; pass the labels second"),
+        ([1.0, 2.0], [0.0, np.nan], "labels 0 or 1, got nan in row 1"),
+        ([0, 1], [0.3, -0.7], "labels 0 or 1, got 0.3 in row 0"),
+        ([], [], "at least one passenger, got none"),
+        (["1", "2"], [0, 1], "logits as real numbers, got <U1"),
+        ([1.0, None], [0, 1], "logits as real numbers, got object"),
+        ([1j, 1.0], [0, 1], "logits as real numbers, got complex128"),
+        ([1.0, 2.0], ["died", "survived"], "labels as real numbers, got <U8"),
+    ],
+)
+def test_what_is_no_prediction_or_label_is_refused(measure, logits, y, message):
+    """NaN is not above 0, so a diverged model scored as "all died"."""
+    with pytest.raises((TypeError, ValueError), match=message):
+        measure(logits, y)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int8, bool, ml_dtypes.bfloat16])
+def test_any_real_dtype_is_measured(dtype):
+    assert accuracy(np.array([1, 0, 1, 0]).astype(dtype), np.array([1, 0, 0, 0]).astype(dtype)) == 0.75
+    assert accuracy([np.inf, -np.inf], [True, False]) == 1.0
+
+
+@pytest.mark.parametrize("scores", [[], [0.8, np.nan]])
+def test_a_summary_of_nothing_is_refused(scores):
+    with pytest.raises(ValueError, match="expected finite accuracies, at least one"):
+        summary(np.array(scores))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from course.newton_cg import derivatives, newton_cg, python_while
+from course.newton_cg import conjugate_gradients, derivatives, line_search, newton_cg, python_while
 
 
 def test_a_quadratic_is_solved_exactly(x64):
@@ -19,6 +19,39 @@ def test_a_quadratic_is_solved_exactly(x64):
     )
     np.testing.assert_allclose(w, np.linalg.solve(matrix, b), atol=1e-8)
     assert steps < 20
+
+
+def test_conjugate_gradients_need_one_turn_for_each_eigenvalue(x64):
+    """Steepest descent would need hundreds here."""
+    eigenvalues, products = jnp.array([1.0, 30.0, 900.0]), []
+
+    def hvp(v):
+        products.append(v)
+        return eigenvalues * v
+
+    g = 1e-9 * jnp.array([1.0, -2.0, 3.0])  # small, so that it is solved to the end
+    p = conjugate_gradients(hvp, g, python_while)
+    np.testing.assert_allclose(p, -g / eigenvalues, rtol=1e-6)
+    assert len(products) == 3
+    np.testing.assert_allclose(products[0] @ (eigenvalues * products[1]), 0, atol=1e-30)
+
+
+def test_conjugate_gradients_stop_early_far_from_the_optimum(x64):
+    products = []
+    conjugate_gradients(lambda v: products.append(v) or jnp.arange(1.0, 9.0) * v, 1e6 * jnp.ones(8), python_while)
+    assert len(products) < 3
+
+
+def test_the_line_search_halves_until_the_value_falls_as_promised(x64):
+    tried = []
+
+    def value(w):
+        tried.append(float(w[0]))
+        return (w**2).sum()
+
+    w = jnp.array([1.0])
+    assert line_search(value, w, 2 * w, -8 * w, python_while) == 0.125  # 1, 1/2, 1/4 end at |w| >= 1
+    assert tried == [1.0, -7.0, -3.0, -1.0, 0.0]
 
 
 @pytest.mark.slow

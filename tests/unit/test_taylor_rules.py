@@ -230,3 +230,17 @@ def test_order_30_ends():
 def test_values_are_never_compared(member):
     """Arrays inside: == would be an array."""
     assert member.__eq__ is object.__eq__
+
+
+@pytest.mark.parametrize(
+    ("matrix", "share"),
+    [
+        ([[1.0, 0.5], [0.5, 1.0]], 0),
+        ([[1.0, 1.0], [1.0, 1.0]], 4 * 2**0.5),  # singular: the smaller share is enough
+        ([[1.0, 1.0 + 3e-15], [1.0 + 3e-15, 1.0]], 20),  # rounded to below zero: the larger one
+    ],
+)
+def test_a_singular_matrix_is_factored_with_the_smallest_share_of_the_identity(matrix, share):
+    lower = gram._cholesky(jnp.array(matrix))
+    assert np.isfinite(lower).all()
+    np.testing.assert_allclose(lower @ lower.T, np.array(matrix) + share * np.finfo(float).eps * np.eye(2), rtol=1e-15)

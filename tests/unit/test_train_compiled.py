@@ -50,18 +50,20 @@ def test_orders_are_uniform():
 
 
 @pytest.mark.slow
-def test_the_run_equals_a_plain_loop():
-    params, losses = fit()
+@pytest.mark.parametrize("optimizer", [SGD, optax.adamw(0.1, weight_decay=0.5)], ids=["sgd", "adamw"])
+def test_the_run_equals_a_plain_loop(optimizer):
+    """AdamW, because it is one that must be given the parameters."""
+    params, losses = fit(optimizer=optimizer)
     assert losses.shape == (4, 3)
 
     def mean_loss(params, x, y):
         return optax.sigmoid_binary_cross_entropy(linear(params, x), y).mean()
 
-    by_hand, opt_state, expected = PARAMS, SGD.init(PARAMS), []
+    by_hand, opt_state, expected = PARAMS, optimizer.init(PARAMS), []
     for key in jax.random.split(jax.random.key(0), 4):
         for rows in compiled.batch_orders(key, 96, 32):
             loss, grads = jax.value_and_grad(mean_loss)(by_hand, X[rows], Y[rows])
-            updates, opt_state = SGD.update(grads, opt_state, by_hand)
+            updates, opt_state = optimizer.update(grads, opt_state, by_hand)
             by_hand = optax.apply_updates(by_hand, updates)
             expected.append(loss)
     np.testing.assert_allclose(losses.ravel(), expected, rtol=0, atol=1e-6)  # float32, summed in another order
