@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,15 +33,15 @@ class Column:
 
 
 def integer(text: str) -> int:
-    """An integer in plain digits."""
-    if not re.fullmatch(r"[+-]?\d+", text):
+    """An integer of up to 64 bits in plain digits; not int(), which would take '1_0' and digits of every script."""
+    if not re.fullmatch(r"[+-]?[0-9]{1,19}", text) or not -(2**63) <= int(text) < 2**63:
         raise ValueError
     return int(text)
 
 
 def real(text: str) -> float:
-    """A decimal number; not float(), which would take 'nan', 'inf' and '1_0'."""
-    if not re.fullmatch(r"[+-]?\d+(\.\d*)?", text):
+    """A finite decimal number; not float(), which would take 'nan', 'inf' and '1_0', and make inf of 400 digits."""
+    if not re.fullmatch(r"[+-]?[0-9]+(\.[0-9]*)?", text) or not math.isfinite(float(text)):
         raise ValueError
     return float(text)
 

@@ -138,9 +138,11 @@ def split(frame: pd.DataFrame, seed: int, *, valid: float = 0.16, test: float = 
     Returns:
       `Split(train, valid, test)`, each with the columns and dtypes of `frame`.
     Raises:
-      ValueError: the shares leave nothing for training.
+      ValueError: the shares leave nothing for training, or the table has no labels.
     """
     from sklearn.model_selection import train_test_split
+
+    labels(frame)
 
     if not (valid > 0 and test > 0 and valid + test < 1):
         raise ValueError(
@@ -160,8 +162,12 @@ def folds(frame: pd.DataFrame, seed: int, k: int = 5) -> Iterator[tuple[pd.DataF
       frame: a labelled table from `load_titanic`.
       seed: decides who goes where; the same seed gives the same folds.
       k: number of folds, >= 2.
+    Raises:
+      ValueError: the table has no labels.
     """
     from sklearn.model_selection import StratifiedKFold
+
+    labels(frame)
 
     for train, test in StratifiedKFold(k, shuffle=True, random_state=seed).split(frame, frame["survived"]):
         yield frame.iloc[train], frame.iloc[test]
@@ -197,17 +203,35 @@ class Features:
 
     @classmethod
     def fit(cls, train: pd.DataFrame) -> Features:
-        """Take medians, the most frequent port, means and scales from a training table."""
+        """Take medians, the most frequent port, means and scales from a training table.
+
+        A column that is the same in all rows gets the scale 1: it is shifted to 0, and says nothing.
+
+        Raises:
+          ValueError: columns are missing, or a column without any value leaves nothing to fill gaps with.
+        """
+        _check_columns(train)
+        for name in ("age", "fare", "embarked"):
+            if train[name].isna().all():
+                raise ValueError(
+                    f"expected at least one passenger whose {name!r} is known, got {len(train)} without; fit on more"
+                )
         fill = {
             "age": float(train["age"].median()),
             "fare": float(train["fare"].median()),
             "embarked": str(train["embarked"].mode()[0]),
         }
         numbers = _numbers(train, fill)
-        return cls(fill, numbers.mean(axis=0), numbers.std(axis=0))
+        varies = numbers.max(axis=0) > numbers.min(axis=0)  # the deviation of equal numbers need not round to 0
+        return cls(fill, numbers.mean(axis=0), np.where(varies, numbers.std(axis=0), 1.0))
 
     def __call__(self, frame: pd.DataFrame) -> np.ndarray:
-        """Features of any table from `load_titanic`: (n, 15) float32, columns as in `FEATURES`."""
+        """Features of any table from `load_titanic`: (n, 15) float32, columns as in `FEATURES`.
+
+        Raises:
+          ValueError: columns are missing, or hold what is no class, sex, port or finite number.
+        """
+        _check_columns(frame)
         port = frame["embarked"].fillna(self.fill["embarked"])
         title = frame["name"].str.extract(r", ([^.]+)\.", expand=False)
         flags = [frame["pclass"] == 1, frame["pclass"] == 2, frame["pclass"] == 3, frame["sex"] == "female"]
@@ -223,6 +247,39 @@ def _numbers(frame: pd.DataFrame, fill: dict[str, float | str]) -> np.ndarray:
     return np.column_stack([age, fare, frame["sibsp"], frame["parch"]]).astype(np.float64)
 
 
+def _check_columns(frame: pd.DataFrame) -> None:
+    """Refuse a table that `load_titanic` cannot have made: its features would be NaN, or zeros without a word."""
+    for name in ("pclass", "sex", "embarked", "age", "fare", "sibsp", "parch", "name"):
+        column = COLUMNS[name]
+        if name not in frame:
+            raise ValueError(f"expected a column {name!r}, got {list(frame)}; read the table with load_titanic")
+        values = frame[name].dropna() if not column.required else frame[name]
+        if column.parse is str:
+            fits = values.map(lambda value, accept=column.accept: isinstance(value, str) and bool(accept(value)))
+        elif values.dtype.kind not in "iuf":
+            fits = pd.Series(False, values.index)
+        elif name == "pclass":
+            fits = values.isin((1, 2, 3))
+        else:
+            fits = values.between(0, np.finfo(float).max if name == "fare" else 2.0**63)  # a fare's logarithm is taken
+        if not fits.all():
+            place = int(np.flatnonzero(~fits.to_numpy(bool))[0])
+            got = f"{str(values.iloc[place])!r} ({values.dtype}) in row {values.index[place]}"
+            raise ValueError(
+                f"expected {column.expected} in column {name!r}, got {got}; read the table with load_titanic"
+            )
+
+
 def labels(frame: pd.DataFrame) -> np.ndarray:
-    """1.0 for a survivor, 0.0 otherwise: (n,) float32."""
+    """1.0 for a survivor, 0.0 otherwise: (n,) float32.
+
+    Raises:
+      ValueError: the table has no labels, or one is neither 0 nor 1.
+    """
+    if "survived" not in frame:
+        raise ValueError(
+            f"expected a table with the column 'survived', got {list(frame)}; only labelled tables have it"
+        )
+    if not frame["survived"].isin((0, 1)).all():
+        raise ValueError("expected labels 0 or 1 in 'survived', got others; read the table with load_titanic")
     return frame["survived"].to_numpy(np.float32)

@@ -21,10 +21,12 @@ def accuracy(logits, y) -> float:
     Lesson: 01a_titanic_torch.
 
     Args:
-      logits: (n,) array of any framework; above 0 predicts survival.
+      logits: (n,) array of any framework, n >= 1, without NaN; above 0 predicts survival.
       y: (n,) labels, 0 or 1.
     Raises:
-      ValueError: the shapes are not one and the same (n,); (n, 1) against (n,) would broadcast to (n, n).
+      ValueError: the shapes are not one and the same (n,), (n, 1) against (n,) would broadcast to (n, n); there are no
+        passengers; a logit is NaN, as a model that diverged gives it; a label is neither 0 nor 1.
+      TypeError: logits or labels are no real numbers.
     """
     logits, y = _paired(logits, y)
     return float(((logits > 0) == (y > 0.5)).mean())
@@ -48,6 +50,20 @@ def _paired(logits, y) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(
             f"expected logits and labels of one shape (n,), got {logits.shape} and {y.shape}; squeeze the last axis"
         )
+    if len(y) == 0:
+        raise ValueError("expected at least one passenger, got none; check what the table was filtered by")
+    for name, values in (("logits", logits), ("labels", y)):
+        if values.dtype.kind not in "biufV":  # V: bfloat16 and its like
+            raise TypeError(f"expected {name} as real numbers, got {values.dtype}; make numbers of them first")
+    lost, strange = np.isnan(logits), (y != 0) & (y != 1)
+    if lost.any():
+        raise ValueError(
+            f"expected logits without NaN, got {lost.sum()} of {len(y)}, the first in row {lost.argmax()}; the model "
+            "diverged, or was given missing values"
+        )
+    if strange.any():
+        row = strange.argmax()
+        raise ValueError(f"expected labels 0 or 1, got {y[row]} in row {row}; pass the labels second, as 0 and 1")
     return logits, y
 
 
@@ -100,5 +116,11 @@ def baselines(passengers: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def summary(scores: np.ndarray) -> pd.Series:
-    """Mean and standard deviation of fold accuracies, named accuracy and sd."""
+    """Mean and standard deviation of fold accuracies, named accuracy and sd.
+
+    Raises:
+      ValueError: there are none, or one is not finite.
+    """
+    if np.size(scores) == 0 or not np.isfinite(scores).all():
+        raise ValueError(f"expected finite accuracies, at least one, got {scores!r:.80}; score every fold first")
     return pd.Series({"accuracy": np.mean(scores), "sd": np.std(scores)})
