@@ -6,10 +6,10 @@ supported range, so its classes' `__call__` is wrapped while the model runs. Les
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
 from unittest import mock
 
 import jax
@@ -17,23 +17,30 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 from flax import linen, nnx
+from torch import nn
 
 from course.layouts import Path, find
 
-LIKELY = {
-    "Linear": "its bias, its weights",
-    "Conv": "padding (flax's default is SAME), strides, dilation, groups",
-    "ConvTranspose": "padding, strides, the flipped kernel",
-    "BatchNorm": "epsilon, the running averages, train or eval",
-    "LayerNorm": "epsilon: 1e-5 in torch, 1e-6 in flax",
-    "GroupNorm": "epsilon: 1e-5 in torch, 1e-6 in flax; the number of groups",
-    "Embedding": "indices out of range, padding_idx",
-    "LSTM": "the first carry, the order of the axes, padding",
-    "GRU": "the first carry, the order of the axes, b_hn",
-    "MultiheadAttention": "the mask: True hides a position in torch and shows it in flax; dropout",
-    "GELU": "approximate: False in torch, True in flax",
-    "Pool": "padding, strides, what an average counts",
-}
+Array = TypeVar("Array", jax.Array, torch.Tensor)
+
+LIKELY: dict[tuple[type[nn.Module], ...], str] = {
+    (nn.Linear,): "its bias, its weights",
+    (nn.Conv1d, nn.Conv2d, nn.Conv3d): "padding (flax's default is SAME), strides, dilation, groups",
+    (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d): "padding, strides, the flipped kernel",
+    (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm): "epsilon, the running averages, train or eval",
+    (nn.LayerNorm,): "epsilon: 1e-5 in torch, 1e-6 in flax",
+    (nn.GroupNorm,): "epsilon: 1e-5 in torch, 1e-6 in flax; the number of groups",
+    (nn.Embedding, nn.EmbeddingBag): "indices out of range, padding_idx",
+    (nn.LSTM, nn.LSTMCell): "the first carry, the order of the axes, padding",
+    (nn.GRU, nn.GRUCell): "the first carry, the order of the axes, b_hn",
+    (nn.MultiheadAttention,): "the mask: True hides a position in torch and shows it in flax; dropout",
+    (nn.GELU,): "approximate: False in torch, True in flax",
+    (
+        nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
+        nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d,
+        nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d,
+    ): "padding, strides, what an average counts",
+}  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -55,11 +62,13 @@ class Comparison:
       rows: one for every call of a layer that both sides have; `pandas.DataFrame(rows)` makes a table.
       tolerance: gaps up to tolerance * max(1, size) count as none.
       skipped: torch's layers that flax has no module for (activations, Flatten, ...).
+      hints: a row's layer -> where to look if it is the first to differ.
     """
 
     rows: list[Row]
     tolerance: float
     skipped: list[str]
+    hints: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def first(self) -> Row | None:
@@ -84,12 +93,10 @@ class Comparison:
             return (
                 f"{text}; its input differs already: look at what stands before it (order of axes, flatten, activation)"
             )
-        likely = next((hint for kind, hint in reversed(LIKELY.items()) if kind in row.kind), "its settings")
-        return f"{text}; its input agrees: look at {likely}"
+        return f"{text}; its input agrees: look at {self.hints.get(row.layer, 'its settings')}"
 
 
 class _Call(NamedTuple):
-    kind: str
     input: np.ndarray | None
     output: np.ndarray
 
@@ -132,24 +139,30 @@ def compare(
         ours = _run_linen(module, inputs, flax_kwargs)
     else:
         raise ValueError("module must hold its variables, got an unbound Linen module; pass model.bind(variables)")
-    rows, skipped = [], []
+    rows: list[Row] = []
+    skipped: list[str] = []
+    hints: dict[str, str] = {}
+    layers = dict(torch_module.named_modules())
     for name, calls in theirs.items():
         place = find(name, (), ours, names) if name else ()
         if place not in ours:
             skipped.append(name)
             continue
         for k, (theirs_call, ours_call) in enumerate(zip(calls, ours[place], strict=False)):
-            again = f", call {k + 1}" if k else ""
-            rows.append(_row(name + again if name else "(output)", theirs_call, ours_call, whole=not name))
-    return Comparison(rows, tolerance, skipped)
+            label = (name + f", call {k + 1}" if k else name) if name else "(output)"
+            kind = type(layers[name]).__name__ if name else "whole model"
+            rows.append(_row(label, kind, theirs_call, ours_call))
+            hints[label] = next(
+                (hint for types, hint in LIKELY.items() if isinstance(layers[name], types)), "its settings"
+            )
+    return Comparison(rows, tolerance, skipped, hints)
 
 
-def _row(layer: str, theirs: _Call, ours: _Call, whole: bool) -> Row:
-    inputs = theirs.input is not None and ours.input is not None
+def _row(layer: str, kind: str, theirs: _Call, ours: _Call) -> Row:
     return Row(
         layer,
-        "whole model" if whole else theirs.kind,
-        _gap(theirs.input, ours.input) if inputs else 0.0,
+        kind,
+        0.0 if theirs.input is None or ours.input is None else _gap(theirs.input, ours.input),
         _gap(theirs.output, ours.output),
         float(np.abs(theirs.output).max(initial=0)),
         f"{theirs.output.shape} in torch, {ours.output.shape} in flax",
@@ -173,11 +186,11 @@ def _run_torch(module: torch.nn.Module, inputs: list[torch.Tensor]) -> dict[str,
     with ExitStack() as stack, torch.no_grad():
         for name, layer in module.named_modules():
 
-            def hook(layer, args, output, name=name):
+            def hook(layer: torch.nn.Module, args: Any, output: Any, name: str = name) -> None:
                 given, result = _first(args, torch.Tensor), _first(output, torch.Tensor)
                 if result is not None:
-                    copies = [None if t is None else _numpy(t) for t in (given, result)]
-                    calls.setdefault(name, []).append(_Call(type(layer).__name__, *copies))
+                    call = _Call(None if given is None else _numpy(given), _numpy(result))
+                    calls.setdefault(name, []).append(call)
 
             handle = layer.register_forward_hook(hook)
             stack.callback(handle.remove)
@@ -196,14 +209,14 @@ def _run_nnx(module: nnx.Module, inputs: list[jax.Array], kwargs: Mapping[str, A
     calls: dict[Path, list[_Call]] = {}
     running: set[int] = set()  # a subclass may call its parent's __call__: one layer, one record
 
-    def wrapped(call):
-        def record(self, *args, **kwargs):
+    def wrapped(call: Callable[..., Any]) -> Callable[..., Any]:
+        def record(self: nnx.Module, *args: Any, **kwargs: Any) -> Any:
             if id(self) not in layers or id(self) in running:
                 return call(self, *args, **kwargs)
             running.add(id(self))
             output = call(self, *args, **kwargs)
             running.remove(id(self))
-            _keep(calls, tuple(map(str, layers[id(self)][0])), type(self).__name__, args, output)
+            _keep(calls, tuple(map(str, layers[id(self)][0])), args, output)
             return output
 
         return record
@@ -219,10 +232,10 @@ def _run_nnx(module: nnx.Module, inputs: list[jax.Array], kwargs: Mapping[str, A
 def _run_linen(module: linen.Module, inputs: list[jax.Array], kwargs: Mapping[str, Any]) -> dict[Path, list[_Call]]:
     calls: dict[Path, list[_Call]] = {}
 
-    def record(call, args, kwargs, context):
+    def record(call: Callable[..., Any], args: Any, kwargs: Any, context: linen.module.InterceptorContext) -> Any:
         output = call(*args, **kwargs)
         if context.method_name == "__call__":
-            _keep(calls, context.module.path, type(context.module).__name__, args, output)
+            _keep(calls, context.module.path, args, output)
         return output
 
     module, variables = module.unbind()
@@ -231,11 +244,11 @@ def _run_linen(module: linen.Module, inputs: list[jax.Array], kwargs: Mapping[st
     return calls
 
 
-def _keep(calls: dict[Path, list[_Call]], path: Path, kind: str, args: Any, output: Any) -> None:
+def _keep(calls: dict[Path, list[_Call]], path: Path, args: Any, output: Any) -> None:
     given, result = _first(args, jax.Array), _first(output, jax.Array)
     if result is not None and not isinstance(result, jax.core.Tracer):  # inside a scan there are no numbers
-        copies = [None if x is None or isinstance(x, jax.core.Tracer) else np.asarray(x) for x in (given, result)]
-        calls.setdefault(path, []).append(_Call(kind, *copies))
+        known = given is not None and not isinstance(given, jax.core.Tracer)
+        calls.setdefault(path, []).append(_Call(np.asarray(given) if known else None, np.asarray(result)))
 
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:
@@ -244,7 +257,7 @@ def _numpy(tensor: torch.Tensor) -> np.ndarray:
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy().copy()
 
 
-def _first(tree: Any, kind: type) -> Any:
+def _first(tree: Any, kind: type[Array]) -> Array | None:
     """The first array in nested tuples and dicts: a recurrent layer returns its output and its carry."""
     if isinstance(tree, kind):
         return tree

@@ -17,6 +17,7 @@ import torch
 from torch.nn import functional as F
 
 Params = list[tuple[jax.Array, jax.Array]]
+Layer = Callable[[tuple[jax.Array, jax.Array], jax.Array], jax.Array]
 WIDTHS = (3, 32, 64, 64)
 CLASSES = 10
 
@@ -48,10 +49,10 @@ def dense_layer(param: tuple[jax.Array, jax.Array], x: jax.Array) -> jax.Array:
     return x.reshape(len(x), -1) @ w + b
 
 
-LAYERS = (conv_layer, conv_layer, conv_layer, dense_layer)
+LAYERS: tuple[Layer, ...] = (conv_layer, conv_layer, conv_layer, dense_layer)
 
 
-def loss_fn(params: Params, x: jax.Array, y: jax.Array, layers: tuple[Callable, ...] = LAYERS) -> jax.Array:
+def loss_fn(params: Params, x: jax.Array, y: jax.Array, layers: tuple[Layer, ...] = LAYERS) -> jax.Array:
     """Mean cross-entropy: images (B, 32, 32, 3), classes (B,) int -> ().
 
     Taught in 12_tracing_paper.
@@ -61,7 +62,9 @@ def loss_fn(params: Params, x: jax.Array, y: jax.Array, layers: tuple[Callable, 
     return -jnp.take_along_axis(jax.nn.log_softmax(x), y[:, None], axis=1).mean()
 
 
-def sgd_step(params: Params, x: jax.Array, y: jax.Array, layers: tuple[Callable, ...] = LAYERS):
+def sgd_step(
+    params: Params, x: jax.Array, y: jax.Array, layers: tuple[Layer, ...] = LAYERS
+) -> tuple[Params, jax.Array]:
     """One step of gradient descent; returns the next parameters and the loss.
 
     Taught in 12_tracing_paper.
@@ -70,26 +73,26 @@ def sgd_step(params: Params, x: jax.Array, y: jax.Array, layers: tuple[Callable,
     return jax.tree.map(lambda p, g: p - 0.01 * g, params, grads), loss
 
 
-pullback_of = {layer: jax.jit(partial(jax.vjp, layer)) for layer in set(LAYERS)}  # x -> layer(x), how to go back
-call = jax.jit(lambda pullback, cotangent: pullback(cotangent))
-head = jax.jit(jax.value_and_grad(lambda logits, y: loss_fn([], logits, y, ())))
-descend = jax.jit(lambda params, grads: jax.tree.map(lambda p, g: p - 0.01 * g, params, grads))
+_pullback_of = {layer: jax.jit(partial(jax.vjp, layer)) for layer in set(LAYERS)}  # x -> layer(x), how to go back
+_call = jax.jit(lambda pullback, cotangent: pullback(cotangent))
+_head = jax.jit(jax.value_and_grad(lambda logits, y: loss_fn([], logits, y, ())))
+_descend = jax.jit(lambda params, grads: jax.tree.map(lambda p, g: p - 0.01 * g, params, grads))
 
 
-def layerwise_step(params: Params, x: jax.Array, y: jax.Array):
+def layerwise_step(params: Params, x: jax.Array, y: jax.Array) -> tuple[Params, jax.Array]:
     """The same step from pieces: every layer and every layer's derivative compiled apart, Python in between.
 
     Taught in 12_tracing_paper.
     """
     pullbacks, grads = [], []
     for layer, param in zip(LAYERS, params, strict=True):
-        x, pullback = pullback_of[layer](param, x)
+        x, pullback = _pullback_of[layer](param, x)
         pullbacks.append(pullback)
-    loss, cotangent = head(x, y)
+    loss, cotangent = _head(x, y)
     for pullback in reversed(pullbacks):
-        grad, cotangent = call(pullback, cotangent)
+        grad, cotangent = _call(pullback, cotangent)
         grads.append(grad)
-    return descend(params, grads[::-1]), loss
+    return _descend(params, grads[::-1]), loss
 
 
 class TorchNet(torch.nn.Module):
@@ -98,7 +101,7 @@ class TorchNet(torch.nn.Module):
     Taught in 12_tracing_paper.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.convs = torch.nn.ModuleList(torch.nn.Conv2d(i, o, 3, stride=2, padding=1) for i, o in pairwise(WIDTHS))
         self.dense = torch.nn.Linear(4 * 4 * WIDTHS[-1], CLASSES)
@@ -121,7 +124,12 @@ def torch_net(params: list[tuple[np.ndarray, np.ndarray]]) -> TorchNet:
     return net
 
 
-def torch_sgd_step(net: Callable, parameters: list[torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def torch_sgd_step(
+    net: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    parameters: list[torch.Tensor],
+    x: torch.Tensor,
+    y: torch.Tensor,
+) -> torch.Tensor:
     """One step of gradient descent in place; returns the loss before it."""
     loss = net(x, y)
     grads = torch.autograd.grad(loss, parameters)
