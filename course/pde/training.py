@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import DTypeLike
 
 from course.pde.equation import Field
 from course.taylor import arguments
@@ -60,10 +61,12 @@ def start(params: Params, optimizer: optax.GradientTransformation, key: jax.Arra
         if id(leaf) in seen:
             leaves[n] = jnp.copy(leaf)
         seen.add(id(leaf))
-    return tree.unflatten(leaves)
+    return jax.tree.unflatten(tree, leaves)
 
 
-def scaled_cosine_adam(steps: int, learning_rate: float, d: int, *, mu_dtype=None) -> optax.GradientTransformation:
+def scaled_cosine_adam(
+    steps: int, learning_rate: float, d: int, *, mu_dtype: DTypeLike | None = None
+) -> optax.GradientTransformation:
     """Adam with a cosine decay to zero, the step of the weights that see d coordinates scaled by min(1, 3 / sqrt(d)).
 
     One Adam step moves each of d weights by the learning rate, and so what they sum up to by its sqrt(d)-fold.
@@ -79,10 +82,10 @@ def scaled_cosine_adam(steps: int, learning_rate: float, d: int, *, mu_dtype=Non
     steps = arguments.integer("steps", steps, "the rate falls to zero over at least one step")
     d = arguments.integer("d", d, "the network sees at least one coordinate")
 
-    def first_layer(params):
+    def first_layer(params: Params) -> Params:
         leaves, tree = jax.tree.flatten(params)
         wide = [n for n, leaf in enumerate(leaves) if leaf.ndim == 2 and leaf.shape[0] == d]
-        return tree.unflatten([n in wide[:1] for n in range(len(leaves))])
+        return jax.tree.unflatten(tree, [n in wide[:1] for n in range(len(leaves))])
 
     return optax.chain(
         optax.scale_by_adam(mu_dtype=mu_dtype),
@@ -92,20 +95,25 @@ def scaled_cosine_adam(steps: int, learning_rate: float, d: int, *, mu_dtype=Non
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
-def _run(loss_fn, optimizer, steps: int, state: State) -> tuple[State, jax.Array]:
+def _run(
+    loss_fn: Callable[[Params, jax.Array], jax.Array],
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    state: State,
+) -> tuple[State, jax.Array]:
     """Some steps in one compiled loop that takes over the state's memory. A step that is not finite is not taken."""
-    optimizer = optax.with_extra_args_support(optimizer)
+    searching_optimizer = optax.with_extra_args_support(optimizer)
 
-    def step(state, _):
+    def step(state: State, _: None) -> tuple[State, jax.Array]:
         key = jax.random.fold_in(state.key, state.step)
         loss, grads = jax.value_and_grad(loss_fn)(state.params, key)
         finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((loss, grads))]
         good = state.good & jnp.stack(finite).all()
         searching = {"value": loss, "grad": grads, "value_fn": lambda params: loss_fn(params, key)}  # for line searches
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params, **searching)
+        updates, opt_state = searching_optimizer.update(grads, state.opt_state, state.params, **searching)
         params = optax.apply_updates(state.params, updates)
-        kept = jax.tree.map(partial(jnp.where, good), (params, opt_state), (state.params, state.opt_state))
-        return State(*kept, state.key, state.step + good, good), loss
+        params, opt_state = jax.tree.map(partial(jnp.where, good), (params, opt_state), (state.params, state.opt_state))
+        return State(params, opt_state, state.key, state.step + good, good), loss
 
     return jax.lax.scan(step, state, None, steps)
 

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
+from types import FrameType
 from typing import Any, TypeVar
 
 import filelock
@@ -97,7 +98,7 @@ class Run:
             self._handlers = {n: signal.signal(n, self._note) for n in (signal.SIGINT, signal.SIGTERM)}
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._manager.close()
@@ -171,7 +172,7 @@ class Run:
         )
         return ocp.CheckpointManager(self.folder / "checkpoints", options=options)
 
-    def _note(self, number: int, _) -> None:
+    def _note(self, number: int, _: FrameType | None) -> None:
         if self.stopping and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.stopping = True
@@ -202,7 +203,7 @@ class Run:
             raise DamagedError("its arrays do not have their checksum")
         return _with_arrays(like, found), content["seconds"]
 
-    def _read(self, step: int, **item) -> Any:
+    def _read(self, step: int, **item: ocp.args.CheckpointArgs) -> Any:
         try:
             return next(iter(self._manager.restore(step, args=ocp.args.Composite(**item)).values()))
         except (OSError, ValueError, LookupError, TypeError) as error:  # what Orbax, TensorStore and json make of it
@@ -250,7 +251,7 @@ def _filled(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _with_arrays(like: State, arrays: Mapping[str, np.ndarray]) -> State:
     """A state of the same structure with these leaves."""
 
-    def leaf(path, old):
+    def leaf(path: tuple[Any, ...], old: Any) -> jax.Array:
         new = jnp.array(arrays[jax.tree_util.keystr(path)])
         return jax.random.wrap_key_data(new, impl=jax.random.key_impl(old)) if _is_key(old) else new
 

@@ -6,14 +6,20 @@ Needs JAX, flax, optax, pandas and tqdm. Lesson: 10_jit_speed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import jax
 from flax import nnx
 
 from course.train import titanic_nnx
 
+State = TypeVar("State")
+Loss = TypeVar("Loss")  # an array, or the number of a step that waits for it
 
-def run_objects(step: Callable, model, optimizer, batches: Iterable) -> list:
+
+def run_objects(
+    step: Callable[..., Loss], model: nnx.Module, optimizer: nnx.Optimizer, batches: Iterable[tuple[Any, ...]]
+) -> list[Loss]:
     """Call a step that changes model and optimizer in place, once per batch; returns the losses.
 
     Taught in 10_jit_speed.
@@ -21,7 +27,7 @@ def run_objects(step: Callable, model, optimizer, batches: Iterable) -> list:
     return [step(model, optimizer, *batch) for batch in batches]
 
 
-def run_state(step: Callable, state, batches: Iterable) -> list:
+def run_state(step: Callable[..., tuple[State, Loss]], state: State, batches: Iterable[tuple[Any, ...]]) -> list[Loss]:
     """Call a step that takes a state and returns the next one, once per batch; returns the losses.
 
     Taught in 10_jit_speed.
@@ -41,7 +47,9 @@ def rows_step(model: nnx.Module, optimizer: nnx.Optimizer, x: jax.Array, y: jax.
     return titanic_nnx.train_step(model, optimizer, x[rows], y[rows])
 
 
-def split_step(graphdef: nnx.GraphDef, state: nnx.State, x: jax.Array, y: jax.Array, rows: jax.Array):
+def split_step(
+    graphdef: nnx.GraphDef, state: nnx.State, x: jax.Array, y: jax.Array, rows: jax.Array
+) -> tuple[nnx.State, jax.Array]:
     """The same step on what `nnx.split((model, optimizer))` gave; returns the next state and the loss.
 
     Taught in 10_jit_speed.
@@ -51,7 +59,9 @@ def split_step(graphdef: nnx.GraphDef, state: nnx.State, x: jax.Array, y: jax.Ar
     return nnx.state((model, optimizer)), loss
 
 
-def split_epochs(graphdef: nnx.GraphDef, state: nnx.State, x: jax.Array, y: jax.Array, orders: jax.Array):
+def split_epochs(
+    graphdef: nnx.GraphDef, state: nnx.State, x: jax.Array, y: jax.Array, orders: jax.Array
+) -> tuple[nnx.State, jax.Array]:
     """All steps of one or more epochs in one `lax.scan`: orders (steps, B); returns the last state and (steps,) losses.
 
     Taught in 10_jit_speed.
@@ -59,13 +69,13 @@ def split_epochs(graphdef: nnx.GraphDef, state: nnx.State, x: jax.Array, y: jax.
     return jax.lax.scan(lambda state, rows: split_step(graphdef, state, x, y, rows), state, orders)
 
 
-def split_loss(graphdef: nnx.GraphDef) -> Callable:
+def split_loss(graphdef: nnx.GraphDef) -> Callable[[nnx.State, jax.Array, jax.Array], jax.Array]:
     """The loss of an NNX model as a function of its parameters alone, for `compiled.train_run`.
 
     Taught in 10_jit_speed.
     """
 
-    def loss_fn(params, x, y):
+    def loss_fn(params: nnx.State, x: jax.Array, y: jax.Array) -> jax.Array:
         return titanic_nnx.loss_fn(nnx.merge(graphdef, params), x, y)
 
     return loss_fn

@@ -5,7 +5,8 @@ Lesson: 01c_titanic_linen; later lessons import it from here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,7 @@ class TitanicMLP(nn.Module):
         return nn.Dense(1, name="out")(x).squeeze(-1)  # (B,)
 
 
-def loss_fn(params: dict, apply_fn: Callable, x: jax.Array, y: jax.Array) -> jax.Array:
+def loss_fn(params: Mapping[str, Any], apply_fn: Callable[..., jax.Array], x: jax.Array, y: jax.Array) -> jax.Array:
     """Mean binary cross-entropy of the model's logits: x (B, d), y (B,) -> ().
 
     Taught in 01c_titanic_linen.
@@ -54,7 +55,7 @@ def fit(
     loader: Iterable,
     epochs: int,
     valid: tuple[jax.Array, jax.Array] | None = None,
-    step: Callable = train_step,
+    step: Callable[[TrainState, jax.Array, jax.Array], tuple[TrainState, jax.Array]] = train_step,
 ) -> tuple[TrainState, pd.DataFrame]:
     """Train for some epochs; returns the last state and a table with a row per epoch, as in the NNX loop.
 

@@ -55,7 +55,7 @@ def fit(
     loader: Iterable,
     epochs: int,
     valid: tuple[jax.Array, jax.Array] | None = None,
-    step: Callable = train_step,
+    step: Callable[[nnx.Module, nnx.Optimizer, jax.Array, jax.Array], jax.Array] = train_step,
 ) -> pd.DataFrame:
     """Train for some epochs; returns a table with a row per epoch: mean training loss, validation loss if asked.
 

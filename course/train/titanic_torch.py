@@ -57,7 +57,7 @@ def fit(
     loader: Iterable,
     epochs: int,
     valid: tuple[torch.Tensor, torch.Tensor] | None = None,
-    step: Callable = train_step,
+    step: Callable[[nn.Module, torch.optim.Optimizer, torch.Tensor, torch.Tensor], torch.Tensor] = train_step,
 ) -> pd.DataFrame:
     """Train for some epochs; returns a table with a row per epoch: mean training loss, validation loss if asked.
 
