@@ -8,11 +8,14 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 
+Tree = Any  # arrays, nested in tuples and dicts as the samples are
 
-def numpy_collate(samples: Sequence):
+
+def numpy_collate(samples: Sequence[Any]) -> Tree:
     """Stack samples into one batch of NumPy arrays, whatever tuples, lists or dicts they are made of.
 
     A `collate_fn` for torch's DataLoader that never makes a tensor.
@@ -35,7 +38,9 @@ def numpy_collate(samples: Sequence):
         raise _differ(str(error)) from None
 
 
-def check_structure(samples: Sequence, check_leaves: Callable[[Sequence], None] = lambda leaves: None) -> None:
+def check_structure(
+    samples: Sequence[Any], check_leaves: Callable[[Sequence[Any]], None] = lambda leaves: None
+) -> None:
     """Refuse what is no list of samples, and samples that are not of one structure; check the leaves in each place."""
     if isinstance(samples, Mapping | str | bytes) or not hasattr(samples, "__len__"):
         raise ValueError(f"expected a list of samples, got {type(samples).__name__}; pass [dataset[i] for i in rows]")
@@ -44,7 +49,7 @@ def check_structure(samples: Sequence, check_leaves: Callable[[Sequence], None] 
     _check_structure(samples, check_leaves)
 
 
-def _check_structure(samples: Sequence, check_leaves: Callable[[Sequence], None]) -> None:
+def _check_structure(samples: Sequence[Any], check_leaves: Callable[[Sequence[Any]], None]) -> None:
     kinds = {_kind(kind) for kind in set(map(type, samples))}
     if len(kinds) > 1:
         raise _differ(f"{' and '.join(sorted(kind.__name__ for kind in kinds))} in one place")
@@ -74,7 +79,7 @@ def _kind(kind: type) -> type:
     return next((each for each in (dict, tuple, str) if issubclass(kind, each)), object)
 
 
-def _check_leaves(leaves: Sequence) -> None:
+def _check_leaves(leaves: Sequence[Any]) -> None:
     """Refuse leaves that NumPy can only hold as objects, and integers that the dtype common to all does not hold."""
     kinds = set(map(type, leaves))
     if kinds == {np.ndarray}:
@@ -102,7 +107,7 @@ def _differ(how: str) -> ValueError:
     )
 
 
-def _collate(samples):
+def _collate(samples: Sequence[Any]) -> Tree:
     """Taught in 01b_titanic_nnx as `numpy_collate`."""
     first = samples[0]
     if isinstance(first, dict):
@@ -125,7 +130,7 @@ def epoch_permutations(rows: int, epochs: int, seed: int) -> np.ndarray:
       ValueError: rows or epochs out of range.
       TypeError: rows or epochs is no integer, or there is no seed.
     """
-    rows, epochs = _integer("rows", rows), _integer("epochs", epochs)
+    rows, epochs = integer("rows", rows), integer("epochs", epochs)
     if not 1 <= rows < 2**31 or epochs < 1:
         raise ValueError(
             f"expected 1 <= rows < 2**31 and epochs >= 1, got rows={rows}, epochs={epochs}; nothing to visit, or more "
@@ -176,7 +181,7 @@ def batches(arrays: Sequence[np.ndarray], order: np.ndarray, batch_size: int) ->
 
 def checked_batch_size(batch_size: int, rows: int) -> int:
     """The batch size as an int, if so many rows fill a batch."""
-    batch_size = _integer("batch_size", batch_size)
+    batch_size = integer("batch_size", batch_size)
     if not 1 <= batch_size <= rows:
         raise ValueError(
             f"expected 1 <= batch_size <= {rows} (the rows), got {batch_size}; "
@@ -185,7 +190,8 @@ def checked_batch_size(batch_size: int, rows: int) -> int:
     return batch_size
 
 
-def _integer(name: str, value) -> int:
+def integer(name: str, value: Any) -> int:
+    """The value as an int, if it is an integer; True is none."""
     try:
         if not isinstance(value, bool):
             return operator.index(value)
@@ -194,7 +200,7 @@ def _integer(name: str, value) -> int:
     raise TypeError(f"expected {name} as an integer, got {value!r}; pass an int")
 
 
-def _batches(arrays, order, batch_size):
+def _batches(arrays: Sequence[np.ndarray], order: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, ...]]:
     for start in range(0, len(order) - batch_size + 1, batch_size):
         picked = order[start : start + batch_size]
         yield tuple(array[picked] for array in arrays)

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 
-from course.batching import checked_batch_size
+from course.batching import checked_batch_size, integer
 
 Params = Any  # a pytree of arrays
 
@@ -75,7 +76,15 @@ def train_run(
     return _train_run(loss_fn, optimizer, params, x, y, keys, batch_size)
 
 
-def _train_run(loss_fn, optimizer, params, x, y, keys, batch_size):
+def _train_run(
+    loss_fn: Callable[[Params, jax.Array, jax.Array], jax.Array],
+    optimizer: optax.GradientTransformation,
+    params: Params,
+    x: jax.Array,
+    y: jax.Array,
+    keys: jax.Array,
+    batch_size: int,
+) -> tuple[Params, jax.Array]:
     """Taught in 10_jit_speed as `train_run`."""
 
     def step(carry: tuple[Params, Any], rows: jax.Array) -> tuple[tuple[Params, Any], jax.Array]:
@@ -112,8 +121,8 @@ def fit(
     apply_fn: Callable[[Params, jax.Array], jax.Array],
     params: Params,
     optimizer: optax.GradientTransformation,
-    x: jax.Array,
-    y: jax.Array,
+    x: ArrayLike,
+    y: ArrayLike,
     *,
     key: jax.Array,
     epochs: int,
@@ -146,9 +155,11 @@ def fit(
       ...     key=jax.random.key(0), epochs=3, batch_size=2)[1].shape
       (3, 2)
     """
-    x, y = _on_device("features", x), _on_device("labels", y)
-    _check(apply_fn, params, x, y, loss, epochs, batch_size, drop_last)
-    return _compiled_run(apply_fn, loss, optimizer, params, x, y, jax.random.split(key, epochs), batch_size)
+    features, targets = _on_device("features", x), _on_device("labels", y)
+    _check(apply_fn, params, features, targets, loss, epochs, batch_size, drop_last)
+    return _compiled_run(
+        apply_fn, loss, optimizer, params, features, targets, jax.random.split(key, epochs), batch_size
+    )
 
 
 def _rows(x: jax.Array, y: jax.Array) -> int:
@@ -180,11 +191,18 @@ def _on_device(name: str, values: ArrayLike) -> jax.Array:
     return array
 
 
-def _check(apply_fn, params, x, y, loss, epochs, batch_size, drop_last) -> None:
+def _check(
+    apply_fn: Callable[[Params, jax.Array], jax.Array],
+    params: Params,
+    x: jax.Array,
+    y: jax.Array,
+    loss: Callable[[jax.Array, jax.Array], jax.Array],
+    epochs: int,
+    batch_size: int,
+    drop_last: bool,
+) -> None:
     rows = _rows(x, y)
-    if isinstance(epochs, bool) or not hasattr(epochs, "__index__"):
-        raise TypeError(f"expected epochs as an integer, got {epochs!r}; pass an int")
-    if epochs < 1:
+    if integer("epochs", epochs) < 1:
         raise ValueError(f"expected epochs >= 1, got {epochs}; nothing to train")
     batch_size = checked_batch_size(batch_size, rows)
     if rows % batch_size and not drop_last:

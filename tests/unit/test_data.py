@@ -323,7 +323,7 @@ def test_one_passenger_is_enough_to_fit(passengers):
         (lambda p: p.assign(embarked=None), "whose 'embarked' is known"),
         (lambda p: p.drop(columns="fare"), r"expected a column 'fare', got \['survived'.*read the table with load_"),
         (lambda p: p.rename(columns={"pclass": "Pclass"}), "expected a column 'pclass'"),
-        (lambda p: p.assign(pclass=p["pclass"].astype(str)), "expected 1, 2 or 3 in column 'pclass', got '1' .object. in row 0"),
+        (lambda p: p.assign(pclass=p["pclass"].astype(str)), "'pclass', got '1' .(object|str). in row 0"),
         (lambda p: p.assign(pclass=4), "expected 1, 2 or 3 in column 'pclass', got '4'"),
         (lambda p: p.assign(sex=1), "'female' or 'male' in column 'sex', got '1'"),
         (lambda p: p.assign(embarked="Southampton"), "'C', 'Q' or 'S' in column 'embarked', got 'Southampton'"),

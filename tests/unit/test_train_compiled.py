@@ -115,9 +115,20 @@ def test_a_short_last_batch_is_left_out_when_asked():
         ({"batch_size": 97}, r"expected 1 <= batch_size <= 96 \(the rows\), got 97"),
         ({"batch_size": 40}, r"divides the 96 rows, got 40; pass drop_last=True to leave 16 of them out"),
         ({"epochs": 0}, "expected epochs >= 1, got 0"),
-        ({"x": X[:90]}, "expected x and y of one length, got 90 and 96"),
-        ({"x": np.where(np.arange(96)[:, None] == 5, np.nan, X)}, "expected finite features.* in row 5"),
-        ({"x": np.where(np.arange(96)[:, None] == 7, np.inf, X)}, "expected finite features.* in row 7"),
+        ({"x": X[:90]}, r"of one length, got \(90, 3\) and \(96,\)"),
+        ({"x": X[0, 0]}, r"of one length, got \(\) and \(96,\)"),
+        ({"x": X[:0], "y": Y[:0]}, r"expected 1 <= batch_size <= 0 \(the rows\)"),
+        ({"x": np.where(np.arange(96)[:, None] == 5, np.nan, X)}, "expected finite features.* got nan in row 5"),
+        ({"x": np.where(np.arange(96)[:, None] == 7, np.inf, X)}, "expected finite features.* got inf in row 7"),
+        (
+            {"x": np.where(np.arange(96)[:, None] == 9, 1e300, X.astype(float))},
+            "features that float32 holds, got 1e[+]300 in row 9",
+        ),
+        ({"x": np.full((96, 3), 2**40 + 7)}, "features that int32 holds, got 1099511627783 in row 0"),
+        ({"y": np.where(np.arange(96) == 5, np.nan, Y)}, "expected finite labels.* got nan in row 5"),
+        ({"y": 2 * Y - 1}, r"labels from 0 to 1, got -1\.0 in row"),
+        ({"y": (2 * Y).astype(int)}, "labels from 0 to 1, got 2 in row"),
+        ({"apply_fn": lambda p, x: (linear(p, x), x)}, r"labels' shape \(32,\), got tuple"),
         ({"y": Y[:, None]}, r"labels' shape \(32, 1\), got \(32,\)"),
         ({"apply_fn": lambda p, x: linear(p, x)[:, None]}, r"labels' shape \(32,\), got \(32, 1\)"),
     ],
@@ -125,3 +136,44 @@ def test_a_short_last_batch_is_left_out_when_asked():
 def test_arguments_that_do_not_fit_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         fit(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 32.0}, "batch_size as an integer, got 32.0"),
+        ({"batch_size": True}, "batch_size as an integer, got True"),
+        ({"epochs": 2.5}, "epochs as an integer, got 2.5"),
+        ({"x": X.astype(object)}, "features as real numbers, got object"),
+        ({"x": X * 1j}, "features as real numbers, got complex64"),
+        ({"y": np.where(Y > 0, "yes", "no")}, "labels as real numbers, got <U3"),
+    ],
+)
+def test_arguments_of_another_type_are_refused(changes, message):
+    with pytest.raises(TypeError, match=message):
+        fit(**changes)
+
+
+def test_labels_between_0_and_1_or_for_another_loss_are_trained_on():
+    assert jnp.isfinite(fit(y=0.1 + 0.8 * Y)[1]).all()
+    assert jnp.isfinite(fit(y=Y > 0.5)[1]).all()
+    assert jnp.isfinite(fit(y=7 * Y - 3, loss=optax.squared_error)[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 97}, r"expected 1 <= batch_size <= 96 \(the rows\), got 97"),
+        ({"batch_size": 0}, "got 0; choose"),
+        ({"batch_size": 32.0}, "batch_size as an integer, got 32.0"),
+        ({"y": Y[:90]}, r"of one length, got \(96, 3\) and \(90,\)"),
+        ({"keys": jax.random.key(0)}, r"one key per epoch, \(epochs,\), got \(\); jax\.random\.split"),
+        ({"keys": jax.random.split(jax.random.key(0), (2, 3))}, r"one key per epoch, \(epochs,\), got \(2, 3\)"),
+    ],
+)
+def test_a_run_that_would_train_nothing_or_on_other_labels_is_refused(changes, message):
+    """A batch larger than the rows gave the weights back untrained; labels that end early were read at the last one."""
+    arguments = {"x": jnp.asarray(X), "y": jnp.asarray(Y), "keys": jax.random.split(jax.random.key(0), 2)}
+    arguments |= {"batch_size": 32} | changes
+    with pytest.raises((TypeError, ValueError), match=message):
+        compiled.train_run(lambda w, x, y: ((x @ w["w"] - y) ** 2).mean(), SGD, PARAMS, **arguments)
