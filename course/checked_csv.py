@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -28,7 +29,7 @@ class Column:
     alias: str  # the column's other name: the one in Kaggle's tables
     expected: str
     parse: Callable[[str], object]
-    accept: Callable[[object], bool] = lambda value: True
+    accept: Callable[[Any], bool] = lambda value: True  # of what `parse` makes
     required: bool = True
 
 
@@ -63,7 +64,7 @@ def read_rows(path: Path, sha256: str | None = None) -> tuple[list[str], list[li
             f"{path}: row {row}: expected UTF-8 text, got the byte {raw[error.start]:#04x}; "
             "save the file with the encoding UTF-8"
         ) from None
-    rows = []
+    rows: list[list[str]] = []
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         for fields in reader:
@@ -98,7 +99,7 @@ def read_rows(path: Path, sha256: str | None = None) -> tuple[list[str], list[li
 
 def parse_column(path: Path, shown: str, column: Column, texts: tuple[str, ...]) -> pd.Series:
     """One column as a Series; `shown` is the column's name in the file."""
-    values = []
+    values: list[object] = []
     for row, text in enumerate(texts, start=2):
         if text == "" and not column.required:
             values.append(None)
@@ -114,5 +115,5 @@ def parse_column(path: Path, shown: str, column: Column, texts: tuple[str, ...])
                 f"correct the value{missing}"
             ) from None
         values.append(value)
-    dtype = {integer: "int64", real: "float64"}.get(column.parse, "object")
-    return pd.Series(values, dtype=dtype)
+    dtypes: dict[Callable[[str], object], str] = {integer: "int64", real: "float64"}
+    return pd.Series(values, dtype=dtypes.get(column.parse, "object"))

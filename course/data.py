@@ -216,7 +216,7 @@ class Features:
                 raise ValueError(
                     f"expected at least one passenger whose {name!r} is known, got {len(train)} without; fit on more"
                 )
-        fill = {
+        fill: dict[str, float | str] = {
             "age": float(train["age"].median()),
             "fare": float(train["fare"].median()),
             "embarked": str(train["embarked"].mode()[0]),

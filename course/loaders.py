@@ -6,12 +6,16 @@ Lessons: 01a_titanic_torch, 01b_titanic_nnx. Needs torch; `jax_collate` also imp
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from course.batching import check_structure, checked_batch_size, numpy_collate
+from course.batching import Tree, check_structure, checked_batch_size, numpy_collate
+
+if TYPE_CHECKING:  # it is imported where it is used
+    import jax
 
 
 class Passengers(Dataset):
@@ -68,7 +72,7 @@ def make_loader(
     )
 
 
-def torch_to_numpy_collate(samples: Sequence):
+def torch_to_numpy_collate(samples: Sequence[Any]) -> Tree:
     """torch's default collate, then NumPy views of its tensors; for datasets whose samples are tensors.
 
     Args:
@@ -82,7 +86,7 @@ def torch_to_numpy_collate(samples: Sequence):
     return _to_numpy(default_collate(list(samples)))
 
 
-def _to_numpy(batch):
+def _to_numpy(batch: Any) -> Tree:
     if isinstance(batch, torch.Tensor):
         return batch.numpy()
     if isinstance(batch, str | bytes):
@@ -92,7 +96,7 @@ def _to_numpy(batch):
     return tuple(_to_numpy(value) for value in batch)
 
 
-def jax_collate(samples: Sequence):
+def jax_collate(samples: Sequence[Any]) -> Tree:
     """`numpy_collate`, then one copy to JAX's default device: convenient, and slower than converting later.
 
     Args:
@@ -107,7 +111,7 @@ def jax_collate(samples: Sequence):
     return jax.tree.map(_to_jax, numpy_collate(samples))
 
 
-def _to_jax(leaf: np.ndarray):
+def _to_jax(leaf: np.ndarray) -> jax.Array:
     import jax.numpy as jnp
 
     if leaf.dtype.kind in "SU":

@@ -6,16 +6,18 @@ Lesson: 01a_titanic_torch. Needs NumPy and pandas; `baselines` also uses scikit-
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from course.data import Features, folds, labels
 
 FitPredict = Callable[[pd.DataFrame, pd.DataFrame], np.ndarray]
 
 
-def accuracy(logits, y) -> float:
+def accuracy(logits: ArrayLike, y: ArrayLike) -> float:
     """Share of passengers on the right side of zero.
 
     Lesson: 01a_titanic_torch.
@@ -32,7 +34,7 @@ def accuracy(logits, y) -> float:
     return float(((logits > 0) == (y > 0.5)).mean())
 
 
-def confusion(logits, y) -> pd.DataFrame:
+def confusion(logits: ArrayLike, y: ArrayLike) -> pd.DataFrame:
     """Counts of predicted against true outcomes, a 2 x 2 table; arguments and errors as for `accuracy`."""
     logits, y = _paired(logits, y)
     names = np.array(["died", "survived"])
@@ -44,7 +46,7 @@ def confusion(logits, y) -> pd.DataFrame:
     return table.rename_axis(index="truth", columns="predicted")
 
 
-def _paired(logits, y) -> tuple[np.ndarray, np.ndarray]:
+def _paired(logits: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     logits, y = np.asarray(logits), np.asarray(y)
     if logits.ndim != 1 or logits.shape != y.shape:
         raise ValueError(
@@ -100,7 +102,7 @@ def baselines(passengers: pd.DataFrame, seed: int) -> pd.DataFrame:
     from sklearn.ensemble import GradientBoostingClassifier
     from sklearn.linear_model import LogisticRegression
 
-    def sklearn(make_estimator) -> FitPredict:
+    def sklearn(make_estimator: Callable[[], Any]) -> FitPredict:
         def fit_predict(train: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
             features = Features.fit(train)
             return make_estimator().fit(features(train), labels(train)).decision_function(features(test))
