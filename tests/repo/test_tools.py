@@ -55,10 +55,12 @@ def built(lesson):
 
 @pytest.mark.parametrize("lesson", lessons.lessons(), ids=lambda lesson: lesson.stem)
 def test_an_untouched_notebook_is_adopted_to_the_letter(lesson, tmp_path):
-    (tmp_path / "notebooks" / "src").mkdir(parents=True)
-    shutil.copy(lesson.source, tmp_path / "notebooks" / "src")
-    adopted = adopt(lesson.notebook, tmp_path)
-    assert adopted.source.read_text("utf-8") == lesson.source.read_text("utf-8")
+    copy = Lesson(lesson.stem, tmp_path)
+    copy.source.parent.mkdir(parents=True)
+    shutil.copy(lesson.source, copy.source)
+    nbformat.write(compose(lesson), copy.notebook)
+    adopt(copy.notebook, tmp_path)
+    assert copy.source.read_text("utf-8") == lesson.source.read_text("utf-8")
 
 
 def test_an_edit_is_adopted_without_generated_cells(tiny):
