@@ -36,7 +36,7 @@ OUT = ROOT / "build" / "bench"
 class Conditions(TypedDict):
     """What a result is worth nothing without; None where it was not recorded."""
 
-    software: str  # platform and versions, `timing.where()`
+    software: str  # platform and versions, `timing.environment()`
     cpu: str
     cores: int  # that this process may use
     torch_threads: int | None  # None where torch took no part
@@ -206,7 +206,7 @@ def conditions() -> Conditions:
     """Device, versions, threads, memory and date of this process."""
     torch = sys.modules.get("torch")
     return {
-        "software": timing.where(), "cpu": machine.cpu_name(), "cores": machine.cores(),
+        "software": timing.environment(), "cpu": machine.cpu_name(), "cores": machine.cores(),
         "torch_threads": torch and torch.get_num_threads(), "jax_device": jax.devices()[0].device_kind,
         "numpy": np.__version__, "date": f"{datetime.now(UTC):%Y-%m-%d}", "peak_memory_GiB": machine.peak_memory_gib(),
     }  # fmt: skip

@@ -122,7 +122,7 @@ def fingerprint(setting: Setting) -> dict:
                               "dtype": str(jnp.result_type(float)), "platform": jax.devices()[0].platform}  # fmt: skip
 
 
-def measure(setting: Setting, folder: Path, out: Path = harness.OUT) -> Path:
+def solve_and_report(setting: Setting, folder: Path, out: Path = harness.OUT) -> Path:
     """Solve a setting, resumable in a folder, and write the result; only then are the checkpoints removed."""
     with Run(folder, fingerprint(setting)) as run:
         row = solve(setting, run=run)
@@ -144,7 +144,7 @@ def main() -> int:
         return 2
     (setting,) = found
     try:
-        measure(setting, RUNS / setting.file)
+        solve_and_report(setting, RUNS / setting.file)
     except (StoppedError, BusyError, DamagedError, SettingError) as error:
         print(f"\n{error}")
         return 130 if isinstance(error, StoppedError) else 1

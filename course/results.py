@@ -44,7 +44,7 @@ def table(result: Mapping[str, Any], title: str) -> pd.DataFrame:
     return pd.DataFrame(result["tables"][title]).set_index("name")
 
 
-def where(result: Mapping[str, Any]) -> str:
+def measured_on(result: Mapping[str, Any]) -> str:
     """The conditions of a result in one line."""
     c = result["conditions"]
     return f"{c['date']}, {c['cpu']}, cores used: {c['cores']}, {c['software']}"

@@ -18,9 +18,9 @@ P = ParamSpec("P")
 
 
 class Timing(NamedTuple):
-    """Seconds of the first call (tracing and compiling included) and of a later one (the median)."""
+    """Seconds of the first call, which holds tracing, compiling and a run, and of a later one, the median."""
 
-    compile_s: float
+    first_s: float
     steady_s: float
 
 
@@ -35,11 +35,12 @@ def measure(function: Callable[..., object], *args: Any, repeats: int = 5) -> Ti
     """Time a function's first call apart from its steady state.
 
     Args:
-      function: what to time; its result may hold JAX arrays, which are waited for.
+      function: what to time; its result may hold JAX arrays, which are waited for. Called before, it has nothing left
+        to compile, and the first call is like the others.
       *args: passed to every call.
       repeats: later calls, of which the median counts, >= 1.
     Returns:
-      `Timing(compile_s, steady_s)` in seconds.
+      `Timing(first_s, steady_s)`, in seconds.
     Raises:
       ValueError: repeats below 1.
     """
@@ -51,7 +52,7 @@ def measure(function: Callable[..., object], *args: Any, repeats: int = 5) -> Ti
     return Timing(first, statistics.median(seconds(function, *args) for _ in range(repeats)))
 
 
-def where() -> str:
+def environment() -> str:
     """The device and the versions behind a measurement, in one line."""
     device = jax.devices()[0]
     versions = []

@@ -81,7 +81,7 @@ def write(seed: int, rows: list, failures: list) -> None:
         "seed": seed,
         "programs": len(rows),
         "failures": [f"{number}: {problem}" for number, _, _, problem in failures],
-        "software": timing.where(),
+        "software": timing.environment(),
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "programs_by_operator": {o: sum(row[1].startswith(f"{o},") for row in rows) for o in operators},
     }

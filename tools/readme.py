@@ -49,7 +49,8 @@ def speed_table(root: Path) -> str:
     rows = ["| 500 epochs of the Titanic loop | seconds | vs PyTorch eager |", "|---|---|---|"]
     for name in SPEED_ROWS:
         rows.append(f"| {name} | {seconds[name]:.3g} | {eager / seconds[name]:.2g}x |")
-    return "\n".join([*rows, "", f"Batch 32, 837 rows, float32, medians of five rounds; {results.where(result)}."])
+    conditions = f"Batch 32, 837 rows, float32, medians of five rounds; {results.measured_on(result)}."
+    return "\n".join([*rows, "", conditions])
 
 
 def update_readme(root: Path = ROOT) -> None:

@@ -271,10 +271,10 @@ def fresh_loader():
 # %% tags=["nbval-ignore-output", "speed"] volatile="milliseconds"
 slow = timing.measure(fit, start(), fresh_loader(), 3, None, train_step, repeats=3)
 fast = timing.measure(fit, start(), fresh_loader(), 3, None, jit_step)
-ratio, compiling = slow.steady_s / fast.steady_s, 1e3 * fast.compile_s
+ratio, compiling = slow.steady_s / fast.steady_s, 1e3 * fast.first_s
 print(f"Linen, un-jitted    {1e3 * slow.steady_s:6.0f} ms for 3 epochs")
 print(f"Linen, jax.jit      {1e3 * fast.steady_s:6.0f} ms, {ratio:.0f}x; first run, compiling: {compiling:.0f} ms")
-print(f"on {timing.where()}")
+print(f"on {timing.environment()}")
 
 # %%
 _, slow = fit(start(), fresh_loader(), 2, step=train_step)

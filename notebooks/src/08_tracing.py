@@ -423,7 +423,7 @@ contestants = {
 }
 for name, (function, argument) in contestants.items():
     t = timing.measure(function, argument)
-    print(f"{name:14} first call {1e3 * t.compile_s:8.1f} ms, then {1e3 * t.steady_s:6.2f} ms")
+    print(f"{name:14} first call {1e3 * t.first_s:8.1f} ms, then {1e3 * t.steady_s:6.2f} ms")
 
 # %%
 results = [np.asarray(function(argument)) for function, argument in contestants.values()]

@@ -382,7 +382,7 @@ print(f"temporary memory of the whole run: {memory.temp_size_in_bytes / 1024:.0f
 # %%
 result = results.load("titanic_speed")
 seconds = results.table(result, "one model, seconds per 500 epochs")[["median_s", "first_call_s"]]
-print(results.where(result))
+print(results.measured_on(result))
 seconds.assign(vs_torch=seconds["median_s"]["torch eager + DataLoader"] / seconds["median_s"]).round(2)
 
 

@@ -343,7 +343,7 @@ print(f"per step: unrolled {unrolled:.1f} ms, in lax.scan {1e3 * in_scan:.1f} ms
 
 # %%
 result = results.load("tracing_paper")
-print(results.where(result))
+print(results.measured_on(result))
 pd.DataFrame(result["ratios"]).set_index("what")[["measured"]].round(1)
 
 # %% [markdown]

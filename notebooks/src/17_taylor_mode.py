@@ -409,7 +409,7 @@ table["times slower"] = table["ms"] / table["ms"].min()
 table["temporary MB"] = pd.Series(
     {name: way.lower(params, X).compile().memory_analysis().temp_size_in_bytes / 1e6 for name, way in ways.items()}
 )
-print(timing.where())
+print(timing.environment())
 table.sort_values("ms").round(2)
 
 

@@ -445,7 +445,7 @@ three = {name: jax.jit(jax.vmap(way)) for name, way in three.items()}
 times = {name: timing.measure(way, batch, repeats=7) for name, way in three.items()}
 one, *others = (way(batch) for way in three.values())
 same("all three", [one] * 2, others, 1e-8)
-pd.DataFrame({n: {"compile, s": t.compile_s, "then, ms": 1e3 * t.steady_s} for n, t in times.items()}).T.round(2)
+pd.DataFrame({n: {"first call, s": t.first_s, "then, ms": 1e3 * t.steady_s} for n, t in times.items()}).T.round(2)
 
 # %% [markdown]
 # ## 8 · Where dense directions fail
@@ -563,7 +563,7 @@ for d in (250, 1000):
     print(f"d = {d}: sparse jets against PyTorch loop over all {ms['PyTorch loop, all d'] / ms[SPARSE]:.0f} x, "
           f"against JAX loop over all {ms[ALL] / ms[SPARSE]:.0f} x, against JAX loop over the same 16 "
           f"{ms[DRAWN] / ms[SPARSE]:.1f} x")  # fmt: skip
-print(timing.where())
+print(timing.environment())
 table.round(3)
 
 # %% tags=["nbval-ignore-output"] volatile="milliseconds, and XLA's memory"

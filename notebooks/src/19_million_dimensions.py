@@ -321,8 +321,9 @@ pd.DataFrame(rows).T.round(1)
 # %%
 names = [f"pde_sine-gordon_two-body_{d}" for d in (100, 1_000, 10_000, 100_000, 1_000_000)]
 runs = [results.load(name) for name in names]
-print(results.where(runs[-1]))
-table = pd.DataFrame([run["tables"]["run"][0] | run["setting"] for run in runs]).set_index("dimension")
+print(results.measured_on(runs[-1]))
+rows = [run["tables"]["run"][0] | run["setting"] | run["conditions"] for run in runs]
+table = pd.DataFrame(rows).set_index("dimension")
 table["constant / error"] = table["best_constant"] / table["relative_l2"]
 table["points seen / d"] = table["steps"] * table["points"] / table.index
 columns = ["relative_l2", "best_constant", "constant / error", "points seen / d", "seconds", "peak_memory_GiB"]
@@ -368,7 +369,7 @@ pd.DataFrame(rows).set_index("n / d").map("{:.2f}".format)
 
 # %%
 causes = results.load("pde_points")
-print(results.where(causes))
+print(results.measured_on(causes))
 pools = results.table(causes, "constant / error").astype({"steps": int})
 pools["n / d"] = pools["pool"].replace("fresh", "0.1 a step")
 grid = pools.pivot(index="n / d", columns=["steps", "rate"], values="constant / error")
@@ -409,7 +410,7 @@ assert (table["relative_l2"] < 1.05 * table["best_constant"]).all()
 # inside the jet, one dispatched call a step), same network, points and samples, one core each:
 
 # %%
-print(results.where(speed))
+print(results.measured_on(speed))
 steps = pd.DataFrame({d: results.table(speed, f"training step, d = {d:,}, milliseconds")["median_ms"]
                       for d in (1_000, 10_000, 100_000)}).T  # fmt: skip
 steps["times faster"] = steps["the script's method"] / steps["course.pde"]
@@ -441,7 +442,7 @@ assert error_waves.best_constant > 0.3 and error_waves.relative_l2 < 0.2
 
 # %%
 long_run = results.load("pde_sine-gordon_waves_10000")
-print(results.where(long_run))
+print(results.measured_on(long_run))
 row = long_run["tables"]["run"][0]
 print(f"relative L2 {row['relative_l2']:.2g}, best constant {row['best_constant']:.2g}, {row['seconds']:.0f} s, "
       f"{long_run['setting']['steps'] * long_run['setting']['points']:,} points seen")  # fmt: skip

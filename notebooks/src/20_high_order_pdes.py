@@ -250,7 +250,7 @@ step_ms = {
     "PyTorch, nested autograd.grad": timing.measure(torch_step, twin, twin_adam, repeats=9).steady_s,
     "JAX, jets": timing.seconds(pde.train, kdv_loss, optimizer, fresh(), CHUNK, chunk=CHUNK) / CHUNK,
 }
-print(timing.where())
+print(timing.environment())
 (1e3 * pd.DataFrame({"residual, ms": residual_ms, "training step, ms": step_ms})).round(3)
 
 # %% [markdown]
