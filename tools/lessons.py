@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-import resource
 import sys
 import tomllib
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -253,8 +252,8 @@ def execute(notebook: NotebookNode, folder: Path) -> Execution:
 
 
 def _cpu_seconds() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)  # the kernel counts once it has ended
-    return usage.ru_utime + usage.ru_stime
+    usage = os.times()  # the kernel counts once it has ended; Windows says 0
+    return usage.children_user + usage.children_system
 
 
 def execute_all(notebooks: dict[str, NotebookNode], jobs: int, folder: Path):

@@ -8,6 +8,7 @@ import os
 import nbformat
 
 from tools.lessons import NOTEBOOKS, ROOT, compose, execute_all, lessons, stderr_of, tagged_output
+from tools.tables import print_table
 
 OUT = ROOT / "build" / "run"
 
@@ -28,28 +29,16 @@ def main() -> int:
         if failure:
             failures.append(f"{stem}, {failure}")
         verdict = "FAILED" if failure else "ok" if not warned else f"ok, stderr in {warned[0].partition(':')[0]}"
-        rows[stem] = (
-            f"{done.seconds:.1f}",
-            f"{done.cpu_seconds:.1f}",
-            verdict,
-            tagged_output(done.notebook, "report"),
-        )
+        rows[stem] = {
+            "lesson": stem, "seconds": f"{done.seconds:.1f}", "core-seconds": f"{done.cpu_seconds:.1f}",
+            "verdict": verdict, "": tagged_output(done.notebook, "report"),
+        }  # fmt: skip
         total += done.cpu_seconds
-    header = ("lesson", "seconds", "core-seconds", "verdict", "")
-    print_table([header, *((stem, *rows[stem]) for stem in sorted(rows))])
+    print_table([rows[stem] for stem in sorted(rows)])
     print(f"\n{len(rows)} lessons, {total:.0f} core-seconds together; executed copies in {OUT.relative_to(ROOT)}/")
     for failure in failures:
         print(f"FAILED {failure}")
     return 1 if failures else 0
-
-
-def print_table(rows: list[tuple[str, ...]]) -> None:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        cells = [
-            cell.rjust(w) if i in (1, 2) else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ]
-        print("  ".join(cells).rstrip())
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 
 def print_table(rows: list[dict]) -> None:
-    """Print rows with equal keys under a header; columns of numbers stand at the right.
+    """Print rows with equal keys under a header, columns of numbers flush right; no rows print nothing.
 
     Args:
       rows: one dict a line; a float is shown with four digits, None as "-", anything else as its text.
     """
+    if not rows:
+        return
     lines = [list(rows[0]), *([_text(value) for value in row.values()] for row in rows)]
     columns = list(zip(*lines, strict=True))
     aligned = []
