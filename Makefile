@@ -100,10 +100,11 @@ dataset: $(VENV)/.ready ## regenerate data/titanic.csv and check its hash
 guards: $(VENV)/.ready ## what must hold for sources, notebooks, package and pages: faults and remedies, in seconds
 	@$(PY) -m tools.guards
 
-lint: $(VENV)/.ready-dev ## ruff on package, tools, tests and lesson sources
+lint: $(VENV)/.ready-dev ## ruff on package, tools, tests and lesson sources; mypy on the package
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check course rosetta tools tests data benchmarks
+	$(VENV)/bin/mypy
 
 clean: ## remove what the targets wrote, environments included
-	rm -rf $(VENV) $(VENV)-floor $(VENV)-newest build dist .pytest_cache .hypothesis .ruff_cache *.egg-info
+	rm -rf $(VENV) $(VENV)-floor $(VENV)-newest build dist .pytest_cache .hypothesis .ruff_cache .mypy_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
