@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from course import stde, taylor
 from course.pde.equation import Field
 from course.pde.sampling import sample_ball
+from course.taylor import arguments
 
 
 class Radial(NamedTuple):
@@ -190,12 +191,11 @@ def ball_equation(kind: str, d: int, key: jax.Array, body: str = "two-body") -> 
       key: PRNG key, consumed once, for the coefficients.
       body: "two-body" or "three-body", normal coefficients; or "waves", a random direction of length sqrt(d).
     Raises:
-      ValueError: an unknown name, or d below 3.
+      ValueError: an unknown name, or d below 3; TypeError: d is no integer.
     """
     if kind not in NONLINEAR or body not in BODIES:
         raise ValueError(f"expected one of {list(NONLINEAR)} and one of {list(BODIES)}, got {kind!r} and {body!r}")
-    if d < 3:
-        raise ValueError(f"expected at least 3 dimensions, got {d}; three-body terms need three coordinates")
+    d = arguments.integer("d", d, "three-body terms need three coordinates", least=3)
     own, points = jax.random.split(key)
     c = jax.random.normal(own, (d - BODIES[body][1],))
     if body == "waves":

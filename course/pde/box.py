@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 from course import stde, taylor
 from course.pde.equation import Field
 from course.pde.sampling import sample_ball, sample_box
+from course.taylor import arguments
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class BoxEquation:
       ansatz: network -> a function that satisfies the boundary and initial conditions.
       best_constant: the shape that the best constant multiplies, in the baseline.
       draw: (key, n) -> collocation points (n, d); uniform in the box where None.
+    Raises:
+      ValueError: the corners differ in length, or lower is not below upper everywhere.
     """
 
     name: str
@@ -37,6 +40,17 @@ class BoxEquation:
     ansatz: Callable[[Field], Field]
     best_constant: Field = lambda x: jnp.ones((), x.dtype)
     draw: Callable[[jax.Array, int], jax.Array] | None = None
+
+    def __post_init__(self) -> None:
+        lower, upper = np.asarray(self.lower, float), np.asarray(self.upper, float)
+        if lower.ndim != 1 or lower.shape != upper.shape or not len(lower):
+            raise ValueError(
+                f"expected corners of one shape (d,), got {self.lower} and {self.upper}; one number per axis"
+            )
+        if not (np.isfinite(upper - lower) & (lower < upper)).all():
+            raise ValueError(
+                f"expected finite lower < upper in all coordinates, got {self.lower} and {self.upper}; swap"
+            )
 
     @property
     def dimension(self) -> int:
@@ -58,6 +72,8 @@ def heat_equation(d: int) -> BoxEquation:
     The initial value is the paper's, 5 / (10 + 2 |x|^2). The exact solution is that value times exp(-t), which fixes
     the source g. Source: Shi et al. (2024), section 5, who have g = 0, no closed form, and a value at one point.
     """
+
+    d = arguments.integer("d", d, "the ball has at least one dimension")
 
     def reaction(u: jax.Array) -> jax.Array:
         return (1 - u**2) / (1 + u**2)
@@ -97,14 +113,34 @@ def heat_equation(d: int) -> BoxEquation:
 def kdv_equation(speed: float = 4.0) -> BoxEquation:
     """u_t + 6 u u_x + u_xxx = 0 over (t, x): Korteweg-de Vries with one soliton.
 
-    Exact: u = c / 2 sech^2(sqrt(c) / 2 (x - c t)), c its speed. Time from 0 to 1, x from -6 to 10; the initial value is
-    built in, and so are u = 0 at both ends and u_x = 0 at the right one, which the soliton satisfies to 5e-5.
+    Exact: u = c / 2 sech^2(sqrt(c) / 2 (x - c t)), c its speed. Time from 0 to 1, x from -m to c + m with the margin
+    m = 12 / sqrt(c), so -6 to 10 for c = 4; the initial value is built in, and so are u = 0 at both ends and u_x = 0 at
+    the right one, which the soliton satisfies to 2.5e-5 of its height, whatever its speed.
+
+    Args:
+      speed: from 0.001 to 100, a known number.
+    Raises:
+      ValueError: another speed: nothing moves to the right slower than 0, and above 100 float32 does not tell where in
+        its width, 1 / sqrt(c), the soliton is.
+      TypeError: the speed is no known number.
     Source: Drazin and Johnson, Solitons (1989), chapter 1.
     """
+    if isinstance(speed, jax.core.Tracer) or np.ndim(speed) != 0 or np.asarray(speed).dtype.kind not in "iuf":
+        raise TypeError(f"expected speed as a known number, got {speed!r:.80}; the box depends on it: pass a float")
+    speed = float(speed)
+    if not 1e-3 <= speed <= 100:
+        raise ValueError(
+            f"expected a speed from 0.001 to 100, got {speed}; u(a^3 t, a x) a^2 solves the equation where u does, so "
+            "that other speeds are this one on another scale"
+        )
+    margin = 12 / speed**0.5
+    lower, upper = -margin, speed + margin
+    size = 600 * ((upper - lower) / 16) ** 3  # what the factor of the ends is at most, nearly
 
     def solution(point: jax.Array) -> jax.Array:
         t, x = point
-        return speed / 2 / jnp.cosh(jnp.sqrt(speed) / 2 * (x - speed * t)) ** 2
+        y = jnp.sqrt(speed) * (x - speed * t)
+        return 2 * speed * jax.nn.sigmoid(y) * jax.nn.sigmoid(-y)  # sech^2(y / 2) / 4; cosh would overflow
 
     def residual(u: Field, point: jax.Array) -> jax.Array:
         along_x = taylor.derivatives(u, point, jnp.array([0.0, 1.0], point.dtype), 3)
@@ -114,12 +150,12 @@ def kdv_equation(speed: float = 4.0) -> BoxEquation:
     def ansatz(network: Field) -> Field:
         def u(point: jax.Array) -> jax.Array:
             t, x = point
-            ends = (x + 6) * (10 - x) ** 2 / 600
+            ends = (x - lower) * (upper - x) ** 2 / size
             return solution(jnp.stack([0 * t, x])) + t * ends * network(equation.unit(point))
 
         return u
 
-    equation = BoxEquation("KdV", (0.0, -6.0), (1.0, 10.0), solution, residual, ansatz)
+    equation = BoxEquation("KdV", (0.0, lower), (1.0, upper), solution, residual, ansatz)
     return equation
 
 

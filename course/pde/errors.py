@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from course.pde.equation import Equation, Field
+from course.taylor import arguments
 
 
 class Comparison(NamedTuple):
@@ -30,13 +31,18 @@ def relative_l2(equation: Equation, u: Field, key: jax.Array, points: int = 2000
       key: PRNG key, consumed once, for the test points.
       points: how many, a multiple of batch.
       batch: how many at a time.
+    Raises:
+      ValueError: no exact solution is known, or points is no multiple of batch, both >= 1.
+      TypeError: points or batch is no integer.
     """
 
     solution = equation.solution
     if solution is None:
         raise ValueError("expected an equation with an exact solution, got solution=None; compare residuals instead")
-    if points < 1 or points % batch:
-        raise ValueError(f"expected points as a multiple of batch = {batch}, at least one batch, got {points}")
+    batch = arguments.integer("batch", batch, "take at least one point at a time")
+    points = arguments.integer("points", points, "compare at one batch of points or more")
+    if points % batch:
+        raise ValueError(f"expected points as a multiple of batch = {batch}, got {points}; choose another batch")
 
     def values(key: jax.Array) -> jax.Array:
         x = equation.sample(key, batch)

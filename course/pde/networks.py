@@ -5,6 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from course.taylor import arguments
+
 
 def init_mlp(key: jax.Array, sizes: tuple[int, ...]) -> list[tuple[jax.Array, jax.Array]]:
     """Weights and biases of a tanh network: normal with variance 1 / inputs, the last layer zero.
@@ -14,7 +16,12 @@ def init_mlp(key: jax.Array, sizes: tuple[int, ...]) -> list[tuple[jax.Array, ja
       sizes: width of every layer, input first: (d, 128, 128, 128, 1).
     Returns:
       A list of (weight (in, out), bias (out,)).
+    Raises:
+      ValueError: fewer than two sizes, or one below 1; TypeError: one is no integer.
     """
+    sizes = tuple(arguments.integer("every size", size, "a layer has at least one unit") for size in sizes)
+    if len(sizes) < 2:
+        raise ValueError(f"expected at least two sizes, got {sizes}; (d, 1) is a linear function")
     keys = jax.random.split(key, len(sizes) - 1)
     layers = [
         (jax.random.normal(k, (m, n)) / jnp.sqrt(m), jnp.zeros(n))

@@ -303,7 +303,28 @@ def test_gradient_enhanced_loss_is_unbiased():
     [
         (lambda: pde.ball_equation("burgers", 5, KEY), "poisson.*got 'burgers'"),
         (lambda: pde.ball_equation("poisson", 5, KEY, "four-body"), "two-body.*'four-body'"),
-        (lambda: pde.ball_equation("poisson", 2, KEY), "at least 3 dimensions, got 2"),
+        (lambda: pde.ball_equation("poisson", 2, KEY), "d >= 3, got 2; three-body"),
+        (lambda: pde.heat_equation(0), "d >= 1, got 0"),
+        (lambda: pde.kdv_equation(0.0), r"speed from 0\.001 to 100, got 0\.0"),
+        (lambda: pde.kdv_equation(-4.0), r"speed from 0\.001 to 100, got -4\.0"),
+        (lambda: pde.kdv_equation(1e6), "speed from .* got 1000000"),
+        (lambda: pde.kdv_equation(float("nan")), "speed from .* got nan"),
+        (lambda: pde.sample_ball(KEY, 0, 3), "n >= 1, got 0"),
+        (lambda: pde.sample_ball(KEY, 3, 0), "d >= 1, got 0"),
+        (lambda: pde.sample_box(KEY, 0, (0.0,), (1.0,)), "n >= 1, got 0"),
+        (lambda: pde.sample_box(KEY, 3, (0.0,), (1.0, 5.0)), r"of one shape \(d,\), got \(1,\) and \(2,\)"),
+        (lambda: pde.sample_box(KEY, 3, 0.0, 1.0), r"of one shape \(d,\), got \(\) and \(\)"),
+        (lambda: pde.sample_box(KEY, 3, (), ()), r"of one shape \(d,\), got \(0,\) and \(0,\)"),
+        (lambda: pde.sample_box(KEY, 3, (1.0, 0.0), (0.0, 1.0)), r"lower <= upper, got \[1\.0, 0\.0\]"),
+        (lambda: pde.sample_box(KEY, 3, (0.0,), (float("nan"),)), "finite lower <= upper"),
+        (lambda: pde.sample_box(KEY, 3, (-3e38,), (3e38,)), "finite lower <= upper"),
+        (lambda: dataclasses.replace(BOXES[1], lower=(0.0,)), "corners of one shape"),
+        (lambda: dataclasses.replace(BOXES[1], lower=(1.0, 0.0)), "finite lower < upper in all coordinates"),
+        (lambda: pde.init_mlp(KEY, (5,)), r"at least two sizes, got \(5,\)"),
+        (lambda: pde.init_mlp(KEY, (5, 0, 1)), "every size >= 1, got 0"),
+        (lambda: pde.relative_l2(BOXES[1], network, KEY, points=0), "points >= 1, got 0"),
+        (lambda: pde.relative_l2(BOXES[1], network, KEY, batch=0), "batch >= 1, got 0"),
+        (lambda: pde.relative_l2(BOXES[1], network, KEY, points=150), "multiple of batch = 100, got 150"),
         (lambda: pde.train(loss_fn, OPTIMIZER, None, 5, chunk=0), "chunk >= 1, got 0"),
         (lambda: pde.train(loss_fn, OPTIMIZER, None, -1), "steps >= 0, got -1"),
         (lambda: pde.scaled_cosine_adam(0, 1e-3, 5), "steps >= 1, got 0"),
@@ -321,6 +342,48 @@ def test_gradient_enhanced_loss_is_unbiased():
 def test_bad_input_says_what_is_wrong(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: pde.sample_ball(KEY, 2.0, 3), "n as an integer >= 1, got 2.0"),
+        (lambda: pde.sample_box(KEY, True, (0.0,), (1.0,)), "n as an integer >= 1, got True"),
+        (lambda: pde.ball_equation("poisson", 5.5, KEY), "d as an integer >= 3, got 5.5"),
+        (lambda: pde.heat_equation("3"), "d as an integer >= 1, got '3'"),
+        (lambda: pde.kdv_equation("4"), "speed as a known number, got '4'"),
+        (lambda: pde.kdv_equation(None), "speed as a known number, got None"),
+        (lambda: pde.kdv_equation(4 + 1j), "speed as a known number"),
+        (lambda: pde.kdv_equation(np.ones(2)), "speed as a known number"),
+        (lambda: jax.jit(lambda c: pde.kdv_equation(c).lower)(4.0), "speed as a known number, got .*racer"),
+    ],
+)
+def test_what_is_no_number_is_refused(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("speed", [1e-3, 1, np.float32(10.0), jnp.float32(100.0)])
+def test_a_soliton_of_any_speed_stays_in_its_box(speed):
+    """In float32: finite all over the box, zero at its ends, a solution, and what the ansatz starts from."""
+    equation, c = pde.kdv_equation(speed), float(speed)
+    grid = np.meshgrid([0.0, 0.5, 1.0], np.linspace(equation.lower[1], equation.upper[1], 101))
+    t, x = (axis.ravel() for axis in grid)
+    points = jnp.stack([t, x], axis=1).at[:3, 1].add(c * jnp.array([0.0, 0.5, 1.0]) - x[:3])  # the tops, too
+    values, residuals, started = jax.jit(jax.vmap(lambda p: (
+        equation.solution(p), equation.residual(equation.solution, p), equation.ansatz(lambda z: 1.0)(p)
+    )))(points)  # fmt: skip
+    assert values.max() == pytest.approx(c / 2, rel=1e-4)
+    assert jnp.abs(values.reshape(101, 3)[-1]).max() < 2.6e-5 * c / 2
+    rounding = 1e-6 * (1 + c**1.5)  # of x - c t, in widths of the soliton
+    assert jnp.abs(residuals).max() < 3 * c**2.5 * rounding
+    np.testing.assert_array_equal(started[t == 0], values[t == 0])
+
+
+def test_a_box_may_be_a_face_and_its_corners_traced():
+    flat = jax.jit(lambda top: pde.sample_box(KEY, 5, (1.0, 0.0), (1.0, top)))(2.0)
+    assert (flat[:, 0] == 1).all() and 0 <= flat[:, 1].min() <= flat[:, 1].max() <= 2
+    assert jax.jit(lambda key: pde.sample_box(key, 5, (1.0, 0.0), jnp.ones(2)))(KEY).shape == (5, 2)
 
 
 @pytest.mark.parametrize("steps", [2.5, 2.0, float("nan"), float("inf"), True, "3", None, np.float32(2), np.ones(2)])
