@@ -125,7 +125,7 @@ def run_state(step, state, batches):
 # Eager with the loader, as in 01a; tables in memory; Adam fused into one kernel; forward and backward through
 # `torch.compile` (Inductor, where there is a C++ compiler).
 
-# %%
+# %% tags=["nbval-ignore-output"] volatile="a line where torch.compile has no compiler"
 def preloaded():
     return ((x_torch[rows], y_torch[rows]) for rows in torch.from_numpy(orders_host).long())
 
