@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import numbers
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +73,7 @@ class Operator:
       terms: multi-index (a non-negative integer per coordinate) -> coefficient: a number, real or complex, which may be
         traced, so that it can be learned; or a function (d,) -> ().
     Raises:
-      ValueError: no terms, or multi-indices of different length or not of integers >= 0.
+      ValueError: no terms, multi-indices of different length or not of integers >= 0, or a number that is not finite.
       TypeError: a coefficient is neither a number nor a function.
     Operators over the same coordinates can be added and subtracted, and multiplied and divided by a number.
     Source: Shi et al. (2024), section 4: an operator is a tensor contracted with the derivative tensor of u.
@@ -92,7 +93,7 @@ class Operator:
             raise ValueError(f"expected at least one multi-index, got {terms!r}; Operator({{(2, 0): 1.0}}) is u_xx")
         first = next(iter(terms))
         self.dimension = len(first) if isinstance(first, tuple) else 1
-        found: dict[tuple, list[tuple[list[int], float | ScalarField, Scalar]]] = {}
+        found: dict[tuple[Any, ...], list[tuple[list[int], float | ScalarField, Scalar]]] = {}
         for index, coefficient in terms.items():
             index = arguments.multi_index(index, self.dimension)
             pairs = sorted(((p, axis) for axis, p in enumerate(index) if p), key=lambda pair: (-pair[0], pair[1]))
@@ -183,8 +184,11 @@ def _real_parts(value: Scalar | ScalarField) -> list[tuple[float | ScalarField, 
         raise TypeError(
             f"expected a number, or as a term's coefficient a function (d,) -> (), got {got}; give each term its own"
         )
+    whole = complex(value) if abs(value) <= sys.float_info.max else complex(np.nan)  # also what float() can't hold
+    if not np.isfinite(whole):
+        raise ValueError(f"expected a finite number, got {str(value)[:40]}; what divides it may be 0")
     if not isinstance(value, numbers.Real):
-        value = complex(value)  # NumPy's are numbers too
+        value = whole  # NumPy's are numbers too
         return [(value.real, 1.0)] * (value.real != 0) + [(value.imag, 1j)]
     return [(float(value), 1.0)]
 
@@ -256,7 +260,7 @@ def second_order(matrix: ArrayLike) -> Operator:
     Args:
       matrix: C, (d, d), real; its symmetric part counts.
     Raises:
-      ValueError: not a square matrix of known real numbers.
+      ValueError: not a square matrix of known real numbers, all finite.
     """
     if isinstance(matrix, jax.core.Tracer):
         raise ValueError(
@@ -264,9 +268,13 @@ def second_order(matrix: ArrayLike) -> Operator:
             "or as a traced factor of one"
         )
     c = np.asarray(matrix)
-    if c.ndim != 2 or c.shape[0] != c.shape[1] or not np.isrealobj(c):
+    if c.ndim != 2 or c.shape[0] != c.shape[1] or len(c) == 0 or c.dtype.kind not in "biuf":
         raise ValueError(f"expected a real matrix (d, d), got {c.dtype} {c.shape}; np.diag(c) makes one of a vector")
     c = c.astype(float)
+    if not (np.abs(c) < np.finfo(float).max / 2).all():  # two of them are added
+        raise ValueError(
+            "expected a matrix of finite numbers, got NaN, infinity or near it; look at np.isfinite(matrix)"
+        )
     i, j = np.triu_indices(len(c), k=1)
     mixed = Kind((1, 1), np.stack([i, j], axis=1), c[i, j] + c[j, i])
     return Operator.of_kinds(len(c), (Kind((2,), np.arange(len(c))[:, None], np.diag(c).copy()), mixed))
@@ -487,14 +495,21 @@ def distinct(key: jax.Array, population: int, samples: int) -> jax.Array:
 
     Args:
       key: PRNG key, consumed once.
-      population: how many numbers there are.
-      samples: how many to draw, at most `population`.
+      population: how many numbers there are, from 1 to 2^31 - 1.
+      samples: how many to draw, from 1 to `population`.
     Raises:
-      ValueError: more samples than numbers.
+      ValueError: more samples than numbers, or more numbers than int32 counts.
+      TypeError: population or samples is no integer.
     Source: Floyd's algorithm; Bentley, "A sample of brilliance", Communications of the ACM 30 (1987).
     """
-    if not 0 <= samples <= population:
-        raise ValueError(f"expected 0 <= samples <= population = {population}, got {samples}; draw fewer")
+    population = arguments.integer("population", population, "there is nothing to draw from")
+    samples = arguments.integer("samples", samples, "draw at least one")
+    if population >= 2**31:
+        raise ValueError(
+            f"expected population < 2**31, which int32 counts, got {population}; draw blocks, then in them"
+        )
+    if samples > population:
+        raise ValueError(f"expected 1 <= samples <= population = {population}, got {samples}; draw fewer")
     lasts = population - samples + jnp.arange(samples)
     draws = jax.random.randint(key, (samples,), 0, lasts + 1)
 

@@ -28,6 +28,17 @@ def integer(name: str, value: Any, remedy: str, least: int = 1) -> int:
     return number
 
 
+def derivative_order(value: object) -> int:
+    """An order of derivatives, 1 to 40."""
+    order = integer("order", value, "order 0 is f(x)")
+    if order > 40:
+        raise ValueError(
+            f"expected order <= 40, got {order}; each of the 37,338 partitions of 40 is a term, and float32 holds no "
+            "larger factors: differentiate a closed form or a series instead"
+        )
+    return order
+
+
 def multi_index(value: Sequence[int], d: int) -> tuple[int, ...]:
     """A multi-index over d coordinates."""
     try:

@@ -28,11 +28,11 @@ def derivatives(f: Callable[[jax.Array], jax.Array], x: jax.Array, v: ArrayLike,
       f: any function of one array, (*shape) -> (*out).
       x: point, (*shape) float.
       v: direction, (*shape).
-      order: highest derivative, an integer >= 1.
+      order: highest derivative, an integer from 1 to 40.
     Returns:
       D^0 f … D^order f along v, (order + 1, *out), in the dtype of f's output.
     Raises:
-      ValueError: x and v differ in shape, x is not floating, f returns several arrays, or order is below 1.
+      ValueError: x and v differ in shape, x is not floating, f returns several arrays, or order is out of range.
       TypeError: x is no array, or order no integer.
       DifferentiationError: an operation of f has no derivative.
     Source: Griewank and Walther, Evaluating Derivatives, chapter 13; Shi et al. (2024), section 3.
@@ -40,7 +40,7 @@ def derivatives(f: Callable[[jax.Array], jax.Array], x: jax.Array, v: ArrayLike,
       >>> derivatives(jnp.exp, jnp.array(0.0), jnp.array(2.0), order=3).tolist()
       [1.0, 2.0, 4.0, 8.0]
     """
-    x, order = arguments.floating(x), arguments.integer("order", order, "order 0 is f(x)")
+    x, order = arguments.floating(x), arguments.derivative_order(order)
     direction = arguments.real("directions", v, x.dtype)
     if direction.shape != x.shape:
         raise ValueError(f"expected a direction of x's shape {x.shape}, got {direction.shape}; one direction per call")
@@ -107,14 +107,14 @@ def weighted(f: ScalarField, x: jax.Array, directions: ArrayLike, weights: Array
       x: point, (d,) float.
       directions: (R, d), or integers (R,), the numbers of coordinate axes.
       weights: (R,), real, of any sign.
-      order: an integer >= 1.
+      order: an integer from 1 to 40.
     Returns:
       Scalar (), in the dtype of f's output.
     Raises:
       ValueError, TypeError and DifferentiationError as for `value_and_laplacian`; ValueError for complex weights.
     Source: Dangel et al. (NeurIPS 2025), section 3.
     """
-    x, order = arguments.point(x), arguments.integer("order", order, "order 0 is f(x)")
+    x, order = arguments.point(x), arguments.derivative_order(order)
     start, count = arguments.lines(x, directions)
     weights = arguments.real("weights", weights, x.dtype)
     if weights.shape != (count,):

@@ -211,6 +211,7 @@ def test_distinct_draws_every_set_equally_often():
     assert len(counts) == 10
     assert ((counts - 700) ** 2 / 700).sum() < 27.9  # chi-squared, 9 degrees of freedom, 1 in 1,000
     assert sorted(stde.distinct(jax.random.key(1), 6, 6).tolist()) == list(range(6))
+    assert stde.distinct(KEY, 2**31 - 1, 3).min() >= 0
 
 
 SUM_OF_FOURTHS = Operator({(4, 0): 1.0, (0, 4): 1.0})
@@ -369,6 +370,21 @@ def test_an_operator_of_zeros_gives_zero():
         ),
         (lambda: stde.estimate(stde.laplacian(4), field, point(), KEY, 2.0), "samples as an integer >= 1, got 2.0"),
         (lambda: stde.distinct(KEY, 2, 5), "samples <= population = 2, got 5"),
+        (lambda: stde.distinct(KEY, 5, -1), "samples >= 1, got -1"),
+        (lambda: stde.distinct(KEY, 5, 0), "samples >= 1, got 0"),
+        (lambda: stde.distinct(KEY, 0, 0), "population >= 1, got 0"),
+        (lambda: stde.distinct(KEY, 5.5, 2), "population as an integer >= 1, got 5.5"),
+        (lambda: stde.distinct(KEY, 5, True), "samples as an integer >= 1, got True"),
+        (lambda: stde.distinct(KEY, 2**31, 3), r"population < 2\*\*31"),  # 0 was drawn for 2^31 - 1
+        (lambda: Operator({(2, 0): np.nan}), "finite number, got nan"),
+        (lambda: Operator({(2, 0): complex(0, np.inf)}), "finite number, got infj"),
+        (lambda: Operator({(2, 0): 10**400}), "finite number, got 10000"),
+        (lambda: np.inf * stde.laplacian(2), "finite number, got inf"),
+        (lambda: stde.kdv(np.nan), "finite number, got nan"),
+        (lambda: stde.second_order(np.zeros((0, 0))), r"real matrix \(d, d\), got float64 \(0, 0\)"),
+        (lambda: stde.second_order([["1"]]), r"real matrix \(d, d\), got <U1"),
+        (lambda: stde.second_order([[1.0, np.nan], [0.0, 1.0]]), "matrix of finite numbers, got NaN"),
+        (lambda: stde.apply(Operator({(10**9,): 1.0}), field, point(1)), "order <= 40, got 1000000000"),
     ],
 )
 def test_what_is_no_operator_or_number_is_refused(call, message):
