@@ -39,7 +39,7 @@ def make_loader(
     y: np.ndarray,
     batch_size: int,
     seed: int,
-    collate_fn: Callable[[list], object] | None = None,
+    collate_fn: Callable[[list[Any]], object] | None = None,
 ) -> DataLoader:
     """A DataLoader that shuffles by its own generator, so that every framework sees the same batches.
 

@@ -64,7 +64,9 @@ def style(name: str, place: int = 0) -> dict[str, Any]:
     return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)], "linestyle": "-"}
 
 
-def lines(axis: Axes, x: Iterable, series: Mapping[str, Iterable], *, log: str = "", **labels: str) -> list[Line2D]:
+def lines(
+    axis: Axes, x: Iterable[Any], series: Mapping[str, Iterable[Any]], *, log: str = "", **labels: str
+) -> list[Line2D]:
     """One line a series with its name in the legend.
 
     Args:

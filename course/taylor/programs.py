@@ -81,7 +81,7 @@ _WRAPPERS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core
              "checkpoint": "jaxpr", "remat": "jaxpr", "remat2": "jaxpr"}  # fmt: skip
 
 
-def trace(f: Callable, x: jax.Array) -> Program:
+def trace(f: Callable[[jax.Array], Any], x: jax.Array) -> Program:
     """Trace f at the shape and dtype of x into a flat program, without equations that nothing depends on."""
     closed, result = jax.make_jaxpr(f, return_shape=True)(x)
     equations: list[Equation] = []

@@ -41,7 +41,7 @@ class StoppedError(Exception):
 class SettingError(ValueError):
     """A folder holds checkpoints of another run; `differences` maps what differs to (there, here)."""
 
-    def __init__(self, folder: Path, differences: dict[str, tuple]):
+    def __init__(self, folder: Path, differences: dict[str, tuple[Any, Any]]):
         listed = "; ".join(f"{name}: {there!r} there, {here!r} here" for name, (there, here) in differences.items())
         super().__init__(
             f"expected checkpoints of this run in {folder}, got those of another ({listed}); take another folder, or "

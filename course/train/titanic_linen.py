@@ -14,6 +14,7 @@ import optax
 import pandas as pd
 from flax import linen as nn
 from flax.training.train_state import TrainState
+from jax.typing import ArrayLike
 from tqdm import tqdm
 
 
@@ -52,7 +53,7 @@ def train_step(state: TrainState, x: jax.Array, y: jax.Array) -> tuple[TrainStat
 
 def fit(
     state: TrainState,
-    loader: Iterable,
+    loader: Iterable[tuple[ArrayLike, ArrayLike]],
     epochs: int,
     valid: tuple[jax.Array, jax.Array] | None = None,
     step: Callable[[TrainState, jax.Array, jax.Array], tuple[TrainState, jax.Array]] = train_step,

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 import pandas as pd
 from flax import nnx
+from jax.typing import ArrayLike
 from tqdm import tqdm
 
 
@@ -52,7 +53,7 @@ def train_step(model: nnx.Module, optimizer: nnx.Optimizer, x: jax.Array, y: jax
 def fit(
     model: nnx.Module,
     optimizer: nnx.Optimizer,
-    loader: Iterable,
+    loader: Iterable[tuple[ArrayLike, ArrayLike]],
     epochs: int,
     valid: tuple[jax.Array, jax.Array] | None = None,
     step: Callable[[nnx.Module, nnx.Optimizer, jax.Array, jax.Array], jax.Array] = train_step,

@@ -54,7 +54,7 @@ def train_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tens
 def fit(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    loader: Iterable,
+    loader: Iterable[tuple[torch.Tensor, torch.Tensor]],
     epochs: int,
     valid: tuple[torch.Tensor, torch.Tensor] | None = None,
     step: Callable[[nn.Module, torch.optim.Optimizer, torch.Tensor, torch.Tensor], torch.Tensor] = train_step,

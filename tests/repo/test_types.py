@@ -28,9 +28,8 @@ def first_row(rows: int) -> int:
 )
 def test_a_planted_fault_is_seen(tmp_path, monkeypatch, old, new, code):
     monkeypatch.chdir(ROOT)  # where mypy finds its configuration, and the package
-    module = tmp_path / "planted.py"
-    module.write_text(CLEAN.replace(old, new), "utf-8")
-    found, trouble, status = api.run([str(module)])
-    assert (trouble, status) == ("", 1) and f"[{code}]" in found, found
-    module.write_text(CLEAN, "utf-8")
-    assert api.run([str(module)])[2] == 0
+    clean, planted = tmp_path / "clean.py", tmp_path / "planted.py"
+    clean.write_text(CLEAN, "utf-8")
+    planted.write_text(CLEAN.replace(old, new), "utf-8")
+    found, trouble, status = api.run([str(clean), str(planted)])
+    assert (trouble, status) == ("", 1) and f"[{code}]" in found and "clean.py" not in found, found
