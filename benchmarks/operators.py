@@ -109,12 +109,12 @@ def jet_rademacher(params, x, key, samples=SAMPLES):
     return jets(params, x, jax.random.rademacher(key, (samples, len(x)), x.dtype))
 
 
-def sparse(params, x, key, samples=SAMPLES):
+def sparse_axes(params, x, key, samples=SAMPLES):
     d = len(x)
     return stde.estimate(stde.laplacian(d), partial(network, params), x, key, min(samples, d))
 
 
-def dense(params, x, key, samples=SAMPLES):
+def dense_signs(params, x, key, samples=SAMPLES):
     return stde.estimate(stde.laplacian(len(x)), partial(network, params), x, key, samples, dense="rademacher")
 
 
@@ -178,8 +178,8 @@ JAX_SIDES = {  # name -> function, largest dimension for the value and for the g
     "SDGD, 16 coordinates": (sdgd, 100_000, 100_000),
     "jet, 16 one-hot": (jet_one_hot, 100_000, 100_000),
     "jet, 16 Rademacher": (jet_rademacher, 100_000, 100_000),
-    "course.stde, 16 sparse": (sparse, 100_000, 100_000),
-    "course.stde, 16 Rademacher": (dense, 100_000, 100_000),
+    "course.stde, 16 sparse": (sparse_axes, 100_000, 100_000),
+    "course.stde, 16 Rademacher": (dense_signs, 100_000, 100_000),
 }
 TORCH_LIMITS = {"torch nested autograd": (100, 100), "torch.func Hessian trace": (1_000, 100)}
 EXACT = ("exact, course.taylor", "exact, not compressed", "jax.hessian", "Hessian-vector loop", "folx", *TORCH_LIMITS)
@@ -241,7 +241,7 @@ def against_the_loop(points: int, sizes: Sizes) -> dict[str, Contender]:
     """The paper's comparison: a loop over all coordinates against 16 of them."""
     d = sizes.largest
     params, x, key = network_and_points(d, sizes)
-    sides = {"Hessian-vector loop": batched(hvp_loop)[0], "16 sparse": batched(sparse)[0]}
+    sides = {"Hessian-vector loop": batched(hvp_loop)[0], "16 sparse": batched(sparse_axes)[0]}
     x = x[:points]
     return harness.interleave(
         [Contender(name, lambda: (params, x, key), run, rounds=sizes.rounds) for name, run in sides.items()],
@@ -285,8 +285,8 @@ def by_samples(sizes: Sizes) -> list[dict]:
     rows = []
     for name, laplacian in {
         "jet": jet_rademacher,
-        "course.stde Rademacher": dense,
-        "course.stde sparse": sparse,
+        "course.stde Rademacher": dense_signs,
+        "course.stde sparse": sparse_axes,
     }.items():
         row = {"name": f"{name}, d = {d:,}"}
         for samples in (16, 1_024):

@@ -48,14 +48,14 @@ def loss_fn(params, key):
     return ((params - jax.random.normal(key, params.shape)) ** 2).mean()
 
 
-def train(folder: Path, log: Path, saving, saved) -> None:
+def victim(folder: Path, log: Path, saving, saved) -> None:
     """What is killed: continue from the folder; the log gets a line for what was found there, and for each chunk."""
     optimizer = optax.adam(0.1)
     state = pde.start(jnp.zeros(SIZE), optimizer, jax.random.key(SEED))
 
     def note(state, _=None):
         with log.open("a") as file:
-            file.write(f"{int(state.step)} {digest(state)}\n")
+            file.write(f"{int(state.step)} {hash_of(state)}\n")
 
     with Watched(folder, {"seed": SEED, "steps": STEPS}, saving, saved, every_s=0) as run:
         state = run.restore(state)
@@ -63,7 +63,7 @@ def train(folder: Path, log: Path, saving, saved) -> None:
         pde.train(loss_fn, optimizer, state, STEPS, chunk=CHUNK, report=note, run=run)
 
 
-def digest(state: pde.State) -> str:
+def hash_of(state: pde.State) -> str:
     """A hash of all bits of a state."""
     leaves = jax.tree.leaves(state._replace(key=jax.random.key_data(state.key)))
     return hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in leaves)).hexdigest()
@@ -89,7 +89,7 @@ def kill(times: int, seed: int = SEED) -> dict:
 
         def start(folder):
             log.write_text("")
-            process = context.Process(target=train, args=(folder, log, saving, saved))
+            process = context.Process(target=victim, args=(folder, log, saving, saved))
             process.start()
             return process
 

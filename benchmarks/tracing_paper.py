@@ -18,7 +18,7 @@ from benchmarks import harness
 from benchmarks.harness import Contender, Ratio
 from course import convnet, torch_compile
 from course.data import Features, labels, load_titanic, split
-from course.newton_cg import derivatives, newton_cg
+from course.newton_cg import newton_cg, value_grad_hvp
 
 SEED = 0
 
@@ -53,7 +53,7 @@ def double_precision():
 def newton_contenders(x: np.ndarray, y: np.ndarray, sizes: Sizes) -> list[Contender]:
     """The same minimisation op by op, function by function, whole, in torch and by SciPy."""
     name = f"{len(x):,} x {x.shape[1]}"
-    value, grad, hvp = derivatives(jnp.asarray(x), jnp.asarray(y))
+    value, grad, hvp = value_grad_hvp(jnp.asarray(x), jnp.asarray(y))
     pieces = jit_value, jit_grad, jit_hvp = jax.jit(value), jax.jit(grad), jax.jit(hvp)
     whole = jax.jit(partial(newton_cg, value, grad, hvp, while_loop=jax.lax.while_loop))
     x_torch, y_torch, start = torch.from_numpy(x), torch.from_numpy(y), np.zeros(x.shape[1])

@@ -114,7 +114,7 @@ def logistic_loss(w: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.mean(jnp.logaddexp(0.0, logits) - y * logits) + 1e-3 * (w @ w)
 
 
-def derivatives(
+def value_grad_hvp(
     x: jax.Array, y: jax.Array
 ) -> tuple[
     Callable[[jax.Array], jax.Array], Callable[[jax.Array], jax.Array], Callable[[jax.Array, jax.Array], jax.Array]

@@ -6,7 +6,7 @@ import argparse
 
 import nbformat
 
-from tools.lessons import NOTEBOOKS, Lesson, compose, execute_all, lessons, stderr_of, with_ids_of
+from tools.lessons import NOTEBOOKS, Lesson, as_notebook, execute_all, lessons, stderr_of, with_ids_of
 from tools.readme import update_readme
 
 
@@ -15,7 +15,7 @@ def is_stale(lesson: Lesson) -> bool:
     if not lesson.notebook.is_file():
         return True
     built = nbformat.read(lesson.notebook, as_version=4)
-    return built.metadata.get("course") != compose(lesson).metadata["course"]
+    return built.metadata.get("course") != as_notebook(lesson).metadata["course"]
 
 
 def main() -> int:
@@ -27,7 +27,7 @@ def main() -> int:
     chosen = [lesson for lesson in lessons() if not options.stems or lesson.stem in options.stems]
     stale = {lesson.stem: lesson for lesson in chosen if options.force or is_stale(lesson)}
     failures = []
-    composed = {stem: with_ids_of(compose(lesson), lesson.notebook) for stem, lesson in stale.items()}
+    composed = {stem: with_ids_of(as_notebook(lesson), lesson.notebook) for stem, lesson in stale.items()}
     for stem, done in execute_all(composed, options.jobs, NOTEBOOKS):
         problems = (
             [done.failure] if done.failure else [f"writes to stderr, {line}" for line in stderr_of(done.notebook)]

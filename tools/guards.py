@@ -18,7 +18,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from tools import readme
-from tools.lessons import GENERATED, ROOT, Lesson, address, badges, compose, lessons, tag
+from tools.lessons import GENERATED, ROOT, Lesson, address, as_notebook, badges, lessons, tag
 
 STEPS = ["data", "model", "init", "forward", "optimizer", "grad", "update", "train", "curves", "evaluate"]
 MIME_TYPES = {"text/plain", "text/html", "image/png"}
@@ -59,7 +59,7 @@ def first_line(cell: NotebookNode) -> str:
 
 def source_and_notebook_differ(lesson: Lesson, built: NotebookNode) -> list[str]:
     """By content, never by file time."""
-    expected = [(cell.cell_type, cell.source, cell.metadata) for cell in compose(lesson).cells]
+    expected = [(cell.cell_type, cell.source, cell.metadata) for cell in as_notebook(lesson).cells]
     got = [(cell.cell_type, cell.source, cell.metadata) for cell in built.cells]
     if expected == got:
         return []

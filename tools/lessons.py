@@ -1,6 +1,6 @@
 """From a lesson's source to its notebook: what build, run, adopt and the guards share.
 
-A source is a percent-format script, notebooks/src/NN_name.py. `compose` turns it into a notebook and adds the
+A source is a percent-format script, notebooks/src/NN_name.py. `as_notebook` turns it into a notebook and adds the
 cells that depend on the repository's public address (badges, bootstrap); `execute` runs a notebook.
 """
 
@@ -111,7 +111,7 @@ if {{"COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"}} & set(os.environ):
 """
 
 
-def compose(lesson: Lesson, url: str | None = None) -> NotebookNode:
+def as_notebook(lesson: Lesson, url: str | None = None) -> NotebookNode:
     """A lesson's notebook as its source says, unexecuted, with the generated cells in their places."""
     root = lesson.root
     url = url or address(root)

@@ -51,7 +51,7 @@ def own_returns(function: ast.FunctionDef) -> list[ast.Return]:
     return found
 
 
-def render() -> str:
+def page_text() -> str:
     """The whole page."""
     modules = groups()
     everything = {name: kinds.entries(module) for name, module in modules.items()}
@@ -89,7 +89,7 @@ def shown(group: str, entry: type[kinds.Pair], lesson_names: dict[str, str]) -> 
     blocks = [(f"{LABELS[name]}\n" if len(ours) > 1 or name in LABELS else "") + snippet(entry, name) for name in ours]
     page = [
         f'### <a id="{target(group, entry)}"></a>{entry.__doc__}',
-        table(snippet(entry, "torch"), "\n\n".join(blocks)),
+        side_by_side(snippet(entry, "torch"), "\n\n".join(blocks)),
     ]
     if entry.trap:
         stem = entry.lesson[0]
@@ -101,7 +101,7 @@ def shown(group: str, entry: type[kinds.Pair], lesson_names: dict[str, str]) -> 
     return page
 
 
-def table(left: str, right: str) -> str:
+def side_by_side(left: str, right: str) -> str:
     cells = "</td><td>".join(f"\n\n```python\n{code}\n```\n\n" for code in (left, right))
     return f"<table><tr><th>PyTorch</th><th>JAX</th></tr><tr><td>{cells}</td></tr></table>"
 
@@ -125,7 +125,7 @@ def link(group: str, entry: type[kinds.Pair]) -> str:
 
 
 def main(page: Path = PAGE) -> None:
-    page.write_text(render(), "utf-8")
+    page.write_text(page_text(), "utf-8")
     print(f"{page.name}: {len(page.read_text('utf-8')) // 1000} KB")
 
 

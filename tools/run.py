@@ -7,7 +7,7 @@ import os
 
 import nbformat
 
-from tools.lessons import NOTEBOOKS, ROOT, compose, execute_all, lessons, stderr_of, tagged_output
+from tools.lessons import NOTEBOOKS, ROOT, as_notebook, execute_all, lessons, stderr_of, tagged_output
 from tools.tables import print_table
 
 OUT = ROOT / "build" / "run"
@@ -22,7 +22,7 @@ def main() -> int:
     OUT.mkdir(parents=True, exist_ok=True)
     chosen = [lesson for lesson in lessons() if not options.stems or lesson.stem in options.stems]
     rows, failures, total = {}, [], 0.0
-    for stem, done in execute_all({lesson.stem: compose(lesson) for lesson in chosen}, options.jobs, NOTEBOOKS):
+    for stem, done in execute_all({lesson.stem: as_notebook(lesson) for lesson in chosen}, options.jobs, NOTEBOOKS):
         nbformat.write(done.notebook, OUT / f"{stem}.ipynb")
         warned = stderr_of(done.notebook)
         failure = done.failure or (f"stderr in {warned[0]}" if warned and options.warnings_are_errors else None)

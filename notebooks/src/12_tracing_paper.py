@@ -48,7 +48,7 @@ def logistic_loss(w, x, y):
     return jnp.mean(jnp.logaddexp(0.0, logits) - y * logits) + 1e-3 * (w @ w)
 
 
-def derivatives(x, y):
+def value_grad_hvp(x, y):
     def value(w):
         return logistic_loss(w, x, y)
 
@@ -122,7 +122,7 @@ def newton_cg(value, grad, hvp, w, tolerance=1e-9, while_loop=python_while, max_
 
 # %%
 def runs_for(x, y):
-    value, grad, hvp = derivatives(jnp.asarray(x), jnp.asarray(y))
+    value, grad, hvp = value_grad_hvp(jnp.asarray(x), jnp.asarray(y))
     pieces = jax.jit(value), jax.jit(grad), jax.jit(hvp)
     whole = jax.jit(partial(newton_cg, value, grad, hvp, while_loop=jax.lax.while_loop))
     x_torch, y_torch, start = torch.from_numpy(x), torch.from_numpy(y), jnp.zeros(x.shape[1])
@@ -154,7 +154,7 @@ def runs_for(x, y):
 # %%
 train, _, _ = split(load_titanic(), SEED)
 x, y = Features.fit(train)(train).astype(np.float64), labels(train).astype(np.float64)
-value, grad, hvp = map(jax.jit, derivatives(jnp.asarray(x), jnp.asarray(y)))
+value, grad, hvp = map(jax.jit, value_grad_hvp(jnp.asarray(x), jnp.asarray(y)))
 
 
 def scipy_newton_cg():

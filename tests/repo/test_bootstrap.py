@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.lessons import BOOTSTRAP, ROOT, Lesson, compose, tag
+from tools.lessons import BOOTSTRAP, ROOT, Lesson, as_notebook, tag
 
 SITE = next(path for path in sys.path if path.endswith("site-packages"))
 AFTER = (
@@ -110,7 +110,7 @@ def test_without_internet_it_names_the_switch(tmp_path, host):
 
 
 def test_the_cell_in_a_lesson_is_the_tested_one_with_the_public_address():
-    notebook = compose(Lesson("00_start_here"), "https://github.com/someone/somewhere")
+    notebook = as_notebook(Lesson("00_start_here"), "https://github.com/someone/somewhere")
     (cell,) = [c for c in notebook.cells if c.cell_type == "code" and "generated" in c.metadata.get("tags", [])]
     assert cell.source == BOOTSTRAP.format(url="https://github.com/someone/somewhere", tag=tag()).rstrip()
     assert "jaxlib" not in cell.source and "torch" not in cell.source.replace("pytorch", "").replace("torch-to-jax", "")

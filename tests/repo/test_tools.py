@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from tools import build, lessons, run
 from tools.adopt import AdoptError, adopt
 from tools.floor import pins
-from tools.lessons import ROOT, Lesson, compose, execute, project, tagged_output
+from tools.lessons import ROOT, Lesson, as_notebook, execute, project, tagged_output
 
 STEM = "01a_titanic_torch"
 
@@ -48,7 +48,7 @@ def tiny(tmp_path):
 
 def built(lesson):
     """As the build writes it, without outputs: no test here looks at them, and a kernel takes a second."""
-    notebook = compose(lesson)
+    notebook = as_notebook(lesson)
     nbformat.write(notebook, lesson.notebook)
     return notebook
 
@@ -58,7 +58,7 @@ def test_an_untouched_notebook_is_adopted_to_the_letter(lesson, tmp_path):
     copy = Lesson(lesson.stem, tmp_path)
     copy.source.parent.mkdir(parents=True)
     shutil.copy(lesson.source, copy.source)
-    nbformat.write(compose(lesson), copy.notebook)
+    nbformat.write(as_notebook(lesson), copy.notebook)
     adopt(copy.notebook, tmp_path)
     assert copy.source.read_text("utf-8") == lesson.source.read_text("utf-8")
 
@@ -110,9 +110,9 @@ def test_a_change_in_an_imported_module_makes_a_notebook_stale(tiny):
     (package / "outer.py").write_text("from course.inner import x\n")
     (package / "inner.py").write_text("x = 1\n")
     tiny.source.write_text(SOURCE.replace("import math", "import math\nfrom course import outer"), "utf-8")
-    before = compose(tiny).metadata["course"]
+    before = as_notebook(tiny).metadata["course"]
     (package / "inner.py").write_text("x = 2\n")
-    assert compose(tiny).metadata["course"] != before
+    assert as_notebook(tiny).metadata["course"] != before
 
 
 MODULE = '''"""What it is."""
@@ -163,15 +163,15 @@ def test_a_change_inside_a_package_makes_a_notebook_stale(tiny, changed, line):
     (package / "__init__.py").write_text("from .inner import x\n")
     (package / "inner.py").write_text("x = 1\n")
     tiny.source.write_text(SOURCE.replace("import math", f"import math\n{line}"), "utf-8")
-    before = compose(tiny).metadata["course"]
+    before = as_notebook(tiny).metadata["course"]
     (tiny.root / changed).write_text("x = 2\n")
-    assert compose(tiny).metadata["course"] != before
+    assert as_notebook(tiny).metadata["course"] != before
 
 
 def test_cell_ids_survive_a_rebuild(tiny):
     first = built(tiny)
     tiny.source.write_text(SOURCE.replace("import math", "import math  # for pi"), "utf-8")
-    again = lessons.with_ids_of(compose(tiny), tiny.notebook)
+    again = lessons.with_ids_of(as_notebook(tiny), tiny.notebook)
     assert [cell.id for cell in again.cells] == [cell.id for cell in first.cells]
 
 
@@ -179,14 +179,14 @@ def test_cell_ids_survive_a_rebuild(tiny):
 def test_execution_names_the_failing_cell_and_stops_there(tiny):
     text = SOURCE.replace("import math", "import math\nmath.nothing")
     tiny.source.write_text(text, "utf-8")
-    done = execute(compose(tiny), tiny.notebook.parent)
+    done = execute(as_notebook(tiny), tiny.notebook.parent)
     assert done.failure.startswith("cell 5 (`import math`): AttributeError")
     assert tagged_output(done.notebook, "report") == ""
 
 
 @pytest.mark.slow
 def test_execution_keeps_what_the_report_prints_and_counts_core_seconds(tiny):
-    done = execute(compose(tiny), tiny.notebook.parent)
+    done = execute(as_notebook(tiny), tiny.notebook.parent)
     assert tagged_output(done.notebook, "report") == "pi is 3.14"
     assert done.cpu_seconds > 0 and done.seconds > 0
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from course.newton_cg import conjugate_gradients, derivatives, line_search, newton_cg, python_while
+from course.newton_cg import conjugate_gradients, line_search, newton_cg, python_while, value_grad_hvp
 
 
 def test_a_quadratic_is_solved_exactly(x64):
@@ -58,7 +58,7 @@ def test_the_line_search_halves_until_the_value_falls_as_promised(x64):
 def test_compiled_whole_and_turn_by_turn_give_the_same_optimum(x64):
     rng = np.random.default_rng(0)
     x, y = jnp.asarray(rng.normal(size=(50, 4))), jnp.asarray((rng.random(50) > 0.5).astype(float))
-    value, grad, hvp = derivatives(x, y)
+    value, grad, hvp = value_grad_hvp(x, y)
     by_python, steps = newton_cg(value, grad, hvp, jnp.zeros(4))
     whole = jax.jit(partial(newton_cg, value, grad, hvp, while_loop=jax.lax.while_loop))
     compiled, compiled_steps = whole(jnp.zeros(4))
@@ -85,7 +85,7 @@ def test_a_python_loop_is_a_while_loop():
 def test_it_ends_where_the_tolerance_is_out_of_reach(while_loop):
     rng = np.random.default_rng(0)
     x, y = jnp.float32(rng.normal(size=(50, 4))), jnp.float32(rng.random(50) > 0.5)
-    run = partial(newton_cg, *derivatives(x, y), tolerance=0.0, while_loop=while_loop, max_steps=12)
+    run = partial(newton_cg, *value_grad_hvp(x, y), tolerance=0.0, while_loop=while_loop, max_steps=12)
     w, steps = run(jnp.zeros(4)) if while_loop is python_while else jax.jit(run)(jnp.zeros(4))
     # a float32 value shows a step of size 1e-4 no longer: its square is the rounding error
-    assert int(steps) == 12 and float(jnp.linalg.norm(derivatives(x, y)[1](w))) < 3e-4
+    assert int(steps) == 12 and float(jnp.linalg.norm(value_grad_hvp(x, y)[1](w))) < 3e-4
