@@ -12,7 +12,7 @@ NBVAL = $$($(PY) -c "import sys; print('--nbval' if sys.version_info[:2] == (3, 
 PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile
 CHECKED = --doctest-modules course tests
 
-.PHONY: help setup run test check test-all test-floor test-newest fuzz mutants bench pde publish-results lab build rosetta adopt dataset guards lint clean
+.PHONY: help setup run test check test-all test-benchmarks test-floor test-newest fuzz mutants bench pde publish-results lab build rosetta adopt dataset guards lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,12 +37,15 @@ run: $(VENV)/.ready ## execute every lesson into build/run/ and print a table of
 	@$(PY) -m tools.run --jobs $(JOBS)
 
 test: $(VENV)/.ready ## validate notebooks (outputs compared) and package: what CI requires
-	$(PYTEST) $(NBVAL) notebooks/*.ipynb $(CHECKED)
+	$(PYTEST) $(NBVAL) -m "not benchmark" notebooks/*.ipynb $(CHECKED)
 
 check: $(VENV)/.ready ## the quick part of the tests, without notebook kernels
-	$(PYTEST) -p no:nbval -m "not slow" $(CHECKED)
+	$(PYTEST) -p no:nbval -m "not slow and not benchmark" $(CHECKED)
 
-test-all: test test-floor ## test, and the same on the oldest supported versions
+test-benchmarks: $(VENV)/.ready-bench ## every benchmark in its quick form
+	$(PYTEST) -p no:nbval -m benchmark tests/repo/test_benchmarks.py
+
+test-all: test test-benchmarks test-floor ## test, the benchmarks, and the same on the oldest supported versions
 
 test-floor: $(VENV)-floor/.ready ## unit tests, parity tests and lessons on the versions of requirements/floor.txt
 	$(VENV)-floor/bin/python -m pytest -n $(JOBS) --dist loadfile --doctest-modules course tests/unit tests/parity

@@ -20,7 +20,7 @@ RESULTS = sorted((FOLDER / "results").glob("*.json"))
 APART = {"resume"}  # it takes a minute of waiting: tests/unit/test_resumable.py runs it
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 @pytest.mark.filterwarnings("ignore")  # torch's compiler warns about what it meets on the way
 @pytest.mark.parametrize("name", sorted(set(NAMES) - APART))
 def test_a_benchmark_runs_in_its_quick_form(name, tmp_path, capsys):
@@ -31,7 +31,7 @@ def test_a_benchmark_runs_in_its_quick_form(name, tmp_path, capsys):
     assert all(title in printed for title in tables) and all(ratio.what in printed for ratio in ratios)
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_without_folx_its_rows_are_left_out(monkeypatch):
     monkeypatch.setattr(operators, "folx", None)
     kept = {name: operators.JAX_SIDES[name] for name in ("exact, course.taylor", "folx")}
