@@ -35,7 +35,7 @@ QUICK = Sizes(dimension=30, points=4, width=8, steps=(2,), rates=(3e-3,))
 
 def error_from(
     equation: pde.BallEquation, pool: jax.Array | None, steps: int, rate: float, sizes: Sizes
-) -> pde.Comparison:
+) -> pde.Accuracy:
     """Train with points of a pool (n, d), or with fresh ones (None), and measure the error at other points."""
 
     def loss_fn(params, key):

@@ -20,13 +20,13 @@ from course.pde.ball import (
 )
 from course.pde.box import BoxEquation, heat_equation, kdv_2d_equation, kdv_equation, plate_equation
 from course.pde.equation import Equation, Field
-from course.pde.errors import Comparison, relative_l2
+from course.pde.errors import Accuracy, relative_l2
 from course.pde.networks import init_mlp, mlp
 from course.pde.sampling import sample_ball, sample_box
 from course.pde.training import DivergedError, State, gradient_enhanced, scaled_cosine_adam, start, train
 
 __all__ = [
-    "BODIES", "NONLINEAR", "BallEquation", "BoxEquation", "Comparison", "DivergedError", "Equation", "Field", "Radial",
+    "BODIES", "NONLINEAR", "Accuracy", "BallEquation", "BoxEquation", "DivergedError", "Equation", "Field", "Radial",
     "State", "ball_equation", "gradient_enhanced", "heat_equation", "in_ball", "init_mlp", "kdv_2d_equation",
     "kdv_equation", "mlp", "plate_equation", "relative_l2", "sample_ball", "sample_box", "scaled_cosine_adam", "start",
     "three_body", "train", "two_body", "waves",

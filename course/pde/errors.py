@@ -15,14 +15,14 @@ from course.pde.equation import Equation, Field
 from course.taylor import arguments
 
 
-class Comparison(NamedTuple):
+class Accuracy(NamedTuple):
     """Errors over the same test points, in the norm relative to the solution's."""
 
     relative_l2: float
     best_constant: float
 
 
-def relative_l2(equation: Equation, u: Field, key: jax.Array, points: int = 2000, batch: int = 100) -> Comparison:
+def relative_l2(equation: Equation, u: Field, key: jax.Array, points: int = 2000, batch: int = 100) -> Accuracy:
     """The relative L2 error of u, and that of the best constant: what a network reaches without looking at x.
 
     Args:
@@ -51,4 +51,4 @@ def relative_l2(equation: Equation, u: Field, key: jax.Array, points: int = 2000
     found = jax.jit(lambda keys: jax.lax.map(values, keys))(jax.random.split(key, points // batch))
     exact, got, shape = np.asarray(found, np.float64).swapaxes(0, 1).reshape(3, -1)  # small differences of large sums
     constant = (exact @ shape) / (shape @ shape)
-    return Comparison(*(float(np.linalg.norm(v - exact) / np.linalg.norm(exact)) for v in (got, constant * shape)))
+    return Accuracy(*(float(np.linalg.norm(v - exact) / np.linalg.norm(exact)) for v in (got, constant * shape)))
