@@ -1,12 +1,20 @@
 """PyTorch = NNX = Linen: the same weights and the same batches give the same losses and weights.
 
-Bounds, and where they come from (measured on jax 0.10.2, torch 2.13.0; the largest gap of any step):
-  float64, 500 epochs, loss: 1e-12; measured 2e-16 (SGD, Adam) and 2e-15 (AdamW).
-  float32, 500 steps, loss: 1e-6 for SGD (measured 1.2e-7) and 5e-6 for Adam (measured 1.3e-6), which divides
-  by the root of a small second moment and so magnifies rounding. No bound for longer float32 runs: a ReLU
-  near its kink turns a difference in the last bit into another run, in torch against itself too.
+Bounds on the loss, and where they come from (measured on jax 0.10.2, torch 2.13.0: the largest gap of any step, over
+twenty seeds and 500 steps where no more is said). For any seed:
+  float64: 1e-12; measured 2e-16 (SGD, Adam) and 2e-15 (AdamW), also in one run of 500 epochs.
+  float32, SGD: 1e-6; measured 1.2e-7.
+  float32, Adam and AdamW, a tanh network: 5e-6; measured 1.4e-6. torch takes Adam's divisor 1 - 0.999^t in double
+  precision, Optax in JAX's float32, where it is off by 1e-5 of itself, and so every step by half of that.
   NNX and Linen run the same operations on the same arrays: no difference at all.
+For one seed only: float32, Adam, a ReLU network. Near its kink one rounding switches a unit on in one framework and not
+in the other, whose gradients then differ by a passenger's share. Until that happens the bound is 5e-6 for any seed;
+after it there is none, in torch against itself neither. Seed 3: up to step 41 the losses are 9.5e-7 apart and the
+weights 3.9e-7; at step 42 unit 20 sees passenger 2 at 1.9e-7 in torch and -7.7e-7 in JAX, that step takes the weights
+1.0e-4 apart, and the losses end at 4.8e-4. Nine of the twenty seeds leave the bound so.
 """
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +22,7 @@ import numpy as np
 import optax
 import pytest
 import torch
+from flax import linen as nn
 from flax import nnx
 from flax.training.train_state import TrainState
 
@@ -117,6 +126,7 @@ def test_float64_over_a_whole_run(rows, x64, rule):
     np.testing.assert_array_equal(kernels["nnx"], kernels["linen"])
 
 
+# Adam's bound is this seed's own; seed 3 would leave it at step 47
 @pytest.mark.parametrize(("rule", "bound"), [pytest.param("sgd", 1e-6, marks=pytest.mark.slow), ("adam", 5e-6)])
 def test_float32_for_500_steps(rows, rule, bound):
     losses, kernels = run_all(rows, np.float32, rule, 20, step_by_step)
@@ -135,3 +145,116 @@ def test_the_comparison_can_fail(rows, x64):
     finally:
         RULES["adamw"] = rule
     assert gap(losses["torch"], losses["nnx"]) > 1e-6
+
+
+# --- any seed ------------------------------------------------------------------------------------------------
+
+SEEDS, STEPS = range(10), 500
+
+
+class TanhTorch(titanic_torch.TitanicMLP):
+    def forward(self, x):
+        return self.out(torch.tanh(self.hidden(x))).squeeze(-1)
+
+
+class TanhLinen(titanic_linen.TitanicMLP):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.tanh(nn.Dense(self.width, name="hidden")(x))
+        return nn.Dense(1, name="out")(x).squeeze(-1)
+
+
+NETWORKS = {"relu": (titanic_torch.TitanicMLP, titanic_linen.TitanicMLP()), "tanh": (TanhTorch, TanhLinen())}
+
+
+@pytest.fixture(scope="module")
+def streams():
+    """Every seed's own split and batches: x (seeds, steps, 32, 15), y (seeds, steps, 32)."""
+    passengers, found = load_titanic(), []
+    for seed in SEEDS:
+        train, _, _ = split(passengers, seed)
+        arrays = Features.fit(train)(train), labels(train)
+        orders = batching.epoch_permutations(len(train), 20, seed)
+        batches = [batch for order in orders for batch in batching.batches(arrays, order, BATCH)][:STEPS]
+        found.append([np.stack(column) for column in zip(*batches, strict=True)])
+    return [np.stack(column) for column in zip(*found, strict=True)]
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def linen_runs(linen, tx, params, x, y):
+    """Losses (seeds, steps) and pre-activations (seeds, steps, 32, 64), all seeds in one program, one after another."""
+
+    def turn(state, batch):
+        hidden = state.params["hidden"]
+        before = batch[0] @ hidden["kernel"] + hidden["bias"]
+        state, loss = titanic_linen.train_step(state, *batch)
+        return state, (loss, before)
+
+    def run(start):
+        params, *batches = start
+        return jax.lax.scan(turn, TrainState.create(apply_fn=linen.apply, params=params, tx=tx), tuple(batches))[1]
+
+    return jax.lax.map(run, (params, x, y))
+
+
+def torch_run(model, optimizer, x, y):
+    losses, before = [], []
+    for xs, ys in zip(torch.from_numpy(x), torch.from_numpy(y), strict=True):
+        with torch.no_grad():
+            before.append(model.hidden(xs).numpy())
+        losses.append(float(titanic_torch.train_step(model, optimizer, xs, ys)))
+    return losses, np.stack(before)
+
+
+def run_seeds(streams, dtype, rule, activation):
+    """Losses of torch and of Linen, (seeds, steps) each, and their pre-activations, (seeds, steps, 32, 64) each."""
+    (make_torch, tx), (torch_class, linen) = RULES[rule], NETWORKS[activation]
+    x, y = (array.astype(dtype) for array in streams)
+    by_torch, params = [], []
+    template = linen.init(jax.random.key(0), jnp.zeros((1, 15)))["params"]
+    for seed in SEEDS:
+        torch.manual_seed(seed)
+        model = torch_class().to(torch.float64 if dtype == np.float64 else torch.float32)
+        params.append(porting.torch_to_linen(model, template))
+        by_torch.append(torch_run(model, make_torch(model.parameters()), x[seed], y[seed]))
+    by_linen = linen_runs(linen, tx, jax.tree.map(lambda *leaves: jnp.stack(leaves), *params), x, y)
+    assert by_linen[0].dtype == dtype
+    losses, before = (np.stack(column) for column in zip(*by_torch, strict=True))
+    return losses, np.asarray(by_linen[0]), before, np.asarray(by_linen[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("dtype", "rule", "activation", "bound"),
+    [
+        (np.float64, "sgd", "relu", 1e-12),
+        (np.float64, "adam", "relu", 1e-12),
+        (np.float64, "adamw", "relu", 1e-12),
+        (np.float32, "sgd", "relu", 1e-6),
+        (np.float32, "adam", "tanh", 5e-6),
+        (np.float32, "adamw", "tanh", 5e-6),
+    ],
+)
+def test_what_holds_for_any_seed(streams, request, dtype, rule, activation, bound):
+    if dtype == np.float64:
+        request.getfixturevalue("x64")
+    by_torch, by_linen, *_ = run_seeds(streams, dtype, rule, activation)
+    assert gap(by_torch, by_linen) < bound
+
+
+@pytest.mark.slow
+def test_relu_in_float32_under_adam_holds_until_a_unit_meets_its_kink(streams):
+    """And that unit's pre-activation is 0 within rounding: of its sum, and of weights that are 1e-6 apart."""
+    by_torch, by_linen, torch_before, linen_before = run_seeds(streams, np.float32, "adam", "relu")
+    gaps = np.abs(by_torch - by_linen)
+    differ = (torch_before > 0) != (linen_before > 0)  # (seeds, steps, 32, 64)
+    steps = differ.any(axis=(2, 3))
+    parted = np.where(steps.any(axis=1), steps.argmax(axis=1), STEPS)
+    assert (parted < STEPS).any()  # six of the ten, where this was measured
+    for seed, step in enumerate(parted):
+        assert gaps[seed, : step + 1].max() < 5e-6  # the loss of that step is not touched yet
+        if step < STEPS:
+            for before in (torch_before, linen_before):
+                assert np.abs(before[seed, step][differ[seed, step]]).max() < 1e-5
+    late = parted < STEPS // 2
+    assert not late.any() or gaps[late].max() > 5e-6  # those that part early do not come back
