@@ -3,15 +3,16 @@
 Bounds on the loss, and where they come from (measured on jax 0.10.2, torch 2.13.0: the largest gap of any step, over
 twenty seeds and 500 steps where no more is said). For any seed:
   float64: 1e-12; measured 2e-16 (SGD, Adam) and 2e-15 (AdamW), also in one run of 500 epochs.
-  float32, SGD: 1e-6; measured 1.2e-7.
-  float32, Adam and AdamW, a tanh network: 5e-6; measured 1.4e-6. torch takes Adam's divisor 1 - 0.999^t in double
-  precision, Optax in JAX's float32, where it is off by 1e-5 of itself, and so every step by half of that.
+  float32, a tanh network: 1e-6 for SGD (measured 1.2e-7), 5e-6 for Adam and AdamW (measured 1.4e-6). torch takes Adam's
+  divisor 1 - 0.999^t in double precision, Optax in JAX's float32, where it is off by 1e-5 of itself, and so every step
+  by half of that.
+  float32, a ReLU network: the same bounds, until a unit meets its kink. There one rounding switches it on in one
+  framework and not in the other, and its gradients differ by a passenger's share. From then on there is no bound, in
+  torch against itself neither. Weights that are farther apart meet a kink sooner: of twenty seeds nine leave Adam's
+  bound, of a hundred two leave SGD's, by a factor of ten at most. Adam, seed 3: up to step 41 the losses are 9.5e-7
+  apart and the weights 3.9e-7; at step 42 unit 20 sees passenger 2 at 1.9e-7 in torch and -7.7e-7 in JAX, that step
+  takes the weights 1.0e-4 apart, and the losses end at 4.8e-4.
   NNX and Linen run the same operations on the same arrays: no difference at all.
-For one seed only: float32, Adam, a ReLU network. Near its kink one rounding switches a unit on in one framework and not
-in the other, whose gradients then differ by a passenger's share. Until that happens the bound is 5e-6 for any seed;
-after it there is none, in torch against itself neither. Seed 3: up to step 41 the losses are 9.5e-7 apart and the
-weights 3.9e-7; at step 42 unit 20 sees passenger 2 at 1.9e-7 in torch and -7.7e-7 in JAX, that step takes the weights
-1.0e-4 apart, and the losses end at 4.8e-4. Nine of the twenty seeds leave the bound so.
 """
 
 from functools import partial
@@ -126,7 +127,7 @@ def test_float64_over_a_whole_run(rows, x64, rule):
     np.testing.assert_array_equal(kernels["nnx"], kernels["linen"])
 
 
-# Adam's bound is this seed's own; seed 3 would leave it at step 47
+# this seed meets no kink; under Adam, seed 3 leaves the bound at step 47
 @pytest.mark.parametrize(("rule", "bound"), [pytest.param("sgd", 1e-6, marks=pytest.mark.slow), ("adam", 5e-6)])
 def test_float32_for_500_steps(rows, rule, bound):
     losses, kernels = run_all(rows, np.float32, rule, 20, step_by_step)
@@ -230,7 +231,7 @@ def run_seeds(streams, dtype, rule, activation):
         (np.float64, "sgd", "relu", 1e-12),
         (np.float64, "adam", "relu", 1e-12),
         (np.float64, "adamw", "relu", 1e-12),
-        (np.float32, "sgd", "relu", 1e-6),
+        (np.float32, "sgd", "tanh", 1e-6),
         (np.float32, "adam", "tanh", 5e-6),
         (np.float32, "adamw", "tanh", 5e-6),
     ],
@@ -243,18 +244,18 @@ def test_what_holds_for_any_seed(streams, request, dtype, rule, activation, boun
 
 
 @pytest.mark.slow
-def test_relu_in_float32_under_adam_holds_until_a_unit_meets_its_kink(streams):
-    """And that unit's pre-activation is 0 within rounding: of its sum, and of weights that are 1e-6 apart."""
-    by_torch, by_linen, torch_before, linen_before = run_seeds(streams, np.float32, "adam", "relu")
+@pytest.mark.parametrize(("rule", "bound"), [("sgd", 1e-6), ("adam", 5e-6)])
+def test_relu_in_float32_holds_until_a_unit_meets_its_kink(streams, rule, bound):
+    """And there its pre-activation is 0 within rounding: of its sum, and of weights that are 1e-6 apart."""
+    by_torch, by_linen, torch_before, linen_before = run_seeds(streams, np.float32, rule, "relu")
     gaps = np.abs(by_torch - by_linen)
     differ = (torch_before > 0) != (linen_before > 0)  # (seeds, steps, 32, 64)
     steps = differ.any(axis=(2, 3))
     parted = np.where(steps.any(axis=1), steps.argmax(axis=1), STEPS)
-    assert (parted < STEPS).any()  # six of the ten, where this was measured
     for seed, step in enumerate(parted):
-        assert gaps[seed, : step + 1].max() < 5e-6  # the loss of that step is not touched yet
+        assert gaps[seed, : step + 1].max() < bound  # the loss of that step does not know yet
         if step < STEPS:
             for before in (torch_before, linen_before):
                 assert np.abs(before[seed, step][differ[seed, step]]).max() < 1e-5
-    late = parted < STEPS // 2
-    assert not late.any() or gaps[late].max() > 5e-6  # those that part early do not come back
+    if rule == "adam":  # six of the ten seeds, where this was measured; three leave the bound
+        assert (parted < STEPS).any() and gaps.max() > bound
