@@ -29,12 +29,14 @@ import numpy as np
 from coverage import CoverageData
 from tqdm import tqdm
 
+from course import timing
+
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "mutants"
 RESULT = ROOT / "tests" / "unit" / "mutants_result.json"
 HARMLESS = ROOT / "tests" / "unit" / "harmless_mutants.toml"
-TESTS = ["--doctest-modules", "course", "tests/unit", "tests/parity"]
-PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:nbval", "-p", "no:cacheprovider"]
+TESTS = ["course", "tests/unit", "tests/parity"]
+PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:nbval", "-p", "no:cacheprovider", "--doctest-modules"]
 FIRST_S = 40  # seconds of quick tests that a fault meets first; the others only where it survives these
 COPIED = ("course", "tests", "tools", "benchmarks", "rosetta", "data", "conftest.py", "pyproject.toml")
 
@@ -77,18 +79,31 @@ def annotations(code: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
 # --- tests ---------------------------------------------------------------------------------------------------
 
 
-def covering(jobs: int) -> tuple[dict[str, dict[int, set[str]]], dict[str, float]]:
-    """Which tests run a line, file -> line -> tests, and the seconds of each test; from one run of all of them."""
+def copies(count: int) -> list[Path]:
+    """What the tests need of the repository, as often as there are workers."""
+    folders = [BUILD / f"copy{number}" for number in range(count)]
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for name in COPIED:
+            source = ROOT / name
+            shutil.copytree(source, folder / name) if source.is_dir() else shutil.copy(source, folder / name)
+    return folders
+
+
+def covering(folder: Path, jobs: int) -> tuple[dict[str, dict[int, set[str]]], dict[str, float]]:
+    """Which tests run a line, file -> line -> tests, and the seconds of each test; from one run of all in a copy."""
     data, times = BUILD / "coverage", BUILD / "times.xml"
     command = [*PYTEST, "-n", str(jobs), "--dist", "loadfile", "--cov=course", "--cov-context=test", "--cov-report=",
                f"--junitxml={times}", "-o", "junit_family=xunit1", *TESTS]  # fmt: skip
-    subprocess.run(command, cwd=ROOT, check=True, env=os.environ | {"COVERAGE_FILE": str(data)}, stdout=sys.stderr)
+    environment = os.environ | {"COVERAGE_FILE": str(data), "PYTHONPATH": str(folder)}
+    subprocess.run(command, cwd=folder, check=True, env=environment, stdout=sys.stderr)
     recorded = CoverageData(str(data))
     recorded.read()
     lines = {}
     for file in recorded.measured_files():
         by_line = recorded.contexts_by_lineno(file)
-        lines[str(Path(file).relative_to(ROOT))] = {
+        lines[str(Path(file).relative_to(folder))] = {
             line: {context.rpartition("|")[0] for context in contexts if context} for line, contexts in by_line.items()
         }
     seconds: dict[str, float] = defaultdict(float)
@@ -119,22 +134,44 @@ def try_out(mutation, tests: list[str], seconds: list[float]) -> dict:
     from cosmic_ray.mutating import mutate_and_test
     from cosmic_ray.work_item import TestOutcome
 
-    quick = sum(np.cumsum(seconds) <= FIRST_S) or 1
-    result = None
-    for part, limit in ((tests[:quick], 60 + 5 * FIRST_S), (tests[quick:], 60 + 5 * sum(seconds))):
-        if part:
-            with NamedTemporaryFile("w", suffix=".txt") as arguments:
-                arguments.write("\n".join(part))
-                arguments.flush()
-                command = " ".join([*PYTEST, "-x", f"@{arguments.name}"])
-                result = mutate_and_test([mutation], command, limit)
-        if result is None or result.test_outcome != TestOutcome.SURVIVED:
+    quick, result = sum(np.cumsum(seconds) <= FIRST_S) or len(tests), None
+    for part, limit in ((tests[:quick], 60 + 5 * FIRST_S if seconds else 900), (tests[quick:], 60 + 5 * sum(seconds))):
+        if not part:
+            break
+        with NamedTemporaryFile("w", suffix=".txt") as arguments:
+            arguments.write("\n".join(part))
+            arguments.flush()
+            result = mutate_and_test([mutation], " ".join([*PYTEST, "-x", f"@{arguments.name}"]), limit)
+        if "ERROR: not found" in (result.output or ""):
+            raise RuntimeError(f"expected tests that can be found, got:\n{result.output}")
+        if result.test_outcome != TestOutcome.SURVIVED:
             break
     changed = [line for line in (result.diff or "").splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
     return {
-        "file": str(mutation.module_path), "line": mutation.start_pos[0], "change": "\n".join(changed),
-        "outcome": result.test_outcome.value, "output": (result.output or "")[-600:],
+        "file": str(mutation.module_path), "line": mutation.start_pos[0], "column": mutation.start_pos[1],
+        "change": "\n".join(changed), "outcome": result.test_outcome.value,
+        "tests": sorted({test.partition("::")[0] for test in tests}),
     }  # fmt: skip
+
+
+def in_copies(work: list[tuple], folders: list[Path], end: float) -> list[dict]:
+    """Try out (mutation, tests, their seconds), each worker in a copy of its own, until the time is over."""
+    context, rows = get_context("spawn"), []
+    queue = context.SimpleQueue()
+    for folder in folders:
+        queue.put(str(folder))
+    with (
+        ProcessPoolExecutor(len(folders), mp_context=context, initializer=prepare, initargs=(queue,)) as pool,
+        tqdm(total=len(work), desc="faults", file=sys.stderr) as bar,
+    ):
+        for future in as_completed([pool.submit(try_out, *each) for each in work]):
+            if not future.cancelled():
+                rows.append(future.result())
+                bar.update()
+                bar.set_postfix(missed=sum(row["outcome"] == "survived" for row in rows))
+            if monotonic() > end:
+                pool.shutdown(wait=False, cancel_futures=True)
+    return rows
 
 
 def main() -> int:
@@ -143,69 +180,44 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--minutes", type=float, default=60, help="stop then; the result says how many were tried")
-    parser.add_argument("--only", default="", help="files whose path begins so, course/pde for instance")
-    parser.add_argument("--reuse", action="store_true", help="take coverage and times from the run before")
+    parser.add_argument("--missed", action="store_true", help="those that the last result lists as missed, once more")
     options = parser.parse_args()
     os.chdir(ROOT)
-    files = [path for path in sorted(Path("course").rglob("*.py")) if str(path).startswith(options.only)]
-    mutations = sample(options.sample, options.seed, files)
     end = monotonic() + 60 * options.minutes
-    if not (options.reuse and (BUILD / "map.json").is_file()):
-        lines, seconds = covering(options.jobs)
-        stored = {file: {line: sorted(tests) for line, tests in by.items()} for file, by in lines.items()}
-        (BUILD / "map.json").write_text(json.dumps([stored, seconds]), "utf-8")
-    stored, seconds = json.loads((BUILD / "map.json").read_text("utf-8"))
-    lines = {file: {int(line): set(tests) for line, tests in by.items()} for file, by in stored.items()}
-    context = get_context("spawn")
-    folders = context.SimpleQueue()
-    for worker in range(options.jobs):
-        folder = BUILD / f"copy{worker}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        for name in COPIED:
-            source = ROOT / name
-            shutil.copytree(source, folder / name) if source.is_dir() else shutil.copy(source, folder / name)
-        folders.put(str(folder))
-    rows = []
-    with (
-        ProcessPoolExecutor(options.jobs, mp_context=context, initializer=prepare, initargs=(folders,)) as pool,
-        tqdm(total=len(mutations), desc="faults", file=sys.stderr) as bar,
-    ):
-        futures = []
+    files, before, folders = sorted(Path("course").rglob("*.py")), None, copies(options.jobs)
+    if options.missed:  # tests may have come since: whole files of tests
+        before = json.loads(RESULT.read_text("utf-8"))
+        places = {(row["file"], row["line"], row["column"]): row["tests"] for row in before["missed"]}
+        mutations = sample(before["faults"], before["seed"], files)
+        work = [(m, tests, []) for m in mutations if (tests := places.get((str(m.module_path), *m.start_pos)))]
+    else:
+        mutations = sample(options.sample, options.seed, files)
+        lines, seconds = covering(folders[0], options.jobs)
+        work = []
         for mutation in mutations:
             tests = chosen(mutation, lines, seconds)
-            times = [seconds.get(test.rpartition("::")[2], 0.0) for test in tests]
-            futures.append(pool.submit(try_out, mutation, tests, times))
-        for future in as_completed(futures):
-            if not future.cancelled():
-                rows.append(future.result())
-                bar.update()
-                bar.set_postfix(missed=sum(row["outcome"] == "survived" for row in rows))
-            if monotonic() > end:
-                pool.shutdown(wait=False, cancel_futures=True)
-    return write(options.seed, rows, whole=not options.only)
+            work.append((mutation, tests, [seconds.get(test.rpartition("::")[2], 0.0) for test in tests]))
+    rows = in_copies(work, folders, end)
+    if before:
+        found = before["found"] + sum(row["outcome"] != "survived" for row in rows)
+        return write(rows, before | {"found": found})
+    found = sum(row["outcome"] != "survived" for row in rows)
+    return write(rows, {"seed": options.seed, "faults": len(rows), "found_at_first": found, "found": found})
 
 
-def write(seed: int, rows: list[dict], whole: bool) -> int:
+def write(rows: list[dict], result: dict) -> int:
     """Print what was missed, and write the result; the exit code is 1 where a fault without a reason is left."""
-    reasons = {
-        entry["change"].strip(): entry["reason"] for entry in tomllib.loads(HARMLESS.read_text("utf-8"))["mutant"]
-    }
+    known = tomllib.loads(HARMLESS.read_text("utf-8"))["mutant"]
+    reasons = {entry["change"].strip(): entry["reason"] for entry in known}
     missed = sorted((row for row in rows if row["outcome"] == "survived"), key=lambda row: (row["file"], row["line"]))
     for row in missed:
-        row["reason"] = reasons.get(row["change"])
+        row["reason"] = reasons.get(row["change"].strip())
         print(f"{row['file']}:{row['line']}\n{row['change']}\n    {row['reason'] or 'no test finds it'}\n")
-    print(f"{len(rows)} faults, {len(rows) - len(missed)} found, {sum(bool(row['reason']) for row in missed)} harmless")
-    if whole:
-        content = {
-            "seed": seed,
-            "faults": len(rows),
-            "found": len(rows) - len(missed),
-            "date": f"{datetime.now(UTC):%Y-%m-%d}",
-            "missed": [{key: row[key] for key in ("file", "line", "change", "reason")} for row in missed],
-        }
-        RESULT.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-    return 1 if any(not row["reason"] for row in missed) else 0
+    harmless = sum(bool(row["reason"]) for row in missed)
+    print(f"{result['faults']} faults, {result['found']} found, {harmless} harmless")
+    result |= {"date": f"{datetime.now(UTC):%Y-%m-%d}", "software": timing.environment()}
+    RESULT.write_text(json.dumps(result | {"missed": missed}, indent=1) + "\n", "utf-8")
+    return 1 if harmless < len(missed) else 0
 
 
 if __name__ == "__main__":

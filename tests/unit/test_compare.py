@@ -139,3 +139,4 @@ def test_recurrent_layers_names_and_integers():
     module = porting.torch_to_nnx(source, NnxRNN(nnx.Rngs(0)), names=names)
     result = porting.compare(source, module, tokens, names=names)
     assert result.first is None and [row.layer for row in result.rows] == ["embed", "rnn", "out", "(output)"]
+    assert all(0 <= row.input_gap <= 1e-5 and 0 < row.size < 10 for row in result.rows)

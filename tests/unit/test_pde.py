@@ -165,6 +165,13 @@ def test_polynomials_for_sine_and_cosine():
     np.testing.assert_allclose(cosine, np.cos(np.float64(z)), atol=4e-7)
 
 
+def test_a_network_sees_coordinates_from_minus_one_to_one():
+    plate, kdv = pde.plate_equation(), pde.kdv_equation()
+    for equation in (plate, kdv):
+        corners = jnp.array([equation.lower, equation.upper, np.add(equation.lower, equation.upper) / 2])
+        np.testing.assert_allclose(jax.vmap(equation.unit)(corners), np.outer([-1, 1, 0], [1, 1]), atol=1e-6)
+
+
 # --- the trainer ---------------------------------------------------------------------------------------------
 
 STEPS = 12

@@ -1,6 +1,8 @@
 """A run that is killed, damaged, stopped or mistaken for another."""
 
+import json
 import os
+import shutil
 import signal
 
 import jax
@@ -138,6 +140,22 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(folder, d
     assert same(restored(folder), later(3))
 
 
+def test_a_description_that_reads_well_and_is_not_the_one_written(folder):
+    about = folder / "checkpoints" / "3" / "about" / "metadata"
+    content = json.loads(about.read_text())
+    content["content"]["seconds"] += 1.0
+    about.write_text(json.dumps(content))
+    with pytest.warns(UserWarning, match=r"step 3 is damaged .*description.*checksum.*; continuing from step 2"):
+        assert same(restored(folder), later(2))
+
+
+def test_what_a_kill_during_a_save_leaves_is_cleared_away(folder):
+    unfinished = folder / "checkpoints" / "4.orbax-checkpoint-tmp"
+    shutil.copytree(folder / "checkpoints" / "3", unfinished)
+    assert same(restored(folder), later(3))
+    assert not unfinished.exists()
+
+
 def test_a_wrong_number_is_found_by_its_checksum(folder, monkeypatch):
     with Run(folder, SETTING) as run:
         monkeypatch.setattr(resumable, "_checksum", lambda arrays: "another")
@@ -212,6 +230,16 @@ def test_pde_train_continues_to_the_same_bits(tmp_path):
     assert steps_in(tmp_path) == ["10", "8"]
     np.testing.assert_array_equal(again.params, whole.params)
     assert int(again.step) == 10
+
+
+def test_pde_train_has_nothing_left_to_do(tmp_path):
+    with Run(tmp_path, SETTING) as run:
+        first = train(4, run=run)
+    with Run(tmp_path, SETTING) as run:
+        state = pde.start(jnp.zeros(3), OPTIMIZER, jax.random.key(1))
+        again, losses = pde.train(loss_fn, OPTIMIZER, state, 4, run=run)
+    assert losses.shape == (0,)
+    np.testing.assert_array_equal(again.params, first.params)
 
 
 def test_pde_train_stops_between_chunks(tmp_path):
