@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import machine, operators
+from benchmarks import machine, operators, pde_run
 from benchmarks.harness import ROOT, Contender, Ratio, check_result, interleave, report
 from tools.tables import print_table
 
@@ -39,6 +39,20 @@ def test_without_folx_its_rows_are_left_out(monkeypatch):
     monkeypatch.setattr(operators, "torch_sides", lambda params, x: {})
     rows, _, _ = operators.at_dimension(3, operators.QUICK)
     assert [row["name"] for row in rows] == ["exact, course.taylor"]
+
+
+@pytest.mark.benchmark
+def test_a_long_run_whose_result_cannot_be_written_is_not_lost(tmp_path, monkeypatch):
+    setting = pde_run.Setting("sine-gordon", "two-body", 10, 4, None, 4, 1e-2)
+    (tmp_path / "out").write_text("a file where a folder should be")
+    with pytest.raises(OSError):
+        pde_run.solve_and_report(setting, tmp_path / "run", tmp_path / "out")
+    assert any((tmp_path / "run" / "checkpoints").iterdir())
+    (tmp_path / "out").unlink()
+    monkeypatch.setattr(pde_run.pde.training, "_run", None)  # nothing is left to train
+    written = pde_run.solve_and_report(setting, tmp_path / "run", tmp_path / "out")
+    assert json.loads(written.read_text("utf-8"))["setting"]["dimension"] == 10
+    assert not any((tmp_path / "run" / "checkpoints").iterdir())
 
 
 IMPORTS = """
