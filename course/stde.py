@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import numbers
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeGuard
 
@@ -184,7 +183,10 @@ def _real_parts(value: Scalar | ScalarField) -> list[tuple[float | ScalarField, 
         raise TypeError(
             f"expected a number, or as a term's coefficient a function (d,) -> (), got {got}; give each term its own"
         )
-    whole = complex(value) if abs(value) <= sys.float_info.max else complex(np.nan)  # also what float() can't hold
+    try:
+        whole = complex(value)
+    except OverflowError:  # an integer of 400 digits
+        whole = complex(np.nan)
     if not np.isfinite(whole):
         raise ValueError(f"expected a finite number, got {str(value)[:40]}; what divides it may be 0")
     if not isinstance(value, numbers.Real):

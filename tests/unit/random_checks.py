@@ -168,7 +168,7 @@ def draw(number: int, choose: Choose, groups: int = GROUPS) -> tuple[Program, Ca
 
     # plain, each operation is compiled once for each shape: few shapes, and the programs share what is compiled
     plain = setting == "plain"
-    d = 3 if plain else 2 + pick(2 if operator in FOURTH else 3)
+    d = 3 if plain else 2 if operator in FOURTH else 2 + pick(3)
     order = sorted(range(len(items)), key=lambda _: pick(2**20))
     steps = tuple((items[n], min(pick(len(items)), pick(3)), pick(4)) for n in order)
     widths = tuple(d if plain else 1 + pick(d + 2) for _ in range(3))
