@@ -179,12 +179,12 @@ whole, _ = scan_linen(linen, adam, params, stack(batches(np.float64)))
 assert gap(torch64, whole) < 1e-12
 print(f"{len(torch64)} losses: torch = Linen within 1e-12  ok")
 
+
 # %% [markdown]
 # ## In float32, whatever the seed
 #
 # float32 keeps 7 digits. How far do they carry? One run does not tell: another seed draws other weights and
 # another order. So here are ten seeds, 500 steps each, for a network with ReLU and for one with tanh.
-
 
 # %%
 class TanhTorch(titanic_torch.TitanicMLP):
@@ -260,6 +260,7 @@ for axis, activation in zip(axes, ("ReLU", "tanh"), strict=True):
 axes[0].set_ylabel("largest gap so far")
 plt.show()
 print("no tanh run above 1e-6:", all(gaps.max() < 1e-6 for gaps, _ in runs["Adam", "tanh"]))
+
 
 # %% [markdown]
 # A dot is the first step at which some hidden unit is on in one framework and off in the other, for one
