@@ -231,7 +231,7 @@ def test_splits_are_stratified_disjoint_and_reproducible(passengers):
     assert not parts.train.index.equals(other.train.index)
 
 
-@pytest.mark.parametrize("shares", [{"test": 0.0}, {"valid": 0.5, "test": 0.5}, {"valid": -0.1}])
+@pytest.mark.parametrize("shares", [{"test": 0.0}, {"test": -0.1}, {"valid": 0.5, "test": 0.5}, {"valid": -0.1}])
 def test_a_split_that_leaves_nothing_is_refused(passengers, shares):
     with pytest.raises(ValueError, match="expected valid and test above 0"):
         split(passengers, 0, **shares)

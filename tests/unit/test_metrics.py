@@ -19,6 +19,13 @@ def test_accuracy_and_confusion_agree_with_scikit_learn(seed):
     assert table.loc["died", "survived"] == ((y == 0) & (logits > 0)).sum()
 
 
+def test_a_logit_above_zero_predicts_survival():
+    logits, survived = np.array([-3.0, -0.4, -1e-9, 0.0, 1e-9, 0.4, 3.0]), np.array([0, 0, 0, 0, 1, 1, 1.0])
+    assert accuracy(logits, survived) == 1 and accuracy(logits, 1 - survived) == 0
+    assert accuracy(logits, np.zeros(7)) == pytest.approx(4 / 7)
+    assert confusion(logits, survived).to_numpy().tolist() == [[4, 0], [0, 3]]
+
+
 def test_confusion_keeps_a_class_that_nobody_predicts():
     assert confusion(np.array([-1.0, -2.0]), np.array([1.0, 0.0])).to_numpy().tolist() == [[1, 0], [1, 0]]
 

@@ -172,6 +172,23 @@ def test_a_network_sees_coordinates_from_minus_one_to_one():
         np.testing.assert_allclose(jax.vmap(equation.unit)(corners), np.outer([-1, 1, 0], [1, 1]), atol=1e-6)
 
 
+def test_an_equation_cannot_be_changed_and_waves_see_larger_coordinates():
+    waves = pde.ball_equation("poisson", 100, KEY, "waves")
+    x = waves.sample(KEY, 3)
+    np.testing.assert_allclose(waves.unit(x), 10 * x, rtol=1e-6)
+    np.testing.assert_array_equal(pde.ball_equation("poisson", 100, KEY).unit(x), x)
+    for equation in (waves, pde.plate_equation()):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            equation.dimension = 3
+
+
+@pytest.mark.parametrize("equation", [pde.kdv_equation(1.0), pde.kdv_equation(50.0), *BOXES[2:]], ids=lambda e: e.name)
+def test_what_multiplies_a_network_is_of_size_one(equation):
+    points = equation.sample(KEY, 400)
+    change = jax.vmap(equation.ansatz(lambda x: 1.0))(points) - jax.vmap(equation.ansatz(lambda x: 0.0))(points)
+    assert 0.4 < abs(change).max() < 1.5
+
+
 # --- the trainer ---------------------------------------------------------------------------------------------
 
 STEPS = 12

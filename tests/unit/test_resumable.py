@@ -70,14 +70,17 @@ def test_the_two_newest_are_kept_and_the_newest_comes_back(folder):
 
 
 def test_seconds_add_up(tmp_path, monkeypatch):
-    clock = iter(range(0, 10_000, 10))
-    monkeypatch.setattr(resumable, "perf_counter", lambda: next(clock))
+    clock = [0.0]
+    monkeypatch.setattr(resumable, "perf_counter", lambda: clock[0])
     with Run(tmp_path, SETTING) as run:
+        assert run.seconds == 0
+        clock[0] += 10
         run.save(1, STATE)
-        before = run.seconds
+        clock[0] += 5  # not saved, so not counted
     with Run(tmp_path, SETTING) as run:
         run.restore(STATE)
-        assert run.seconds >= before > 0
+        clock[0] += 1
+        assert run.seconds == 11
 
 
 @pytest.mark.parametrize(

@@ -352,6 +352,28 @@ def test_an_operator_of_zeros_gives_zero():
         assert stde.estimate(operator, field, x, KEY, 2, dense="gaussian") == 0
 
 
+def test_terms_that_differentiate_alike_are_one_kind():
+    same = Operator({(2, 0, 0): 1.0, (0, 0, 2): 3.0, (1, 2, 0): 1.0, (0, 1, 2): 1j, (2, 1, 0): 2.0})
+    assert [(kind.powers, len(kind)) for kind in same.kinds] == [((2,), 2), ((2, 1), 2), ((2, 1), 1)]
+    assert [len(operator.kinds) for operator in (1j * stde.laplacian(3), stde.biharmonic(3) * 2)] == [1, 2]
+    assert (stde.laplacian(3) + stde.laplacian(3)).kinds[0].coefficients.tolist() == [2.0] * 3
+
+
+def test_ready_operators_on_monomials():
+    x = jnp.array([0.3, 0.7, -0.4])
+    kdv = stde.apply(stde.kdv(5.0), lambda x: x[0] * 2 + x[1] ** 3, x[:2])
+    np.testing.assert_allclose(kdv, 2 + 5 * 6, rtol=1e-12)
+    two = stde.apply(stde.kdv_2d(), lambda x: 3 * x[0] * x[2] + x[1] ** 3 * x[2] + 5 * x[2] ** 2 + 7 * x[1] ** 2, x)
+    np.testing.assert_allclose(two, 3 + 6 + 2 * 10 - (6 * x[1] * x[2] + 14), rtol=1e-12)
+
+
+def test_a_biharmonic_operator_is_recognised_in_any_dimension():
+    for d in (2, 3, 300):
+        assert stde._biharmonic_scale(list((3 * stde.biharmonic(d)).kinds), d) == 3
+        assert stde._laplacian_scale(list((2 * stde.laplacian(d)).kinds), d) == 2
+    assert stde._biharmonic_scale(list(stde.biharmonic(3).kinds), 4) is None
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -11,7 +11,7 @@ from jax import lax
 from jax.experimental import io_callback
 
 from course import taylor
-from course.taylor import DifferentiationError, rules
+from course.taylor import DifferentiationError, gram, rules
 from course.taylor.programs import Constant, is_inexact, is_real, trace
 
 ONES = np.ones(3)
@@ -277,9 +277,22 @@ def test_a_backward_rule_that_x_does_not_reach_is_no_obstacle():
     np.testing.assert_allclose(got, jax.jvp(f, (POINT,), (ONES,)))
 
 
+def test_compression_is_the_default(monkeypatch):
+    asked = []
+    monkeypatch.setattr(gram, "factor", lambda blocks: asked.append(len(blocks)) or blocks)
+    narrow = np.ones((5, 2))
+    for operator in (taylor.laplacian, taylor.value_and_laplacian):
+        operator(lambda x: jnp.tanh(x @ narrow).sum(), np.ones(5))
+        operator(lambda x: jnp.tanh(x @ narrow).sum(), np.ones(5), compress=False)
+    assert len(asked) >= 2 and len(asked) % 2 == 0
+    once = len(asked)
+    taylor.laplacian(lambda x: jnp.tanh(x @ narrow).sum(), np.ones(5), compress=False)
+    assert len(asked) == once
+
+
 def test_directions_of_interpolation_are_few_and_cannot_be_spoiled():
     directions, weights = taylor.interpolation((1,) * 7)
-    assert len(directions) == 64
+    assert len(directions) == 64 and len(taylor.interpolation((2, 2))[0]) == 4
     assert taylor.interpolation(np.ones(7, int))[0] is directions
     for array in (directions, weights):
         with pytest.raises(ValueError, match="read-only"):

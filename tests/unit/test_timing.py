@@ -27,3 +27,27 @@ def test_no_repeats_is_refused():
 def test_the_environment_names_device_and_versions():
     line = environment()
     assert line.startswith("cpu") and f"jax {jax.__version__}" in line and "Python 3" in line
+
+
+def test_seconds_are_those_of_the_clock_and_the_median_counts(monkeypatch):
+    ticks = iter([0.0, 9.0, 10.0, 11.0, 20.0, 22.0, 30.0, 37.0])  # calls of 9, 1, 2 and 7 seconds
+    monkeypatch.setattr("course.timing.perf_counter", lambda: next(ticks))
+    assert measure(lambda: None, repeats=3) == Timing(first_s=9.0, steady_s=2.0)
+
+
+def test_one_repeat_is_enough():
+    calls = []
+    measure(lambda: calls.append(1), repeats=1)
+    assert len(calls) == 2
+
+
+def test_a_result_is_waited_for():
+    waited = []
+
+    class Result:
+        def block_until_ready(self):
+            waited.append(self)
+            return self
+
+    seconds(lambda: {"a": Result()})
+    assert len(waited) == 1

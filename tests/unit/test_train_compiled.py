@@ -84,6 +84,10 @@ def test_a_second_call_does_not_compile_again():
     assert traces == []
 
 
+def test_one_epoch_in_one_batch():
+    assert fit(epochs=1, batch_size=96)[1].shape == (1, 1)
+
+
 def test_keys_decide_the_batches():
     same, again, other = (fit(key=jax.random.key(k))[1] for k in (0, 0, 1))
     np.testing.assert_array_equal(same, again)
