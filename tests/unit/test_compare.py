@@ -7,7 +7,7 @@ import pytest
 import torch
 from flax import linen, nnx
 
-from course import porting
+from course import activations, porting
 
 IMAGES = np.random.default_rng(0).normal(size=(2, 3, 6, 6)).astype(np.float32)
 NHWC = np.moveaxis(IMAGES, 1, -1)
@@ -140,3 +140,29 @@ def test_recurrent_layers_names_and_integers():
     result = porting.compare(source, module, tokens, names=names)
     assert result.first is None and [row.layer for row in result.rows] == ["embed", "rnn", "out", "(output)"]
     assert all(0 <= row.input_gap <= 1e-5 and 0 < row.size < 10 for row in result.rows)
+
+
+def test_gaps_are_taken_in_the_order_of_axes_that_is_closest():
+    rng = np.random.default_rng(0)
+    images, sequences = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=(6, 2, 3))
+    assert activations._gap(images, np.moveaxis(images, 1, -1)) == 0  # channels last
+    assert activations._gap(sequences, np.swapaxes(sequences, 0, 1)) == 0  # batch first
+    assert activations._gap(images, images + 0.5) == pytest.approx(0.5)
+    assert activations._gap(images, rng.normal(size=(2, 5, 3, 4))) == np.inf
+    square = rng.normal(size=(3, 3, 3))
+    assert activations._gap(square, np.moveaxis(square, 1, -1)) == 0 == activations._gap(square, square)
+    assert activations._gap(np.zeros((2, 0)), np.zeros((2, 0))) == 0
+
+
+def test_models_in_bfloat16_are_compared_too():
+    source = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2)).to(torch.bfloat16)
+    module = nnx.Sequential(*(
+        nnx.Linear(*size, dtype=jnp.bfloat16, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0)) for size in ((4, 3), (3, 2))
+    ))  # fmt: skip
+    for ours, theirs in zip(module.layers, source, strict=True):
+        ours.kernel[...] = jnp.asarray(theirs.weight.detach().float().numpy().T, jnp.bfloat16)
+        ours.bias[...] = jnp.asarray(theirs.bias.detach().float().numpy(), jnp.bfloat16)
+    x = torch.ones(2, 4, dtype=torch.bfloat16)
+    calls = activations._run_torch(source, [x])
+    assert calls["0"][0].output.dtype == np.float32
+    assert activations._gap(calls[""][0].output, np.asarray(module(jnp.ones((2, 4), jnp.bfloat16)), np.float32)) < 0.02

@@ -299,3 +299,11 @@ def test_errors_say_expected_got_and_remedy(what):
 
 def test_under_jit_a_singularity_comes_out_as_nan():
     assert np.isnan(jax.jit(lambda: integrate(lambda x: jnp.log(x - 0.5), RULE))())
+
+
+def test_functionals_are_compared_by_identity():
+    """They hold functions and arrays, and may be static arguments of a compiled function."""
+    first, second = (Functional(lambda x, u, du: u, gauss_legendre(0.0, 1.0)) for _ in range(2))
+    assert first != second and len({first, second, first}) == 2
+    with pytest.raises(AttributeError):
+        first.quadrature = None

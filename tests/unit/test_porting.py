@@ -7,7 +7,7 @@ import pytest
 import torch
 from flax import linen, nnx
 
-from course import porting
+from course import layouts, porting
 from course.porting import PortingError
 from course.train import titanic_linen, titanic_nnx, titanic_torch
 
@@ -119,3 +119,52 @@ def test_a_layer_without_a_rule_is_named():
 def test_float64_is_not_cut_in_silence():
     with pytest.raises(PortingError, match=r"hidden/kernel .*got float64.*jax_enable_x64"):
         porting.torch_to_nnx(titanic_torch.TitanicMLP().double(), nnx_model())
+
+
+def test_what_is_ported_is_a_copy():
+    """Changing one side afterwards, or training it, leaves the other alone."""
+    source = torch.nn.Sequential(torch.nn.LayerNorm(3), torch.nn.Linear(3, 2))
+    variables = porting.torch_to_linen(source, {
+        "layers_0": {"scale": jnp.zeros(3), "bias": jnp.zeros(3)},
+        "layers_1": {"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)},
+    })  # fmt: skip
+    before = jax.tree.map(lambda array: np.array(array, copy=True), variables)
+    with torch.no_grad():
+        for parameter in source.parameters():
+            parameter += 1
+    jax.tree.map(np.testing.assert_array_equal, variables, before)
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected", "got", "hint"),
+    [
+        ("(I, O, H, W) -> flipped", (3, 3, 4, 6), (3, 3, 6, 4), "transpose_kernel=False"),
+        ("(I, O, H, W) -> flipped", (3, 3, 4, 6), (3, 4, 3, 6), "another order"),
+        ("(out, in) -> (in, heads, out / heads)", (8, 2, 4), (8, 4, 2), "numbers of heads"),
+        ("(out, in) -> (in, heads, out / heads)", (8, 2, 4), (8, 4, 4), "same sizes"),
+        ("(out, in) -> (in, out)", (8, 2), (2, 8), "in and out exchanged"),
+        ("OIHW -> HWIO", (3, 3, 4, 6), (3, 3, 2, 6), "input channels differ"),
+        ("OIHW -> HWIO", (3, 3, 4, 6), (3, 3, 2, 5), "build both with the same sizes"),
+        ("OIHW -> HWIO", (3, 3, 4, 6), (3, 2, 6), "build both with the same sizes"),
+        ("OIHW -> HWIO", (3, 3, 4, 6), (5, 5, 2, 6), "build both with the same sizes"),
+        ("OIW -> WIO", (3, 4, 6), (3, 2, 6), "input channels differ"),
+        ("(I, O, W) -> flipped", (3, 4, 6), (3, 6, 4), "transpose_kernel=False"),
+        ("as it is", (4,), (5,), "build both with the same sizes"),
+    ],
+)
+def test_the_hint_for_a_shape_that_does_not_fit(rule, expected, got, hint):
+    assert hint in porting._hint(layouts.Leaf(("kernel",), ("weight",), rule), expected, got)
+
+
+def test_long_lists_are_cut_short():
+    assert porting._some([]) == "nothing"
+    assert porting._some(["a", "b"], most=2) == "a, b"
+    assert porting._some(["a", "b", "c", "d"], most=2) == "a, b and 2 more"
+
+
+def test_the_ways_in_which_a_path_is_spelt():
+    assert set(layouts._spelt(("net", "0"))) == {
+        ("net", "0"), ("net", "layers", "0"), ("net", "layers_0"), ("net_0",)
+    }  # fmt: skip
+    assert set(layouts._spelt(("0",))) == {("0",), ("layers", "0"), ("layers_0",)}
+    assert "function" not in repr(layouts.Leaf(("kernel",), ("weight",)))
