@@ -391,7 +391,12 @@ def _row_by_row(kind: Kind, f: ScalarField, x: jax.Array) -> jax.Array:
         real, imaginary = (_row_by_row(with_coefficients(part), f, x) for part in parts)
         return real + 1j * imaginary
     axes, rows = np.unique(kind.axes[:, 0], return_inverse=True)
-    matrix = jnp.zeros((len(axes), len(x)), x.dtype).at[rows, kind.axes[:, 1]].add(coefficients)
+    # gathered, not scattered: XLA (jaxlib 0.7 to 0.12) folds this scatter into a wrong program, where x makes numbers
+    if len(np.unique(kind.axes, axis=0)) < len(kind):
+        raise ValueError("expected every pair of axes once in a kind, got one twice; add up their coefficients")
+    places = np.full((len(axes), len(x)), len(kind))
+    places[rows, kind.axes[:, 1]] = np.arange(len(kind))
+    matrix = jnp.append(coefficients, jnp.zeros((), x.dtype))[places]
 
     def second(axis: jax.Array, row: jax.Array) -> jax.Array:
         def slope(x: jax.Array) -> jax.Array:

@@ -359,6 +359,18 @@ def test_terms_that_differentiate_alike_are_one_kind():
     assert (stde.laplacian(3) + stde.laplacian(3)).kinds[0].coefficients.tolist() == [2.0] * 3
 
 
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["plain", "jit"])
+def test_a_mixed_term_with_a_coefficient_of_x(wrap):
+    """Found by `make fuzz`: XLA compiled a scatter of the coefficients into a program that differentiated them too."""
+    x, weights = jnp.array([0.79, 0.5, 0.89]), jnp.array([1.0, 2.0, 3.0])
+
+    def f(x):
+        return (jnp.cumsum(x) / 3 + jnp.cumprod(jnp.tanh(x))) @ weights * x[0]
+
+    got = wrap(lambda x: stde.apply(Operator({(1, 1, 0): lambda x: x[0] + 1.0}), f, x))(x)
+    np.testing.assert_allclose(got, (x[0] + 1) * jax.hessian(f)(x)[0, 1], rtol=1e-12)
+
+
 def test_ready_operators_on_monomials():
     x = jnp.array([0.3, 0.7, -0.4])
     kdv = stde.apply(stde.kdv(5.0), lambda x: x[0] * 2 + x[1] ** 3, x[:2])
