@@ -199,6 +199,8 @@ def main() -> int:
             work.append((mutation, tests, [seconds.get(test.rpartition("::")[2], 0.0) for test in tests]))
     rows = in_copies(work, folders, end)
     if before:
+        tried = {(row["file"], row["line"], row["column"]) for row in rows}
+        rows += [row for row in before["missed"] if (row["file"], row["line"], row["column"]) not in tried]
         found = before["found"] + sum(row["outcome"] != "survived" for row in rows)
         return write(rows, before | {"found": found})
     found = sum(row["outcome"] != "survived" for row in rows)
