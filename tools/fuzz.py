@@ -17,6 +17,7 @@ from time import monotonic
 
 from tqdm import tqdm
 
+from course import timing
 from tools import environment
 
 RESULT = Path(__file__).resolve().parents[1] / "tests" / "unit" / "fuzz_result.json"
@@ -74,8 +75,6 @@ def main() -> int:
 
 
 def write(seed: int, rows: list, failures: list) -> None:
-    from course import timing
-
     operators = sorted({row[1].partition(",")[0] for row in rows})
     content = {
         "seed": seed,
