@@ -179,40 +179,85 @@ def draw(number: int, choose: Choose, groups: int = GROUPS) -> tuple[Program, Ca
 
 
 def check(number: int, choose: Choose, groups: int = GROUPS) -> float:
-    """Raise an AssertionError where the two differ; returns the relative gap."""
-    program, ours, reference, setting = draw(number, choose, groups)
-    weights = program.weights()
-    x = jnp.asarray(np.random.default_rng(program.seed + 1).uniform(0.2, 0.9, program.d))
-    low = any(name in LOW for name, *_ in program.steps)
+    """Raise an AssertionError where the two differ; returns the relative gap.
 
-    def on(operator, exact=False):
-        def run(weights, x):
-            return operator(lambda x: program(weights, x, exact), x)
+    A program that has no derivative at all where it was drawn (a norm at zero, say) makes way for another draw.
+    """
+    for _ in range(5):
+        program, ours, reference, setting = draw(number, choose, groups)
+        what, low = f"{program} {setting}", any(name in LOW for name, *_ in program.steps)
+        found = results(program, ours, reference, setting, low)
+        known = np.isfinite(found["reference"])
+        if known.any():
+            found = {name: values[known] for name, values in found.items()}
+            return compare_low(found, program, ours, reference, setting) if low else compare(found, what)
+    raise AssertionError(f"{what}: five draws, and nested JAX has no derivative of any")
 
-        if setting == "vmap":
-            return jax.vmap(run, (None, 0))
-        return jax.grad(lambda w, x: run(w, x).sum()) if setting.startswith("gradient") else run
 
-    points = jnp.stack([x, 0.8 * x, 0.6 * x[::-1]]) if setting == "vmap" else x
-    results = {"reference": on(reference), "exact": on(reference, exact=True)} if low else {"reference": on(reference)}
-    if setting != "plain":
-        results["ours"] = on(ours)
-    found = jax.jit(lambda w, x: {name: run(w, x) for name, run in results.items()})(weights, points)
-    if setting == "plain":
-        found["ours"] = on(ours)(weights, points)
-    flat = {name: np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(v)]) for name, v in found.items()}
-    return compare(flat, f"{program} {setting}")
+def results(program: Program, ours: Callable, reference: Callable, setting: str, low: bool) -> dict[str, np.ndarray]:
+    """What the two operators give, flat; of a program in low precision, also what it gives in full precision."""
+    runs = {"reference": runner(program, reference, setting), "ours": runner(program, ours, setting)}
+    if low:
+        runs["exact"] = runner(program, reference, setting, exact=True)
+    weights, x = program.weights(), start(program)
+    if setting == "vmap":
+        x = jnp.stack([x, 0.8 * x, 0.6 * x[::-1]])
+        runs = {name: jax.vmap(run, (None, 0)) for name, run in runs.items()}
+    op_by_op = {"ours": runs.pop("ours")} if setting == "plain" else {}
+    found = jax.jit(lambda weights, x: {name: run(weights, x) for name, run in runs.items()})(weights, x)
+    found |= {name: run(weights, x) for name, run in op_by_op.items()}
+    return {name: np.ravel(values) for name, values in found.items()}
+
+
+def runner(program: Program, operator: Callable, setting: str, exact: bool = False) -> Callable:
+    """The operator, or its gradient by the weights: (weights, point (d,)) -> (n,)."""
+
+    def run(weights, x):
+        return jnp.ravel(operator(lambda x: program(weights, x, exact), x))
+
+    def gradient(weights, x):
+        leaves = jax.tree.leaves(jax.grad(lambda weights: run(weights, x).sum())(weights))
+        return jnp.concatenate([jnp.ravel(leaf) for leaf in leaves])
+
+    return gradient if setting.startswith("gradient") else run
+
+
+def start(program: Program) -> jax.Array:
+    """The point at which a program is differentiated, (d,)."""
+    return jnp.asarray(np.random.default_rng(program.seed + 1).uniform(0.2, 0.9, program.d))
 
 
 def compare(found: dict[str, np.ndarray], what: str) -> float:
-    known = np.isfinite(found["reference"])  # a norm at zero, say, has no derivative there either
-    assert known.any(), what
-    found = {name: values[known] for name, values in found.items()}
-    want = found.get("exact", found["reference"])
-    scale = np.abs(want).max(initial=1)
-    gap = np.abs(found["ours"] - want).max(initial=0) / scale
-    bound = 1e-9
-    if "exact" in found:  # low precision: at most three times as far off as nested differentiation
-        bound = 3 * max(np.abs(found["reference"] - want).max(initial=0) / scale, 0.004)
-    assert gap <= bound, f"{what}: expected {want}, got {found['ours']}, a relative gap of {gap:.1e} > {bound:.1e}"
+    want, got = found["reference"], found["ours"]
+    gap = relative(got, want)
+    assert gap <= 1e-9, f"{what}: expected {want}, got {got}, a relative gap of {gap:.1e}"
     return gap
+
+
+def compare_low(found: dict, program: Program, ours: Callable, reference: Callable, setting: str) -> float:
+    """In low precision: at most three times as far off as nested differentiation.
+
+    At one point the errors of both are a matter of luck: either is three times the other's at one point in fifty. Where
+    ours is that much larger, the medians over 64 points decide.
+    """
+    want, got = found["exact"], found["ours"]
+    assert np.isfinite(got).all(), f"{program} {setting}: expected {want}, got {got}"
+    gap = relative(got, want)
+    if gap <= 3 * max(relative(found["reference"], want), 0.004):
+        return gap
+    points = start(program) * np.random.default_rng(program.seed).uniform(0.9, 1.1, (64, program.d))
+    want, nested, mine = (
+        np.asarray(jax.jit(jax.vmap(runner(program, operator, setting, exact), (None, 0)))(program.weights(), points))
+        for operator, exact in ((reference, True), (reference, False), (ours, False))
+    )
+    typical, allowed = (np.nanmedian(list(map(relative, values, want))) for values in (mine, nested))
+    assert typical <= 3 * max(allowed, 0.004), (
+        f"{program} {setting}: expected {found['exact']}, got {got}; over 64 points the relative gap is {typical:.1e}, "
+        f"that of nested differentiation {allowed:.1e}"
+    )
+    return gap
+
+
+def relative(got: np.ndarray, want: np.ndarray) -> float:
+    """The largest error over the largest value, or over 1 where all are smaller."""
+    return np.abs(got - want).max(initial=0) / np.abs(want).max(initial=1)
