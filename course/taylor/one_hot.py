@@ -51,9 +51,9 @@ class OneHot:
 
     def dense(self) -> jax.Array:
         """The array it stands for, (R, *shape)."""
-        axes = jnp.arange(prod(self.shape)) if self.axes is None else self.axes
-        blank = jnp.zeros((len(axes), prod(self.shape)), self.entries.dtype)
-        return blank.at[jnp.arange(len(axes)), axes].set(self.entries).reshape(-1, *self.shape)
+        places = jnp.arange(prod(self.shape))
+        axes = places if self.axes is None else self.axes
+        return jnp.where(axes[:, None] == places, self.entries[:, None], 0).reshape(-1, *self.shape)
 
 
 def along_axes(axes: jax.Array | None, x: jax.Array) -> OneHot:
