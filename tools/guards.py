@@ -7,6 +7,7 @@ tests/repo/test_guards.py; test_guards_fail.py plants a fault in front of each g
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -43,7 +44,6 @@ PACKAGES = {
     "tqdm": ("tqdm", ""),
     "filelock": ("filelock", ""),
 }
-FRAMEWORKS = {"torch", "JAX", "optax", "flax", "Orbax"}  # a process that imports one takes a second or two
 
 
 def tags_of(cell: NotebookNode) -> list[str]:
@@ -279,26 +279,61 @@ def unstated_needs(module: str, docstring: str) -> list[str]:
     return []
 
 
-def untrue_needs(module: str, docstring: str, path: str = ".") -> list[str]:
-    """Import a module in a fresh process, without what its package imports, and see what comes along."""
-    needs = stated_needs(docstring) or set()
-    packages = {parent: str(Path(path, *parent.split("."))) for parent in parents(module)}
-    code = (
-        f"import importlib, sys, types\n"
-        f"for name, path in {packages}.items():\n"
-        f"    sys.modules[name] = types.ModuleType(name)\n"
-        f"    sys.modules[name].__path__ = [path]\n"
-        f"importlib.import_module({module!r})\n"
-        f"print(*[name for name, (package, _) in {PACKAGES}.items() if package in sys.modules])"
-    )
-    environment = os.environ | {"PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-    if done.returncode:
-        return [f"{module}: can't be imported: {done.stderr.strip().splitlines()[-1]}"]
-    found = set(done.stdout.split())
-    permitted = needs.union(*(PACKAGES[name][1].split() for name in needs & set(PACKAGES)))
-    faults = [f"{module}: imports {name}; say so in its docstring, or don't" for name in sorted(found - permitted)]
-    return faults + [f"{module}: says that it needs {name}, and does not" for name in sorted(needs - found)]
+def untrue_needs(docstrings: dict[str, str], path: Path = ROOT) -> list[str]:
+    """Import each module, without what the packages around it import, and see which packages our modules ask for."""
+    modules = {
+        module: {name: str(path.joinpath(*name.split("."))) for name in parents(module)} for module in docstrings
+    }
+    environment = os.environ | {"PYTHONPATH": str(path), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", WATCH_IMPORTS, json.dumps(modules)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    faults = []
+    for module, (asked, trouble) in json.loads(done.stdout.splitlines()[-1]).items():
+        if trouble:
+            faults.append(f"{module}: can't be imported: {trouble}")
+            continue
+        needs, found = (
+            stated_needs(docstrings[module]) or set(),
+            {name for name in PACKAGES if PACKAGES[name][0] in asked},
+        )
+        faults += [
+            f"{module}: imports {name}; say so in its docstring, or don't" for name in sorted(found - brought(needs))
+        ]
+        faults += [f"{module}: says that it needs {name}, and does not" for name in sorted(needs - brought(found))]
+    return faults
+
+
+# {module: {package around it: folder}} -> {module: [what our modules asked for while it was imported, what went wrong]}
+WATCH_IMPORTS = """
+import builtins, importlib, json, sys, types
+modules, load, answers = json.loads(sys.argv[1]), builtins.__import__, {}
+ours = {module.partition(".")[0] for module in modules}
+
+def watched(name, globals=None, *rest, **more):
+    if (globals or {}).get("__name__", "").partition(".")[0] in ours:
+        asked.add(name.partition(".")[0])
+    return load(name, globals, *rest, **more)
+
+builtins.__import__ = watched
+for module, around in modules.items():
+    for name in [name for name in sys.modules if name.partition(".")[0] in ours]:
+        del sys.modules[name]
+    for name, folder in around.items():
+        sys.modules[name] = types.ModuleType(name)
+        sys.modules[name].__path__ = [folder]
+    asked, trouble = set(), ""
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        trouble = f"{type(error).__name__}: {error}"
+    answers[module] = sorted(asked), trouble
+print(json.dumps(answers))
+"""
+
+
+def brought(names: set[str]) -> set[str]:
+    """These packages, and what comes along with them."""
+    return names.union(*(PACKAGES[name][1].split() for name in names & set(PACKAGES)))
 
 
 def parents(module: str) -> list[str]:
@@ -492,9 +527,7 @@ def of_pages(root: Path = ROOT) -> list[str]:
 def main() -> int:
     known, code = lessons(), modules()
     faults = [fault for lesson in known for fault in of_lesson(lesson)] + of_package() + of_pages()
-    for module, text in code.items():  # `make test` imports the others
-        if not (stated_needs(docstring_of(text)) or set()) & FRAMEWORKS:
-            faults += untrue_needs(module, docstring_of(text))
+    faults += untrue_needs({module: docstring_of(text) for module, text in code.items()})
     print(*faults, f"{len(known)} lessons, {len(code)} modules; faults: {len(faults) or 'none'}", sep="\n")
     return 1 if faults else 0
 

@@ -190,7 +190,7 @@ def test_untrue_needs_are_seen(tmp_path):
     (tmp_path / "box" / "inner.py").write_text("import pandas")
 
     def faults(module, docstring):
-        return guards.untrue_needs(module, docstring, str(tmp_path))
+        return guards.untrue_needs({module: docstring}, tmp_path)
 
     assert faults("box.inner", "Needs pandas.") == []  # pandas brings NumPy, and box is not asked for tqdm
     assert faults("box.inner", "Needs NumPy and pandas.") == []
