@@ -206,11 +206,80 @@ def test_wide_coefficients_are_compressed_and_the_identity_is_never_made():
     def f(x):
         return net_of([wide, *WEIGHTS[1:]], x)
 
-    texts = {
-        c: str(jax.make_jaxpr(lambda x, c=c: taylor.value_and_laplacian(f, x, compress=c))(x)) for c in (True, False)
-    }
-    assert "cholesky" in texts[True] and "cholesky" not in texts[False]
-    assert not any("[50,50]" in text for text in texts.values())
+    for way in (taylor.value_and_laplacian, taylor.laplacian):
+        texts = {
+            compressed: str(jax.make_jaxpr(lambda x, way=way, how=how: way(f, x, **how))(x))
+            for compressed, how in ((True, {}), (False, {"compress": False}))
+        }
+        assert "cholesky" in texts[True] and "cholesky" not in texts[False]
+        assert not any("[50,50]" in text for text in texts.values())
+
+
+def cubes(x):
+    return (x**3).sum()
+
+
+INTEGER_ROWS = np.array([[1, 2, 0], [0, 1, 1], [3, 0, 1]])
+DIRECTIONS = [
+    ([0, 2], [1, 0, 1]),
+    ([2, 2], [0, 0, 2]),
+    *((rows, (rows**2).sum(0)) for rows in (INTEGER_ROWS, INTEGER_ROWS[:1])),
+]
+
+
+def test_directions_are_axes_or_rows_and_may_be_named():
+    got = jax.jit(lambda x: [taylor.laplacian(cubes, x, directions=each) for each, _ in DIRECTIONS])(X[:3])
+    close(got, [6 * X[:3] @ weights for _, weights in DIRECTIONS])
+    for way in (taylor.value_and_laplacian, taylor.laplacian):
+        with pytest.raises(TypeError, match="positional argument"):
+            way(cubes, X, None, False)
+
+
+def test_points_of_one_and_of_many_coordinates():
+    close(jax.jit(lambda x: taylor.laplacian(cubes, x))(X[:1]), 6 * X[0])
+    many = np.linspace(0, 1, 300)
+    close(jax.jit(lambda x: taylor.laplacian(cubes, x, np.eye(300)[[299]]))(many), 6.0)
+    close(jax.jit(lambda x: taylor.partial_derivative(cubes, x, (2,) + 299 * (0,)))(many + 1), 6.0)
+
+
+FOUR = np.ones(4)
+REFUSED = [
+    (lambda: taylor.laplacian(cubes, 1.0), r"x must be \(d,\), got \(\); wrap"),
+    (lambda: taylor.laplacian(cubes, FOUR, np.array([0, 4])), "expected axes from 0 to 3, got 0 to 4"),
+    (lambda: taylor.laplacian(cubes, FOUR, 1), r"\(R, 4\).*got int64 \(\)"),
+    (lambda: taylor.laplacian(cubes, FOUR, np.zeros(0, int)), r"\(R, 4\).*got int64 \(0,\)"),
+    (lambda: taylor.laplacian(cubes, FOUR, np.ones((2, 3))), r"\(R, 4\).*got float64 \(2, 3\)"),
+    (lambda: taylor.laplacian(cubes, FOUR, np.ones((2, 4, 1))), r"\(R, 4\).*got float64 \(2, 4, 1\)"),
+    (lambda: taylor.laplacian(lambda x: x[:0], FOUR), r"got an output of shape \(0,\); take one component"),
+    (lambda: taylor.laplacian(lambda x: x[None, :1], FOUR), r"got an output of shape \(1, 1\); take one component"),
+    (lambda: taylor.weighted(cubes, FOUR, [0, 1], np.ones(3), 2), r"one weight per direction, \(2,\), got \(3,\)"),
+    (
+        lambda: taylor.weighted(cubes, FOUR, [0, 1], [[1.0], [1.0, 2.0]], 2),
+        r"weights as an array of numbers, got \[\[1",
+    ),
+    (lambda: taylor.derivatives(cubes, FOUR, np.ones(5), 2), r"x's shape \(4,\), got \(5,\); one direction"),
+    (lambda: taylor.derivatives(lambda x: None, FOUR, FOUR, 2), "expected f to return one array, got 0; return"),
+    (lambda: taylor.derivatives(cubes, FOUR, FOUR, 41), "expected order <= 40, got 41; each of the 37,338"),
+    (lambda: taylor.partial_derivative(cubes, FOUR, 5 * (1,)), r"expected 4 integers >= 0.*got \(1, 1, 1, 1, 1\)"),
+    (lambda: taylor.interpolation(()), r"a tuple of integers >= 1, got \(\)"),
+    (lambda: taylor.interpolation((1.5, 2)), r"a tuple of integers >= 1, got \(1\.5, 2\)"),
+    (lambda: taylor.interpolation(3), "a tuple of integers >= 1, got 3"),
+    (
+        lambda: jax.jit(lambda a: taylor.weighted(cubes, FOUR, [0, 1], [a, 1.0], 2))(1.0),
+        r"weights as an array of numbers, got \[.*Trace",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), REFUSED)
+def test_what_does_not_fit_is_refused(call, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        call()
+
+
+def test_the_highest_order():
+    got = jax.jit(lambda x: taylor.derivatives(lambda x: 2 * x, x, 3.0, 40))(5.0)
+    assert got.tolist() == [10.0, 6.0, *[0.0] * 39]
 
 
 @table(["shallow", "boundary factor times a net"], slow=["boundary factor times a net"])
