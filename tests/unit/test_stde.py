@@ -186,16 +186,15 @@ def fourths(x):
     ("operator", "expected"),
     [
         (Operator({(4, 0): 1.0, (0, 4): 1.0}), 48),
-        (Operator.of_kinds(2, (*stde.biharmonic(2).kinds, stde.biharmonic(2).kinds[0])), 96),
         (Operator({(1, 0): 1.0, (0, 1): 1.0}), 4 + 5 + 32),
         (Operator({(3, 0): 1.0, (0, 3): 1.0}), 24 + 48),
         (Operator({(0, 0): 3.0}), 3 * 22),
-        (stde.laplacian(2), 12 + 48),
+        (stde.second_order([[2, 1], [1, 2]]) + 1j * stde.second_order([[2, 1], [1, 3]]), 24 + 96 + 1j * (24 + 144)),
     ],
     ids=str,
 )
 def test_apply_to_fourth_powers(operator, expected):
-    assert applied(operator, fourths, jnp.array([1.0, 2.0])) == expected
+    np.testing.assert_allclose(applied(operator, fourths, jnp.array([1.0, 2.0])), expected, rtol=1e-12)
 
 
 def test_apply_to_a_product_and_in_one_dimension():
@@ -255,6 +254,14 @@ def test_what_a_dense_estimate_must_know_is_exact():
     operator = (1 + 2j) * LAPLACIAN + Operator({(1, 0): 3.0, (0, 0): 2.0})
     got = jax.jit(lambda x: stde.estimate(operator, lambda x: x @ x, x, KEY, 2, dense="rademacher"))(jnp.ones(2))
     np.testing.assert_allclose(got, (1 + 2j) * 4 + 3 * 2 + 2 * 2)
+
+
+def test_a_dense_estimate_takes_each_order_and_factor_by_itself():
+    fourth = stde.biharmonic(2)
+    for operator in (LAPLACIAN + 1j * fourth, 1j * fourth + LAPLACIAN, fourth + LAPLACIAN, 1j * fourth + fourth):
+        how = {"samples": 2, "dense": "gaussian"}
+        got = jax.eval_shape(lambda x, o=operator, how=how: stde.estimate(o, fourths, x, KEY, **how), jnp.ones(2))
+        assert got.dtype == (complex if 1j in [kind.factor for kind in operator.kinds] else float)
 
 
 def variance(samples, **how):
@@ -578,6 +585,7 @@ def test_a_biharmonic_operator_is_recognised_in_any_dimension():
         assert stde._laplacian_scale(list((2 * stde.laplacian(d)).kinds), d) == 2
     assert stde._biharmonic_scale(list(stde.biharmonic(3).kinds), 4) is None
     pure, mixed = stde.biharmonic(3).kinds
+    assert stde._biharmonic_scale([pure, mixed, pure], 3) is None
     for axes, coefficients in (
         ([0, 1], [1, 1]), ([0, 1, 1], [1, 1, 1]), ([0, 1, 2], [1, 1, 2]), ([0, 1, 2], [1, 2, 1])
     ):  # fmt: skip
@@ -632,6 +640,10 @@ def test_a_biharmonic_operator_is_recognised_in_any_dimension():
         (lambda: stde.second_order([["1"]]), r"real matrix \(d, d\), got <U1"),
         (lambda: stde.second_order([[1.0, np.nan], [0.0, 1.0]]), "matrix of finite numbers, got NaN"),
         (lambda: stde.apply(Operator({(10**9,): 1.0}), field, point(1)), "order <= 40, got 1000000000"),
+        (
+            lambda: stde.estimate(Operator({(10**9,): 1.0}), field, point(1), KEY, 1, dense="gaussian"),
+            "a sum of pure derivatives of order 1000000000",
+        ),
     ],
 )
 def test_what_is_no_operator_or_number_is_refused(call, message):
