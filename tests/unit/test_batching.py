@@ -54,7 +54,11 @@ def test_a_batch_is_numpys_own_stack(count, shape, dtype):
         ([np.array([None]), np.array([None])], "up to 64 bits as leaves, got array"),
         ([{1}, {2}], "up to 64 bits as leaves"),
         ([2**70, 1], "got 1180591620717411303424"),
+        ([1, 2**70], "got 1180591620717411303424"),
         ([2**62 + 1, 0.5], "got 4611686018427387905, which float64 does not hold"),
+        ([2**62 - 1, 0.5], "got 4611686018427387903, which float64 does not hold"),
+        ([np.array(2**62 + 1), np.array(0.5)], "which float64 does not hold"),
+        ([np.array([2**62 + 1]), np.array([0.5, 1.0])], "samples of one structure and shape"),
         ({"x": np.zeros(2)}, "list of samples, got dict"),
         ("ab", "list of samples, got str"),
         ((sample for sample in [1]), "list of samples, got generator"),
@@ -63,6 +67,24 @@ def test_a_batch_is_numpys_own_stack(count, shape, dtype):
 def test_samples_that_do_not_fit_are_refused(samples, message):
     with pytest.raises(ValueError, match=message):
         numpy_collate(samples)
+
+
+def test_numbers_and_arrays_of_no_axes_go_together():
+    assert numpy_collate([np.array(1), 2]).tolist() == [1, 2]
+    np.testing.assert_array_equal(numpy_collate([1, np.nan]), [1.0, np.nan])
+
+
+def test_the_first_sample_says_in_which_order_keys_come():
+    assert list(numpy_collate([{"x": 1, "y": 2}, {"y": 4, "x": 3}])) == ["x", "y"]
+
+
+@pytest.mark.parametrize(("sample", "other"), [(0.5, True), (np.float32(1), 1), (np.zeros(3), np.ones(3, int))])
+def test_leaves_of_one_dtype_are_not_looked_at_one_by_one(sample, other, monkeypatch):
+    """A loader collates batch after batch: the way that compares dtypes is for leaves that differ."""
+    monkeypatch.delattr(np, "result_type")
+    assert len(numpy_collate([sample] * 3)) == 3
+    with pytest.raises(AttributeError, match="result_type"):
+        numpy_collate([sample, other])
 
 
 def nested(leaves):
@@ -144,6 +166,7 @@ def test_arrays_of_different_length_are_refused():
         (np.array(["0", "1"]), "got <U1"),
         (np.arange(11), "from 0 to 9, got 0 to 10"),
         (-np.arange(10), "from 0 to 9, got -9 to 0"),
+        (np.array([-1, 0]), "from 0 to 9, got -1 to 0"),
         (np.array([0, 2**40]), "from 0 to 9, got 0 to 1099511627776"),
         (3, r"got int64 \(\)"),
     ],
@@ -175,12 +198,22 @@ def test_what_is_no_integer_or_no_list_is_refused(call, message):
         (lambda: batches((), np.arange(3), 1), r"arrays of one length, got \[\]"),
         (lambda: batches((np.float64(1),), np.arange(1), 1), "or have no rows"),
         (lambda: batches((np.zeros(0),), np.arange(0), 1), "or have no rows"),
+        (lambda: batches((np.zeros(3),), np.arange(0), 1), r"expected 1 <= batch_size <= 0 \(the rows\), got 1"),
         (lambda: epoch_permutations(2**31, 1, 0), "more than int32 can number"),
     ],
 )
 def test_what_has_no_rows_or_too_many_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_as_many_rows_are_visited_as_int32_can_number(monkeypatch):
+    class Rng:
+        def permutation(self, rows):
+            return np.array([rows - 1])  # instead of 16 GB
+
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: Rng())
+    assert epoch_permutations(2**31 - 1, 1, 0).tolist() == [[2**31 - 2]]
 
 
 def test_lists_are_arrays_too():

@@ -67,7 +67,8 @@ def test_equal_models(source):
     averages = np.array(module.norm.mean[...])
     calls = NnxCNN.__call__, nnx.Conv.__call__
     result = porting.compare(source, module, IMAGES, NHWC)
-    assert result.first is None and "3 layers in common, all equal" in str(result)
+    assert result.first is None and "3 layers in common, all equal within 1e-05; largest gap" in str(result)
+    assert [row.input_gap for row in result.rows] == pytest.approx([0] * 4, abs=1e-5)
     assert [row.layer for row in result.rows] == ["conv", "norm", "head", "(output)"]
     assert result.skipped == ["activation"]
     assert source.training and source.norm.training and source.norm.num_batches_tracked == 0  # nothing was changed
@@ -142,6 +143,111 @@ def test_recurrent_layers_names_and_integers():
     assert all(0 <= row.input_gap <= 1e-5 and 0 < row.size < 10 for row in result.rows)
 
 
+def row(kind="Linear", input_gap=0.0, output_gap=0.0, size=1.0):
+    return activations.Row("fc", kind, input_gap, output_gap, size, "(2,) in torch, (3,) in flax")
+
+
+@pytest.mark.parametrize(("size", "limit"), [(4.0, 2.0), (1.0, 0.5), (0.5, 0.5), (0.0, 0.5)])
+def test_gaps_are_absolute_up_to_1_and_relative_beyond(size, limit):
+    for gap in (0.0, limit / 2, limit):
+        assert activations.Comparison([row(output_gap=gap, size=size)], 0.5, []).first is None
+    assert activations.Comparison([row(output_gap=1.01 * limit, size=size)], 0.5, []).first.size == size
+
+
+def test_a_comparison_in_words():
+    def said(*rows, **hints):
+        return str(activations.Comparison([*rows, row("whole model")], 1e-5, [], hints))
+
+    differs = r"fc (Linear) is the first of 2 common layers to differ: by 1.0e-02, values up to 1.0e+00; its input "
+    assert said(row(), row(output_gap=0.01), fc="its bias") == differs + "agrees: look at its bias"
+    assert said(row(), row(output_gap=0.01)) == differs + "agrees: look at its settings"
+    assert said(row(), row(input_gap=0.01, output_gap=0.01)).startswith(differs + "differs already")
+    assert "its input agrees" in said(row("zoom", output_gap=0.01))  # a class of the user's, in small letters
+    assert "hints" not in repr(activations.Comparison([], 1e-5, [], {"fc": "its bias"}))
+
+
+class TorchShared(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.probe, self.fc, self.last = torch.nn.Identity(), torch.nn.Linear(3, 3), torch.nn.Linear(3, 2)
+
+    def forward(self, x, y):
+        for z in (x, self.probe(y), x, y):
+            x = x + self.fc(input=z)
+        return self.last(x)
+
+
+class Probe(nnx.Module):
+    def __call__(self, x):
+        return None
+
+
+class NnxShared(nnx.Module):
+    def __init__(self, rngs):
+        self.probe, self.fc, self.last = Probe(), nnx.Linear(3, 3, rngs=rngs), nnx.Linear(3, 2, rngs=rngs)
+
+    def __call__(self, x, y):
+        self.probe(x)
+        for z in (x, y, x):
+            x = x + self.fc(z)
+        return self.last(inputs=x)
+
+
+def test_every_call_of_a_shared_layer_has_a_row_and_inputs_may_be_several():
+    source = TorchShared()
+    module = porting.torch_to_nnx(source, NnxShared(nnx.Rngs(0)))
+    pair = tuple(np.random.default_rng(0).normal(size=(2, 2, 3)).astype(np.float32))
+    result = porting.compare(source, module, pair)
+    assert [row.layer for row in result.rows] == ["fc", "fc, call 2", "fc, call 3", "last", "(output)"]
+    assert result.skipped == ["probe"]  # what returns no array is not compared
+    assert [row.input_gap for row in result.rows[:4]] == [0.0] * 4  # one side does not say what came in by name
+    assert result.first.layer == "last" and result.rows[3].size == result.rows[4].size
+    again = porting.compare(source, module, pair, list(pair))
+    assert [row.output_gap for row in again.rows] == [row.output_gap for row in result.rows]
+    swapped = porting.compare(source, module, pair, pair[::-1])
+    assert swapped.first.layer == "fc"
+
+
+def test_other_methods_of_a_linen_module_are_no_calls():
+    class Torch(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = torch.nn.Linear(3, 2)
+
+        def forward(self, x):
+            return 2 * self.fc(x)
+
+    class Linen(linen.Module):
+        def setup(self):
+            self.fc = linen.Dense(2)
+
+        def features(self, x):
+            return self.fc(x)
+
+        Features = features  # sorts before __call__
+
+        def __call__(self, x):
+            return self.features(x) + self.Features(x)
+
+    source, x = Torch(), np.ones((1, 3), np.float32)
+    params = porting.torch_to_linen(source, {"fc": {"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)}})
+    result = porting.compare(source, Linen().bind({"params": params}), x)
+    assert result.first is None and len(result.rows) == 2
+
+
+def test_the_first_array_of_an_output_is_compared():
+    x = np.ones(2)
+    assert activations._first((None, {"text": "h", "h": [x]}), np.ndarray) is x
+    assert activations._first(("text", {}), np.ndarray) is None
+
+
+def test_the_size_of_a_row_is_the_largest_value_of_torchs():
+    call = activations._Call(None, np.array([0.25, -0.5]))
+    assert activations._row("fc", "Linear", call, call) == ("fc", "Linear", 0, 0, 0.5, "(2,) in torch, (2,) in flax")
+    nothing = activations._Call(None, np.zeros((0, 2)))
+    assert activations._row("fc", "Linear", nothing, nothing).size == 0
+
+
 def test_gaps_are_taken_in_the_order_of_axes_that_is_closest():
     rng = np.random.default_rng(0)
     images, sequences = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=(6, 2, 3))
@@ -152,6 +258,8 @@ def test_gaps_are_taken_in_the_order_of_axes_that_is_closest():
     square = rng.normal(size=(3, 3, 3))
     assert activations._gap(square, np.moveaxis(square, 1, -1)) == 0 == activations._gap(square, square)
     assert activations._gap(np.zeros((2, 0)), np.zeros((2, 0))) == 0
+    assert activations._gap(square[0], square[0].T) > 0.1  # a matrix is not turned round
+    assert activations._gap(square[0, 0], square[0, 0]) == 0
 
 
 def test_models_in_bfloat16_are_compared_too():

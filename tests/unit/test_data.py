@@ -2,15 +2,18 @@
 
 import hashlib
 import re
+import runpy
+from dataclasses import FrozenInstanceError
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from course import data
-from course.checked_csv import integer, real
+from course.checked_csv import integer, read_rows, real
 from course.data import DataError, Features, find_kaggle, folds, labels, load_titanic, split
 
 TITANIC3 = "pclass,survived,name,sex,age,sibsp,parch,ticket,fare,cabin,embarked,boat,body,home.dest"
@@ -72,6 +75,17 @@ def test_a_damaged_embedded_table_is_refused(monkeypatch, table):
         load_titanic()
 
 
+@pytest.mark.parametrize("sha256", ["0" * 64, "f" * 64])
+def test_a_table_with_another_checksum_is_refused(sha256):
+    with pytest.raises(DataError, match=f"SHA-256 {sha256}, got another file"):
+        read_rows(data.EMBEDDED, sha256)
+
+
+def test_without_the_table_its_place_in_a_checkout_is_named(monkeypatch):
+    monkeypatch.setattr(Path, "is_file", lambda path: False)
+    assert runpy.run_path(data.__file__)["EMBEDDED"] == data.EMBEDDED
+
+
 def test_kaggles_table_gives_the_same_model_columns(passengers, tmp_path):
     path = tmp_path / "train.csv"
     path.write_text(kaggle_text(passengers), "utf-8")
@@ -109,6 +123,31 @@ def test_a_good_small_table_passes(table):
     assert frame["fare"].tolist() == [211.3375, 12.475, 26.0]
 
 
+def test_a_table_may_hold_one_passenger_and_end_without_a_line_break(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join([TITANIC3, ROWS[0]]), "utf-8")
+    assert load_titanic(path)["home.dest"].tolist() == ["St Louis, MO"]
+    whole = "\n".join([TITANIC3, ROWS[0], ROWS[2].replace('"Moscow / Bronx, NY"', "")])
+    path.write_text(whole, "utf-8")
+    with pytest.raises(DataError, match=r"row 3, column 'home.dest': expected a value or a line break"):
+        load_titanic(path)
+    path.write_text(whole + "\n", "utf-8")
+    assert len(load_titanic(path)) == 2
+
+
+def test_what_is_at_the_bound_passes(table):
+    frame = load_titanic(table(("0.8333", "120"), ("12.475", "0")))
+    assert frame["age"][1] == 120 and frame["fare"][1] == 0
+
+
+def test_of_several_passengers_twice_the_first_is_named_by_row(table):
+    """Others have the same name, or travel on the same ticket."""
+    of = '1,1,"{}",female,29,0,0,{},211.3375,B5,S,2,,"St Louis, MO"'.format
+    twice = [of("M", 5), of("M", 4), of("M", 6), of("K", 5), of("Z", 5), of("X", 7), of("M", 5), of("M", 5), of("X", 7)]
+    with pytest.raises(DataError, match=r"rows 2 and 8, columns name and ticket: .*'M' with ticket '5' twice"):
+        load_titanic(table(rows=twice))
+
+
 def test_a_byte_order_mark_is_no_fault(table):
     assert len(load_titanic(table(encoding="utf-8-sig"))) == 3
 
@@ -118,6 +157,10 @@ FAULTS = {
     "an empty label": (("1,1,", "1,,"), r"row 2, column 'survived': expected 0 or 1, got ''"),
     "class 4": (("2,0,", "4,0,"), r"row 4, column 'pclass': expected 1, 2 or 3, got '4'"),
     "a negative age": (("0.8333", "-3"), r"row 3, column 'age': expected years, above 0 and up to 120, got '-3'"),
+    "an age of 0": (("0.8333", "0"), r"row 3, column 'age': .*got '0'"),
+    "an age just above 120": (("0.8333", "120.5"), r"row 3, column 'age': .*got '120.5'"),
+    "a negative count": ((",1,0,244367", ",-1,0,244367"), r"row 4, column 'sibsp': expected a count.*got '-1'"),
+    "another negative count": ((",1,0,244367", ",1,-1,244367"), r"row 4, column 'parch': expected a count.*got '-1'"),
     "an age of 400": (("0.8333", "400"), r"row 3, column 'age': .*got '400'; correct.*leave the field empty"),
     "text in a number": (("0.8333", "ten"), r"row 3, column 'age': .*got 'ten'"),
     "nan in a number": (("0.8333", "nan"), r"row 3, column 'age': .*got 'nan'"),
@@ -136,10 +179,14 @@ FAULTS = {
     "an unknown port": (("B5,S", "B5,X"), r"row 2, column 'embarked': expected 'C', 'Q' or 'S', got 'X'"),
     "no name": (('"Kantor, Mr. Sinai"', ""), r"row 4, column 'name': expected a name, got ''"),
     "a renamed column": (("fare", "price_fare"), r"row 1: expected a column 'fare'.*; rename 'price_fare' to 'fare'"),
-    "a column gone": (("sibsp", "x"), r"row 1: expected a column 'sibsp', got .*; fetch"),
+    "a column gone": (("sibsp", "x"), r"row 1: expected a column 'sibsp', got .*; fetch the file again$"),
+    "another column gone": (("ticket", "zz"), r"row 1: expected a column 'ticket', got .*; fetch the file again$"),
     "a column twice": (("parch", "sibsp"), r"row 1: expected every column once, got 'sibsp' twice"),
     "a row too short": ((",392096,12.475,E121,S,14,,", ",392096"), r"row 3: expected 14 fields, got 8"),
-    "a row too long": (("29,0,0", "29,0,0,0"), r"row 2: expected 14 fields, got 15"),
+    "a row too long": (
+        ("29,0,0", "29,0,0,0"),
+        r"row 2: expected 14 fields, got 15 \('1,1,Allen, Miss. Elisabeth Walton,female,29,0,0,0,24160,211.'\); the",
+    ),
     "an empty line": (("\n3,0,", "\n\n3,0,"), r"row 3: expected a passenger, got an empty line"),
     "an open quote": (('"St Louis, MO"', '"St Louis, MO'), r"row 2: expected a complete row"),
     "the same passenger twice": (
@@ -163,11 +210,30 @@ def test_a_missing_file_is_named(tmp_path):
         load_titanic(tmp_path / "none.csv")
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", TITANIC3.encode(), TITANIC3.encode() + b"\n"])
-def test_an_empty_file_is_refused(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "expected a header and at least one passenger, got an empty file"),
+        (b"\n", "row 1: expected a passenger, got an empty line"),
+        (TITANIC3.encode(), "expected a header and at least one passenger, got a header without rows"),
+        (TITANIC3.encode() + b"\n", "expected a header and at least one passenger, got a header without rows"),
+        (b"everything", "row 1: expected columns separated by commas, got the single column 'everything'"),
+        (b"\n\xfc", "row 2: expected UTF-8 text, got the byte 0xfc"),
+    ],
+)
+def test_an_empty_file_is_refused(tmp_path, content, message):
     (tmp_path / "empty.csv").write_bytes(content)
-    with pytest.raises(DataError, match=r"empty\.csv.*(expected a header and at least one|expected a passenger)"):
+    with pytest.raises(DataError, match=rf"empty\.csv: {message}"):
         load_titanic(tmp_path / "empty.csv")
+
+
+@pytest.mark.parametrize("gone", ["Age", "Name", "Ticket"])
+def test_a_column_of_kaggles_that_is_gone_is_named_in_kaggles_way(passengers, tmp_path, gone):
+    """Without labels too; and no other column of the table is taken for the one that is missing."""
+    path = tmp_path / "test.csv"
+    path.write_text(kaggle_text(passengers, labelled=False).replace(f",{gone},", ",X,", 1), "utf-8")
+    with pytest.raises(DataError, match=f"expected a column '{gone}', got PassengerId, .*; fetch the file again$"):
+        load_titanic(path, labelled=False)
 
 
 @pytest.mark.parametrize("separator", [";", "\t", "|"])
@@ -188,6 +254,10 @@ def test_a_wrong_encoding_is_named(table):
 
 
 @given(st.integers(-(10**30), 10**30) | st.integers(-(2**63) - 2, 2**63 + 2))
+@example(-(2**63))
+@example(-(2**63) - 1)
+@example(2**63 - 1)
+@example(2**63)
 def test_integers_are_read_as_they_are_or_refused(number):
     if -(2**63) <= number < 2**63:
         assert integer(str(number)) == np.int64(number)
@@ -224,6 +294,7 @@ def test_a_file_cut_off_anywhere_never_gives_a_changed_table(tmp_path_factory, c
 def test_splits_are_stratified_disjoint_and_reproducible(passengers):
     parts = split(passengers, seed=0)
     assert sorted(np.concatenate([part.index for part in parts])) == list(range(1309))
+    assert [len(part) for part in parts] == [837, 210, 262]
     share = passengers["survived"].mean()
     assert all(abs(part["survived"].mean() - share) < 0.005 for part in parts)
     again, other = split(passengers, seed=0), split(passengers, seed=1)
@@ -231,7 +302,11 @@ def test_splits_are_stratified_disjoint_and_reproducible(passengers):
     assert not parts.train.index.equals(other.train.index)
 
 
-@pytest.mark.parametrize("shares", [{"test": 0.0}, {"test": -0.1}, {"valid": 0.5, "test": 0.5}, {"valid": -0.1}])
+@pytest.mark.parametrize(
+    "shares",
+    [{"test": 0.0}, {"test": -0.1}, {"valid": 0.5, "test": 0.5}, {"valid": 0.4, "test": 0.7}, {"valid": 0.0},
+     {"valid": -0.1}],
+)  # fmt: skip
 def test_a_split_that_leaves_nothing_is_refused(passengers, shares):
     with pytest.raises(ValueError, match="expected valid and test above 0"):
         split(passengers, 0, **shares)
@@ -274,6 +349,17 @@ def test_features_of_one_passenger_by_hand(passengers):
     flags = {name for name, value in row.items() if value == 1.0}
     assert flags >= {"class_1", "female", "from_S", "title_Miss"}
     assert row["class_2"] == row["from_C"] == row["title_Mr"] == 0.0
+
+
+def test_flags_are_those_of_every_passenger(passengers):
+    features = Features.fit(passengers)
+    flags = pd.DataFrame(features(passengers), columns=data.FEATURES).iloc[:, 4:]
+    port, title = passengers["embarked"].fillna("S"), passengers["name"].str.extract(r", ([^.]+)\.", expand=False)
+    expected = [passengers["pclass"].eq(k) for k in (1, 2, 3)] + [passengers["sex"].eq("female")]
+    expected += [port.eq(each) for each in "CQS"] + [title.eq(each) for each in ("Mr", "Mrs", "Miss", "Master")]
+    np.testing.assert_array_equal(flags, np.column_stack(expected))
+    with pytest.raises(FrozenInstanceError):
+        features.mean = 0
 
 
 def test_a_missing_value_gets_the_training_median(passengers):
@@ -328,9 +414,13 @@ def test_one_passenger_is_enough_to_fit(passengers):
         (lambda p: p.assign(sex=1), "'female' or 'male' in column 'sex', got '1'"),
         (lambda p: p.assign(embarked="Southampton"), "'C', 'Q' or 'S' in column 'embarked', got 'Southampton'"),
         (lambda p: p.assign(fare=-2.0), "pounds, 0 or more in column 'fare', got '-2.0'"),
+        (lambda p: p.assign(fare=-0.5), "in column 'fare', got '-0.5'"),
+        (lambda p: p.assign(fare=p["fare"].where(~p.index.isin([3, 7]), -2.0)), "got '-2.0' .float64. in row 3"),
         (lambda p: p.assign(fare=np.inf), "in column 'fare', got 'inf'"),
         (lambda p: p.assign(sibsp=np.nan), "a count, 0 or more in column 'sibsp', got 'nan'"),
         (lambda p: p.assign(parch=1e300), "in column 'parch', got '1e[+]300'"),
+        (lambda p: p.assign(parch=1e19), "in column 'parch', got '1e[+]19'"),
+        (lambda p: p.assign(age=1e300), "in column 'age', got '1e[+]300'"),
         (lambda p: p.assign(age="old"), "in column 'age', got 'old'"),
         (lambda p: p.assign(name=None), "a name in column 'name', got 'None'"),
     ],
@@ -338,6 +428,10 @@ def test_one_passenger_is_enough_to_fit(passengers):
 def test_tables_of_other_makes_are_refused(passengers, change, message):
     with pytest.raises(ValueError, match=message):
         Features.fit(change(passengers))
+
+
+def test_counts_of_63_bits_are_numbers(passengers):
+    assert np.isfinite(Features.fit(passengers)(passengers.assign(sibsp=9 * 10**18))).all()
 
 
 @pytest.mark.parametrize("use", [labels, lambda p: split(p, 0), lambda p: next(folds(p, 0))])

@@ -58,7 +58,7 @@ def test_a_batch_size_that_does_not_fit_is_refused(size):
         make_loader(X, Y, size, seed=0)
 
 
-@pytest.mark.parametrize("y", [Y[:9], Y[:, None]])
+@pytest.mark.parametrize("y", [Y[:9], np.append(Y, 1), Y[:, None], Y[0]])
 def test_labels_that_do_not_fit_are_refused(y):
     with pytest.raises(ValueError, match=r"expected x \(n, d\) and y \(n,\)"):
         make_loader(X, y, 4, seed=0)
@@ -100,6 +100,11 @@ def test_numbers_that_32_bits_do_not_hold_are_refused(number):
     """`jnp.asarray` makes 7 of 2^40 + 7 without a word, and infinity of 1e300."""
     with pytest.raises(ValueError, match=r"expected numbers that u?\w+32 holds|that complex64 holds"):
         jax_collate([(number, 1)])
+
+
+def test_of_several_numbers_that_do_not_fit_the_first_is_named():
+    with pytest.raises(ValueError, match="got 1099511627776; turn on x64"):
+        jax_collate([1, 2**40, 2**41])
 
 
 @pytest.mark.parametrize("number", [2**31 - 1, -(2**31), 0.1, np.inf, np.nan, True])

@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix
 
 from course.data import load_titanic
-from course.metrics import accuracy, baselines, confusion, cross_validate, summary
+from course.metrics import accuracy, baselines, confusion, cross_validate, gender_rule, summary
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -31,7 +31,7 @@ def test_confusion_keeps_a_class_that_nobody_predicts():
 
 
 @pytest.mark.parametrize("measure", [accuracy, confusion])
-@pytest.mark.parametrize("shape", [(4, 1), (3,), ()])
+@pytest.mark.parametrize("shape", [(4, 1), (3,), (5,), ()])
 def test_shapes_that_would_broadcast_are_refused(measure, shape):
     with pytest.raises(ValueError, match="expected logits and labels of one shape"):
         measure(np.zeros(shape), np.zeros(4))
@@ -57,6 +57,11 @@ def test_rivals_stand_in_their_known_order():
     assert table.loc["gender rule", "accuracy"] < table["accuracy"].drop("gender rule").min()
 
 
+def test_the_gender_rule_is_1_for_a_woman():
+    passengers = load_titanic().head(20)
+    assert gender_rule(passengers).tolist() == [1.0 if sex == "female" else -1.0 for sex in passengers["sex"]]
+
+
 def test_summary():
     assert summary(np.array([0.7, 0.9])).to_dict() == pytest.approx({"accuracy": 0.8, "sd": 0.1})
 
@@ -68,6 +73,7 @@ def test_summary():
         (np.full(5, np.nan), np.zeros(5), "without NaN, got 5 of 5, the first in row 0; the model diverged"),
         ([1.0, np.nan], [0, 1], "without NaN, got 1 of 2, the first in row 1"),
         ([1.0, 2.0], [0, 2], "labels 0 or 1, got 2 in row 1; pass the labels second"),
+        ([1.0, 2.0], [0, -1], "labels 0 or 1, got -1 in row 1"),
         ([1.0, 2.0], [0.0, np.nan], "labels 0 or 1, got nan in row 1"),
         ([0, 1], [0.3, -0.7], "labels 0 or 1, got 0.3 in row 0"),
         ([], [], "at least one passenger, got none"),

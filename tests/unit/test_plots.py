@@ -21,14 +21,15 @@ def shown(side):
 @pytest.mark.parametrize(
     ("values", "some"),
     [([1, 20], ["1", "2", "5", "10", "20"]), ([1, 3000], ["1", "10", "100", "1,000"]),
-     ([1, 1e8], ["$\\mathdefault{10^{0}}$"])],
+     ([0.001, 0.02], ["0.001", "0.002", "0.02"]), ([1e4, 2e5], ["10,000", "20,000", "200,000"]),
+     ([1e4, 3e6], ["10,000", "1,000,000"]), ([1e-3, 1], ["0.001", "1"]), ([1, 1e8], ["$\\mathdefault{10^{0}}$"])],
 )  # fmt: skip
 def test_a_logarithmic_axis_has_numbers_that_can_be_read(axis, values, some):
     plots.lines(axis, [0, 1], {"ours": values}, log="y", ylabel="ms")
     axis.figure.canvas.draw()
     assert set(some) <= set(shown(axis.yaxis)) and axis.get_ylabel() == "ms"
     assert axis.get_yscale() == "log" and axis.get_xscale() == "linear"
-    assert ("2" in shown(axis.yaxis)) == (values[1] == 20)
+    assert ("2" in {text.strip("0,.") for text in shown(axis.yaxis)}) == (values[1] == 20 * values[0])
 
 
 def test_pytorch_is_told_by_its_name_and_takes_no_place_from_the_others(axis):
@@ -37,8 +38,65 @@ def test_pytorch_is_told_by_its_name_and_takes_no_place_from_the_others(axis):
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["a", "PyTorch", "b"]
 
 
+def test_colours_and_markers_come_round_again():
+    first, sixth, seventh = (plots.style("ours", place) for place in (0, 6, 7))
+    assert first == plots.style("ours") == {"color": plots.JAX, "marker": "o", "linestyle": "-"}
+    assert (sixth["color"], sixth["marker"]) == (plots.JAX, "X")
+    assert (seventh["color"], seventh["marker"]) == (plots.COLOURS[1], "o")
+
+
+def test_a_lessons_pictures_look_as_they_did():
+    with plt.rc_context():
+        plots.use()
+        assert {name: plt.rcParams[name] for name in LOOK} == LOOK
+        cycle = list(plt.rcParams["axes.prop_cycle"])
+        assert [each["color"] for each in cycle] == list(plots.COLOURS)
+        assert [each["marker"] for each in cycle] == ["o", "s", "^", "D", "v", "P"]
+        figure, axes = plots.panels(2)
+        assert axes.shape == (2,) and figure.get_size_inches().tolist() == [8, 3.2]
+        assert figure.get_size_inches()[0] * figure.dpi == 640
+        plt.close(figure)
+        figure, alone = plots.panels(1, height=2)
+        assert alone is figure.axes[0] and figure.get_size_inches().tolist() == [8, 2]
+        plt.close(figure)
+
+
+LOOK = {
+    "figure.figsize": [4.96, 3.4], "figure.dpi": 80, "figure.constrained_layout.use": True, "figure.facecolor": "white",
+    "savefig.facecolor": "white", "font.size": 10, "axes.titlesize": 10.5, "legend.fontsize": 9,
+    "lines.linewidth": 1.8, "lines.markersize": 5.5, "axes.grid": True, "grid.alpha": 0.3,
+    "axes.spines.top": False, "axes.spines.right": False, "image.cmap": "viridis",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("high", "levels", "contours", "labelled"),
+    [(9, 9, range(10), range(0, 10, 2)), (11, 11, range(12), range(0, 12, 2)), (2, 2, range(3), range(3))],
+)
+def test_a_field_has_about_as_many_contours_as_asked_and_every_fifth_of_them_is_labelled(
+    axis, high, levels, contours, labelled
+):
+    plots.field(axis, [0, 1], [0, 1], [[0, high], [1, 1]], levels=levels)
+    assert axis.collections[0].levels.tolist() == list(contours)  # of one sign: from the least to the largest
+    assert axis.figure.axes[1].get_yticks().tolist() == list(labelled)
+
+
+@pytest.mark.parametrize(("high", "contours"), [(9, 10), (10, 8)])
+def test_a_field_has_nine_contours_by_default(axis, high, contours):
+    plots.field(axis, [0, 1], [0, 1], [[0, high], [1, 1]])
+    assert len(axis.collections[0].levels) == contours
+
+
+@pytest.mark.parametrize(("largest", "apart"), [(0.05, True), (0.5, False), (500, False), (5000, True)])
+def test_a_power_of_ten_stands_apart_where_labels_would_be_long(axis, largest, apart):
+    plots.field(axis, [0, 1], [0, 1], [[0, largest], [0, 0]])
+    axis.figure.draw_without_rendering()
+    assert bool(axis.figure.axes[1].yaxis.get_offset_text().get_text()) == apart
+
+
 def test_a_field_lies_as_it_is_indexed_and_signed_ones_have_zero_in_the_middle(axis):
     x, y = np.linspace(0, 1, 4), np.linspace(0, 2, 5)
+    axis.grid(True)  # as in a lesson
     plots.field(axis, x, y, np.add.outer(x, y), signed=True, title="sum")
     (low, high) = axis.collections[0].get_clim()
     assert low == -high and axis.get_xlim() == (0, 1) and axis.get_ylim() == (0, 2)

@@ -159,7 +159,9 @@ def test_the_hint_for_a_shape_that_does_not_fit(rule, expected, got, hint):
 def test_long_lists_are_cut_short():
     assert porting._some([]) == "nothing"
     assert porting._some(["a", "b"], most=2) == "a, b"
-    assert porting._some(["a", "b", "c", "d"], most=2) == "a, b and 2 more"
+    assert porting._some(list("abcde"), most=2) == "a, b and 3 more"
+    assert porting._some(list("abcdefgh")) == "a, b, c, d, e, f, g, h"
+    assert porting._some(list("abcdefghi")) == "a, b, c, d, e, f, g, h and 1 more"
 
 
 def test_the_ways_in_which_a_path_is_spelt():
@@ -167,4 +169,82 @@ def test_the_ways_in_which_a_path_is_spelt():
         ("net", "0"), ("net", "layers", "0"), ("net", "layers_0"), ("net_0",)
     }  # fmt: skip
     assert set(layouts._spelt(("0",))) == {("0",), ("layers", "0"), ("layers_0",)}
+    assert set(layouts._spelt(("a", "b", "0"))) == {
+        ("a", "b", "0"), ("a", "b", "layers", "0"), ("a", "b", "layers_0"), ("a", "b_0")
+    }  # fmt: skip
+    assert set(layouts._spelt(("a", "if"))) == {("a", "if"), ("a", "if_")}
+    assert porting._linen_path(("net", "blocks", "1", "if_")) == ("net", "blocks_1", "if")
+    assert porting._linen_path(("0", "kernel")) == ("0", "kernel")
     assert "function" not in repr(layouts.Leaf(("kernel",), ("weight",)))
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "place"),
+    [
+        ("a.b.c", {"a": "one-longer-name", "a.b": "y"}, "y/c"),  # the longest that fits
+        ("fc1", {"fc": "x"}, "fc1"),  # the whole of a name, not its beginning
+        ("a", {"fc": "x"}, "a"),
+        ("z", {"fc": "x"}, "z"),
+        ("first", {"first": "b", "b": "c"}, "b"),  # once
+    ],
+)
+def test_a_name_is_looked_up_once_and_whole(name, names, place):
+    there = {(*where.split("/"), "kernel") for where in ("y/c", "fc1", "a", "z", "b", "c", "x", "x1")}
+    assert layouts.find(name, ("kernel",), there, names) == (*place.split("/"), "kernel")
+
+
+@pytest.mark.parametrize(
+    ("layer", "axes", "flipped"),
+    [
+        (torch.nn.Conv1d(4, 6, 2), "oih->hio", ()),
+        (torch.nn.Conv2d(4, 6, (2, 3)), "oihw->hwio", ()),
+        (torch.nn.Conv3d(4, 6, (2, 3, 5)), "oihwd->hwdio", ()),
+        (torch.nn.ConvTranspose1d(4, 6, 2), "ioh->hio", (0,)),
+        (torch.nn.ConvTranspose2d(4, 6, (2, 3)), "iohw->hwio", (0, 1)),
+        (torch.nn.ConvTranspose3d(4, 6, (2, 3, 5)), "iohwd->hwdio", (0, 1, 2)),
+    ],
+)
+def test_kernels_change_their_axes_and_change_back(layer, axes, flipped):
+    expected = np.flip(np.einsum(axes, layer.weight.detach().numpy()), flipped)
+    kernel, _ = porting.mapping(layer, template := {"kernel": np.zeros(expected.shape), "bias": np.zeros(6)})
+    here, there = axes.upper().split("->")
+    assert kernel.rule == f"{here} -> {there}" + (f", flipped along {there[:-2]}" if flipped else "")
+    params = porting.torch_to_linen(layer, template)
+    np.testing.assert_array_equal(params["kernel"], expected)
+    back = porting.linen_to_torch(params, type(layer)(4, 6, layer.kernel_size))
+    assert torch.equal(back.weight, layer.weight) and torch.equal(back.bias, layer.bias)
+
+
+def test_attention_is_cut_into_heads_and_put_together_again():
+    layer, zeros = torch.nn.MultiheadAttention(6, 3), jnp.zeros
+    with torch.no_grad():
+        layer.in_proj_bias.normal_()
+    qkv = {name: {"kernel": zeros((6, 3, 2)), "bias": zeros((3, 2))} for name in ("query", "key", "value")}
+    params = porting.torch_to_linen(layer, qkv | {"out": {"kernel": zeros((3, 2, 6)), "bias": zeros(6)}})
+    weights, biases = layer.in_proj_weight.detach().numpy(), layer.in_proj_bias.detach().numpy()
+    for k, name in enumerate(("query", "key", "value")):
+        for head, rows in enumerate(
+            (range(6 * k, 6 * k + 2), range(6 * k + 2, 6 * k + 4), range(6 * k + 4, 6 * k + 6))
+        ):
+            np.testing.assert_array_equal(params[name]["kernel"][:, head], weights[rows].T)
+            np.testing.assert_array_equal(params[name]["bias"][head], biases[rows])
+    np.testing.assert_array_equal(
+        params["out"]["kernel"].reshape(6, 6), layer.out_proj.weight.detach().numpy().T
+    )  # head by head
+    back = porting.linen_to_torch(params, torch.nn.MultiheadAttention(6, 3))
+    assert all(torch.equal(a, b) for a, b in zip(back.parameters(), layer.parameters(), strict=True))
+
+
+def test_b_hn_is_the_last_third_of_a_grus_bias():
+    cell, zeros = torch.nn.GRUCell(3, 4), np.zeros
+    target = {"dense_i": {"kernel": zeros((3, 12)), "bias": zeros(12)}, "dense_h": {"kernel": zeros((4, 12))}}
+    with torch.no_grad():
+        cell.bias_hh[8:] = 0
+    rules = {row.flax: row.rule for row in porting.mapping(cell, target)}
+    assert rules["dense_i/bias"] == "torch's two biases added; b_hn must be zero"
+    for place in (8, 11):
+        with torch.no_grad():
+            cell.bias_hh[8:] = 0
+            cell.bias_hh[place] = 1
+        with pytest.raises(PortingError, match=r"torch's \(root\): expected zeros in the last third of bias_hh"):
+            porting.mapping(cell, target)

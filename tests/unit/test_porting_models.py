@@ -126,6 +126,19 @@ def test_an_abstract_random_stream_is_refused():
         porting.torch_to_nnx(torch_net(), module)
 
 
+def test_small_integers_and_flags_go_both_ways():
+    source = torch.nn.Sequential()
+    source.register_buffer("numbers", torch.tensor([-128, 3, 127], dtype=torch.int8))
+    source.register_buffer("flags", torch.tensor([True, False]))
+    template = {"batch_stats": {"numbers": np.zeros(3, np.int8), "flags": np.zeros(2, bool)}}
+    ported = porting.torch_to_linen(source, template)
+    back = copy.deepcopy(source)
+    back.numbers.zero_()
+    assert (
+        same_state(porting.linen_to_torch(ported, back), source) and ported["batch_stats"]["numbers"].dtype == np.int8
+    )
+
+
 def test_bfloat16_keeps_every_bit():
     source = TorchNet(torch.bfloat16)
     module = porting.torch_to_nnx(source, NnxNet(nnx.Rngs(0)))
@@ -135,9 +148,10 @@ def test_bfloat16_keeps_every_bit():
 
 def test_a_large_integer_buffer_is_not_cut():
     source = torch_net()
-    source.scale[0] = 2**40
-    with pytest.raises(PortingError, match=r"scale \(3,\): expected a dtype that JAX keeps, got int64"):
-        porting.torch_to_nnx(source, NnxNet(nnx.Rngs(0)))
+    for large in (2**40, -(2**40)):
+        source.scale[0] = large
+        with pytest.raises(PortingError, match=r"scale \(3,\): expected a dtype that JAX keeps, got int64"):
+            porting.torch_to_nnx(source, NnxNet(nnx.Rngs(0)))
 
 
 def test_names_and_ignore():
@@ -151,6 +165,27 @@ def test_names_and_ignore():
         porting.torch_to_linen(source, params, names={"fc": "net/Dense_0"})
     with pytest.raises(PortingError, match=r"expected fc/kernel .*likely net/Dense_0/kernel.*{'fc': 'net/Dense_0'}"):
         porting.torch_to_linen(source, params, ignore=["mask"])
+
+
+def test_the_likely_place_is_the_first_free_one_of_name_and_shape():
+    source = torch.nn.ModuleDict({"a": torch.nn.Linear(3, 2), "fc": torch.nn.Linear(3, 2)})
+    fits = {"kernel": np.zeros((3, 2)), "bias": np.zeros(2)}
+    params = {
+        "a": fits, "larger": {"kernel": np.zeros((3, 3))}, "smaller": {"kernel": np.zeros((1, 2))},
+        "odd": {"bias": np.zeros((3, 2)), "scale": np.zeros((3, 2))}, "one": fits, "other": fits,
+    }  # fmt: skip
+    message = (
+        r"torch's fc\.weight \(2, 3\): expected fc/kernel \(3, 2\) in linen \(\(out, in\) -> \(in, out\)\), got "
+        r"larger/kernel \(3, 3\), smaller/kernel \(1, 2\), odd/bias \(3, 2\), odd/scale \(3, 2\), one/kernel .*"
+        r"; likely one/kernel: rename one, or pass names={'fc': 'one'}"
+    )
+    with pytest.raises(PortingError, match=message):
+        porting.torch_to_linen(source, params)
+
+
+def test_what_is_ignored_stays_and_the_rest_of_the_layer_goes():
+    (bias, weight) = porting.mapping(torch.nn.Linear(3, 2), {"bias": np.zeros(2)}, ignore=["weight"])
+    assert (bias.torch, bias.flax, weight) == ("bias", "bias", ("weight", (2, 3), "", (), "ignored"))
 
 
 def test_a_cell_of_another_name_is_found_in_any_spelling():
@@ -185,6 +220,37 @@ def test_tied_weights_are_listed_once_and_not_parted():
         porting.torch_to_linen(source, params | {"out": {"kernel": jnp.zeros((4, 7))}})
 
 
+def test_a_module_that_stands_in_two_places_is_tied():
+    linear, cell = torch.nn.Linear(3, 2), torch.nn.LSTMCell(3, 2)
+    rows = porting.mapping(
+        torch.nn.ModuleDict({"a": linear, "b": linear}), {"b": {"kernel": np.zeros((3, 2)), "bias": np.zeros(2)}}
+    )
+    assert [(row.torch, row.rule) for row in rows[2:]] == [
+        ("a.weight", "tied to b.weight"),
+        ("a.bias", "tied to b.bias"),
+    ]
+    fused = {"dense_i": {"kernel": np.zeros((3, 8))}, "dense_h": {"kernel": np.zeros((2, 8)), "bias": np.zeros(8)}}
+    two = torch.nn.ModuleDict({"a": cell, "b": cell})
+    rows = porting.mapping(two, {"b": fused})
+    assert {row.torch: row.rule for row in rows[3:]} == {
+        f"a.{name}": f"tied to b.{name}" for name in ("weight_ih", "weight_hh", "bias_ih")
+    }
+
+
+def test_layers_after_attention_and_lists_are_found_too():
+    """Attention holds a layer of its own, which is not looked for apart."""
+    source = torch.nn.Sequential(torch.nn.MultiheadAttention(4, 2, bias=False), torch.nn.Linear(4, 3))
+    qkv = {name: {"kernel": np.zeros((4, 2, 2))} for name in ("query", "key", "value")}
+    params = {
+        "layers_0": qkv | {"out": {"kernel": np.zeros((2, 2, 4))}},
+        "layers_1": {"kernel": np.zeros((4, 3)), "bias": np.zeros(3)},
+    }
+    assert [row.torch for row in porting.mapping(source, params)] == [
+        "0.in_proj_weight[0:4]", "0.in_proj_weight[4:8]", "0.in_proj_weight[8:12]", "0.out_proj.weight",
+        "1.weight", "1.bias",
+    ]  # fmt: skip
+
+
 def refused(layer, params, match):
     with pytest.raises(PortingError, match=match):
         porting.torch_to_linen(layer, params)
@@ -206,7 +272,12 @@ def test_a_shape_error_names_the_rule_and_the_likely_slip():
 
 
 def test_what_flax_has_not_is_refused():
-    refused(torch.nn.ConvTranspose2d(4, 4, 3, groups=2), {}, r"ConvTranspose2d: expected groups=1, got 2")
+    refused(
+        torch.nn.ConvTranspose2d(4, 4, 3, groups=2), {}, r"torch's \(root\), ConvTranspose2d: expected groups=1, got 2"
+    )
+    grouped = torch.nn.Sequential(torch.nn.ConvTranspose2d(4, 4, 3, groups=2))
+    refused(grouped, {}, r"torch's 0, ConvTranspose2d: expected groups=1, got 2")
+    refused(torch.nn.PReLU(), {}, r"torch's \(root\): expected one of Linear, .*, got PReLU with weight \(1,\)")
     refused(torch.nn.BatchNorm1d(4, momentum=None), {}, r"BatchNorm1d: expected a momentum, got None")
     refused(torch.nn.LSTM(4, 4, proj_size=2), {}, r"LSTM: expected proj_size=0, got 2")
     refused(torch.nn.MultiheadAttention(4, 2, add_bias_kv=True), {}, r"bias_[kv] \(1, 1, 4\).*without a counterpart")
@@ -289,8 +360,35 @@ def test_a_refusal_changes_nothing():
     jax.tree.map(np.testing.assert_array_equal, before["blocks"], nnx.to_pure_dict(nnx.state(module))["blocks"])
 
 
+def test_only_the_cells_of_a_model_are_respelt():
+    class Cells(nnx.Module):
+        def __init__(self, rngs):
+            self.a, self.b = (nnx.OptimizedLSTMCell(3, 2, rngs=rngs) for _ in range(2))
+            self.out = nnx.Linear(2, 4, rngs=rngs)
+
+    rng = np.random.default_rng(0)
+    gates = {f"i{gate}": {"kernel": (3, 2)} for gate in "ifgo"}
+    gates |= {f"h{gate}": {"kernel": (2, 2), "bias": (2,)} for gate in "ifgo"}
+    shapes = {"a": gates, "b": gates, "out": {"kernel": (2, 4), "bias": (4,)}}
+    is_shape = {"is_leaf": lambda node: isinstance(node, tuple)}
+    draw = lambda shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
+    variables = {"params": jax.tree.map(draw, shapes, **is_shape)}
+    module = porting.linen_to_nnx(variables, nnx.eval_shape(lambda: Cells(nnx.Rngs(0))))
+    template = {"params": jax.tree.map(np.zeros, shapes, **is_shape)}
+    jax.tree.map(np.testing.assert_array_equal, porting.nnx_to_linen(module, template), variables)
+
+
 def test_nnx_and_linen_must_agree():
     module = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+    with pytest.raises(
+        PortingError, match=r"x \(1,\): expected it on both sides, got it in linen alone; add it to nnx"
+    ):
+        porting.linen_to_nnx({"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2), "x": jnp.zeros(1)}, module)
+    cell = nnx.eval_shape(lambda: nnx.RNN(nnx.GRUCell(3, 2, rngs=nnx.Rngs(0))))
+    with pytest.raises(PortingError, match="expected it on both sides"):
+        porting.linen_to_nnx({"params": {"x": jnp.zeros(1)}}, cell)
+    with pytest.raises(PortingError, match=r"kernel \(3, 2\): expected the same shape in linen, got kernel \(4, 2\)"):
+        porting.nnx_to_linen(module, {"params": {"kernel": jnp.zeros((4, 2)), "bias": jnp.zeros(2)}})
     with pytest.raises(PortingError, match=r"bias \(2,\): expected it on both sides, got it in nnx alone"):
         porting.nnx_to_linen(module, {"params": {"kernel": jnp.zeros((3, 2))}})
     with pytest.raises(

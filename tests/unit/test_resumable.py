@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 
+import filelock
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -128,6 +129,25 @@ def arrays_of(folder, step):
     return next(path for path in (folder / "checkpoints" / str(step) / "arrays" / "d").iterdir())
 
 
+@pytest.mark.parametrize("sha256", ["0" * 64, "f" * 64])
+def test_a_description_needs_its_checksum(folder, sha256):
+    about = folder / "checkpoints" / "3" / "about" / "metadata"
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"sha256": sha256}))
+    with pytest.warns(UserWarning, match=r"step 3 is damaged .*description.*checksum") as warned:
+        restored(folder)
+    assert warned[0].filename == __file__  # where `restore` was called
+
+
+def test_what_a_reader_says_is_cut_to_its_first_line(folder, monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("one\ntwo\nthree")
+
+    with Run(folder, SETTING) as run:
+        monkeypatch.setattr(run._manager, "restore", fail)
+        with pytest.warns(UserWarning, match=r"step 3 is damaged \(ValueError: one\); continuing from step 2"):
+            run.restore(STATE)
+
+
 @pytest.mark.parametrize("damage", [flip, cut, os.unlink])
 @pytest.mark.parametrize("file", ["arrays", "manifest", "about"])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(folder, damage, file):
@@ -159,14 +179,31 @@ def test_what_a_kill_during_a_save_leaves_is_cleared_away(folder):
     assert not unfinished.exists()
 
 
-def test_a_wrong_number_is_found_by_its_checksum(folder, monkeypatch):
+@pytest.mark.parametrize("another", ["", "z"])
+def test_a_wrong_number_is_found_by_its_checksum(folder, monkeypatch, another):
     with Run(folder, SETTING) as run:
-        monkeypatch.setattr(resumable, "_checksum", lambda arrays: "another")
+        monkeypatch.setattr(resumable, "_checksum", lambda arrays: another)
         with pytest.raises(DamagedError, match=r"step 3 is damaged .* step 2 is damaged .*checksum"):
             run.restore(STATE)
     assert steps_in(folder) == []
     monkeypatch.undo()
     assert restored(folder) is STATE  # both are in `damaged`, and the next start begins anew
+
+
+def test_who_comes_second_is_not_kept_waiting(tmp_path, monkeypatch):
+    waited, acquire = [], filelock.FileLock.acquire
+    monkeypatch.setattr(
+        filelock.FileLock, "acquire", lambda self, timeout: waited.append(timeout) or acquire(self, timeout=timeout)
+    )
+    with Run(tmp_path / "made" / "for it", SETTING):
+        assert waited == [0]
+
+
+def test_a_number_of_pythons_is_saved_as_an_array(tmp_path):
+    with Run(tmp_path, SETTING) as run:
+        run.save(1, {"rate": 0.5, "w": jnp.ones(2)})
+        found = run.restore({"rate": 0.0, "w": jnp.zeros(2)})
+    assert float(found["rate"]) == 0.5 and found["w"].tolist() == [1, 1]
 
 
 def test_one_process_a_folder(folder):
@@ -187,6 +224,25 @@ def test_a_signal_is_noted_saved_for_and_its_handler_put_back(tmp_path):
             os.kill(os.getpid(), signal.SIGINT)
     assert steps_in(tmp_path) == ["2"]
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_first_interrupt_waits_and_a_second_request_to_terminate_too(tmp_path):
+    with Run(tmp_path, SETTING) as run:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(StoppedError, match="stopped at step 1 and saved"):
+            run.after(1, STATE)
+
+
+def test_every_ten_minutes_is_time(tmp_path, monkeypatch):
+    clock, saved = [1000.0], []
+    monkeypatch.setattr(resumable, "perf_counter", lambda: clock[0])
+    run = Run(tmp_path, SETTING)
+    monkeypatch.setattr(run, "save", lambda step, state: saved.append(step))
+    for step, now in enumerate((1000, 1599, 1600)):
+        clock[0] = now
+        run.after(step, STATE)
+    assert saved == [2] and run.seconds == 600
 
 
 def test_it_saves_when_it_is_time(tmp_path):

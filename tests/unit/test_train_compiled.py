@@ -40,6 +40,19 @@ def test_an_order_visits_every_row_once(rows, seed):
     np.testing.assert_array_equal(np.sort(order), np.arange(rows))
 
 
+@pytest.mark.parametrize("rows", [1, 5])
+def test_few_rows_come_once_each(rows):
+    orders = jax.vmap(lambda key: compiled.shuffled(key, rows))(jax.random.split(jax.random.key(0), 50))
+    assert orders.dtype == np.int32 and (np.sort(orders, axis=1) == np.arange(rows)).all()
+    assert compiled.batch_orders(jax.random.key(0), rows, 2).shape == (rows // 2, 2)
+
+
+def test_above_4096_rows_the_order_is_jaxs_own():
+    for rows, own in ((4096, False), (4097, True)):
+        program = jax.make_jaxpr(lambda key, rows=rows: compiled.shuffled(key, rows))(jax.random.key(0))
+        assert ("shuffle" in str(program)) == own
+
+
 def test_orders_are_uniform():
     """Each of four rows comes first in a quarter of 20,000 orders, within 4 standard errors."""
     orders = jax.vmap(lambda key: compiled.shuffled(key, 4))(jax.random.split(jax.random.key(0), 20_000))
@@ -121,6 +134,8 @@ def test_a_short_last_batch_is_left_out_when_asked():
         ({"epochs": 0}, "expected epochs >= 1, got 0"),
         ({"x": X[:90]}, r"of one length, got \(90, 3\) and \(96,\)"),
         ({"x": X[0, 0]}, r"of one length, got \(\) and \(96,\)"),
+        ({"y": Y[0]}, r"of one length, got \(96, 3\) and \(\)"),
+        ({"x": np.float32(np.inf)}, "expected finite features.* got inf in row 0"),
         ({"x": X[:0], "y": Y[:0]}, r"expected 1 <= batch_size <= 0 \(the rows\)"),
         ({"x": np.where(np.arange(96)[:, None] == 5, np.nan, X)}, "expected finite features.* got nan in row 5"),
         ({"x": np.where(np.arange(96)[:, None] == 7, np.inf, X)}, "expected finite features.* got inf in row 7"),
@@ -128,10 +143,13 @@ def test_a_short_last_batch_is_left_out_when_asked():
             {"x": np.where(np.arange(96)[:, None] == 9, 1e300, X.astype(float))},
             "features that float32 holds, got 1e[+]300 in row 9",
         ),
+        ({"x": np.full((96, 3), -(2**40) - 7)}, "features that int32 holds, got -1099511627783 in row 0"),
         ({"x": np.full((96, 3), 2**40 + 7)}, "features that int32 holds, got 1099511627783 in row 0"),
         ({"y": np.where(np.arange(96) == 5, np.nan, Y)}, "expected finite labels.* got nan in row 5"),
-        ({"y": 2 * Y - 1}, r"labels from 0 to 1, got -1\.0 in row"),
-        ({"y": (2 * Y).astype(int)}, "labels from 0 to 1, got 2 in row"),
+        ({"y": 2 * Y - 1}, rf"labels from 0 to 1, got -1\.0 in row {Y.argmin()}"),
+        ({"y": (2 * Y).astype(int)}, f"labels from 0 to 1, got 2 in row {Y.argmax()}"),
+        ({"y": np.where(np.arange(96) == 50, -0.5, Y)}, r"labels from 0 to 1, got -0\.5 in row 50"),
+        ({"y": np.where(np.arange(192) == 101, 1.5, 0).reshape(96, 2)}, r"from 0 to 1, got \[0\.  1\.5\] in row 50"),
         ({"apply_fn": lambda p, x: (linear(p, x), x)}, r"labels' shape \(32,\), got tuple"),
         ({"y": Y[:, None]}, r"labels' shape \(32, 1\), got \(32,\)"),
         ({"apply_fn": lambda p, x: linear(p, x)[:, None]}, r"labels' shape \(32,\), got \(32, 1\)"),
@@ -158,6 +176,10 @@ def test_arguments_of_another_type_are_refused(changes, message):
         fit(**changes)
 
 
+def test_features_of_64_bits_are_rounded_and_trained_on():
+    np.testing.assert_array_equal(fit(x=X.astype(float) + 0.1)[1], fit(x=(X.astype(float) + 0.1).astype(np.float32))[1])
+
+
 def test_labels_between_0_and_1_or_for_another_loss_are_trained_on():
     assert jnp.isfinite(fit(y=0.1 + 0.8 * Y)[1]).all()
     assert jnp.isfinite(fit(y=Y > 0.5)[1]).all()
@@ -171,6 +193,8 @@ def test_labels_between_0_and_1_or_for_another_loss_are_trained_on():
         ({"batch_size": 0}, "got 0; choose"),
         ({"batch_size": 32.0}, "batch_size as an integer, got 32.0"),
         ({"y": Y[:90]}, r"of one length, got \(96, 3\) and \(90,\)"),
+        ({"keys": jax.random.split(jax.random.key(0), 0)}, r"one key per epoch, \(epochs,\), got \(0,\)"),
+        ({"keys": jax.random.PRNGKey(0)}, r"one key per epoch, \(epochs,\), got \(2,\)"),
         ({"keys": jax.random.key(0)}, r"one key per epoch, \(epochs,\), got \(\); jax\.random\.split"),
         ({"keys": jax.random.split(jax.random.key(0), (2, 3))}, r"one key per epoch, \(epochs,\), got \(2, 3\)"),
     ],
@@ -181,3 +205,10 @@ def test_a_run_that_would_train_nothing_or_on_other_labels_is_refused(changes, m
     arguments |= {"batch_size": 32} | changes
     with pytest.raises((TypeError, ValueError), match=message):
         compiled.train_run(lambda w, x, y: ((x @ w["w"] - y) ** 2).mean(), SGD, PARAMS, **arguments)
+
+
+def test_keys_of_the_old_kind_are_keys_too():
+    keys = jax.random.split(jax.random.PRNGKey(0), 3)
+    loss = lambda w, x, y: ((x @ w["w"] - y) ** 2).mean()  # noqa: E731
+    run = lambda keys: compiled.train_run(loss, SGD, PARAMS, jnp.asarray(X), jnp.asarray(Y), keys, 32)[1]  # noqa: E731
+    assert jax.eval_shape(run, keys).shape == (3, 3)

@@ -41,6 +41,7 @@ def test_models_give_one_logit_a_passenger():
     assert nnx_pair()[0](X).shape == (96,)
     state = linen_state()
     assert state.apply_fn({"params": state.params}, X).shape == (96,)
+    assert nnx_pair()[0](X[0]).shape == state.apply_fn({"params": state.params}, X[0]).shape == ()
 
 
 def test_an_nnx_step_changes_the_model_in_place():

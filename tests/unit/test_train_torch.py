@@ -11,6 +11,11 @@ X = RNG.normal(size=(96, 15)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(np.float32)
 
 
+def test_a_model_gives_one_logit_a_passenger():
+    model, x = lesson.TitanicMLP(), torch.from_numpy(X)
+    assert model(x).shape == (96,) and model(x[0]).shape == ()
+
+
 def test_a_step_returns_the_loss_and_changes_the_weights():
     model = lesson.TitanicMLP()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
