@@ -141,7 +141,10 @@ def test_what_is_ported_is_a_copy():
         ("(I, O, H, W) -> flipped", (3, 3, 4, 6), (3, 3, 6, 4), "transpose_kernel=False"),
         ("(I, O, H, W) -> flipped", (3, 3, 4, 6), (3, 4, 3, 6), "another order"),
         ("(out, in) -> (in, heads, out / heads)", (8, 2, 4), (8, 4, 2), "numbers of heads"),
+        ("(I, O, H, W) -> flipped", (3, 3, 4, 6), (2, 2, 4, 6), "same sizes"),
+        ("(I, O, H, W) -> flipped", (3, 3, 4, 6), (5, 5, 4, 6), "same sizes"),
         ("(out, in) -> (in, heads, out / heads)", (8, 2, 4), (8, 4, 4), "same sizes"),
+        ("(out, in) -> (in, heads, out / heads)", (8, 2, 4), (8, 2, 2), "same sizes"),
         ("(out, in) -> (in, out)", (8, 2), (2, 8), "in and out exchanged"),
         ("OIHW -> HWIO", (3, 3, 4, 6), (3, 3, 2, 6), "input channels differ"),
         ("OIHW -> HWIO", (3, 3, 4, 6), (3, 3, 2, 5), "build both with the same sizes"),
@@ -233,6 +236,15 @@ def test_attention_is_cut_into_heads_and_put_together_again():
     )  # head by head
     back = porting.linen_to_torch(params, torch.nn.MultiheadAttention(6, 3))
     assert all(torch.equal(a, b) for a, b in zip(back.parameters(), layer.parameters(), strict=True))
+
+
+def test_a_bare_cell_may_be_spelt_gate_by_gate():
+    gates = {f"i{gate}": {"kernel": np.zeros((3, 2))} for gate in "ifgo"}
+    gates |= {f"h{gate}": {"kernel": np.zeros((2, 2)), "bias": np.zeros(2)} for gate in "ifgo"}
+    rows = {row.flax: row.torch for row in porting.mapping(torch.nn.LSTMCell(3, 2), gates)}
+    assert (
+        rows["ig/kernel"] == "weight_ih[4:6]" and rows["ho/bias"] == "bias_ih[6:8] + bias_hh[6:8]" and len(rows) == 12
+    )
 
 
 def test_b_hn_is_the_last_third_of_a_grus_bias():
