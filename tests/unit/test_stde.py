@@ -249,6 +249,16 @@ def test_a_sparse_estimate_in_the_mean():
     assert abs(draws.mean() - by_definition(operator, field, x)) <= 4 * draws.std() / KEYS**0.5
 
 
+@pytest.mark.parametrize(("replace", "sums"), [(False, [11, 101, 110]), (True, [2, 11, 20, 101, 110, 200])])
+def test_terms_are_drawn_once_unless_replaced(replace, sums):
+    keys, x = jax.random.split(KEY, 200), jnp.zeros(3)
+
+    def draw(key):
+        return stde.estimate(stde.laplacian(3), lambda x: x**2 @ 10.0 ** jnp.arange(3), x, key, 2, replace=replace)
+
+    np.testing.assert_allclose(np.unique(jax.jit(jax.vmap(draw))(keys)), 3 * np.array(sums))  # 3 / 2 of twice these
+
+
 def test_what_a_dense_estimate_must_know_is_exact():
     """Orders 0 and 1, and by Rademacher directions a second derivative that is diagonal, with every factor."""
     operator = (1 + 2j) * LAPLACIAN + Operator({(1, 0): 3.0, (0, 0): 2.0})
@@ -366,13 +376,14 @@ RANK_ONE, OFF_DIAGONAL = np.outer(np.arange(1.0, 8), np.arange(1.0, 8)), np.ones
     ("operator", "lines"),
     [
         (stde.second_order(1e6 * RANK_ONE), 1),  # its eigenvector
+        (stde.second_order(1e-3 * RANK_ONE), 1),
         (stde.second_order(-1e-3 * RANK_ONE), 1),
         (stde.second_order(np.zeros((7, 7))), 0),
         (stde.second_order(0.1 * OFF_DIAGONAL), 6),  # the rows of it, not its 21 pairs
         (stde.second_order(np.ones((24, 24)) - np.eye(24)), 23),
         (Operator({(2, 0, 0, 0, 0, 0, 0): 1.0, (0, 0, 2, 0, 0, 0, 0): 3.0}), 2),  # the axes
     ],
-    ids=["definite", "negative", "zero", "indefinite", "more than 256 pairs", "pure"],
+    ids=["definite", "small", "negative", "zero", "indefinite", "more than 256 pairs", "pure"],
 )
 def test_terms_of_second_order_take_few_lines_together(operator, lines):
     text, found = program(lambda f, x: stde.apply(operator, f, x), operator.dimension)
@@ -491,6 +502,14 @@ def test_a_learned_factor_stays_one_for_all_terms():
         return [len(operator.kinds) for operator in (once, once + LAPLACIAN, once + 1j * once)]
 
     assert counts(2.0) == [1, 2, 2]
+
+
+@pytest.mark.parametrize("how", [stde.apply, lambda *args: stde.estimate(*args, KEY, 1)], ids=["apply", "estimate"])
+def test_a_complex_factor_can_be_learned(how):
+    """Of terms that an estimate of one sample takes whole: one of each kind."""
+    operator, f = Operator({(3, 0): 2.0, (1, 1): 3.0, (0, 1): 1.0}), lambda x: x[0] ** 3 + 7 * x[0] * x[1]
+    got = jax.jit(lambda a: how(a * operator, f, jnp.array([2.0, 5.0])))(1 + 2j)
+    np.testing.assert_allclose(got, (1 + 2j) * (2 * 6 + 3 * 7 + 14), rtol=1e-12)
 
 
 def test_a_learned_laplacian_is_still_compressed():
