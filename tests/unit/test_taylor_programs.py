@@ -78,6 +78,7 @@ SAME = {
     "a loop with an integer beside": lambda x: lax.fori_loop(0, 3, lambda i, c: jnp.sin(c) * x, x).sum() + x @ x,
     "parts of no length": lambda x: jnp.concatenate([x[3:], jnp.sin(x[:2])]) @ x[:2],
     "a spectrum": lambda x: jnp.abs(jnp.fft.fft(x))[1],
+    "a number and an array": lambda x: (jnp.arctan2(x[0], W) * x[1] * W).sum(),  # one operation takes both
 }
 
 
@@ -89,6 +90,15 @@ def test_laplacians_that_were_wrong_once(name):
     )(POINT)
     bound = 1e-5 if name == "float32 inside" else 1e-12
     np.testing.assert_allclose([got, uncompressed], want, rtol=bound)
+
+
+def test_one_coordinate_as_a_number_and_as_an_array():
+    def f(x):
+        number = x.reshape(())
+        return (number * W + x * number + jnp.sin(number) * jnp.tanh(x)).sum()
+
+    got, want = jax.jit(lambda x: (taylor.laplacian(f, x), trace_of_hessian(f)(x)))(POINT[:1])
+    np.testing.assert_allclose(got, want, rtol=1e-12)
 
 
 def test_a_complex_field_has_a_complex_laplacian():
@@ -104,11 +114,15 @@ def test_a_complex_field_has_a_complex_laplacian():
 # --- side effects ------------------------------------------------------------------------------------------
 
 
+def nested(c):
+    return lax.cond(c > 0, lambda c: jax.debug.print("nested {}", c) or c**2, lambda c: c, c)
+
+
 def prints(x):
     jax.debug.print("first {}", x[0])
     io_callback(lambda: print("callback"), None)
     c = lax.scan(lambda c, _: (jax.debug.print("scan {}", c) or jnp.sin(c) * x[1], None), x[0], None, length=2)[0]
-    c = lax.cond(c > 0, lambda c: jax.debug.print("cond {}", c) or c**2, lambda c: c, c)
+    c = lax.cond(c > 0, lambda c: jax.debug.print("cond {}", c) or nested(c), lambda c: c, c)
     jax.debug.print("last {}", c)
     return c
 
@@ -127,7 +141,7 @@ def test_what_a_function_prints_is_printed_once(way, capfd):
     way(jnp.asarray(POINT))
     jax.effects_barrier()
     words = sorted(line.split()[0] for line in capfd.readouterr().out.splitlines())
-    assert words == ["callback", "cond", "first", "last", "scan", "scan"]
+    assert words == ["callback", "cond", "first", "last", "nested", "scan", "scan"]
 
 
 def test_effects_stay_in_their_order(capfd):
@@ -151,6 +165,23 @@ def back_only(x):
 
     sine.defvjp(lambda x: (jnp.sin(x), jnp.cos(x)), lambda slope, g: (g * slope,))
     return sine(x).sum()
+
+
+def back_only_within(x):
+    """One such function inside another, both inside a call."""
+    sine = jax.custom_vjp(back_only)
+    sine.defvjp(lambda x: (back_only(x), x), lambda x, g: (g * jnp.cos(x),))
+    return jax.jit(sine)(x)
+
+
+@jax.custom_jvp
+def in_two_lines(x):
+    return x.sum()
+
+
+@in_two_lines.defjvp
+def _(primals, tangents):
+    raise NotImplementedError("no rule yet\nfor this one")
 
 
 def outside(x):
@@ -215,28 +246,32 @@ def test_wrong_arguments_are_refused_with_a_remedy(name):
         call()
 
 
-@pytest.mark.parametrize("axes", [[0, 9], [-1, 1]])
+@pytest.mark.parametrize("axes", [[0, 9], [0, 3], [-1, 1]])
 def test_traced_axes_that_do_not_exist_make_nan(axes):
     f = lambda x: jnp.tanh(A @ x).sum() + x @ x  # noqa: E731
     for compress in (True, False):
-        got = jax.jit(lambda a, c=compress: taylor.laplacian(f, POINT, a, compress=c))(jnp.array(axes))
-        assert jnp.isnan(got)
+        got = jax.jit(lambda a, c=compress: [taylor.laplacian(g, POINT, a, compress=c) for g in (f, total)])(
+            jnp.array(axes)
+        )
+        assert np.isnan(got).all()
     assert jnp.isnan(jax.jit(lambda a: taylor.weighted(f, POINT, a, ONES[:2], 1))(jnp.array(axes)))
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
 @pytest.mark.parametrize(
-    ("f", "operation"),
+    ("f", "operation", "reason"),
     [
-        (outside, "pure_callback"),
-        (back_only, "custom_vjp_call"),
-        (lambda x: lax.cond(x[0] > 0, outside, jnp.sum, x), "cond"),
-        (lambda x: lax.scan(lambda y, _: (y + back_only(x), None), x[0], None, 3)[0], "scan"),
+        (outside, "pure_callback", ".+"),
+        (back_only, "custom_vjp_call", "it has a backward rule only"),
+        (lambda x: lax.cond(x[0] > 0, outside, jnp.sum, x), "cond", ".+"),
+        (lambda x: lax.scan(lambda y, _: (y + back_only(x), None), x[0], None, 3)[0], "scan", "it has a backward.+"),
+        (lambda x: lax.scan(lambda y, _: (y + back_only_within(x), None), x[0], None, 3)[0], "scan", "it has a back.+"),
+        (in_two_lines, "custom_jvp_call", "no rule yet"),
     ],
-    ids=["pure_callback", "custom_vjp", "inside cond", "custom_vjp inside scan"],
+    ids=["pure_callback", "custom_vjp", "inside cond", "custom_vjp inside scan", "deep inside", "in two lines"],
 )
-def test_an_operation_without_a_derivative_is_named_with_the_remedy(f, operation, order):
-    message = rf"{order} times, got '{operation}.*\(.+\); write.*with jax\.custom_jvp"
+def test_an_operation_without_a_derivative_is_named_with_the_remedy(f, operation, reason, order):
+    message = rf"{order} times, got '{operation}.*\({reason}\); write.*with jax\.custom_jvp"
     with pytest.raises(DifferentiationError, match=message):
         taylor.weighted(f, ONES, EYE, ONES, order)
 

@@ -9,11 +9,12 @@ from jax import lax
 from course import taylor
 from course.taylor import gram, one_hot, propagation, rules
 from course.taylor.one_hot import OneHot
-from course.taylor.programs import trace
+from course.taylor.programs import Constant, Equation, Program, trace
 from course.taylor.propagation import Lines, Moving
 
 RNG = np.random.default_rng(3)
 A, B = RNG.normal(size=(4, 4)), RNG.normal(size=(4, 4))
+EPS = np.finfo(float).eps
 
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -72,9 +73,63 @@ def test_a_rule_is_what_nested_jvp_gives(name, f, count, shape, order):
         np.testing.assert_allclose(0 if a is None else a, 0 if b is None else b, rtol=1e-12, atol=1e-11)
 
 
+@pytest.mark.parametrize(
+    ("name", "linear", "other"),
+    [
+        ("mul", [{0}, {1}], [{0, 1}]),
+        ("div", [{0}], [{1}, {0, 1}]),
+        ("gather", [{0}], [{1}]),
+        ("dynamic_slice", [{0}], [{1}]),
+        ("dynamic_update_slice", [{0}, {1}, {0, 1}], [{2}]),
+        ("scatter", [{0}, {2}, {0, 2}], [{1}]),
+        ("scatter-add", [{0}, {2}, {0, 2}], [{1}]),
+        ("triangular_solve", [{1}], [{0}, {0, 1}]),
+        ("select_n", [{1}, {1, 2, 3}], [{0}]),
+    ],
+)
+def test_in_which_inputs_an_operation_is_linear(name, linear, other):
+    for moving in linear + other:
+        op = rules.Operation(name, {}, [], sorted(moving), lambda *_: [], [], 2, 1, None)
+        assert op.linear == (moving in linear)
+
+
+@pytest.mark.parametrize(("f", "count"), [(jnp.multiply, 2), (jnp.log, 1)], ids=["mul", "log"])
+def test_a_lower_derivative_does_not_see_a_higher_one(f, count):
+    given = [[x[0], *[jnp.ones((2, 3))] * 3, jnp.full(3, jnp.nan)] for x in jets(count, (3,), 2, 2)]
+    op = operation(f, [x[0] for x in given], 4, 2)
+    ((*lower, highest),) = jax.jit(lambda given: rules.transport(op, *given))(given)
+    assert np.isfinite(lower).all() and np.isnan(highest).all()
+
+
+@pytest.mark.parametrize("name", ["tanh", "logistic", "exp", "sin", "cos", "integer_pow"])
+def test_a_formula_keeps_the_program_of_a_high_derivative_short(name):
+    f = ELEMENTWISE[name] if name != "integer_pow" else lambda x: x**12
+    program = jax.make_jaxpr(lambda x: taylor.derivatives(f, x, 1.0, 7))(0.3)
+    assert len(str(program).splitlines()) < 150  # nested jvp: from 300 of exp to 3600 of tanh
+
+
+def test_of_a_second_derivative_of_tanh_a_gradient_keeps_less_than_of_any_other_sigmoid():
+    def kept(f):
+        backward = jax.eval_shape(lambda x: jax.vjp(lambda x: taylor.derivatives(f, x, x, 2), x)[1], jnp.ones(3))
+        return sum(leaf.size for leaf in jax.tree.leaves(backward))
+
+    assert kept(jnp.tanh) < kept(jax.nn.sigmoid)
+
+
 # --- axes --------------------------------------------------------------------------------------------------
 
-PLACES = jnp.array([2, 0, 2])
+PLACES, WEIGHTS = jnp.array([2, 0, 2]), jnp.array([1.0, -2.0, 0.5])
+TENSOR = RNG.normal(size=(4, 3, 2))
+
+
+def square(x):
+    return x.reshape(2, 2)
+
+
+def together(*parts):
+    return jnp.concatenate([part.ravel() for part in parts])
+
+
 FAST = {  # (f, whether its first derivatives are one-hot again); the last operation counts
     "neg": (jnp.negative, True),
     "reshape": (lambda x: x.reshape(2, 2), True),
@@ -83,13 +138,31 @@ FAST = {  # (f, whether its first derivatives are one-hot again); the last opera
     "divided by": (lambda x: x / A[1], True),
     "sum of two": (lambda x: jnp.sin(x) + x * A[0], True),
     "where": (lambda x: jnp.where(A[0] > 0, x, 2 * x), True),
-    "product": (lambda x: jnp.sin(x) * x, True),
-    "elementwise": (lambda x: jnp.tanh(2 * x), True),
+    "product": (lambda x: jnp.sin(x) * jnp.tanh(2 * x), True),
+    "square": (lambda x: x * x, True),
+    "elementwise": (lambda x: jnp.tanh(jnp.exp(2 * x)), True),
     "power": (lambda x: x**3, True),
     "x @ W": (lambda x: x @ A, False),
     "A @ x": (lambda x: A @ x, False),
     "outer product": (lambda x: jnp.outer(x, A[0]), False),
-    "dot product": (lambda x: jnp.sin(x) @ x, False),
+    "dot product": (lambda x: jnp.sin(x) @ jnp.tanh(2 * x), False),
+    "square norm": (lambda x: x @ x, False),
+    "several products": (
+        lambda x: together(
+            jnp.tensordot(x * A[0], TENSOR, 1),
+            jnp.tensordot(jnp.sin(x), x, 0),
+            square(x) @ A[:2, :2],
+            square(x) @ square(x),
+            jnp.tensordot(square(x), square(x), ((0, 1), (1, 0))),
+        ),
+        False,
+    ),
+    "several others": (
+        lambda x: together(
+            x + A @ x, jnp.multiply(*jnp.split(x, 2)), jnp.prod(jnp.exp(x)), jnp.arctan2(x, jnp.sin(x)), jnp.cumsum(x)
+        ),
+        False,
+    ),
     "dot with a vector": (lambda x: x @ A[0], False),
     "slice": (lambda x: x[1:3], False),
     "sum": (jnp.sum, False),
@@ -107,7 +180,7 @@ FAST = {  # (f, whether its first derivatives are one-hot again); the last opera
 def test_axes_take_the_fast_path_to_the_same_numbers(name, axes):
     f, stays = FAST[name]
     x = jnp.asarray(RNG.uniform(0.2, 0.9, 4))
-    start, lines = one_hot.along_axes(axes, x), Lines(2, 4 if axes is None else len(axes))
+    start, lines = one_hot.along_axes(axes, x), Lines(2, 4) if axes is None else Lines(2, len(axes), WEIGHTS)
     kept = []
 
     def both(x):
@@ -122,6 +195,16 @@ def test_axes_take_the_fast_path_to_the_same_numbers(name, axes):
     assert kept == [stays, False]
     for a, b in zip(got, want, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-13, atol=1e-13)
+
+
+def test_axes_and_rows_give_the_same_third_derivatives():
+    def f(x):
+        return (jnp.sin(x) * jnp.tanh(2 * x)).sum() + x**2 @ x + jnp.tanh(x @ A).sum()
+
+    got, want = jax.jit(lambda x: [taylor.weighted(f, x, rows, WEIGHTS, 3) for rows in (PLACES, jnp.eye(4)[PLACES])])(
+        jnp.asarray(RNG.uniform(0.2, 0.9, 4))
+    )
+    np.testing.assert_allclose(got, want, rtol=1e-12)
 
 
 def test_a_matrix_is_read_by_rows_and_the_identity_never_made():
@@ -139,6 +222,24 @@ def test_a_matrix_is_read_by_rows_and_the_identity_never_made():
             assert "300,300" not in text and "dot_general" in text
 
 
+NEVER_DENSE = {
+    "x @ W": (lambda x: (2 * x) @ jnp.ones((300, 400)), None), "W @ x": (lambda x: jnp.ones((400, 300)) @ x, None),
+    "sum": (jnp.sum, None), "dot product": (lambda x: x @ x, None), "slice": (lambda x: (x * x)[:4], None),
+    "reversed": (lambda x: x[::-1], PLACES),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NEVER_DENSE)
+def test_the_identity_is_never_made(name):
+    f, axes = NEVER_DENSE[name]
+
+    def run(x):
+        lines = Lines(2, 300 if axes is None else len(axes))
+        return one_hot.dense(propagation.propagate(trace(f, x), [x, one_hot.along_axes(axes, x), None], lines)[0])[1]
+
+    assert "300,300" not in str(jax.make_jaxpr(run)(jnp.ones(300)))
+
+
 # --- compression -------------------------------------------------------------------------------------------
 
 
@@ -150,11 +251,11 @@ def inner_products(blocks):
 
 BLOCKS = {
     "one": [RNG.normal(size=(9, 3))],
-    "several, one of them single": [RNG.normal(size=(9, 2)), RNG.normal(size=(9,)), RNG.normal(size=(9, 2, 2))],
-    "complex": [RNG.normal(size=(9, 2)) + 1j * RNG.normal(size=(9, 2)), RNG.normal(size=(9, 1))],
+    "several, one of them single": [RNG.normal(size=(9, 3)), RNG.normal(size=(9,)), RNG.normal(size=(9, 2, 2))],
+    "complex": [RNG.normal(size=(9, 3)) + 1j * RNG.normal(size=(9, 3)), RNG.normal(size=(9, 1))],
     "of all sizes": [RNG.normal(size=(9, 3)) * np.array([1e-30, 1.0, 1e20]), 1e-9 * RNG.normal(size=(9, 1))],
     "dependent": [np.repeat(RNG.normal(size=(9, 1)), 3, axis=1), RNG.normal(size=(9, 1))],
-    "with zeros": [np.stack([np.zeros(9), RNG.normal(size=9)], axis=1), np.zeros((9, 1))],
+    "with zeros": [np.stack([np.zeros(9), 1e-3 * RNG.normal(size=9)], axis=1), np.zeros((9, 1))],
     "all zero": [np.zeros((9, 2))],
 }
 
@@ -168,7 +269,14 @@ def test_a_factor_has_the_same_inner_products(name):
     size = jnp.sqrt(jnp.maximum(jnp.diag(want), 0 if want.any() else 1))
     # ten times their number in epsilons, where columns depend on each other; zeros stay below the others' rounding
     bound = 50 * jnp.finfo(want.dtype).eps
-    assert (jnp.abs(got - want) <= bound * (jnp.outer(size, size) + jnp.finfo(want.dtype).eps * size.max() ** 2)).all()
+    zero = jnp.finfo(want.dtype).eps ** 2 * size.max() ** 2
+    assert (jnp.abs(got - want) <= bound * (jnp.outer(size, size) + zero)).all()
+
+
+def test_single_columns_need_no_solver():
+    """A batch of them is a batch of square roots and quotients."""
+    program = str(jax.make_jaxpr(gram.factor)([jnp.ones((9, 1)), jnp.ones(9), jnp.ones((9, 1))]))
+    assert "sqrt" in program and "cholesky" not in program and "triangular_solve" not in program
 
 
 def test_independent_columns_are_factored_to_rounding():
@@ -210,13 +318,36 @@ def test_compression_comes_as_soon_as_few_first_derivatives_are_alive():
     assert compresses(lambda x: jnp.tanh(jnp.tanh(x @ narrow) @ narrow.T).sum(), x)
     assert compresses(late, x) and not compresses(never, x)
     assert not compresses(late, x, directions=np.eye(6)[:2])  # two directions are fewer than anything
+    assert not compresses(lambda x: jnp.tanh(x @ wide[:, :6]).sum(), x)  # as many first derivatives as directions
 
 
-@pytest.mark.parametrize("k", [1, 4, 7])
+@pytest.mark.parametrize("width", [6, 7])
+def test_what_is_wide_is_used_up_first(width):
+    wide, narrow, middle = (jnp.asarray(RNG.normal(size=shape)) for shape in ((6, width), (width, 2), (2, 3)))
+
+    def f(x):
+        wider = x @ wide
+        return jnp.tanh(jnp.tanh(wider @ narrow) @ middle).sum() + (wider**2).sum()  # written last, made first
+
+    program = str(jax.make_jaxpr(lambda x: taylor.laplacian(f, x))(jnp.ones(6)))
+    assert "6,2]" in program and "3,3]" in program and "6,3]" not in program
+
+
+@pytest.mark.parametrize("k", [1, 4, 7, 30])
 def test_partitions_are_counted(k):
     """Their numbers of ways add up to the Bell numbers."""
     ways = [n for count in range(1, k + 1) for n, parts in rules.partitions(k, count) if sum(parts) == k]
-    assert sum(ways) == {1: 1, 4: 15, 7: 877}[k]
+    assert sum(ways) == {1: 1, 4: 15, 7: 877, 30: 846749014511809332450147}[k]
+
+
+def test_partitions_are_made_without_dead_ends(monkeypatch):
+    def counted(*arguments, original=rules._decreasing):
+        found = list(original(*arguments))
+        assert found
+        return found
+
+    monkeypatch.setattr(rules, "_decreasing", counted)
+    assert sum(len(rules.partitions(12, count)) for count in range(1, 13)) == 77
 
 
 def test_order_30_ends():
@@ -228,7 +359,7 @@ def test_order_30_ends():
         taylor.weighted(lambda x: jnp.sin(x).sum(), jnp.ones(2), jnp.array([1]), jnp.ones(1), 41)
 
 
-@pytest.mark.parametrize("member", [Moving, rules.Operation])
+@pytest.mark.parametrize("member", [Moving, Lines, rules.Operation, OneHot, Constant, Equation, Program])
 def test_values_are_never_compared(member):
     """Arrays inside: == would be an array."""
     assert member.__eq__ is object.__eq__
@@ -240,9 +371,17 @@ def test_values_are_never_compared(member):
         ([[1.0, 0.5], [0.5, 1.0]], 0),
         ([[1.0, 1.0], [1.0, 1.0]], 4 * 2**0.5),  # singular: the smaller share is enough
         ([[1.0, 1.0 + 3e-15], [1.0 + 3e-15, 1.0]], 20),  # rounded to below zero: the larger one
+        ([[1.0, 0.0], [0.0, 5.5 * EPS]], 0),  # a pivot is one above five epsilons
+        ([[1.0, 0.0], [0.0, 4.5 * EPS]], 4 * 2**0.5),
+        ([[1.0, 0.0], [0.0, 1e-12]], 0),
     ],
 )
 def test_a_singular_matrix_is_factored_with_the_smallest_share_of_the_identity(matrix, share):
     lower = gram._cholesky(jnp.array(matrix))
     assert np.isfinite(lower).all()
-    np.testing.assert_allclose(lower @ lower.T, np.array(matrix) + share * np.finfo(float).eps * np.eye(2), rtol=1e-15)
+    np.testing.assert_allclose(lower @ lower.T, np.array(matrix) + share * EPS * np.eye(2), rtol=1e-15)
+
+
+@pytest.mark.parametrize(("pivot", "want"), [(0.5, 0.5), (0.0, 10 * EPS), (-3 * EPS, 10 * EPS)])
+def test_a_single_pivot_is_at_least_ten_epsilons(pivot, want):
+    np.testing.assert_allclose(gram._cholesky(jnp.array([[pivot]])) ** 2, want, rtol=1e-15)
