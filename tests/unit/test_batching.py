@@ -219,3 +219,4 @@ def test_as_many_rows_are_visited_as_int32_can_number(monkeypatch):
 def test_lists_are_arrays_too():
     ((x,),) = batches(([5, 6, 7],), [2, 0], 2)
     assert x.tolist() == [7, 5]
+    assert [x.tolist() for (x,) in batches(([5, 6, 7],), [2, 1], 1)] == [[7], [6]]  # not every row need be visited

@@ -202,7 +202,7 @@ def test_every_call_of_a_shared_layer_has_a_row_and_inputs_may_be_several():
     assert result.skipped == ["probe"]  # what returns no array is not compared
     assert [row.input_gap for row in result.rows[:4]] == [0.0] * 4  # one side does not say what came in by name
     assert result.first.layer == "last" and result.rows[3].size == result.rows[4].size
-    again = porting.compare(source, module, pair, list(pair))
+    again = porting.compare(source, module, pair, flax_example=list(pair))
     assert [row.output_gap for row in again.rows] == [row.output_gap for row in result.rows]
     swapped = porting.compare(source, module, pair, pair[::-1])
     assert swapped.first.layer == "fc"

@@ -132,7 +132,7 @@ def test_a_table_may_hold_one_passenger_and_end_without_a_line_break(tmp_path):
     with pytest.raises(DataError, match=r"row 3, column 'home.dest': expected a value or a line break"):
         load_titanic(path)
     path.write_text(whole + "\n", "utf-8")
-    assert len(load_titanic(path)) == 2
+    assert len(load_titanic(path=path)) == 2
 
 
 def test_what_is_at_the_bound_passes(table):

@@ -1,14 +1,23 @@
 """torch's loader over NumPy rows, and the ways out of it."""
 
+import runpy
+import sys
+
 import jax
 import numpy as np
 import pytest
 import torch
 
+from course import loaders
 from course.batching import numpy_collate
 from course.loaders import Passengers, jax_collate, make_loader, torch_to_numpy_collate
 
 X, Y = np.arange(30, dtype=np.float32).reshape(10, 3), np.arange(10, dtype=np.float32)
+
+
+def test_without_jax_the_loader_works(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jax", None)
+    assert "make_loader" in runpy.run_path(loaders.__file__)
 
 
 def visited(loader):
@@ -32,6 +41,11 @@ def test_every_collate_function_gives_torchs_batches(collate):
         assert x.dtype == np.float32 and y.dtype == np.float32
         np.testing.assert_array_equal(x, rx)
         np.testing.assert_array_equal(y, ry)
+
+
+def test_a_row_may_be_an_image():
+    ((x, _),) = make_loader(np.zeros((10, 2, 3), np.float32), Y, 10, seed=0)
+    assert x.shape == (10, 2, 3)
 
 
 def test_what_comes_out():

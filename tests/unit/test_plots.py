@@ -33,7 +33,7 @@ def test_a_logarithmic_axis_has_numbers_that_can_be_read(axis, values, some):
 
 
 def test_pytorch_is_told_by_its_name_and_takes_no_place_from_the_others(axis):
-    drawn = plots.lines(axis, [0, 1], {"a": [1, 2], "PyTorch": [2, 3], "b": [3, 4]})
+    drawn = plots.lines(axis, x=[0, 1], series={"a": [1, 2], "PyTorch": [2, 3], "b": [3, 4]})
     assert [line.get_color() for line in drawn] == [plots.COLOURS[0], plots.TORCH, plots.COLOURS[1]]
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["a", "PyTorch", "b"]
 
@@ -76,7 +76,7 @@ LOOK = {
 def test_a_field_has_about_as_many_contours_as_asked_and_every_fifth_of_them_is_labelled(
     axis, high, levels, contours, labelled
 ):
-    plots.field(axis, [0, 1], [0, 1], [[0, high], [1, 1]], levels=levels)
+    plots.field(axis, x=[0, 1], y=[0, 1], values=[[0, high], [1, 1]], levels=levels)
     assert axis.collections[0].levels.tolist() == list(contours)  # of one sign: from the least to the largest
     assert axis.figure.axes[1].get_yticks().tolist() == list(labelled)
 

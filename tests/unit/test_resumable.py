@@ -237,7 +237,7 @@ def test_a_first_interrupt_waits_and_a_second_request_to_terminate_too(tmp_path)
 def test_every_ten_minutes_is_time(tmp_path, monkeypatch):
     clock, saved = [1000.0], []
     monkeypatch.setattr(resumable, "perf_counter", lambda: clock[0])
-    run = Run(tmp_path, SETTING)
+    run = Run(folder=tmp_path, setting=SETTING)
     monkeypatch.setattr(run, "save", lambda step, state: saved.append(step))
     for step, now in enumerate((1000, 1599, 1600)):
         clock[0] = now
