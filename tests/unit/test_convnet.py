@@ -15,6 +15,26 @@ BATCH = jax.tree.map(jnp.asarray, WEIGHTS), jnp.asarray(IMAGES), jnp.asarray(CLA
 TORCH_BATCH = torch.from_numpy(IMAGES.transpose(0, 3, 1, 2).copy()), torch.from_numpy(CLASSES)
 
 
+def test_weights_are_scaled_by_fan_in():
+    kernels, biases = zip(*WEIGHTS, strict=True)
+    assert [w.shape for w in kernels] == [(3, 3, 3, 32), (3, 3, 32, 64), (3, 3, 64, 64), (1024, 10)]
+    assert {w.dtype for w in kernels + biases} == {np.dtype(np.float32)}
+    for w, b in WEIGHTS:
+        assert b.shape == w.shape[-1:] and not b.any()
+        assert w.std() == pytest.approx((2 / np.prod(w.shape[:-1])) ** 0.5, rel=0.06)  # two standard errors at 864
+
+
+def test_one_layer_too_many_is_refused():
+    params, x, y = BATCH
+    for call in (
+        lambda: jax.eval_shape(convnet.loss_fn, [*params, params[-1]], x, y),
+        lambda: convnet.layerwise_step([*params, params[-1]], x, y),
+        lambda: convnet.torch_net([*WEIGHTS, WEIGHTS[-1]]),
+    ):
+        with pytest.raises(ValueError, match=r"zip\(\)"):
+            call()
+
+
 @pytest.mark.slow
 def test_pieces_of_any_size_take_the_same_step():
     params, loss = convnet.sgd_step(*BATCH)

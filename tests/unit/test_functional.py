@@ -51,6 +51,12 @@ def test_a_gauss_rule_is_exact_up_to_its_degree(degree):
     )
 
 
+def test_a_gauss_rule_has_64_ascending_nodes_unless_told():
+    nodes, weights = gauss_legendre(1.0, 4.0)
+    assert nodes.shape == weights.shape == (64,)
+    assert 1 < nodes[0] < nodes[-1] < 4 and (np.diff(nodes) > 0).all()
+
+
 def test_integrals_differentiate_by_their_ends_and_parameters():
     close(jax.jit(jax.grad(lambda b: integrate(jnp.exp, gauss_legendre(0.0, b))))(1.5), np.exp(1.5))
 
@@ -73,7 +79,8 @@ def test_operators_compose_and_differentiate():
     close(compose(jnp.arctan2, jnp.sin, jnp.cos)(0.3), 0.3)
     close(nabla(nabla(jnp.sin))(0.3), -np.sin(0.3))
     close(nabla(lambda x: (x**3).sum())(jnp.array([1.0, 2.0])), [3.0, 12.0])
-    close(partial_at(lambda a, b, c: a + 10 * b + 100 * c, 1, 2.0)(1.0, 3.0), 321.0)
+    for position, others in enumerate([(2.0, 3.0), (1.0, 3.0), (1.0, 2.0)]):
+        close(partial_at(lambda a, b, c: a + 10 * b + 100 * c, position, position + 1.0)(*others), 321.0)
 
 
 def nonlinear(u):
@@ -238,6 +245,14 @@ def test_density_functionals_of_the_hydrogen_atom(name):
     close(at(functional_gradient(f, hydrogen), points), potential(np.exp(-2 * radii) / np.pi, radii))
 
 
+def test_many_node_values_in_single_precision():
+    """A polynomial through 64 values, of products with 63 factors; and values of another dtype than the nodes."""
+    close(Functional(lambda x, u, du: u, RULE).on_nodes(np.ones(4, np.float32)), 1.0)
+    jax.config.update("jax_enable_x64", False)
+    rule = gauss_legendre(-1.0, 2.0)
+    close(Functional(lambda x, u, du: du, rule).on_nodes(jnp.sin(rule.nodes)), np.sin(2) + np.sin(1), 1e-3)
+
+
 def test_a_functional_is_a_loss():
     energy = Functional(lambda x, u, du: du**2 / 2 - u, gauss_legendre(0.0, 1.0, 8))
 
@@ -264,9 +279,11 @@ RULE = Quadrature(np.linspace(0.0, 1.0, 4), np.full(4, 0.25))
 ERRORS = {
     "one point": (lambda: gauss_legendre(0.0, 1.0, 1), ValueError, "points >= 2, an int, got 1; 20 to 60"),
     "half a point": (lambda: gauss_legendre(0.0, 1.0, 2.5), ValueError, "an int, got 2.5"),
+    "points as a float": (lambda: gauss_legendre(0.0, 1.0, 8.0), ValueError, "an int, got 8.0"),
     "infinite end": (lambda: gauss_legendre(0.0, np.inf), ValueError, r"finite ends, got \[0.0, inf\]; substitute"),
     "NaN end": (lambda: gauss_legendre(np.nan, 1.0), ValueError, "finite ends"),
     "rule": (lambda: integrate(jnp.sin, Quadrature(np.ones((4, 1)), np.ones(3))), ValueError, r"\(4, 1\) and \(3,\)"),
+    "longer rule": (lambda: integrate(jnp.sin, Quadrature(np.ones(3), np.ones(4))), ValueError, r"\(3,\) and \(4,\)"),
     "rank of nodes": (lambda: integrate(jnp.sin, Quadrature(np.ones(()), np.ones(()))), ValueError, r"nodes \(n,\)"),
     "function": (lambda: Functional(dirichlet, RULE)(lambda x: jnp.ones(1)), ValueError, r"f to return.*\(1,\)"),
     "array": (lambda: Functional(dirichlet, RULE)(np.ones(4)), TypeError, "expected a function, got ndarray.*on_nodes"),
@@ -278,13 +295,19 @@ ERRORS = {
         lambda: euler_lagrange(lambda x, u, du: jnp.stack([u, du]))(jnp.sin)(0.0), ValueError, r"L to return.*\(2,\)",
     ),
     "node values": (lambda: Functional(dirichlet, RULE).on_nodes(np.ones(3)), ValueError, r"\(3,\) at \(4,\); call"),
+    "more node values": (lambda: Functional(dirichlet, RULE).on_nodes(np.ones(5)), ValueError, r"\(5,\) at \(4,\)"),
     "nodes in space": (
         lambda: Functional(dirichlet, Quadrature(np.ones((4, 2)), np.ones(4))).on_nodes(np.ones(4)), ValueError, "call",
     ),
     "NaN": (lambda: integrate(lambda x: jnp.log(x - 0.5), RULE), ValueError, "2 NaN or infinite, first at x = 0.0;"),
+    "vectors, the last of them infinite": (
+        lambda: integrate(lambda x: jnp.stack([x, 1 / (1 - x)]), RULE), ValueError, "1 NaN or .*, first at x = 1.0;",
+    ),
     "singular": (
         lambda: Functional(lambda x, u, du: du / u, RULE)(lambda x: x), ValueError, "substitute so that the sing",
     ),
+    "integer": (lambda: nabla(jnp.sin)(2), TypeError, "jacfwd requires real"),
+    "position as a float": (lambda: partial_at(jnp.add, 1.0, 0.0), ValueError, "an int, got 1.0"),
     "position": (lambda: partial_at(jnp.add, -1, 0.0), ValueError, "position >= 0, an int, got -1"),
     "too few arguments": (lambda: partial_at(jnp.add, 2, 0.0)(1.0), IndexError, "at least 2 other arguments, got 1"),
 }  # fmt: skip

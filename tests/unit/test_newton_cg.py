@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from course.newton_cg import conjugate_gradients, line_search, newton_cg, python_while, value_grad_hvp
+from course.newton_cg import conjugate_gradients, line_search, logistic_loss, newton_cg, python_while, value_grad_hvp
 
 
 def test_a_quadratic_is_solved_exactly(x64):
@@ -36,10 +36,28 @@ def test_conjugate_gradients_need_one_turn_for_each_eigenvalue(x64):
     np.testing.assert_allclose(products[0] @ (eigenvalues * products[1]), 0, atol=1e-30)
 
 
-def test_conjugate_gradients_stop_early_far_from_the_optimum(x64):
-    products = []
-    conjugate_gradients(lambda v: products.append(v) or jnp.arange(1.0, 9.0) * v, 1e6 * jnp.ones(8), python_while)
-    assert len(products) < 3
+@pytest.mark.parametrize("size", [0.0, 1e-6, 1e-3, 0.01, 0.03, 0.1, 0.3, 0.6, 1.0, 2.0, 1e6])
+def test_conjugate_gradients_stop_early_far_from_the_optimum(size):
+    """Where the residual is below sqrt(|g| / (1 + |g|)) of the gradient; the optimum over a Krylov space by NumPy."""
+    eigenvalues, products = np.arange(1.0, 9.0) ** 2, []
+    g = size * np.ones(8) / 8**0.5
+    p = conjugate_gradients(lambda v: products.append(v) or eigenvalues * v, g, python_while)
+    expected, turns = np.zeros(8), 0
+    while np.linalg.norm(eigenvalues * expected + g) > size * (size / (1 + size)) ** 0.5:
+        turns += 1
+        space = np.linalg.qr(np.stack([(eigenvalues / 64) ** n * g / size for n in range(turns)], axis=1))[0]
+        expected = -space @ np.linalg.solve(space.T @ (eigenvalues[:, None] * space), space.T @ g)
+    assert len(products) == turns
+    np.testing.assert_allclose(p, expected, rtol=1e-6)
+
+
+def test_conjugate_gradients_end_after_d_turns_though_they_have_not_converged(x64):
+    products, skew = [], jnp.array([[2.0, 1.0], [-1.0, 2.0]])  # not symmetric: two turns are not enough
+    g = jnp.array([1e-9, 2e-9])
+    p = conjugate_gradients(lambda v: products.append(v) or skew @ v, g, python_while)
+    assert len(products) == 2 and jnp.linalg.norm(skew @ p + g) > 1e-10
+    compiled = jax.jit(lambda g: conjugate_gradients(lambda v: skew @ v, g, jax.lax.while_loop))(g)
+    np.testing.assert_allclose(compiled, p, rtol=1e-12)
 
 
 def test_the_line_search_halves_until_the_value_falls_as_promised(x64):
@@ -74,6 +92,34 @@ def test_the_line_search_shortens_a_step_that_overshoots(x64):
 
     w, _ = newton_cg(value, jax.grad(value), lambda w, v: jax.jvp(jax.grad(value), (w,), (v,))[1], jnp.array([3.0]))
     np.testing.assert_allclose(w, 0, atol=1e-8)
+
+
+def test_the_line_search_takes_a_ten_thousandth_of_the_fall_that_the_slope_promises():
+    values = {0.0: 1.0, 1.0: 1 - 0.9e-4, 0.5: 1 - 0.4e-4, 0.25: 1.0 + 1e-4 * 0.25 * -1.0 + 1e-15}  # enough at last
+    assert line_search(lambda w: values[w[0]], np.zeros(1), -np.ones(1), np.ones(1), python_while) == 0.25
+
+
+def test_the_line_search_ends_where_rounding_hides_the_fall():
+    """A value that stays the same is taken; one that rises everywhere ends at the first power of 1/2 below 1e-10."""
+    w, p = np.zeros(1), np.ones(1)
+    assert line_search(lambda w: 1.0, w, np.array([-1e-20]), p, python_while) == 1
+    assert line_search(lambda w: w[0], w, np.array([-1.0]), p, python_while) == 2.0**-34
+
+
+def test_how_long_newton_goes_on():
+    """The default is 100 steps; a gradient as small as the tolerance is the end, before the first step, too."""
+    fixed = {"value": lambda w: 1.0, "hvp": lambda w, v: v, "w": np.zeros(1)}
+    assert newton_cg(grad=lambda w: np.ones(1), **fixed)[1] == 100
+    assert newton_cg(grad=lambda w: np.array([2e-9]), **fixed)[1] == 100
+    assert newton_cg(grad=lambda w: np.array([5e-10]), **fixed)[1] == 0
+    assert newton_cg(grad=lambda w: np.zeros(1), tolerance=0.0, **fixed)[1] == 0
+
+
+def test_logistic_loss():
+    x, y, w = np.array([[1.0, -2.0], [0.5, 3.0], [0.0, 1.0]]), np.array([1.0, 0.0, 1.0]), np.array([0.3, -0.7])
+    chance = 1 / (1 + np.exp(-(x @ w)))
+    wanted = -np.log(np.where(y == 1, chance, 1 - chance)).mean() + 1e-3 * (0.3**2 + 0.7**2)
+    np.testing.assert_allclose(logistic_loss(w, x, y), wanted, rtol=1e-6)
 
 
 def test_a_python_loop_is_a_while_loop():
