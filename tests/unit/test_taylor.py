@@ -278,8 +278,9 @@ def test_what_does_not_fit_is_refused(call, message):
 
 
 def test_the_highest_order():
-    got = jax.jit(lambda x: taylor.derivatives(lambda x: 2 * x, x, 3.0, 40))(5.0)
-    assert got.tolist() == [10.0, 6.0, *[0.0] * 39]
+    direction = np.array([3.0, 4.0])
+    got = jax.jit(lambda x: taylor.derivatives(lambda x: 2 * x, x, direction, 40))(np.ones(2))
+    assert got.tolist() == [[2.0, 2.0], [6.0, 8.0], *[[0.0, 0.0]] * 39]
 
 
 @table(["shallow", "boundary factor times a net"], slow=["boundary factor times a net"])
