@@ -277,6 +277,11 @@ def test_what_does_not_fit_is_refused(call, message):
         call()
 
 
+def test_a_linear_field_has_no_second_derivative():
+    got = jax.jit(lambda x: [taylor.laplacian(jnp.sum, x), taylor.weighted(jnp.sum, x, [0, 1], jnp.ones(2), 2)])(FOUR)
+    assert got == [0, 0]
+
+
 def test_the_highest_order():
     direction = np.array([3.0, 4.0])
     got = jax.jit(lambda x: taylor.derivatives(lambda x: 2 * x, x, direction, 40))(np.ones(2))
