@@ -24,6 +24,12 @@ def test_weights_are_scaled_by_fan_in():
         assert w.std() == pytest.approx((2 / np.prod(w.shape[:-1])) ** 0.5, rel=0.06)  # two standard errors at 864
 
 
+def test_a_convolution_has_one_row_of_zeros_around():
+    """It shows at odd sizes: at even ones a stride of 2 leaves the last row out."""
+    ones = jnp.ones((3, 3, 1, 1)), jnp.zeros(1)
+    np.testing.assert_array_equal(convnet.conv_layer(ones, jnp.ones((1, 3, 3, 1)))[0, :, :, 0], np.full((2, 2), 4.0))
+
+
 def test_one_layer_too_many_is_refused():
     params, x, y = BATCH
     for call in (

@@ -540,9 +540,15 @@ def test_a_soliton_of_any_speed_stays_in_its_box(speed):
 
 
 def test_a_box_may_be_a_face_and_its_corners_traced():
+    narrow = pde.sample_box(KEY, 5, (1.0, 0.0), (1.0, 0.5))
+    assert (narrow[:, 0] == 1).all() and 0 <= narrow[:, 1].min() <= narrow[:, 1].max() <= 0.5
     flat = jax.jit(lambda top: pde.sample_box(KEY, 5, (1.0, 0.0), (1.0, top)))(2.0)
     assert (flat[:, 0] == 1).all() and 0 <= flat[:, 1].min() <= flat[:, 1].max() <= 2
     assert jax.jit(lambda key: pde.sample_box(key, 5, (1.0, 0.0), jnp.ones(2)))(KEY).shape == (5, 2)
+
+
+def test_what_writes_checkpoints_is_not_loaded_for_a_run_without_them():
+    assert not hasattr(pde.training, "resumable")
 
 
 @pytest.mark.parametrize("steps", [2.5, 2.0, float("nan"), float("inf"), True, "3", None, np.float32(2), np.ones(2)])
