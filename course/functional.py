@@ -271,9 +271,10 @@ def node_gradient(functional: Functional, f: Function) -> jax.Array:
 
 def _slopes(nodes: jax.Array) -> jax.Array:
     """The matrix (n, n) that takes a polynomial's values to its slopes, in barycentric form."""
-    gaps = nodes[:, None] - nodes + jnp.eye(len(nodes))
+    unit = jnp.eye(len(nodes), dtype=nodes.dtype)
+    gaps = nodes[:, None] - nodes + unit
     size = jnp.prod(gaps * 4 / jnp.ptp(nodes), axis=1)  # the factor keeps the products near 1
-    matrix = (1 - jnp.eye(len(nodes))) * size[:, None] / (size * gaps)
+    matrix = (1 - unit) * size[:, None] / (size * gaps)
     return matrix - jnp.diag(matrix.sum(axis=1))  # a constant has slope 0
 
 

@@ -66,10 +66,10 @@ def _sin_cos(z: jax.Array) -> tuple[jax.Array, jax.Array]:
     if z.dtype != jnp.float32:
         return jnp.sin(z), jnp.cos(z)
     y = z * z
-    sine = cosine = jnp.zeros_like(z)
+    sine = cosine = jnp.ones_like(z)
     for n in range(16, 0, -2):  # Horner, until the terms are below float32's rounding
-        cosine = 1 - y / (n * (n - 1)) * cosine if n < 16 else 1 - y / (16 * 15)
-        sine = 1 - y / (n * (n + 1)) * sine if n < 16 else 1 - y / (16 * 17)
+        cosine = 1 - y / (n * (n - 1)) * cosine
+        sine = 1 - y / (n * (n + 1)) * sine
     return z * sine, cosine
 
 

@@ -47,7 +47,9 @@ class BoxEquation:
             raise ValueError(
                 f"expected corners of one shape (d,), got {self.lower} and {self.upper}; one number per axis"
             )
-        if not (np.isfinite(upper - lower) & (lower < upper)).all():
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(upper - lower)
+        if not (finite & (lower < upper)).all():
             raise ValueError(
                 f"expected finite lower < upper in all coordinates, got {self.lower} and {self.upper}; swap"
             )

@@ -271,6 +271,8 @@ def test_single_precision_stays_single():
     gradient = functional_gradient(energy, jnp.exp)
     for result in (lambda: energy(jnp.exp), lambda: node_gradient(energy, jnp.exp), lambda: gradient(jnp.float32(0.5))):
         assert jax.eval_shape(result).dtype == jnp.float32
+    matrix = jax.make_jaxpr(energy.on_nodes)(np.ones(16, np.float32))
+    assert "f64" not in str(matrix)  # the slopes at the nodes too
 
 
 # --- errors: expected, got, remedy -------------------------------------------------------------------------

@@ -474,6 +474,7 @@ def test_gradient_enhanced_loss_is_unbiased():
         (lambda: dataclasses.replace(BOXES[1], lower=(1.0, 0.0)), "finite lower < upper in all coordinates"),
         (lambda: dataclasses.replace(BOXES[1], lower=(0.0, 11.0)), "finite lower < upper in all coordinates"),
         (lambda: dataclasses.replace(BOXES[1], upper=(1.0, np.inf)), "finite lower < upper in all coordinates"),
+        (lambda: dataclasses.replace(BOXES[1], lower=(0, -1e308), upper=(1, 1e308)), "finite lower < upper in all"),
         (
             lambda: EQUATION.network_residual(network, jnp.ones(5), samples=3),
             "key to draw 3 coordinates with, got None",
