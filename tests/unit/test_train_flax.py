@@ -42,6 +42,7 @@ def test_models_give_one_logit_a_passenger():
     state = linen_state()
     assert state.apply_fn({"params": state.params}, X).shape == (96,)
     assert nnx_pair()[0](X[0]).shape == state.apply_fn({"params": state.params}, X[0]).shape == ()
+    assert nnx_pair()[0].hidden.kernel.shape == state.params["hidden"]["kernel"].shape == (15, 64)
 
 
 def test_an_nnx_step_changes_the_model_in_place():

@@ -14,6 +14,7 @@ Y = (X[:, 0] > 0).astype(np.float32)
 def test_a_model_gives_one_logit_a_passenger():
     model, x = lesson.TitanicMLP(), torch.from_numpy(X)
     assert model(x).shape == (96,) and model(x[0]).shape == ()
+    assert model.hidden.weight.shape == (64, 15)
 
 
 def test_a_step_returns_the_loss_and_changes_the_weights():
