@@ -1,5 +1,7 @@
 """Inside course.taylor: rules against the rule for anything, the fast path of axes against the rules, compression."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -254,7 +256,7 @@ BLOCKS = {
     "several, one of them single": [RNG.normal(size=(9, 3)), RNG.normal(size=(9,)), RNG.normal(size=(9, 2, 2))],
     "complex": [RNG.normal(size=(9, 3)) + 1j * RNG.normal(size=(9, 3)), RNG.normal(size=(9, 1))],
     "of all sizes": [RNG.normal(size=(9, 3)) * np.array([1e-30, 1.0, 1e20]), 1e-9 * RNG.normal(size=(9, 1))],
-    "dependent": [np.repeat(RNG.normal(size=(9, 1)), 3, axis=1), RNG.normal(size=(9, 1))],
+    "dependent": [np.repeat(RNG.normal(size=(9, 1)), 3, axis=1) / 100, RNG.normal(size=(9, 1))],
     "with zeros": [np.stack([np.zeros(9), 1e-3 * RNG.normal(size=9)], axis=1), np.zeros((9, 1))],
     "all zero": [np.zeros((9, 2))],
 }
@@ -360,9 +362,36 @@ def test_order_30_ends():
 
 
 @pytest.mark.parametrize("member", [Moving, Lines, rules.Operation, OneHot, Constant, Equation, Program])
-def test_values_are_never_compared(member):
+def test_values_are_never_compared_nor_changed(member):
     """Arrays inside: == would be an array."""
-    assert member.__eq__ is object.__eq__
+    assert member.__eq__ is object.__eq__ and member.__dataclass_params__.frozen
+
+
+def test_what_does_not_fit_together_is_refused(monkeypatch):
+    x, given = jnp.ones(3), jets(1, (3,), 2, 3)
+    op = operation(jnp.arctan2, [x, x], 2, 3)
+    (equation,) = (program := trace(jnp.sin, x)).equations
+    wrong = {
+        "too few jets": lambda: rules.anything(op, *given),
+        "too few jets without a top": lambda: rules.anything(op, [*given[0][:2], None]),
+        "too few outputs": lambda: rules.anything(replace(op, outputs=[]), *[[x, jnp.ones((3, 3)), None]] * 2),
+        "values without a number": lambda: push(replace(equation, outputs=())),
+        "values without a size": lambda: push(replace(equation, sizes=()), compress=True),
+        "a rule without outputs": lambda: push(replace(equation, name="none")),
+        "a rule with too many parts": lambda: push(replace(equation, name="twice")),
+        "factors lost": lambda: push(equation, compress=True, count=4),
+    }
+
+    def push(equation, count=3, **how):
+        start = [x, jnp.ones((count, 3)), None]
+        return propagation.propagate(replace(program, equations=(equation,)), start, Lines(2, count), **how)
+
+    monkeypatch.setitem(rules.RULES, "none", lambda op, x: [])
+    monkeypatch.setitem(rules.RULES, "twice", lambda op, x: [op.call(x[0], x[0])])
+    monkeypatch.setattr(gram, "factor", lambda blocks: [])
+    for what, call in wrong.items():
+        with pytest.raises(ValueError, match=r"zip\(\)"):
+            pytest.fail(f"{what}: {call()}")
 
 
 @pytest.mark.parametrize(
