@@ -106,13 +106,13 @@ def _titanic3_names(path: Path, header: list[str], labelled: bool) -> list[str]:
         if names.count(name) > 1:
             raise DataError(f"{path}: row 1: expected every column once, got {name!r} twice; delete or rename one")
     kaggle = any(name in to_titanic3 for name in header)
+    strange = {n.lower(): n for n in header if n not in COLUMNS and n not in to_titanic3}
     for name, column in COLUMNS.items():
         if name in names or (name == "survived" and not labelled):
             continue
         wanted = column.alias if kaggle else name
-        near = difflib.get_close_matches(wanted.lower(), [n.lower() for n in header], n=1, cutoff=0.5)
-        got = next((n for n in header if near and n.lower() == near[0] and n not in to_titanic3), None)
-        remedy = "fetch the file again" if got is None else f"rename {got!r} to {wanted!r}"
+        near = difflib.get_close_matches(wanted.lower(), strange, n=1, cutoff=0.5)
+        remedy = f"rename {strange[near[0]]!r} to {wanted!r}" if near else "fetch the file again"
         if name == "survived":
             remedy += ", or pass labelled=False for a table without labels"
         raise DataError(f"{path}: row 1: expected a column {wanted!r}, got {', '.join(header)}; {remedy}")
@@ -181,7 +181,6 @@ FEATURES = (
     *(f"title_{title}" for title in TITLES),
 )
 """Names of the 15 model inputs, in column order."""
-_SCALED = 4  # the first four are standardised, the others are 0 or 1
 
 
 @dataclass(frozen=True)

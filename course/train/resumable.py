@@ -207,7 +207,8 @@ class Run:
         try:
             return next(iter(self._manager.restore(step, args=ocp.args.Composite(**item)).values()))
         except (OSError, ValueError, LookupError, TypeError) as error:  # what Orbax, TensorStore and json make of it
-            raise DamagedError(f"{type(error).__name__}: {str(error).splitlines()[0]:.100}") from error
+            first_line, *_ = str(error).split("\n")
+            raise DamagedError(f"{type(error).__name__}: {first_line:.100}") from error
 
     def _set_aside(self, step: int) -> None:
         aside = self.folder / "damaged" / str(step)

@@ -138,13 +138,14 @@ def test_a_description_needs_its_checksum(folder, sha256):
     assert warned[0].filename == __file__  # where `restore` was called
 
 
-def test_what_a_reader_says_is_cut_to_its_first_line(folder, monkeypatch):
+@pytest.mark.parametrize(("text", "first"), [(["one\ntwo\nthree"], "one"), ([], "")])
+def test_what_a_reader_says_is_cut_to_its_first_line(folder, monkeypatch, text, first):
     def fail(*_, **__):
-        raise ValueError("one\ntwo\nthree")
+        raise ValueError(*text)
 
     with Run(folder, SETTING) as run:
         monkeypatch.setattr(run._manager, "restore", fail)
-        with pytest.warns(UserWarning, match=r"step 3 is damaged \(ValueError: one\); continuing from step 2"):
+        with pytest.warns(UserWarning, match=rf"step 3 is damaged \(ValueError: {first}\); continuing from step 2"):
             run.restore(STATE)
 
 
