@@ -180,7 +180,7 @@ FAULTS = {
     "no name": (('"Kantor, Mr. Sinai"', ""), r"row 4, column 'name': expected a name, got ''"),
     "a renamed column": (("fare", "price_fare"), r"row 1: expected a column 'fare'.*; rename 'price_fare' to 'fare'"),
     "a column gone": (("sibsp", "x"), r"row 1: expected a column 'sibsp', got .*; fetch the file again$"),
-    "a column gone that others resemble": ((",age,", ",years,"), r"expected a column 'age', got .*; fetch the file again$"),
+    "a column gone that others resemble": ((",age,", ",x,"), r"expected a column 'age', got .*; fetch the file again$"),
     "another column gone": (("ticket", "zz"), r"row 1: expected a column 'ticket', got .*; fetch the file again$"),
     "a column twice": (("parch", "sibsp"), r"row 1: expected every column once, got 'sibsp' twice"),
     "a row too short": ((",392096,12.475,E121,S,14,,", ",392096"), r"row 3: expected 14 fields, got 8"),
