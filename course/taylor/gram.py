@@ -54,18 +54,19 @@ def _factor(blocks: list[jax.Array]) -> list[jax.Array]:
     Block by block, so that a large first block, if it is the same for all points of a batch, is factored once. Columns
     are scaled to length 1 first, which makes the result independent of their size.
     """
-    sizes, factors = _sizes(blocks), []
+    lengths, factors = _lengths(blocks), []
+    units = [jnp.where(length > 0, length, 1) for length in lengths]  # each of its own block alone, see above
     scaled: list[jax.Array] = []  # the factors of the scaled columns, with the rows of L_n1^T … L_nn^T so far
     for n, block in enumerate(blocks):
         above = None
         if scaled:
-            cross = jnp.concatenate([_gram(c, block, s, sizes[n]) for c, s in zip(blocks[:n], sizes[:n], strict=True)])
+            cross = jnp.concatenate([_gram(c, block, u, units[n]) for c, u in zip(blocks[:n], units[:n], strict=True)])
             above = _undo(scaled, cross)
-        gram = _gram(block, block, sizes[n], sizes[n])
+        gram = _gram(block, block, units[n], units[n])
         last = _cholesky(gram if above is None else gram - above.T @ above).T
         scaled.append(last if above is None else jnp.concatenate([above, last]))
     rows = len(scaled[-1])
-    for each, size in zip(scaled, sizes, strict=True):
+    for each, size in zip(scaled, _sizes(lengths), strict=True):
         factors.append(jnp.pad(each, ((0, rows - len(each)), (0, 0))) * size)
     return factors
 
@@ -86,7 +87,7 @@ def _moving_jvp(
     derivative is not triangular, so that higher ones need a general solver here.
     """
     (blocks, factors), (changes, _) = primals, tangents
-    factors, sizes = _moving(blocks, factors), _sizes(blocks)
+    factors, sizes = _moving(blocks, factors), _sizes(_lengths(blocks))
     transposed = jnp.concatenate([f / s for f, s in zip(factors, sizes, strict=True)], axis=1).T
     pulled = [
         jnp.concatenate([(c.T @ change) / s[:, None] for c, s in zip(blocks, sizes, strict=True)]) for change in changes
@@ -94,15 +95,19 @@ def _moving_jvp(
     return factors, [jnp.linalg.solve(transposed, each) for each in pulled]
 
 
-def _sizes(blocks: list[jax.Array]) -> list[jax.Array]:
-    """The length of each column, constant for derivatives; columns of zeros get one that is small beside the others.
+def _lengths(blocks: list[jax.Array]) -> list[jax.Array]:
+    """The length of each column, constant for derivatives.
 
     Their squares must not under- or overflow: in float32 first derivatives between 1e-18 and 1e18.
     """
-    squares = [jnp.diag(jax.lax.stop_gradient(block.T @ block)) for block in blocks]
-    largest = jnp.stack([each.max() for each in squares]).max()
-    small = jnp.where(largest > 0, largest * jnp.finfo(largest.dtype).eps ** 2, 1)
-    return [jnp.sqrt(jnp.where(each > 0, each, small)) for each in squares]
+    return [jnp.sqrt(jnp.diag(jax.lax.stop_gradient(block.T @ block))) for block in blocks]
+
+
+def _sizes(lengths: list[jax.Array]) -> list[jax.Array]:
+    """These lengths, where columns of zeros get one that is small beside the others."""
+    largest = jnp.stack([each.max() for each in lengths]).max()
+    small = jnp.where(largest > 0, largest * jnp.finfo(largest.dtype).eps, 1)
+    return [jnp.where(each > 0, each, small) for each in lengths]
 
 
 def _gram(a: jax.Array, b: jax.Array, size_a: jax.Array, size_b: jax.Array) -> jax.Array:

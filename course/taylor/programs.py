@@ -5,6 +5,7 @@ This is the only module that touches `jax.extend`. Lesson: 17_taylor_mode.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -85,7 +86,7 @@ def trace(f: Callable[[jax.Array], Any], x: jax.Array) -> Program:
     """Trace f at the shape and dtype of x into a flat program, without equations that nothing depends on."""
     closed, result = jax.make_jaxpr(f, return_shape=True)(x)
     equations: list[Equation] = []
-    outputs = _flatten(closed.jaxpr, [Constant(c) for c in closed.consts], [0], iter(range(1, 10**9)), equations)
+    outputs = _flatten(closed.jaxpr, [Constant(c) for c in closed.consts], [0], itertools.count(1), equations)
     return Program(tuple(_needed(equations, outputs)), tuple(outputs), result)
 
 

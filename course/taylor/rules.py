@@ -326,9 +326,9 @@ def partitions(k: int, count: int) -> list[tuple[int, tuple[int, ...]]]:
 
 
 def _decreasing(k: int, count: int, largest: int) -> Iterator[tuple[int, ...]]:
-    if count == 0 and k == 0:
+    if count == 0:  # nothing is left over, see below
         yield ()
-    elif count > 0:
+    else:
         for first in range(min(largest, k - count + 1), (k - 1) // count, -1):  # a smaller one leaves too much over
             for rest in _decreasing(k - first, count - 1, first):
                 yield (first, *rest)

@@ -414,3 +414,24 @@ def test_a_singular_matrix_is_factored_with_the_smallest_share_of_the_identity(m
 @pytest.mark.parametrize(("pivot", "want"), [(0.5, 0.5), (0.0, 10 * EPS), (-3 * EPS, 10 * EPS)])
 def test_a_single_pivot_is_at_least_ten_epsilons(pivot, want):
     np.testing.assert_allclose(gram._cholesky(jnp.array([[pivot]])) ** 2, want, rtol=1e-15)
+
+
+def test_a_layer_first_is_factored_once_for_all_points():
+    narrow = jnp.asarray(RNG.normal(size=(6, 2)))
+
+    def f(x):
+        norm = x @ x  # its first derivative differs from point to point
+        return jnp.tanh(x @ narrow).sum() * norm
+
+    program = str(jax.make_jaxpr(jax.vmap(lambda x: taylor.laplacian(f, x)))(jnp.ones((5, 6))))
+    assert "cholesky" in program and "5,2,2]" not in program
+
+
+def test_a_column_of_zeros_beside_small_ones_in_single_precision():
+    narrow = jnp.asarray([[1e-13, 0, 2e-13]] * 4, jnp.float32)
+
+    def f(x):
+        return (jnp.sin(1 + x @ narrow) / 1e-26).sum()
+
+    got, want = taylor.laplacian(f, jnp.ones(4, jnp.float32)), -4 * 5 * np.sin(1)
+    np.testing.assert_allclose(got, want, rtol=1e-5)
