@@ -61,8 +61,8 @@ class Kind:
 
     def at(self, x: jax.Array) -> jax.Array:
         """The coefficients at a point, factor included: (n,) in its dtype, or in the complex one that belongs to it."""
-        values = jnp.asarray(self.factor) * (self.coefficients(x) if callable(self.coefficients) else self.coefficients)
-        return values.astype(jnp.result_type(x, jnp.complex64) if jnp.iscomplexobj(values) else x.dtype)
+        coefficients = self.coefficients(x) if callable(self.coefficients) else self.coefficients
+        return _in_dtype_of(x, jnp.asarray(self.factor) * coefficients)
 
 
 class Operator:
@@ -163,6 +163,11 @@ class Operator:
 
     def __repr__(self) -> str:
         return f"Operator(dimension={self.dimension}, order={self.order}, terms={sum(map(len, self.kinds))})"
+
+
+def _in_dtype_of(x: jax.Array, values: ArrayLike) -> jax.Array:
+    """The values in the dtype of the point, or in the complex one that belongs to it."""
+    return jnp.asarray(values, jnp.result_type(x, jnp.complex64) if jnp.iscomplexobj(values) else x.dtype)
 
 
 def _is_number(value: object) -> TypeGuard[complex]:
@@ -358,7 +363,7 @@ def _as_a_whole(kinds: list[Kind], f: ScalarField, x: jax.Array) -> jax.Array | 
     """Fixed terms of one order with one factor, if there is a way to take them together."""
     if not kinds[0].fixed:
         return None
-    factor, scale = kinds[0].factor, _laplacian_scale(kinds, len(x))
+    factor, scale = _in_dtype_of(x, kinds[0].factor), _laplacian_scale(kinds, len(x))
     if scale is not None:
         return factor * scale * taylor.laplacian(f, x)
     scale = _biharmonic_scale(kinds, len(x))
@@ -537,7 +542,8 @@ def _dense(operator: Operator, f: ScalarField, x: jax.Array, key: jax.Array, sam
         group = [kind for kind in high if kind.order == high[0].order and (kind is high[0] or _alike(kind, high[0]))]
         high = [kind for kind in high if not any(kind is other for other in group)]
         key, own = jax.random.split(key)
-        order, factor, scale = group[0].order, group[0].factor, _biharmonic_scale(group, len(x))
+        order, scale = group[0].order, _biharmonic_scale(group, len(x))
+        factor = _in_dtype_of(x, group[0].factor)
         if order == 2 and group[0].fixed:
             directions, weights = _second_moments(group, own, samples, law, x)
         elif scale is not None and law == "gaussian":
@@ -629,7 +635,7 @@ def _laplacian_scale(kinds: list[Kind], d: int) -> float | None:
     """The coefficient, if these terms are a multiple of the Laplacian over all coordinates."""
     if len(kinds) != 1 or kinds[0].powers != (2,) or not _equal(kinds[0].known):
         return None
-    return kinds[0].known[0] if np.array_equal(np.sort(kinds[0].axes[:, 0]), np.arange(d)) else None
+    return float(kinds[0].known[0]) if np.array_equal(np.sort(kinds[0].axes[:, 0]), np.arange(d)) else None
 
 
 def _biharmonic_scale(kinds: list[Kind], d: int) -> float | None:

@@ -205,15 +205,17 @@ def test_apply_to_a_product_and_in_one_dimension():
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_results_have_the_dtype_of_the_point(dtype):
     operators = [
-        stde.biharmonic(2), stde.second_order([[2, 1], [1, 2]]), Operator({(1, 1): 1.0, (3, 0): lambda x: x[0]})
+        stde.biharmonic(2), stde.second_order([[2, 1], [1, 2]]), Operator({(1, 1): 1.0, (3, 0): lambda x: x[0]}),
+        stde.laplacian(2),
     ]  # fmt: skip
 
-    def values(x):
-        parts = [stde.apply(operator, fourths, x) for operator in operators]
+    def values(x, factor):
+        parts = [stde.apply(each, fourths, x) for operator in operators for each in (operator, factor * operator)]
+        parts += [stde.estimate(factor * operators[n], fourths, x, KEY, 1, dense="gaussian") for n in (0, 1, 3)]
         return [*parts, stde.estimate(operators[0], fourths, x, KEY, 1)], stde.apply(1j * operators[1], fourths, x)
 
-    real, complex_ = jax.eval_shape(values, jnp.ones(2, dtype))
-    assert [each.dtype for each in real] == [dtype] * 4
+    real, complex_ = jax.eval_shape(values, jnp.ones(2, dtype), jnp.ones((), jnp.float64))
+    assert {each.dtype for each in real} == {jnp.dtype(dtype)}
     assert complex_.dtype == jnp.result_type(dtype, jnp.complex64)
 
 
