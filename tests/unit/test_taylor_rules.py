@@ -107,7 +107,7 @@ def test_a_lower_derivative_does_not_see_a_higher_one(f, count):
 def test_a_formula_keeps_the_program_of_a_high_derivative_short(name):
     f = ELEMENTWISE[name] if name != "integer_pow" else lambda x: x**12
     program = jax.make_jaxpr(lambda x: taylor.derivatives(f, x, 1.0, 7))(0.3)
-    assert len(str(program).splitlines()) < 150  # nested jvp: from 300 of exp to 3600 of tanh
+    assert len(str(program).splitlines()) < 200  # nested jvp: from 300 of exp to 3600 of tanh; JAX 0.7 prints longer
 
 
 def test_of_a_second_derivative_of_tanh_a_gradient_keeps_less_than_of_any_other_sigmoid():
