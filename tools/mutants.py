@@ -104,7 +104,7 @@ def covering(folder: Path, jobs: int) -> tuple[dict[str, dict[int, set[str]]], d
     for file in recorded.measured_files():
         by_line = recorded.contexts_by_lineno(file)
         lines[str(Path(file).relative_to(folder))] = {
-            line: {context.rpartition("|")[0] for context in contexts if context} for line, contexts in by_line.items()
+            line: {context.rpartition("|")[0] for context in contexts} for line, contexts in by_line.items()
         }
     seconds: dict[str, float] = defaultdict(float)
     for case in ElementTree.parse(times).iter("testcase"):
@@ -113,10 +113,12 @@ def covering(folder: Path, jobs: int) -> tuple[dict[str, dict[int, set[str]]], d
 
 
 def chosen(mutation, lines: dict, seconds: dict) -> list[str]:
-    """The tests that run a fault's lines, or, where only an import does, all of its file's; quick ones first."""
+    """The tests that run a fault's lines, or, where an import does, all of its file's; quick ones first."""
     by_line = lines.get(str(mutation.module_path), {})
     there = range(mutation.start_pos[0], mutation.end_pos[0] + 1)
-    tests = set().union(*(by_line.get(line, set()) for line in there)) or set().union(*by_line.values())
+    tests = set().union(*(by_line.get(line, {""}) for line in there))
+    if "" in tests:  # an import runs it
+        tests = set().union(*by_line.values()) - {""}
     return sorted(tests, key=lambda test: (seconds.get(test.rpartition("::")[2], 0.0), test))
 
 
@@ -164,13 +166,14 @@ def in_copies(work: list[tuple], folders: list[Path], end: float) -> list[dict]:
         ProcessPoolExecutor(len(folders), mp_context=context, initializer=prepare, initargs=(queue,)) as pool,
         tqdm(total=len(work), desc="faults", file=sys.stderr) as bar,
     ):
-        for future in as_completed([pool.submit(try_out, *each) for each in work]):
-            if not future.cancelled():
-                rows.append(future.result())
-                bar.update()
-                bar.set_postfix(missed=sum(row["outcome"] == "survived" for row in rows))
+        futures = [pool.submit(try_out, *each) for each in work]
+        for future in as_completed(futures):  # never yields one that is cancelled
+            rows.append(future.result())
+            bar.update()
+            bar.set_postfix(missed=sum(row["outcome"] == "survived" for row in rows))
             if monotonic() > end:
-                pool.shutdown(wait=False, cancel_futures=True)
+                pool.shutdown(cancel_futures=True)
+                return [future.result() for future in futures if not future.cancelled()]
     return rows
 
 

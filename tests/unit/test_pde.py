@@ -211,6 +211,7 @@ def test_what_multiplies_a_network_in_two_dimensions_of_kdv():
 
 def test_a_network_sees_coordinates_from_minus_one_to_one():
     plate, kdv = pde.plate_equation(), pde.kdv_equation()
+    assert (plate.lower, plate.upper) == ((0, 0), (1, 1))
     for equation in (plate, kdv):
         corners = jnp.array([equation.lower, equation.upper, np.add(equation.lower, equation.upper) / 2])
         np.testing.assert_allclose(jax.vmap(equation.unit)(corners), np.outer([-1, 1, 0], [1, 1]), atol=1e-6)
