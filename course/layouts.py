@@ -120,7 +120,7 @@ def _embedding(layer: nn.Embedding) -> Iterator[list[Leaf]]:
 
 
 def _attention(layer: nn.MultiheadAttention) -> Iterator[list[Leaf]]:
-    width, heads = layer.embed_dim, layer.num_heads
+    width, heads, each = layer.embed_dim, layer.num_heads, layer.head_dim
     leaves = []
     for k, name in enumerate(("query", "key", "value")):
         rows, weight = slice(k * width, (k + 1) * width), "in_proj_weight"
@@ -128,19 +128,19 @@ def _attention(layer: nn.MultiheadAttention) -> Iterator[list[Leaf]]:
             rows, weight = ..., f"{name[0]}_proj_weight"
         kernel = Leaf(
             (name, "kernel"), (weight,), "(out, in) -> (in, heads, out / heads)", rows,
-            to_flax=lambda w: w.T.reshape(w.shape[1], heads, -1),
-            to_torch=lambda k: k.reshape(k.shape[0], -1).T,
+            to_flax=lambda w: w.T.reshape(w.shape[1], heads, each),
+            to_torch=lambda k: k.reshape(k.shape[0], width).T,
         )  # fmt: skip
         bias = Leaf(
             (name, "bias"), ("in_proj_bias",), "(out,) -> (heads, out / heads)", slice(k * width, (k + 1) * width),
-            to_flax=lambda b: b.reshape(heads, -1),
-            to_torch=lambda b: b.reshape(-1),
+            to_flax=lambda b: b.reshape(heads, each),
+            to_torch=lambda b: b.reshape(width),
         )  # fmt: skip
         leaves += [kernel, bias]
     out = Leaf(
         ("out", "kernel"), ("out_proj.weight",), "(out, in) -> (heads, in / heads, out)",
-        to_flax=lambda w: w.T.reshape(heads, -1, w.shape[0]),
-        to_torch=lambda k: k.reshape(-1, k.shape[-1]).T,
+        to_flax=lambda w: w.T.reshape(heads, each, width),
+        to_torch=lambda k: k.reshape(width, width).T,
     )  # fmt: skip
     yield [*leaves, out, Leaf(("out", "bias"), ("out_proj.bias",))]
 

@@ -2,8 +2,9 @@
 
 Cosmic Ray makes the faults: another operator, another number, a comparison turned round, a loop that never runs. Places
 are sampled by seed, then one fault at each. Coverage tells which tests run the changed line, and those run, quick ones
-first, until one fails. The result goes to tests/unit/mutants_result.json; a fault that no test finds is listed there,
-with the reason why it is none where tests/unit/harmless_mutants.toml gives one.
+first, until one fails or MOST_S seconds of tests have passed; `--missed` tries what is left with all of them. The
+result goes to tests/unit/mutants_result.json as it comes; a fault that no test finds is listed there, with the reason
+why it is none where tests/unit/harmless_mutants.toml gives one.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import operator
 import os
 import shutil
 import subprocess
 import sys
 import tomllib
 from collections import defaultdict
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import UTC, datetime
 from multiprocessing import get_context
@@ -38,6 +41,7 @@ HARMLESS = ROOT / "tests" / "unit" / "harmless_mutants.toml"
 TESTS = ["course", "tests/unit", "tests/parity"]
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:nbval", "-p", "no:cacheprovider", "--doctest-modules"]
 FIRST_S = 40  # seconds of quick tests that a fault meets first; the others only where it survives these
+MOST_S = 120  # seconds of tests in all, or the survivors alone would take more than the hour
 COPIED = ("course", "tests", "tools", "benchmarks", "rosetta", "data", "conftest.py", "pyproject.toml")
 
 
@@ -62,7 +66,7 @@ def sample(count: int, seed: int, files: list[Path]) -> list:
     everywhere = sorted(places)
     drawn = rng.permutation(len(everywhere))[:count]
     found = []
-    for number in sorted(drawn):
+    for number in drawn:  # not in the order of files: a run that is stopped has tried some of each
         choices = sorted(places[everywhere[number]], key=lambda m: (m.operator_name, m.occurrence))
         found.append(choices[rng.integers(len(choices))])
     return found
@@ -119,7 +123,7 @@ def chosen(mutation, lines: dict, seconds: dict) -> list[str]:
     tests = set().union(*(by_line.get(line, {""}) for line in there))
     if "" in tests:  # an import runs it
         tests = set().union(*by_line.values()) - {""}
-    return sorted(tests, key=lambda test: (seconds.get(test.rpartition("::")[2], 0.0), test))
+    return sorted(tests, key=lambda test: (seconds[test.rpartition("::")[2]], test))
 
 
 # --- one fault -----------------------------------------------------------------------------------------------
@@ -136,8 +140,8 @@ def try_out(mutation, tests: list[str], seconds: list[float]) -> dict:
     from cosmic_ray.mutating import mutate_and_test
     from cosmic_ray.work_item import TestOutcome
 
-    quick, result = sum(np.cumsum(seconds) <= FIRST_S) or len(tests), None
-    for part, limit in ((tests[:quick], 60 + 5 * FIRST_S if seconds else 900), (tests[quick:], 60 + 5 * sum(seconds))):
+    quick, most = (sum(np.cumsum(seconds) <= limit) or len(tests) for limit in (FIRST_S, MOST_S))
+    for part, limit in ((tests[:quick], 60 + 5 * FIRST_S if seconds else 900), (tests[quick:most], 60 + 5 * MOST_S)):
         if not part:
             break
         with NamedTemporaryFile("w", suffix=".txt") as arguments:
@@ -156,9 +160,9 @@ def try_out(mutation, tests: list[str], seconds: list[float]) -> dict:
     }  # fmt: skip
 
 
-def in_copies(work: list[tuple], folders: list[Path], end: float) -> list[dict]:
+def in_copies(work: list[tuple], folders: list[Path], end: float) -> Iterator[dict]:
     """Try out (mutation, tests, their seconds), each worker in a copy of its own, until the time is over."""
-    context, rows = get_context("spawn"), []
+    context, missed = get_context("spawn"), 0
     queue = context.SimpleQueue()
     for folder in folders:
         queue.put(str(folder))
@@ -166,15 +170,17 @@ def in_copies(work: list[tuple], folders: list[Path], end: float) -> list[dict]:
         ProcessPoolExecutor(len(folders), mp_context=context, initializer=prepare, initargs=(queue,)) as pool,
         tqdm(total=len(work), desc="faults", file=sys.stderr) as bar,
     ):
-        futures = [pool.submit(try_out, *each) for each in work]
-        for future in as_completed(futures):  # never yields one that is cancelled
-            rows.append(future.result())
+        left = {pool.submit(try_out, *each) for each in work}
+        for future in as_completed(set(left)):  # never yields one that is cancelled
+            left.remove(future)
+            missed += future.result()["outcome"] == "survived"
             bar.update()
-            bar.set_postfix(missed=sum(row["outcome"] == "survived" for row in rows))
+            bar.set_postfix(missed=missed)
+            yield future.result()
             if monotonic() > end:
-                pool.shutdown(cancel_futures=True)
-                return [future.result() for future in futures if not future.cancelled()]
-    return rows
+                break
+        pool.shutdown(cancel_futures=True)
+        yield from (future.result() for future in left if not future.cancelled())
 
 
 def main() -> int:
@@ -191,7 +197,7 @@ def main() -> int:
     if options.missed:  # tests may have come since: whole files of tests
         before = json.loads(RESULT.read_text("utf-8"))
         places = {(row["file"], row["line"], row["column"]): row["tests"] for row in before["missed"]}
-        mutations = sample(before["faults"], before["seed"], files)
+        mutations = sample(options.sample, before["seed"], files)
         work = [(m, tests, []) for m in mutations if (tests := places.get((str(m.module_path), *m.start_pos)))]
     else:
         mutations = sample(options.sample, options.seed, files)
@@ -199,30 +205,34 @@ def main() -> int:
         work = []
         for mutation in mutations:
             tests = chosen(mutation, lines, seconds)
-            work.append((mutation, tests, [seconds.get(test.rpartition("::")[2], 0.0) for test in tests]))
-    rows = in_copies(work, folders, end)
-    if before:
-        tried = {(row["file"], row["line"], row["column"]) for row in rows}
-        rows += [row for row in before["missed"] if (row["file"], row["line"], row["column"]) not in tried]
-        found = before["found"] + sum(row["outcome"] != "survived" for row in rows)
-        return write(rows, before | {"found": found})
-    found = sum(row["outcome"] != "survived" for row in rows)
-    return write(rows, {"seed": options.seed, "faults": len(rows), "found_at_first": found, "found": found})
-
-
-def write(rows: list[dict], result: dict) -> int:
-    """Print what was missed, and write the result; the exit code is 1 where a fault without a reason is left."""
-    known = tomllib.loads(HARMLESS.read_text("utf-8"))["mutant"]
-    reasons = {entry["change"].strip(): entry["reason"] for entry in known}
-    missed = sorted((row for row in rows if row["outcome"] == "survived"), key=lambda row: (row["file"], row["line"]))
-    for row in missed:
-        row["reason"] = reasons.get(row["change"].strip())
+            work.append((mutation, tests, [seconds[test.rpartition("::")[2]] for test in tests]))
+    rows, saved = [], before
+    for row in in_copies(work, folders, end):
+        rows.append(row)
+        saved = save(rows, options.seed, before)
+    for row in saved["missed"]:
         print(f"{row['file']}:{row['line']}\n{row['change']}\n    {row['reason'] or 'no test finds it'}\n")
-    harmless = sum(bool(row["reason"]) for row in missed)
-    print(f"{result['faults']} faults, {result['found']} found, {harmless} harmless")
-    result |= {"date": f"{datetime.now(UTC):%Y-%m-%d}", "software": timing.environment()}
-    RESULT.write_text(json.dumps(result | {"missed": missed}, indent=1) + "\n", "utf-8")
-    return 1 if harmless < len(missed) else 0
+    harmless = sum(bool(row["reason"]) for row in saved["missed"])
+    print(f"{saved['faults']} faults, {saved['found']} found, {harmless} harmless")
+    return 1 if harmless < len(saved["missed"]) else 0
+
+
+def save(rows: list[dict], seed: int, before: dict | None) -> dict:
+    """Write what is known so far; where it goes over what was missed `before`, only that changes."""
+    place = operator.itemgetter("file", "line", "column")
+    found = sum(row["outcome"] != "survived" for row in rows)
+    result = {"seed": seed, "faults": len(rows), "found_at_first": found, "found": found}
+    if before:
+        result = {key: before[key] for key in result} | {"found": before["found"] + found}
+        tried = {place(row) for row in rows}
+        rows = rows + [row for row in before["missed"] if place(row) not in tried]
+    harmless = tomllib.loads(HARMLESS.read_text("utf-8"))["mutant"]
+    reasons = {entry["change"].strip(): entry["reason"] for entry in harmless}
+    missed = sorted((row for row in rows if row["outcome"] == "survived"), key=place)
+    missed = [row | {"reason": reasons.get(row["change"].strip())} for row in missed]
+    result |= {"date": f"{datetime.now(UTC):%Y-%m-%d}", "software": timing.environment(), "missed": missed}
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    return result
 
 
 if __name__ == "__main__":

@@ -72,6 +72,7 @@ for name in {names}:
 """
 
 
+@pytest.mark.slow
 def test_importing_a_benchmark_does_nothing():
     code = IMPORTS.format(names=[path.stem for path in FOLDER.glob("*.py")])
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -91,6 +92,7 @@ assert os.environ["OMP_NUM_THREADS"] == "1"
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system cannot keep a process on a core")
 def test_pinned_means_every_thread():
     done = subprocess.run([sys.executable, "-c", PIN], cwd=ROOT, capture_output=True, text=True)

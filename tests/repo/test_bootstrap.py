@@ -81,7 +81,8 @@ def test_locally_the_cell_is_silent_and_changes_nothing(tmp_path, remote, host):
     assert not list(Path(host["TMPDIR"]).iterdir())
 
 
-@pytest.mark.parametrize("mark", [pytest.param("KAGGLE_KERNEL_RUN_TYPE", marks=pytest.mark.slow), "COLAB_RELEASE_TAG"])
+@pytest.mark.slow
+@pytest.mark.parametrize("mark", ["KAGGLE_KERNEL_RUN_TYPE", "COLAB_RELEASE_TAG"])
 def test_on_a_host_it_brings_the_course_and_flax_and_nothing_else(tmp_path, remote, host, mark):
     del host["KAGGLE_KERNEL_RUN_TYPE"]
     host[mark] = "x"

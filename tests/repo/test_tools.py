@@ -224,6 +224,7 @@ def test_the_floor_is_what_the_package_asks_for():
             assert needed.specifier.contains(version), f"{needed} leaves out {pinned}"
 
 
+@pytest.mark.slow
 def test_the_wheel_carries_the_dataset_and_the_published_results(tmp_path):
     hatchling = pytest.importorskip("hatchling.builders.wheel")
     wheel = next(hatchling.WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"]))

@@ -262,6 +262,7 @@ def test_gaps_are_taken_in_the_order_of_axes_that_is_closest():
     assert activations._gap(square[0, 0], square[0, 0]) == 0
 
 
+@pytest.mark.slow
 def test_models_in_bfloat16_are_compared_too():
     source = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2)).to(torch.bfloat16)
     module = nnx.Sequential(*(

@@ -200,6 +200,7 @@ def cycloid(s):
     return 2 * jnp.sin(angle(s) / 2) ** 2
 
 
+@pytest.mark.slow
 def test_brachistochrone():
     end = 2.5
     width = end - np.sin(end)
@@ -233,6 +234,7 @@ DENSITY_FUNCTIONALS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DENSITY_FUNCTIONALS)
 def test_density_functionals_of_the_hydrogen_atom(name):
     lagrangian, potential, energy = DENSITY_FUNCTIONALS[name]
@@ -245,6 +247,7 @@ def test_density_functionals_of_the_hydrogen_atom(name):
     close(at(functional_gradient(f, hydrogen), points), potential(np.exp(-2 * radii) / np.pi, radii))
 
 
+@pytest.mark.slow
 def test_many_node_values_in_single_precision():
     """A polynomial through 64 values, of products with 63 factors; and values of another dtype than the nodes."""
     close(Functional(lambda x, u, du: u, RULE).on_nodes(np.ones(4, np.float32)), 1.0)

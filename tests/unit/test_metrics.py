@@ -50,6 +50,7 @@ def test_cross_validation_scores_unseen_passengers():
     assert scores.mean() == pytest.approx(0.78, abs=0.001)  # the gender rule is right on 1021 of 1309
 
 
+@pytest.mark.slow
 def test_rivals_stand_in_their_known_order():
     table = baselines(load_titanic(), seed=0)
     assert table.index.tolist() == ["gender rule", "logistic regression", "gradient boosting"]

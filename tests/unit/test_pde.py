@@ -12,12 +12,7 @@ from course import pde
 from course.pde import ball
 
 KEY = jax.random.key(1)
-QUICK = {("sine-gordon", "two-body")}
-BALLS = [
-    pytest.param(kind, body, marks=() if (kind, body) in QUICK else pytest.mark.slow)
-    for kind in pde.NONLINEAR
-    for body in pde.BODIES
-]
+BALLS = [(kind, body) for kind in pde.NONLINEAR for body in pde.BODIES]
 BOXES = [pde.heat_equation(3), pde.kdv_equation(), pde.kdv_2d_equation(), pde.plate_equation()]
 MOSTLY_QUICK = [pytest.param(e, marks=[pytest.mark.slow] * (e.name == "KdV 2-D"), id=e.name) for e in BOXES]
 
@@ -37,6 +32,7 @@ def derivative(f, *axes):
     return f
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "body"), BALLS)
 def test_sources_in_the_ball(x64, kind, body):
     """At four points of different radii: source, residual of the solution, residual of any network."""
@@ -217,6 +213,7 @@ def test_a_network_sees_coordinates_from_minus_one_to_one():
         np.testing.assert_allclose(jax.vmap(equation.unit)(corners), np.outer([-1, 1, 0], [1, 1]), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_equation_cannot_be_changed_and_waves_see_larger_coordinates():
     waves = pde.ball_equation("poisson", 100, KEY, "waves")
     x = waves.sample(KEY, 3)
@@ -231,6 +228,7 @@ def test_an_equation_cannot_be_changed_and_waves_see_larger_coordinates():
             equation.dimension = 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("equation", [pde.kdv_equation(1.0), pde.kdv_equation(50.0), *BOXES[2:]], ids=lambda e: e.name)
 def test_what_multiplies_a_network_is_of_size_one(equation):
     points = equation.sample(KEY, 400)
@@ -252,6 +250,7 @@ def test_the_source_is_measured_on_64_megabytes_of_points_at_a_time(monkeypatch)
         assert caught.value.args == (n,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [6, 7])
 def test_directions_from_extreme_random_words_are_finite_and_opposite(monkeypatch, d):
     """16 bits for each coordinate, all of them 0 or all of them 1."""
@@ -268,6 +267,7 @@ def test_directions_from_extreme_random_words_are_finite_and_opposite(monkeypatc
     np.testing.assert_array_equal(points[0], -points[1])
 
 
+@pytest.mark.slow
 def test_the_network_is_a_tanh_network():
     params = pde.init_mlp(KEY, (400, 300, 2, 1))
     (first, bias), _, (last, _) = params
@@ -349,6 +349,7 @@ def test_a_loss_or_gradient_that_is_not_finite_stops_the_run(what):
     assert bool(caught.value.state.good)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("d", "scale"), [(900, 0.1), (4, 1.0)])
 def test_the_first_matrix_with_d_rows_takes_smaller_steps(d, scale):
     optimizer = pde.scaled_cosine_adam(10, 1.0, d)
@@ -359,6 +360,7 @@ def test_the_first_matrix_with_d_rows_takes_smaller_steps(d, scale):
     assert steps == pytest.approx(dict.fromkeys(shapes, 1.0) | {"these": scale}, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_learning_rate_falls_to_zero_by_a_cosine():
     optimizer, params = pde.scaled_cosine_adam(4, 0.2, 9, mu_dtype=jnp.bfloat16), jnp.ones(1)
     state, steps = optimizer.init(params), []
@@ -524,6 +526,7 @@ def test_what_is_no_number_is_refused(call, message):
         call()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("speed", [1e-3, 1, np.float32(10.0), jnp.float32(100.0)])
 def test_a_soliton_of_any_speed_stays_in_its_box(speed):
     """In float32: finite all over the box, zero at its ends, a solution, and what the ansatz starts from."""

@@ -112,6 +112,7 @@ def test_the_mapping_lists_every_weight_and_what_stays_behind():
     )
 
 
+@pytest.mark.slow
 def test_an_nnx_model_need_not_be_initialised():
     module = nnx.eval_shape(lambda: nnx.Linear(3, 2, rngs=nnx.Rngs(0)))
     layer = torch.nn.Linear(3, 2)
@@ -285,6 +286,7 @@ def test_what_flax_has_not_is_refused():
     refused(parametrized, {}, r"parametrizations.weight.original")
 
 
+@pytest.mark.slow
 def test_gru_refuses_b_hn_in_nnx_and_keeps_it_in_linen():
     gru, x = torch.nn.GRU(3, 2, batch_first=True), X[None]
     expected = gru(torch.from_numpy(x))[0].detach()
@@ -306,6 +308,7 @@ def test_gru_refuses_b_hn_in_nnx_and_keeps_it_in_linen():
     np.testing.assert_allclose(porting.linen_to_nnx(variables, module)(x), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", [nnx.OptimizedLSTMCell, nnx.LSTMCell])
 def test_lstm_cells_of_both_spellings(cell):
     lstm, x = torch.nn.LSTM(3, 2, batch_first=True), X[None]
@@ -327,6 +330,7 @@ def test_a_bare_cell():
     np.testing.assert_allclose(module(carry, X)[1], cell(torch.from_numpy(X))[0].detach(), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_attention_with_other_widths_for_keys_and_values():
     layer = torch.nn.MultiheadAttention(4, 2, kdim=3, vdim=5, batch_first=True)
     model = linen.MultiHeadDotProductAttention(2)

@@ -149,6 +149,7 @@ def test_what_a_reader_says_is_cut_to_its_first_line(folder, monkeypatch, text, 
             run.restore(STATE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [flip, cut, os.unlink])
 @pytest.mark.parametrize("file", ["arrays", "manifest", "about"])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(folder, damage, file):

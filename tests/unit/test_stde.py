@@ -483,6 +483,7 @@ def test_operators_are_vectors():
     assert repr(sum([a, a]) / 2) == repr(a)  # the same terms, not twice as many
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["laplacian", *(pytest.param(n, marks=pytest.mark.slow) for n in ("biharmonic", "matrix", "mixed"))]
 )
@@ -580,6 +581,7 @@ def test_terms_that_differentiate_alike_are_one_kind():
     assert (stde.laplacian(3) + stde.laplacian(3)).kinds[0].coefficients.tolist() == [2.0] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["plain", "jit"])
 def test_a_mixed_term_with_a_coefficient_of_x(wrap):
     """Found by `make fuzz`: XLA compiled a scatter of the coefficients into a program that differentiated them too."""
@@ -592,6 +594,7 @@ def test_a_mixed_term_with_a_coefficient_of_x(wrap):
     np.testing.assert_allclose(got, (x[0] + 1) * jax.hessian(f)(x)[0, 1], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_ready_operators_on_monomials():
     x = jnp.array([0.3, 0.7, -0.4])
     kdv = stde.apply(stde.kdv(5.0), lambda x: x[0] * 2 + x[1] ** 3, x[:2])

@@ -49,6 +49,7 @@ def test_laplacian_of_a_module(make):
     np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_gradient_by_the_parameters_of_an_nnx_module():
     graph, params = nnx.split(nnx_field())
 

@@ -1,5 +1,6 @@
 """What course.taylor makes of a function: its program, its side effects, and clear words where it cannot go on."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -10,8 +11,8 @@ import pytest
 from jax import lax
 from jax.experimental import io_callback
 
-from course import taylor
-from course.taylor import DifferentiationError, gram, rules
+from course import functional, stde, taylor
+from course.taylor import DifferentiationError, gram, one_hot, programs, propagation, rules
 from course.taylor.programs import Constant, is_inexact, is_real, trace
 
 ONES = np.ones(3)
@@ -28,6 +29,21 @@ def trace_of_hessian(f):
 
 def total(x):
     return (x**2).sum()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(programs.Constant, programs.Equation, programs.Program, propagation.Moving, propagation.Lines),
+        *(rules.Operation, one_hot.OneHot, stde.Kind, functional.Functional),
+    ],
+)
+def test_what_holds_arrays_is_compared_by_identity_and_stays_as_it_is(kind):
+    """Two arrays have no truth value, and a program is looked up while it is taken apart."""
+    one, other = (object.__new__(kind) for _ in range(2))
+    assert one == one and one != other and len({one, other}) == 2
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(one, dataclasses.fields(kind)[0].name, 0)
 
 
 # --- programs ----------------------------------------------------------------------------------------------
@@ -350,6 +366,7 @@ GUARDED = {  # NaN in what is not chosen, or in what stands still
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compress", [pytest.param(True, marks=pytest.mark.slow), False])
 @pytest.mark.parametrize("name", GUARDED)
 def test_what_is_not_chosen_or_stands_still_may_have_no_derivative(x64, name, compress):
@@ -359,6 +376,7 @@ def test_what_is_not_chosen_or_stands_still_may_have_no_derivative(x64, name, co
     np.testing.assert_allclose(taylor.laplacian(f, x, compress=compress), want, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [1.0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1.7, 2.9))])
 def test_a_biharmonic_of_dependent_first_derivatives(x64, spread):
     i, j = np.triu_indices(5, 1)  # ten distances of five points, which have nine degrees of freedom
@@ -382,6 +400,7 @@ OVERFLOWING = {  # the inner derivatives' product is as large as the outer deriv
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OVERFLOWING)
 def test_large_times_small_stays_finite_in_float32(name):
     f, far = OVERFLOWING[name]
@@ -397,6 +416,7 @@ def test_more_directions_than_a_point_of_low_precision_has(dtype):
     np.testing.assert_allclose(got, 63, rtol=2e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", [np.array([200, 5], np.uint8), np.array([100, 5], np.int8)])
 def test_axes_of_a_small_integer_type(axes):
     x = jnp.linspace(-1, 1, 300)

@@ -262,6 +262,7 @@ BLOCKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "with zeros")) for n in BLOCKS])
 def test_a_factor_has_the_same_inner_products(name):
     blocks = list(map(jnp.asarray, BLOCKS[name]))
@@ -281,6 +282,7 @@ def test_single_columns_need_no_solver():
     assert "sqrt" in program and "cholesky" not in program and "triangular_solve" not in program
 
 
+@pytest.mark.slow
 def test_independent_columns_are_factored_to_rounding():
     blocks = [jnp.asarray(RNG.normal(size=(40, 12)), jnp.float32)]
     got, want = inner_products(jax.jit(gram.factor)(blocks)), inner_products(blocks)
@@ -352,6 +354,7 @@ def test_partitions_are_made_without_dead_ends(monkeypatch):
     assert sum(len(rules.partitions(12, count)) for count in range(1, 13)) == 77
 
 
+@pytest.mark.slow
 def test_order_30_ends():
     """Partitions are made without dead ends: looking for them by trial cost 4^k."""
     assert sum(len(rules.partitions(30, count)) for count in range(1, 31)) == 5604
@@ -427,6 +430,7 @@ def test_a_layer_first_is_factored_once_for_all_points():
     assert "cholesky" in program and "5,2,2]" not in program
 
 
+@pytest.mark.slow
 def test_a_column_of_zeros_beside_small_ones_in_single_precision():
     narrow = jnp.asarray([[1e-13, 0, 2e-13]] * 4, jnp.float32)
 

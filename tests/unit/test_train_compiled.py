@@ -40,6 +40,7 @@ def test_an_order_visits_every_row_once(rows, seed):
     np.testing.assert_array_equal(np.sort(order), np.arange(rows))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 5])
 def test_few_rows_come_once_each(rows):
     orders = jax.vmap(lambda key: compiled.shuffled(key, rows))(jax.random.split(jax.random.key(0), 50))
@@ -53,6 +54,7 @@ def test_above_4096_rows_the_order_is_jaxs_own():
         assert ("shuffle" in str(program)) == own
 
 
+@pytest.mark.slow
 def test_orders_are_uniform():
     """Each of four rows comes first in a quarter of 20,000 orders, within 4 standard errors."""
     orders = jax.vmap(lambda key: compiled.shuffled(key, 4))(jax.random.split(jax.random.key(0), 20_000))

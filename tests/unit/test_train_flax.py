@@ -62,6 +62,7 @@ def test_a_linen_step_returns_a_new_state():
     assert (np.array(after.params["out"]["kernel"]) != before["out"]["kernel"]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [lambda step: step, "jit"])
 def test_fit_learns_and_records_an_epoch_a_row(wrap):
     jitted = wrap == "jit"
