@@ -9,7 +9,7 @@ export JAX_PLATFORMS ?= cpu
 # nbval compares stored outputs in the pinned environment only; elsewhere it just runs the notebooks
 NBVAL = $$($(PY) -c "import sys; print('--nbval' if sys.version_info[:2] == (3, 11) else '--nbval-lax')") \
 	--nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-with=tests/nbval.cfg
-PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile
+PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 CHECKED = --doctest-modules course tests
 
 .PHONY: help setup run test check test-all test-benchmarks test-floor test-newest fuzz mutants bench pde publish-results lab build rosetta adopt dataset guards lint clean
