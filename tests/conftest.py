@@ -10,7 +10,7 @@ from tools import environment
 def pytest_configure(config):
     if not config.getoption("numprocesses", None):  # a worker, or the only process: who hands out tests runs none
         environment.compile_quickly()
-        gc.set_threshold(100_000, 20, 20)  # tracing makes many objects: with Python's own thresholds it is a sixth slower
+        gc.set_threshold(100_000, 20, 20)  # tracing makes many objects: a sixth of the time else
 
 
 @pytest.fixture
