@@ -104,9 +104,9 @@ def _lengths(blocks: list[jax.Array]) -> list[jax.Array]:
 
 
 def _sizes(lengths: list[jax.Array]) -> list[jax.Array]:
-    """These lengths, where columns of zeros get one that is small beside the others."""
+    """These lengths, where columns of zeros get one that is small beside the others, or beside 1."""
     largest = jnp.stack([each.max() for each in lengths]).max()
-    small = jnp.where(largest > 0, largest * jnp.finfo(largest.dtype).eps, 1)
+    small = jnp.where(largest > 0, largest, 1) * jnp.finfo(largest.dtype).eps
     return [jnp.where(each > 0, each, small) for each in lengths]
 
 

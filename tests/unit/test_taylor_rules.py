@@ -439,3 +439,14 @@ def test_a_column_of_zeros_beside_small_ones_in_single_precision():
 
     got, want = taylor.laplacian(f, jnp.ones(4, jnp.float32)), -4 * 5 * np.sin(1)
     np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_columns_that_are_all_zero(dtype):
+    """A share of the identity makes their Gram matrix definite: its square must not be seen, nor make NaN."""
+
+    def laplacian(weights):
+        return taylor.laplacian(lambda x: jnp.cos(1 + x @ weights).sum(), jnp.ones(4, dtype))
+
+    got, gradient = jax.jit(jax.value_and_grad(laplacian))(jnp.zeros((4, 3), dtype))
+    assert abs(got) < 1e-18 and abs(gradient).max() < 1e-18

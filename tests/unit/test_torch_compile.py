@@ -29,7 +29,10 @@ def test_without_a_compiler_it_says_so(compiler, capsys):
     assert "no C++ compiler found" in capsys.readouterr().out
 
 
-def test_with_a_compiler_it_is_inductor(compiler, capsys):
+@pytest.mark.parametrize("torch", [spec("/venv/torch/__init__.py"), spec(None), None])
+def test_with_a_compiler_it_is_inductor(compiler, capsys, torch):
+    """Wherever torch is, if it is anywhere: a namespace has no file."""
+    compiler.setattr(torch_compile, "find_spec", lambda name: torch)
     assert torch_compile.backend() == "inductor"
     assert capsys.readouterr().out == ""
 
