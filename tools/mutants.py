@@ -189,14 +189,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--minutes", type=float, default=60, help="stop then; the result says how many were tried")
-    parser.add_argument("--missed", action="store_true", help="those that the last result lists as missed, once more")
+    parser.add_argument("--missed", action="store_true", help="those of the last result without a reason, once more")
     options = parser.parse_args()
     os.chdir(ROOT)
     end = monotonic() + 60 * options.minutes
     files, before, folders = sorted(Path("course").rglob("*.py")), None, copies(options.jobs)
     if options.missed:  # tests may have come since: whole files of tests
         before = json.loads(RESULT.read_text("utf-8"))
-        places = {(row["file"], row["line"], row["column"]): row["tests"] for row in before["missed"]}
+        known = reasons()
+        places = {place(row): row["tests"] for row in before["missed"] if row["change"].strip() not in known}
         mutations = sample(options.sample, before["seed"], files)
         work = [(m, tests, []) for m in mutations if (tests := places.get((str(m.module_path), *m.start_pos)))]
     else:
@@ -217,19 +218,26 @@ def main() -> int:
     return 1 if harmless < len(saved["missed"]) else 0
 
 
+place = operator.itemgetter("file", "line", "column")
+
+
+def reasons() -> dict[str, str]:
+    """Faults that are none: what was changed -> why."""
+    harmless = tomllib.loads(HARMLESS.read_text("utf-8"))["mutant"]
+    return {entry["change"].strip(): entry["reason"] for entry in harmless}
+
+
 def save(rows: list[dict], seed: int, before: dict | None) -> dict:
     """Write what is known so far; where it goes over what was missed `before`, only that changes."""
-    place = operator.itemgetter("file", "line", "column")
     found = sum(row["outcome"] != "survived" for row in rows)
     result = {"seed": seed, "faults": len(rows), "found_at_first": found, "found": found}
     if before:
         result = {key: before[key] for key in result} | {"found": before["found"] + found}
         tried = {place(row) for row in rows}
         rows = rows + [row for row in before["missed"] if place(row) not in tried]
-    harmless = tomllib.loads(HARMLESS.read_text("utf-8"))["mutant"]
-    reasons = {entry["change"].strip(): entry["reason"] for entry in harmless}
+    known = reasons()
     missed = sorted((row for row in rows if row["outcome"] == "survived"), key=place)
-    missed = [row | {"reason": reasons.get(row["change"].strip())} for row in missed]
+    missed = [row | {"reason": known.get(row["change"].strip())} for row in missed]
     result |= {"date": f"{datetime.now(UTC):%Y-%m-%d}", "software": timing.environment(), "missed": missed}
     RESULT.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     return result
