@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +31,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         try:
             with np.load(path, allow_pickle=False) as file:
                 return dict(file)
-        except (ValueError, zipfile.BadZipFile) as error:
+        except (ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path}: expected a .npz of plain arrays, got another file: {error}") from None
     if path.suffix in (".pt", ".pth", ".bin", ".ckpt"):
         return _read_torch(path)
@@ -50,7 +51,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
         ) from error
     try:
         return load_file(path)
-    except safetensors.SafetensorError as error:
+    except (safetensors.SafetensorError, AttributeError) as error:  # a dtype that NumPy has not is an AttributeError
         raise ValueError(f"{path}: expected a safetensors file, got another: {error}") from None
 
 
@@ -64,7 +65,13 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
         ) from error
     from course.porting.modules import to_numpy
 
-    found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{path}: expected weights as torch.save(model.state_dict()) writes them, got: {reason}"
+        ) from None
     for name in ("state_dict", "model_state_dict", "model"):
         if isinstance(found, Mapping) and isinstance(found.get(name), Mapping):
             found = found[name]
@@ -73,4 +80,4 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
             sorted({type(value).__name__ for value in found.values()}) if isinstance(found, Mapping) else type(found)
         )
         raise ValueError(f"{path}: expected a dict of tensors, got {kinds}; save model.state_dict()")
-    return {name: to_numpy(tensor) for name, tensor in found.items()}
+    return {str(name): to_numpy(tensor, f"{path}: {name}") for name, tensor in found.items()}

@@ -19,7 +19,8 @@ import numpy as np
 from flax import linen, nnx
 
 from course.porting.layouts import Path
-from course.porting.matching import Names
+from course.porting.matching import Names, Told
+from course.porting.problems import PortingError
 
 if TYPE_CHECKING:
     import torch
@@ -125,6 +126,9 @@ def compare(
     """
     from course.porting import modules
 
+    modules.tensors_of(torch_module)  # it is one
+    if not isinstance(module, nnx.Module | linen.Module):
+        raise TypeError(f"expected an NNX module or a bound Linen module, got {type(module).__name__}")
     args, kwargs = _arguments(example)
     theirs = modules.run(torch_module, args, kwargs)
     flax_args, flax_named = jax.tree.map(jnp.asarray, _arguments(example if flax_example is None else flax_example))
@@ -139,7 +143,8 @@ def compare(
     skipped: list[str] = []
     hints: dict[str, str] = {}
     often: dict[str, tuple[int, int]] = {}
-    layers, places = dict(torch_module.named_modules()), Names(names, ours)
+    layers, told = dict(torch_module.named_modules()), Told(names)
+    places = Names(told, ours)
     for name, calls in theirs.items():
         place = places.find(name, "", ())[0] if name else ()
         if place is None or place not in ours:
@@ -152,6 +157,8 @@ def compare(
             kind = type(layers[name]).__name__ if name else "whole model"
             rows.append(_row(label, kind, theirs_call, ours_call))
             hints[label] = modules.likely_slip(layers[name])
+    if unused := list(told.patterns.unused(layers)):
+        raise PortingError(unused)
     return Comparison(rows, tolerance, skipped, hints, often)
 
 

@@ -15,7 +15,7 @@ from flax import nnx
 
 from course.porting import matching
 from course.porting.layouts import Path
-from course.porting.matching import Arrays, Mapped, Match, Target, at
+from course.porting.matching import Arrays, Mapped, Match, Target, Told, at
 from course.porting.problems import PortingError, Problem
 from course.porting.trees import LinenTree, NnxTree, across
 
@@ -61,9 +61,8 @@ def arrays_to_nnx(
         whose `b_hn` is not zero, as NNX's cell has no counterpart to it (Linen's has).
     """
     target, arrays = NnxTree(module), _checked(arrays)
-    found = matching.match(
-        arrays, target.target, names=names, ignore=ignore, keep=keep, treat_as=treat_as, gradients=gradients
-    )
+    told = Told(names, ignore, keep, treat_as)
+    found = matching.match(arrays, target.target, told, gradients=gradients)
     return target.write(_as_jax(found.to_flax(arrays, gradients=gradients)))
 
 
@@ -89,9 +88,8 @@ def arrays_to_linen(
       A new tree of the same structure and shapes, in these dtypes.
     """
     target, arrays = LinenTree(variables), _checked(arrays)
-    found = matching.match(
-        arrays, target.target, names=names, ignore=ignore, keep=keep, treat_as=treat_as, gradients=gradients
-    )
+    told = Told(names, ignore, keep, treat_as)
+    found = matching.match(arrays, target.target, told, gradients=gradients)
     return target.write(_as_jax(found.to_flax(arrays, gradients=gradients)))
 
 
@@ -114,7 +112,7 @@ def nnx_to_arrays(
       names, ignore, keep, treat_as, gradients: as for `arrays_to_nnx`.
     """
     target, like = NnxTree(module).target, _checked(like)
-    return _back(target, like, names, ignore, keep, treat_as, gradients)
+    return _back(target, like, Told(names, ignore, keep, treat_as), gradients)
 
 
 def linen_to_arrays(
@@ -129,19 +127,11 @@ def linen_to_arrays(
 ) -> dict[str, np.ndarray]:
     """Linen variables, or a tree of gradients, laid out and named as in torch; arguments as for `nnx_to_arrays`."""
     target, like = LinenTree(variables).target, _checked(like)
-    return _back(target, like, names, ignore, keep, treat_as, gradients)
+    return _back(target, like, Told(names, ignore, keep, treat_as), gradients)
 
 
-def _back(
-    target: Target,
-    like: Arrays,
-    names: Names | None,
-    ignore: Iterable[str],
-    keep: Iterable[str],
-    treat_as: Names | None,
-    gradients: bool,
-) -> dict[str, np.ndarray]:
-    found = matching.match(like, target, names=names, ignore=ignore, keep=keep, treat_as=treat_as, gradients=True)
+def _back(target: Target, like: Arrays, told: Told, gradients: bool) -> dict[str, np.ndarray]:
+    found = matching.match(like, target, told, back=True, gradients=gradients)
     return found.to_torch(target.arrays, like, gradients=gradients)
 
 
@@ -153,11 +143,17 @@ def _checked(arrays: Arrays) -> dict[str, np.ndarray]:
             "or torch_to_linen, a file to read_checkpoint"
         )
     for name, array in arrays.items():
+        if not isinstance(name, str):
+            raise TypeError(f"expected names of arrays as text, got {name!r}; write 'blocks.0.weight'")
         if not isinstance(array, np.ndarray | jax.Array | np.generic):
             raise TypeError(
                 f"{name}: expected a NumPy array, got {type(array).__name__}; convert tensors with tensor.numpy()"
             )
-    return {name: np.asarray(array) for name, array in arrays.items()}
+    found = {name: np.asarray(array) for name, array in arrays.items()}
+    for name, array in found.items():
+        if array.dtype.kind in "OSUMm":
+            raise TypeError(f"{name}: expected an array of numbers, got {array.dtype}; leave it out")
+    return found
 
 
 # --- with a torch module -------------------------------------------------------------------------------------
@@ -186,7 +182,7 @@ def torch_to_nnx(
       PortingError: as for `arrays_to_nnx`; and a setting that flax has not, a class with a `forward` of its own, a
         parametrized weight.
     """
-    target, arrays, found = _match_module(torch_module, NnxTree, module, names, ignore, keep, treat_as)
+    target, arrays, found = _match_module(torch_module, NnxTree, module, Told(names, ignore, keep, treat_as))
     return target.write(_as_jax(found.to_flax(arrays)))
 
 
@@ -208,7 +204,7 @@ def torch_to_linen(
     Returns:
       A new tree of the same structure and shapes, in torch's dtypes.
     """
-    target, arrays, found = _match_module(torch_module, LinenTree, variables, names, ignore, keep, treat_as)
+    target, arrays, found = _match_module(torch_module, LinenTree, variables, Told(names, ignore, keep, treat_as))
     return target.write(_as_jax(found.to_flax(arrays)))
 
 
@@ -222,7 +218,7 @@ def nnx_to_torch(
     treat_as: Names | None = None,
 ) -> torch.nn.Module:
     """Copy an NNX module's weights into a torch module, in place; returns it. Arguments as for `torch_to_nnx`."""
-    return _into_module(torch_module, NnxTree, module, names, ignore, keep, treat_as)
+    return _into_module(torch_module, NnxTree, module, Told(names, ignore, keep, treat_as))
 
 
 def linen_to_torch(
@@ -235,7 +231,7 @@ def linen_to_torch(
     treat_as: Names | None = None,
 ) -> torch.nn.Module:
     """Copy Linen variables into a torch module, in place; returns it. Arguments as for `torch_to_linen`."""
-    return _into_module(torch_module, LinenTree, variables, names, ignore, keep, treat_as)
+    return _into_module(torch_module, LinenTree, variables, Told(names, ignore, keep, treat_as))
 
 
 def mapping(
@@ -257,37 +253,30 @@ def mapping(
       A row for every array of `target`, in torch's order; then a row for what stays behind. `pandas.DataFrame(rows)`
       makes a table of it.
     """
-    tree: Any = NnxTree if isinstance(target, nnx.Module) else LinenTree
+    tree: Any = NnxTree if isinstance(target, nnx.Module | nnx.State) else LinenTree
+    told = Told(names, ignore, keep, treat_as)
     if isinstance(source, Mapping):
-        there = tree(target).target
-        return matching.match(_checked(source), there, names=names, ignore=ignore, keep=keep, treat_as=treat_as).rows
-    return _match_module(source, tree, target, names, ignore, keep, treat_as)[2].rows
+        return matching.match(_checked(source), tree(target).target, told).rows
+    return _match_module(source, tree, target, told)[2].rows
 
 
 def _match_module(
-    torch_module: torch.nn.Module, tree: Any, flax: Any, names: Names | None, ignore: Iterable[str],
-    keep: Iterable[str], treat_as: Names | None,
-) -> tuple[Any, dict[str, np.ndarray], Match]:  # fmt: skip
+    torch_module: torch.nn.Module, tree: Any, flax: Any, told: Told, back: bool = False
+) -> tuple[Any, dict[str, np.ndarray], Match]:
     """Flax's side as a tree, torch's arrays, and their match."""
     from course.porting import modules
 
-    arrays = {name: modules.to_numpy(tensor) for name, tensor in modules.tensors_of(torch_module).items()}
-    target, (known, problems) = tree(flax), modules.known_layers(torch_module, treat_as, ignore)
-    found = matching.match(
-        arrays, target.target, names=names, ignore=ignore, keep=keep, treat_as=treat_as, known=known, problems=problems
-    )
-    return target, arrays, found
+    arrays = {name: modules.to_numpy(tensor, name) for name, tensor in modules.tensors_of(torch_module).items()}
+    target, (known, problems) = tree(flax), modules.known_layers(torch_module, told)
+    return target, arrays, matching.match(arrays, target.target, told, known=known, problems=problems, back=back)
 
 
-def _into_module(
-    torch_module: torch.nn.Module, tree: Any, flax: Any, names: Names | None, ignore: Iterable[str],
-    keep: Iterable[str], treat_as: Names | None,
-) -> torch.nn.Module:  # fmt: skip
+def _into_module(torch_module: torch.nn.Module, tree: Any, flax: Any, told: Told) -> torch.nn.Module:
     import torch
 
     from course.porting import modules
 
-    target, arrays, found = _match_module(torch_module, tree, flax, names, ignore, keep, treat_as)
+    target, arrays, found = _match_module(torch_module, tree, flax, told, back=True)
     made, tensors = found.to_torch(target.target.arrays, arrays), modules.tensors_of(torch_module)
     with torch.no_grad():
         for name in found.torch_names:
@@ -322,10 +311,11 @@ def linen_to_nnx(variables: Mapping[str, Any], module: nnx.Module) -> nnx.Module
 def _as_jax(arrays: Mapping[Path, np.ndarray]) -> dict[Path, jax.Array]:
     wide = jax.config.jax_enable_x64  # type: ignore[attr-defined]  # jax makes its options' attributes at run time
     problems = []
+    narrow = {"int64": np.int32, "uint64": np.uint32}
     for path, array in arrays.items():
+        kept = narrow.get(str(array.dtype))
         if not wide and (
-            array.dtype in (np.float64, np.complex128)
-            or (array.dtype == np.int64 and np.any(array != array.astype(np.int32)))
+            array.dtype in (np.float64, np.complex128) or (kept is not None and np.any(array != array.astype(kept)))
         ):
             wrong = f"expected a dtype that JAX keeps, got {array.dtype}, which it would cut to 32 bits"
             remedy = (

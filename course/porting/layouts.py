@@ -30,6 +30,7 @@ class Leaf:
       axes: how they are permuted, "oihw->hwio"; "" as they are.
       flipped: whether the axes besides i and o run backwards.
       reshaped: whether flax may cut an axis in two, into heads.
+      cut: how many of flax's first axes are then torch's `in`; None where that is open.
       part: (k, n) for the k-th of n equal parts of the tensors' rows.
       zero: such a part of the first of two tensors that flax has no place for.
     """
@@ -39,6 +40,7 @@ class Leaf:
     axes: str = ""
     flipped: bool = False
     reshaped: bool = False
+    cut: int | None = None
     part: tuple[int, int] = (0, 1)
     zero: tuple[int, int] | None = None
 
@@ -66,14 +68,15 @@ class Leaf:
         """Whether an array of the first shape can be flax's: the same, or with heads where some may be."""
         if not self.reshaped or made == flax:
             return made == flax
-        cuts = [(math.prod(flax[:cut]), math.prod(flax[cut:])) for cut in range(len(flax) + 1)]
-        return math.prod(made) == math.prod(flax) and (len(made) < 2 or made in cuts)
+        cuts = range(len(flax) + 1) if self.cut is None else [self.cut]
+        sizes = [(math.prod(flax[:cut]), math.prod(flax[cut:])) for cut in cuts]
+        return math.prod(made) == math.prod(flax) and (len(made) < 2 or made in sizes)
 
     def read(self, tensors: Mapping[str, np.ndarray], shape: Shape, *, gradients: bool = False) -> np.ndarray:
-        """Flax's array, as a copy, of this shape; gradients by added tensors are equal, and one is taken."""
-        total = rows_of(tensors[self.torch[0]], self.part)
-        for name in self.torch[1:] if not gradients else ():
-            total = total + rows_of(tensors[name], self.part)
+        """Flax's array, as a copy, of this shape; the gradient of a sum is that of the last, a GRU's input bias."""
+        total = rows_of(tensors[self.torch[-1]], self.part)
+        for name in self.torch[:-1] if not gradients else ():
+            total = rows_of(tensors[name], self.part) + total
         if self.axes:
             total = np.transpose(total, self._order)
         return np.array(np.flip(total, self._space).reshape(shape), order="C")
@@ -109,12 +112,12 @@ BIAS = Leaf(("bias",), ("bias",))
 NORM = [Leaf(("scale",), ("weight",)), BIAS]
 
 
-def _transposed(flax: Path, name: str, part: tuple[int, int] = (0, 1), reshaped: bool = False) -> Leaf:
-    return Leaf(flax, (name,), "oi->io", reshaped=reshaped, part=part)
+def _transposed(flax: Path, name: str, part: tuple[int, int] = (0, 1), cut: int | None = None) -> Leaf:
+    return Leaf(flax, (name,), "oi->io", reshaped=cut is not None, cut=cut, part=part)
 
 
 def _linear(shapes: Shapes) -> Iterator[list[Leaf]]:
-    yield [_transposed(("kernel",), "weight", reshaped=True), replace(BIAS, reshaped=True)]
+    yield [Leaf(("kernel",), ("weight",), "oi->io", reshaped=True), replace(BIAS, reshaped=True)]
 
 
 def _conv1d_of_gpt2(shapes: Shapes) -> Iterator[list[Leaf]]:
@@ -136,6 +139,12 @@ def _norm(shapes: Shapes) -> Iterator[list[Leaf]]:
     yield NORM
 
 
+def _norm_of_channels_first(shapes: Shapes) -> Iterator[list[Leaf]]:
+    """LayerNorm((C, H, W)): flax's has the channels last."""
+    space = "hwd"[: len(shapes["weight"]) - 1]
+    yield [replace(leaf, axes=f"c{space}->{space}c") for leaf in NORM]
+
+
 def _batch_norm(shapes: Shapes) -> Iterator[list[Leaf]]:
     yield [*NORM, Leaf(("mean",), ("running_mean",)), Leaf(("var",), ("running_var",))]
 
@@ -153,16 +162,16 @@ def _attention(shapes: Shapes) -> Iterator[list[Leaf]]:
     for k, name in enumerate(("query", "key", "value")):
         # kdim or vdim given: three matrices instead of one
         weight, part = ("in_proj_weight", (k, 3)) if "in_proj_weight" in shapes else (f"{name[0]}_proj_weight", (0, 1))
-        leaves.append(_transposed((name, "kernel"), weight, part, reshaped=True))
+        leaves.append(_transposed((name, "kernel"), weight, part, cut=1))
         leaves.append(Leaf((name, "bias"), ("in_proj_bias",), reshaped=True, part=(k, 3)))
-    out = _transposed(("out", "kernel"), "out_proj.weight", reshaped=True)
+    out = _transposed(("out", "kernel"), "out_proj.weight", cut=2)
     yield [*leaves, out, Leaf(("out", "bias"), ("out_proj.bias",))]
 
 
 def _packed(shapes: Shapes) -> Iterator[list[Leaf]]:
     leaves = []
     for k, name in enumerate(("query", "key", "value")):
-        leaves.append(_transposed((name, "kernel"), "weight", (k, 3), reshaped=True))
+        leaves.append(_transposed((name, "kernel"), "weight", (k, 3), cut=1))
         leaves.append(Leaf((name, "bias"), ("bias",), reshaped=True, part=(k, 3)))
     yield leaves
 
@@ -224,6 +233,7 @@ KINDS: dict[str, Callable[[Shapes], Iterator[list[Leaf]]]] = {
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
     "Norm": _norm,
+    "ChannelsFirstNorm": _norm_of_channels_first,
     "BatchNorm": _batch_norm,
     "Embedding": _embedding,
     "PReLU": _prelu,
@@ -233,6 +243,7 @@ KINDS: dict[str, Callable[[Shapes], Iterator[list[Leaf]]]] = {
     "own": _own,  # arrays of the same name on both sides, as they are
 }
 
+NORMS = ("Norm", "ChannelsFirstNorm")
 # torch reads this count where BatchNorm's momentum is None, and nowhere else
 WITHOUT_COUNTERPART = {"num_batches_tracked": "stays: flax needs no such count"}
 
@@ -247,15 +258,26 @@ def likely(shapes: Shapes) -> list[str]:
     elif "running_mean" in shapes:
         kinds = ["BatchNorm"]
     elif "weight" in shapes:
-        kinds = {1: ["Norm", "PReLU"], 2: ["Linear", "Embedding"]}.get(
-            len(shapes["weight"]), ["Conv", "ConvTranspose"] if 3 <= len(shapes["weight"]) <= 5 else []
-        )
+        rank = len(shapes["weight"])
+        kinds = {0: [], 1: ["Norm", "PReLU"], 2: ["Linear", "Embedding"]}.get(rank, ["Conv", "ConvTranspose"])
+        kinds = [*kinds, *NORMS] if rank > 1 else kinds
     return [*kinds, "own"]
 
 
-def spellings(kind: str, shapes: Shapes) -> list[list[Leaf]]:
-    """The leaves that flax may keep for a layer of a kind: a list for every spelling, without what torch lacks."""
-    return [[leaf for leaf in leaves if shapes.keys() >= set(leaf.torch)] for leaves in KINDS[kind](shapes)]
+def spellings(kind: str, shapes: Shapes) -> list[list[Leaf]] | None:
+    """The leaves that flax may keep for a layer of a kind: a list for every spelling, without what torch lacks.
+
+    None where tensors of these shapes are of no such layer.
+    """
+    try:
+        found = [[leaf for leaf in leaves if shapes.keys() >= set(leaf.torch)] for leaves in KINDS[kind](shapes)]
+    except (KeyError, ValueError, IndexError, ZeroDivisionError):  # no weight, or one with other axes
+        return None
+    for leaf in (leaf for leaves in found for leaf in leaves):
+        ranks = {len(shapes[name]) for name in leaf.torch}
+        if len(ranks) > 1 or (leaf.axes and ranks != {leaf.axes.index("->")}) or (leaf.part[1] > 1 and ranks == {0}):
+            return None
+    return found
 
 
 def recast_cell(leaves: Mapping[Path, np.ndarray]) -> dict[Path, np.ndarray] | None:
@@ -266,6 +288,9 @@ def recast_cell(leaves: Mapping[Path, np.ndarray]) -> dict[Path, np.ndarray] | N
     Returns:
       The same cell, or None for a GRU with b_hn, which the fused spelling has no place for.
     """
+    if any(path[-1] == "kernel" and array.ndim > 2 for path, array in leaves.items()):  # a stack of cells
+        cells = [recast_cell(dict(zip(leaves, each, strict=True))) for each in zip(*leaves.values(), strict=True)]
+        return None if None in cells else {path: np.stack([c[path] for c in cells if c]) for path in cells[0] or {}}
     fused = ("dense_i", "kernel") in leaves
     first = next(path for path in leaves if path[0] in ({"dense_h"} if fused else {"hi", "hr", "h"}))
     width, columns = leaves[first[0], "kernel"].shape

@@ -11,12 +11,12 @@ import difflib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from course.porting.layouts import KINDS, WITHOUT_COUNTERPART, Leaf, Path, Shape, likely, rows_of, spellings
+from course.porting.layouts import KINDS, NORMS, WITHOUT_COUNTERPART, Leaf, Path, Shape, likely, rows_of, spellings
 from course.porting.problems import PortingError, Problem, some
 
 Arrays = Mapping[str, np.ndarray]
@@ -92,7 +92,14 @@ class Place:
 
     @property
     def stacked(self) -> bool:
+        """Whether several of torch's layers are one array here."""
         return self.parts[0][0] is not None
+
+    @property
+    def torch(self) -> tuple[str, Shape]:
+        """The first of its sources, with the shape."""
+        _, layer, leaf = self.parts[0]
+        return layer.source(leaf), layer.shape(leaf)
 
 
 @dataclass
@@ -101,6 +108,7 @@ class Match:
 
     places: list[Place]
     behind: list[Mapped]
+    tied: dict[str, str] = field(default_factory=dict)  # a name without a place of its own -> that of the same memory
 
     def to_flax(self, arrays: Arrays, *, gradients: bool = False) -> dict[Path, np.ndarray]:
         """Flax's arrays, made of torch's."""
@@ -113,22 +121,34 @@ class Match:
 
     def to_torch(self, found: Mapping[Path, Any], arrays: Arrays, *, gradients: bool = False) -> dict[str, np.ndarray]:
         """Torch's arrays, made of flax's; of `arrays` the names, shapes and dtypes, and what stays as it is."""
-        made, problems = {name: np.array(array) for name, array in arrays.items()}, []
+        made = {name: np.array(array) for name, array in arrays.items()}
+        problems = [
+            Problem(*place.torch, at(place.path), place.shape, "expected an array to carry back, got a shape",
+                    "build the model itself, not its shape")
+            for place in self.places if not hasattr(found[place.path], "__array__")
+        ]  # fmt: skip
+        if problems:
+            raise PortingError(problems)
         for place in self.places:
             array = np.asarray(found[place.path])
             for number, (_, layer, leaf) in enumerate(place.parts):
                 kept = arrays[layer.path(leaf.torch[0])].dtype
-                if np.can_cast(array.dtype, kept):
+                if leaf.zero and gradients:
+                    wrong = "expected the gradient of b_hn too, got that of one bias for both"
+                    remedy = "NNX's GRUCell has no b_hn, and cannot know its gradient: use Linen's"
+                    problems.append(Problem(*place.torch, at(place.path), place.shape, wrong, remedy))
+                elif np.can_cast(array.dtype, kept):
                     part = array[number] if place.stacked else array
                     leaf.write(part, layer.tensors(made), gradients=gradients)
-                    continue
-                wrong = f"expected a dtype in torch that holds {array.dtype}, got {kept}"
-                remedy = "make the torch side as wide first, with .double() or .float()"
-                problems.append(
-                    Problem(layer.source(leaf), layer.shape(leaf), at(place.path), place.shape, wrong, remedy)
-                )
+                else:
+                    wrong = f"expected a dtype in torch that holds {array.dtype}, got {kept}"
+                    remedy = "make the torch side as wide first, with .double() or .float()"
+                    problems.append(Problem(*place.torch, at(place.path), place.shape, wrong, remedy))
         if problems:
             raise PortingError(problems)
+        for name, home in self.tied.items():
+            same = made[name].shape == made[home].shape and arrays[name].strides == arrays[home].strides
+            made[name][...] = made[home] if same else made[home].T
         return made
 
     @property
@@ -161,16 +181,20 @@ class Patterns:
     """Names of layers or arrays, "blocks.*.norm": a star stands for one part of a path. Knows which were of use."""
 
     def __init__(self, patterns: Iterable[str], what: str):
-        if isinstance(patterns, str):
-            raise TypeError(f"expected {what} as a collection of names, got {patterns!r}; write {what}=[{patterns!r}]")
+        if isinstance(patterns, str) or not isinstance(patterns, Iterable):
+            remedy = f"{what}=[{patterns!r}]" if isinstance(patterns, str) else f"{what}=[]"
+            raise TypeError(f"expected {what} as a collection of names, got {patterns!r}; write {remedy}")
+        patterns = list(patterns)
+        if wrong := [pattern for pattern in patterns if not isinstance(pattern, str)]:
+            raise TypeError(f"expected {what} to hold names, got {wrong[0]!r}; write paths as text, 'blocks.0.norm'")
         self.what, self.used = what, set[str]()
         self.compiled = {pattern: _compiled(pattern) for pattern in patterns}
 
-    def find(self, name: str) -> tuple[str, tuple[str, ...], str] | None:
-        """The longest pattern that is `name` or a layer above it, what its stars stand for, and the rest."""
+    def find(self, name: str, *, whole: bool = False) -> tuple[str, tuple[str, ...], str] | None:
+        """The longest pattern that is `name`, or, unless `whole`, a layer above it; what its stars are; the rest."""
         found = []
         for pattern, compiled in self.compiled.items():
-            if match := compiled.match(name):
+            if (match := compiled.match(name)) and not (whole and match.end() < len(name)):
                 found.append((match.end(), -pattern.count("*"), pattern, match))
         if not found:
             return None
@@ -182,11 +206,10 @@ class Patterns:
         """Patterns that met nothing: a slip, as nobody writes them for nothing."""
         there = list(there)
         for pattern in self.compiled.keys() - self.used:
-            near = difflib.get_close_matches(pattern, there, 1, 0.4)
+            near = difflib.get_close_matches(pattern, [name for name in there if name != pattern], 1, 0.4)
             remedy = f"do you mean {near[0]!r}?" if near else "take it out, or correct it"
-            yield Problem(
-                "", None, "", None, f"expected {self.what}={pattern!r} to name something, it names nothing", remedy
-            )
+            wrong = f"expected {self.what}={pattern!r} to name something, it names nothing"
+            yield Problem("", None, "", None, wrong, remedy)
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
@@ -194,12 +217,51 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(re.escape(dotted).replace(r"\*", r"([^.]+)") + r"(?![^.])" if dotted else "")
 
 
+class Told:
+    """What a caller says beside the two sides: names, ignore, keep, treat_as."""
+
+    def __init__(
+        self, names: Mapping[str, str] | None = None, ignore: Iterable[str] = (), keep: Iterable[str] = (),
+        treat_as: Mapping[str, str] | None = None,
+    ):  # fmt: skip
+        self.names, self.kinds = _texts(names, "names"), _texts(treat_as, "treat_as")
+        self.patterns, self.treat_as = Patterns(self.names, "names"), Patterns(self.kinds, "treat_as")
+        self.ignore, self.keep = Patterns(ignore, "ignore"), Patterns(keep, "keep")
+
+    def kind(self, layer: str) -> str | None:
+        """What `treat_as` says of a layer; of this one, not of what is inside."""
+        if not layer and "" not in self.kinds:
+            return None
+        found = self.treat_as.find(layer, whole=True)
+        return None if found is None else self.kinds[found[0]]
+
+    def faults(self) -> Iterator[Problem]:
+        """What cannot be meant."""
+        for kind in sorted(set(self.kinds.values()) - KINDS.keys()):
+            wrong = f"expected treat_as one of {', '.join(KINDS)}, got {kind!r}"
+            yield Problem("", None, "", None, wrong, "correct it")
+        for torch, flax in self.names.items():
+            if not 0 <= torch.count("*") - flax.count("*") <= 1:
+                wrong = (
+                    f"expected names={{{torch!r}: {flax!r}}} to have as many stars on both sides, or one more in torch"
+                )
+                yield Problem("", None, "", None, wrong, "one star may be left, for the layers of a stack")
+
+
+def _texts(given: Mapping[str, str] | None, what: str) -> dict[str, str]:
+    if given is not None and not isinstance(given, Mapping):
+        raise TypeError(f"expected {what} as a dict of paths, got {given!r}; write {what}={{'fc1': ...}}")
+    for path, text in (given or {}).items():
+        if not isinstance(path, str) or not isinstance(text, str):
+            raise TypeError(f"expected {what} to hold text, got {path!r}: {text!r}; write {what}={{'fc1': 'head'}}")
+    return dict(given or {})
+
+
 class Names:
     """Where flax has what torch has: by the same path, or by what `names` says."""
 
-    def __init__(self, names: Mapping[str, str] | None, there: Mapping[Path, Any]):
-        self.names, self.there = dict(names or {}), there
-        self.patterns = Patterns(self.names, "names")
+    def __init__(self, told: Told, there: Mapping[Path, Any]):
+        self.told, self.there = told, there
 
     def find(self, layer: str, leaf: str, below: Path) -> tuple[Path | None, int | None]:
         """The path of an array in flax, None where there is none, and its place in a stack, None where it is alone.
@@ -209,18 +271,19 @@ class Names:
           leaf: the tensor's name below it, which `names` may give a place of its own.
           below: what flax calls it below the layer.
         """
-        full = f"{layer}.{leaf}" if layer else leaf
-        found = self.patterns.find(full)
+        found = self.told.patterns.find(f"{layer}.{leaf}" if layer else leaf)
         if found is None:
-            return find(tuple(filter(None, layer.split("."))) + below, self.there), None
+            return find(_parts(layer) + below, self.there), None
         pattern, groups, rest = found
-        flax, index = _filled(self.names[pattern], groups)
+        flax, index = _filled(self.told.names[pattern], groups)
         if not rest and pattern:  # the array itself
-            path: Path = tuple(flax.split("/"))
-            return find(path, self.there), index
+            return find(_parts(flax), self.there), index
         rest = rest.removesuffix(leaf).removesuffix(".")
-        start = tuple(filter(None, flax.replace("/", ".").split(".")))
-        return find((*start, *filter(None, rest.split(".")), *below), self.there), index
+        return find(_parts(flax) + _parts(rest) + below, self.there), index
+
+
+def _parts(path: str) -> Path:
+    return tuple(filter(None, path.replace("/", ".").split(".")))
 
 
 def _filled(flax: str, groups: tuple[str, ...]) -> tuple[str, int | None]:
@@ -229,7 +292,7 @@ def _filled(flax: str, groups: tuple[str, ...]) -> tuple[str, int | None]:
     for group in groups[:stars]:
         flax = flax.replace("*", group, 1)
     left = groups[stars:]
-    return flax, int(left[-1]) if left and left[-1].isdigit() else None
+    return flax, int(left[-1]) if left and left[-1].isdecimal() else None
 
 
 def find(path: Path, there: Mapping[Path, Any]) -> Path | None:
@@ -274,34 +337,44 @@ def layers_of(arrays: Mapping[str, Any], known: Mapping[str, Known]) -> list[Lay
 def match(
     arrays: Arrays,
     target: Target,
+    told: Told,
     *,
-    names: Mapping[str, str] | None = None,
-    ignore: Iterable[str] = (),
-    keep: Iterable[str] = (),
-    treat_as: Mapping[str, str] | None = None,
     known: Mapping[str, Known] | None = None,
     problems: Iterable[Problem] = (),
+    back: bool = False,
     gradients: bool = False,
 ) -> Match:
     """Give every torch array its place in flax, or say of all of them at once what is in the way.
 
+    Args:
+      arrays, target: the two sides.
+      told: what the caller says of them.
+      known: what a torch module says of its layers, by path.
+      problems: what is wrong already.
+      back: whether torch's values are to be replaced, so that nothing depends on them.
+      gradients: whether they are gradients or moments.
     Raises:
       PortingError: with one problem for everything that does not fit.
     """
-    return _Matching(arrays, target, names, ignore, keep, treat_as, known or {}, problems, gradients).run()
+    return _Matching(arrays, target, told, known or {}, [*problems, *told.faults()], back, gradients).run()
 
 
 class _Matching:
     """The state of one match: what is placed, what stays behind, what is wrong."""
 
-    def __init__(self, arrays, target, names, ignore, keep, treat_as, known, problems, gradients):  # type: ignore[no-untyped-def]
-        self.arrays, self.target, self.gradients = arrays, target, gradients
-        self.names = Names(names, target.arrays)
-        self.ignore, self.keep = Patterns(ignore, "ignore"), Patterns(keep, "keep")
-        self.kinds, self.treat_as = dict(treat_as or {}), Patterns(treat_as or (), "treat_as")
-        self.problems = [*problems, *target.problems]
+    def __init__(
+        self, arrays: Arrays, target: Target, told: Told, known: Mapping[str, Known], problems: list[Problem],
+        back: bool, gradients: bool,
+    ):  # fmt: skip
+        self.arrays, self.target, self.told, self.problems = arrays, target, told, problems
+        self.back, self.gradients = back, gradients
+        self.kept = {path for path in target.arrays if told.keep.find(".".join(path))}
+        self.there = {path: array for path, array in target.arrays.items() if path not in self.kept}
+        self.names = Names(told, self.there)
+        self.problems += [problem for problem in target.problems if not told.keep.find(problem.flax)]
         self.layers = layers_of(arrays, known)
         self.behind: list[Mapped] = []
+        self.tied: dict[str, str] = {}
         self.places: dict[Path, Place] = {}
 
     def run(self) -> Match:
@@ -310,21 +383,22 @@ class _Matching:
         for layer, kind, found in chosen:
             self.place(layer, kind, found, homes)
         self.check_stacks()
-        kept = [path for path in self.target.arrays if path not in self.places and self.left_alone(path)]
-        for path in self.target.arrays.keys() - self.places.keys() - set(kept):
+        for path in self.there.keys() - self.places.keys():
+            if self.told.ignore.find(".".join(path)):
+                continue
             self.wrong(
                 None, None, path, "expected a torch weight for it, got none",
                 f"have the layer, and its bias, on both sides or on none, or pass names= or keep=[{at(path)!r}]",
             )  # fmt: skip
         torch_names = [name for layer in self.layers for name in (layer.name, *map(layer.path, layer.shapes))]
         for patterns, there in (
-            (self.names.patterns, torch_names), (self.ignore, torch_names), (self.treat_as, torch_names),
-            (self.keep, list(map(at, self.target.arrays))),
+            (self.told.patterns, torch_names), (self.told.ignore, torch_names), (self.told.treat_as, torch_names),
+            (self.told.keep, list(map(at, self.target.arrays))),
         ):  # fmt: skip
             self.problems += patterns.unused(there)
         if self.problems:
             raise PortingError(self.problems)
-        return Match(list(self.places.values()), self.behind)
+        return Match(list(self.places.values()), self.behind, self.tied)
 
     def wrong(self, layer: Layer | None, leaf: Leaf | str | None, path: Path | None, wrong: str, remedy: str) -> None:
         torch: tuple[str, Shape | None] = ("", None)
@@ -337,46 +411,56 @@ class _Matching:
             flax = at(path), np.shape(self.target.arrays[path])
         self.problems.append(Problem(*torch, *flax, wrong, remedy))
 
-    def left_alone(self, path: Path) -> bool:
-        return self.keep.find(".".join(path)) is not None or self.ignore.find(".".join(path)) is not None
-
     def ignored(self, layer: Layer, tensor: str) -> bool:
-        return self.ignore.find(layer.path(tensor)) is not None
+        return self.told.ignore.find(layer.path(tensor)) is not None
 
     def choose(self, layer: Layer) -> tuple[str, list[tuple[Leaf, Path | None, int | None]]]:
         """A layer's kind and the spelling that flax has, with the places of its leaves."""
-        told = self.treat_as.find(layer.name) if layer.name or "" in self.kinds else None
-        if told is not None and not told[2] and self.kinds[told[0]] in KINDS:
-            kinds = [self.kinds[told[0]]]
+        told = self.told.kind(layer.name)
+        if told in KINDS:
+            kinds = [told]
+        elif layer.known and not (layer.known.kind == "Norm" and len(layer.shapes.get("weight", ())) > 1):
+            kinds = [layer.known.kind]
         else:
-            if told is not None and not told[2]:
-                wrong = f"expected treat_as one of {', '.join(KINDS)}, got {self.kinds[told[0]]!r}"
-                self.wrong(layer, None, None, wrong, "correct it")
-            kinds = [layer.known.kind] if layer.known else likely(layer.shapes)
+            kinds = [*NORMS] if layer.known else likely(layer.shapes)
         found = []
         for kind in kinds:
-            try:
-                spelt = spellings(kind, layer.shapes)
-            except (KeyError, ValueError, IndexError):  # treat_as says what these tensors cannot be
-                self.wrong(
-                    layer, None, None, f"expected the tensors of a {kind}, got {layer.shapes}", "correct treat_as"
-                )
-                continue
-            for leaves in spelt:
+            spelt = spellings(kind, layer.shapes)
+            if spelt is None and (told in KINDS or layer.known):
+                wrong = f"expected the tensors of a {kind}, got {layer.shapes}"
+                self.wrong(layer, None, None, wrong, "correct treat_as" if told else "say what it is by treat_as=")
+            for leaves in spelt or []:
+                leaves = [self.without_ignored(layer, leaf) for leaf in leaves]
                 places = [(leaf, *self.names.find(layer.name, leaf.torch[0], leaf.flax)) for leaf in leaves]
                 found.append((kind, places))
         if not found:
             return "own", []
         most = max(_found(places) for _, places in found)
         best = [(kind, places) for kind, places in found if _found(places) == most]
+        best = [entry for entry in best if entry[0] != "own"] or best
         if len({kind for kind, _ in best}) > 1 and most:
             best = self.decided(layer, best)
         kind, places = best[0]
-        for name in layer.shapes.keys() - {name for leaf, *_ in places for name in leaf.torch}:
+        if kind == "Linear" and not told and not layer.known and "Conv1D" in self.told.kinds.values():
+            rows, columns = layer.shapes["weight"]
+            if rows == columns:
+                wrong = (
+                    f"expected to be told what it is where others are Conv1D, got {layer.shapes['weight']}, which fits"
+                )
+                remedy = f"say which, treat_as={{{layer.name!r}: 'Conv1D'}} or 'Linear'"
+                self.wrong(layer, "weight", None, f"{wrong} both", remedy)
+        for name in sorted(layer.shapes.keys() - {name for leaf, *_ in places for name in leaf.torch}):
             path, index = self.names.find(layer.name, name, (name,))
             if path is not None:  # a layer with more than its kind has, on both sides: LoRA
                 places.append((Leaf((name,), (name,)), path, index))
         return kind, places
+
+    def without_ignored(self, layer: Layer, leaf: Leaf) -> Leaf:
+        """Of two biases that flax adds, the one that is not ignored."""
+        left = tuple(name for name in leaf.torch if not self.ignored(layer, name))
+        if not left or left == leaf.torch:
+            return leaf
+        return replace(leaf, torch=left, zero=leaf.zero if left[0] == leaf.torch[0] else None)
 
     def decided(self, layer: Layer, best: list) -> list:
         """Of several kinds that flax's names allow, the one of flax's module, or the only one whose shapes fit."""
@@ -386,11 +470,12 @@ class _Matching:
         fitting = [entry for entry in best if all(self.fits(layer, *place) for place in entry[1])]
         if len({kind for kind, _ in fitting}) > 1:
             kinds = " and ".join(kind for kind, _ in fitting)
+            remedy = f"say which, treat_as={{{layer.name!r}: {fitting[0][0]!r}}}"
+            if "ConvTranspose" in kinds:
+                remedy += ", or pass flax's module, which knows: an nnx.Module, or porting.linen_template(model, x)"
             self.wrong(
-                layer, "weight", first, f"expected weights of one kind of layer, got some that fit {kinds}",
-                "say which, treat_as={" + f"{layer.name!r}: {fitting[0][0]!r}" + "}, or pass the module instead of its "
-                "arrays: an nnx.Module, or porting.linen_template(model, x)",
-            )  # fmt: skip
+                layer, "weight", first, f"expected weights of one kind of layer, got some that fit {kinds}", remedy
+            )
         return fitting or best
 
     def fits(self, layer: Layer, leaf: Leaf, path: Path | None, index: int | None) -> bool:
@@ -402,6 +487,8 @@ class _Matching:
     def homes(self, chosen: list) -> dict[tuple, dict[str, Path]]:
         """Memory that holds a tensor -> the names that the tensor has, with a place in flax."""
         homes: dict[tuple, dict[str, Path]] = defaultdict(dict)
+        if self.gradients:  # one array may stand for several gradients
+            return homes
         for layer, _, found in chosen:
             for leaf, path, _ in found:
                 name = layer.path(leaf.torch[0])
@@ -429,6 +516,8 @@ class _Matching:
         home = homes.get(_memory(self.arrays[name], name), {})
         if (ignored := self.ignored(layer, leaf.torch[0])) or (path is None and home and name not in home):
             why = "ignored" if ignored else f"tied to {next(iter(home))}"
+            if not ignored:
+                self.tied[name] = next(iter(home))
             self.behind.append(Mapped(name, layer.shapes[leaf.torch[0]], "", (), why))
             return
         if path is None:
@@ -442,7 +531,14 @@ class _Matching:
                 f"training would part: {at(here)} and {at(path)}",
                 "tie them in flax too (an embedding's `attend`), or untie them in torch",
             )  # fmt: skip
-        if leaf.zero and not self.gradients and rows_of(self.arrays[name], leaf.zero).any():
+        uneven = [
+            layer.shapes[n] for n in leaf.torch if leaf.part[1] > 1 and (layer.shapes[n] or (1,))[0] % leaf.part[1]
+        ]
+        if uneven:
+            wrong = f"expected rows that can be cut into {leaf.part[1]}, got {uneven[0]}"
+            self.wrong(layer, leaf, path, wrong, "is it of another kind? say so by treat_as=")
+            return
+        if leaf.zero and not self.back and not self.gradients and rows_of(self.arrays[name], leaf.zero).any():
             self.wrong(
                 layer, leaf, path, f"expected zeros in the last third of {leaf.torch[0]} (b_hn), got others",
                 "NNX's GRUCell has no b_hn, and no other weight can stand in for it: port to Linen's GRUCell, which "
@@ -455,11 +551,17 @@ class _Matching:
             self.wrong(
                 layer, leaf, path, f"expected {made} in {self.target.side}{what}, got {one}", hint(leaf, made, one)
             )
-        elif layer.known and layer.known.heads and leaf.axes:
+        elif layer.known and layer.known.heads and leaf.axes and len(one) == 3:
             heads = one[0] if leaf.flax[0] == "out" else one[1]
             if heads != layer.known.heads:
                 wrong = f"expected {layer.known.heads} heads in {self.target.side}, got {heads} in {one}"
                 self.wrong(layer, leaf, path, wrong, "compare the numbers of heads")
+        first = self.places.get(path)
+        if first is not None and index is not None and first.stacked:
+            dtypes = {str(self.arrays[other.path(there.torch[0])].dtype) for _, other, there in first.parts}
+            if (dtype := str(self.arrays[name].dtype)) not in dtypes:
+                wrong = f"expected one dtype in a stack, got {dtype} after {', '.join(dtypes)}"
+                self.wrong(layer, leaf, path, wrong, "convert the layers of torch to one dtype")
         if path in self.places and (index is None or not self.places[path].stacked):
             _, other, there = self.places[path].parts[0]
             self.wrong(
@@ -471,11 +573,15 @@ class _Matching:
 
     def missing(self, layer: Layer, kind: str, leaf: Leaf) -> None:
         """Say what flax has instead; the likely place is the first free one of its name and shape."""
-        free = [path for path in self.target.arrays if path not in self.places]
+        kept, _ = Names(self.told, self.target.arrays).find(layer.name, leaf.torch[0], leaf.flax)
+        if kept is not None:
+            remedy = f"say that it is not wanted, ignore=[{layer.path(leaf.torch[0])!r}], or do not keep it"
+            self.wrong(layer, leaf, kept, "expected a place for it, got one that keep= leaves alone", remedy)
+            return
+        free = [path for path in self.there if path not in self.places]
         made, likely = leaf.made(layer.shapes), "give the layers the same names, or pass names="
-        for guess in (
-            guess for spelt in spellings(kind, layer.shapes) for guess in spelt
-        ):  # a cell may be spelt another way
+        others = spellings(kind, layer.shapes) or []  # a cell may be spelt another way
+        for guess in (guess for spelt in others for guess in spelt):
             tail = len(guess.flax)
             shapes = {path: np.shape(self.target.arrays[path]) for path in free if path[-tail:] == guess.flax}
             there = [path for path, shape in shapes.items() if guess.fits(guess.made(layer.shapes), shape)]
@@ -494,8 +600,9 @@ class _Matching:
             if place.stacked:
                 place.parts.sort(key=lambda part: part[0] or 0)
                 got = [index for index, *_ in place.parts]
-                if got != list(range(place.shape[0])):
-                    wrong = f"expected the layers 0 to {place.shape[0] - 1} for its first axis, got "
+                count = place.shape[0] if place.shape else 0
+                if got != list(range(count)):
+                    wrong = f"expected the layers 0 to {count - 1} for its first axis, got "
                     wrong += some(list(map(str, got)))
                     self.wrong(None, None, place.path, wrong, "stack as many layers in flax as torch has")
 

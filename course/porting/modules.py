@@ -6,7 +6,7 @@ layer. JAX is here for its bfloat16.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from inspect import getattr_static
 from typing import Any
@@ -20,7 +20,7 @@ from torch.nn.utils import parametrize
 
 from course.porting.comparison import Call, first_of
 from course.porting.layouts import KINDS
-from course.porting.matching import Known, Patterns
+from course.porting.matching import Known, Told
 from course.porting.problems import Problem
 
 RULES: dict[type[nn.Module], str] = {
@@ -42,6 +42,7 @@ TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+LAZY = (nn.UninitializedParameter, nn.UninitializedBuffer)
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 
 # layers, a setting, the value that flax has, and what to do about another
@@ -64,20 +65,17 @@ SETTINGS: list[tuple[tuple[type[nn.Module], ...], str, Callable[[Any], bool], st
      "flax's Embed does not clip its rows: clip the table once, or after every step"),
     ((nn.LSTM,), "proj_size", lambda size: size == 0, "0",
      "flax's cells have no projection: put a Linear behind the cell, in a cell of your own"),
+    (POOLS[:3], "dilation", lambda dilation: dilation in (1, (1,), (1, 1), (1, 1, 1)), "1",
+     "flax's pools have no dilation: gather the windows yourself"),
+    (POOLS[4:], "divisor_override", lambda divisor: divisor is None, "None",
+     "flax's avg_pool divides by the window's size: multiply afterwards"),
     (POOLS, "ceil_mode", lambda ceil: not ceil, "False",
      "flax's pools round down: pad the input so that the windows fit"),
 ]  # fmt: skip
 # methods of a layer that may be overridden without changing what it computes
 HARMLESS = {
-    "__init__",
-    "__repr__",
-    "extra_repr",
-    "reset_parameters",
-    "_reset_parameters",
-    "__setstate__",
-    "to",
-    "train",
-}
+    "__init__", "__repr__", "extra_repr", "reset_parameters", "_reset_parameters", "__setstate__", "to", "train",
+}  # fmt: skip
 
 
 def tensors_of(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -92,50 +90,44 @@ def tensors_of(module: nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
-def known_layers(
-    module: nn.Module, treat_as: Mapping[str, str] | None, ignore: Iterable[str]
-) -> tuple[dict[str, Known], list[Problem]]:
-    """The kind of every layer of a module that has arrays, and what of it flax cannot follow."""
+def known_layers(module: nn.Module, told: Told) -> tuple[dict[str, Known], list[Problem]]:
+    """The kind of every layer of a module, and what of it flax cannot follow; what a caller has told is believed."""
     known: dict[str, Known] = {}
     problems: list[Problem] = []
-    inside: tuple[str, ...] = ()  # layers that are ported whole
-    told, ignored = Patterns(treat_as or (), "treat_as"), Patterns(ignore, "ignore")
+    inside: tuple[str, ...] = ()  # layers that are ported whole, or not at all
     for name, layer in module.named_modules(remove_duplicate=False):
         if any(name.startswith(start) for start in inside):
             continue
-        if _is_told(told, name) or (name and (match := ignored.find(name)) and not match[2]):
-            inside += (f"{name}.",) if name and not _only_own(told, treat_as, name) else ()
+        if name and told.ignore.find(name, whole=True):
+            inside += (f"{name}.",)
             continue
         rule = next((cls for cls in type(layer).__mro__ if cls in RULES), None)
-        problems += _unlike(name, layer, rule)
-        if rule is not None:
-            known[name] = Known(RULES[rule], getattr(layer, "num_heads", None))
+        has_arrays = any(True for _ in layer.parameters(recurse=False)) or any(
+            True for _ in layer.buffers(recurse=False)
+        )
+        kind = told.kind(name) if rule is not None or has_arrays else None
+        if kind is None:
+            problems += _unlike(name, layer, rule)
+            kind = RULES[rule] if rule is not None else "own"
+            known[name] = Known(kind, getattr(layer, "num_heads", None) if rule is not None else None)
+        if kind == "MultiheadAttention":  # it holds a layer of its own
             inside += (f"{name}.",) if name else ("",)
             if not name:
                 break
     return known, problems
 
 
-def _is_told(told: Patterns, name: str) -> bool:
-    match = told.find(name) if name or "" in told.compiled else None
-    return match is not None and not match[2]
-
-
-def _only_own(told: Patterns, treat_as: Mapping[str, str] | None, name: str) -> bool:
-    """A module told to be "own" has layers below it still; one of another kind is taken whole."""
-    match = told.find(name)
-    return match is not None and (treat_as or {}).get(match[0]) == "own"
-
-
 def _unlike(name: str, layer: nn.Module, rule: type[nn.Module] | None) -> list[Problem]:
     """Where a layer is not what its class says, or has settings that flax has not."""
     kind, here = type(layer).__name__, name or "(root)"
-    if parametrize.is_parametrized(layer) or any(
-        key.endswith(("_orig", "_g")) for key in dict(layer.named_parameters(recurse=False))
+    if rule is not None and (
+        parametrize.is_parametrized(layer) or hasattr(layer, "weight_g") or hasattr(layer, "weight_orig")
     ):
         remedy = "make a plain weight of it first: torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight')"
         if not parametrize.is_parametrized(layer):
-            remedy = "make a plain weight of it first: torch.nn.utils.remove_weight_norm or remove_spectral_norm"
+            remedy = (
+                "make a plain weight of it first: remove_weight_norm, remove_spectral_norm or prune.remove of nn.utils"
+            )
         return [Problem(here, None, "", None, f"{kind}: expected a plain weight, got a parametrized one", remedy)]
     if rule is not None and (changed := _overridden(layer, rule)):
         remedy = (
@@ -163,18 +155,32 @@ def _unlike(name: str, layer: nn.Module, rule: type[nn.Module] | None) -> list[P
 
 def _overridden(layer: nn.Module, rule: type[nn.Module]) -> set[str]:
     """The methods of a layer that its class has written anew."""
-    inherited = {name for cls in rule.__mro__ for name in vars(cls) if cls not in (nn.Module, object)} | {"forward"}
+    inherited = {name for cls in rule.__mro__ for name in vars(cls) if cls not in (nn.Module, object)}
+    inherited |= {"forward", "__call__"}
     return {
         name for name in inherited - HARMLESS
-        if callable(getattr(rule, name, None)) and not name.startswith("__")
+        if callable(getattr(rule, name, None)) and (name == "__call__" or not name.startswith("__"))
         and (getattr_static(type(layer), name) is not getattr_static(rule, name) or name in vars(layer))
     }  # fmt: skip
 
 
-def to_numpy(tensor: torch.Tensor) -> np.ndarray:
+def to_numpy(tensor: torch.Tensor, name: str = "") -> np.ndarray:
     """A view where the tensor is on the CPU; NumPy gets its bfloat16 from JAX."""
-    tensor = tensor.detach().cpu()
-    return tensor.view(torch.int16).numpy().view(jnp.bfloat16) if tensor.dtype == torch.bfloat16 else tensor.numpy()
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or isinstance(tensor, LAZY):
+        kind = "lazy" if isinstance(tensor, LAZY) else "quantized" if tensor.is_quantized else f"{tensor.layout}"
+        raise ValueError(
+            f"{name}: expected a dense tensor with values, got a {kind} one on {tensor.device}; call to_dense(), "
+            "dequantize(), load it to the CPU, or run the model once"
+        )
+    tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(jnp.bfloat16)
+    try:
+        return tensor.numpy()
+    except TypeError:
+        raise ValueError(
+            f"{name}: expected a dtype that NumPy has, got {tensor.dtype}; convert the tensor, .float()"
+        ) from None
 
 
 def to_tensor(array: np.ndarray) -> torch.Tensor:

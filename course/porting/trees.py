@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen, nnx
+from flax.core import unfreeze
 from flax.traverse_util import empty_node, flatten_dict, unflatten_dict
 
 from course.porting.layouts import Path, recast_cell
@@ -55,7 +56,8 @@ class NnxTree:
                 f"expected an nnx.Module or an nnx.State, got {type(module).__name__}; the torch side comes first, "
                 "Linen's variables go to the functions for Linen"
             )
-        flat = flatten_dict(nnx.to_pure_dict(state))
+        streams = {path for path, variable in nnx.to_flat_state(state) if isinstance(variable, nnx.RngState)}
+        flat = {path: a for path, a in flatten_dict(nnx.to_pure_dict(state)).items() if path not in streams}
         self.paths = {tuple(map(str, path)): path for path in flat}  # a list's items are numbers
         self.target = Target("nnx", {tuple(map(str, path)): array for path, array in flat.items()}, kinds, problems)
 
@@ -98,17 +100,27 @@ def linen_template(model: linen.Module, *inputs: Any, **options: Any) -> LinenTe
     Returns:
       A dict as `model.init` makes it, of `jax.ShapeDtypeStruct`s.
     """
+    if not isinstance(model, linen.Module):
+        raise TypeError(f"expected a Linen module, got {type(model).__name__}; an nnx.Module is a target itself")
     layers: dict[Path, Any] = {}
+    arrays = {number: item for number, item in enumerate(inputs) if any(map(_is_array, jax.tree.leaves(item)))}
+
+    def init(key: jax.Array, arrays: dict[int, Any]) -> Any:  # flags, True and False, stay as they are
+        return model.init(key, *(arrays.get(number, item) for number, item in enumerate(inputs)), **options)
 
     def note(call: Callable[..., Any], args: Any, kwargs: Any, context: linen.module.InterceptorContext) -> Any:
         layers[context.module.path] = context.module
         return call(*args, **kwargs)
 
     with linen.intercept_methods(note):
-        shapes = jax.eval_shape(lambda key, *inputs: model.init(key, *inputs, **options), jax.random.key(0), *inputs)
+        shapes = jax.eval_shape(init, jax.random.key(0), arrays)
     template = LinenTemplate(shapes)
     template.kinds, template.problems = _convolutions(layers.items())
     return template
+
+
+def _is_array(leaf: Any) -> bool:
+    return hasattr(leaf, "shape") and hasattr(leaf, "dtype")
 
 
 class LinenTree:
@@ -120,12 +132,18 @@ class LinenTree:
                 f"expected Linen variables, a dict, got {type(variables).__name__}; the torch side comes first, NNX "
                 "modules go to the functions for NNX"
             )
-        self.variables, self.bare = variables, not variables.keys() & {"params", "batch_stats"}
-        unboxed = linen.meta.unbox(dict(variables))
+        self.variables, self.bare = unfreeze(dict(variables)), not variables.keys() & {"params", "batch_stats"}
+        unboxed = linen.meta.unbox(self.variables)
         flat = flatten_dict({"params": unboxed} if self.bare else unboxed, keep_empty_nodes=True)
-        self.empty = {path: empty_node for path, array in flat.items() if array is empty_node}
+        self.empty = {path: array for path, array in flat.items() if array is empty_node or array is None}
+        self.paths: dict[Path, Path] = {}
+        for path in flat.keys() - self.empty.keys():
+            if (other := self.paths.setdefault(path[1:], path)) != path:
+                wrong = f"expected one collection that has it, got {path[0]!r} and {other[0]!r}"
+                remedy = "carry one collection at a time, {'params': variables['params']}"
+                raise PortingError([Problem("", None, at(path[1:]), None, wrong, remedy)])
         self.paths = {path[1:]: path for path in flat if path not in self.empty}
-        arrays = {path[1:]: array for path, array in flat.items() if path not in self.empty}
+        arrays = {path: flat[where] for path, where in self.paths.items()}
         kinds, problems = getattr(variables, "kinds", {}), getattr(variables, "problems", ())
         self.target = Target("linen", arrays, kinds, problems)
 
@@ -136,7 +154,7 @@ class LinenTree:
         flat = {self.paths[path]: {**kept, **arrays}[path] for path in self.paths}
         tree = unflatten_dict(flat | self.empty)
         tree = tree.get("params", {}) if self.bare else tree
-        return linen.meta.replace_boxed(dict(self.variables), tree)
+        return linen.meta.replace_boxed(self.variables, tree)
 
 
 def _concrete(arrays: Mapping[Path, Any], wrong: str, remedy: str) -> None:
@@ -150,11 +168,12 @@ def _concrete(arrays: Mapping[Path, Any], wrong: str, remedy: str) -> None:
 
 def across(source: Target, target: Target) -> dict[Path, jax.Array]:
     """The arrays of one flax API at the other's paths, recurrent cells respelt."""
+    _concrete(source.arrays, "expected an array to carry over, got a shape", "build the model itself, not its shape")
     spelt = {linen_path(path): np.asarray(array) for path, array in source.arrays.items()}
     places, problems = {linen_path(path): path for path in target.arrays}, []
     for path in {path[:-2] for path in places} & {path[:-2] for path in spelt}:
-        cell = {p[-2:]: array for p, array in spelt.items() if p[:-2] == path}
-        wanted = {p[-2:] for p in places if p[:-2] == path}
+        cell = {p[-2:]: array for p, array in spelt.items() if len(p) > 1 and p[:-2] == path}
+        wanted = {p[-2:] for p in places if len(p) > 1 and p[:-2] == path}
         if ("dense_i", "kernel") in cell.keys() ^ wanted and any(p[0] in RECURRENT for p in cell.keys() | wanted):
             recast = recast_cell({p: array for p, array in cell.items() if p[0] in RECURRENT})
             if recast is None:
@@ -163,7 +182,7 @@ def across(source: Target, target: Target) -> dict[Path, jax.Array]:
                             f"{target.side}'s fused cell has no b_hn: zero it")
                 )  # fmt: skip
             else:
-                spelt = {p: array for p, array in spelt.items() if p[:-2] != path or p[-2][0:] not in RECURRENT}
+                spelt = {p: a for p, a in spelt.items() if len(p) < 2 or p[:-2] != path or p[-2] not in RECURRENT}
                 spelt |= {(*path, *leaf): array for leaf, array in recast.items()}
     for path in sorted(places.keys() ^ spelt.keys()):
         has, lacks = (source, target) if path in spelt else (target, source)

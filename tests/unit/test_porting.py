@@ -203,7 +203,10 @@ def test_the_ways_in_which_a_path_is_spelt():
 def test_a_name_is_looked_up_once_and_whole(name, names, place):
     there = {(*where.split("/"), "kernel") for where in ("y/c", "fc1", "a", "z", "b", "c", "x", "x1")}
     there = dict.fromkeys(there)
-    assert matching.Names(names, there).find(name, "weight", ("kernel",)) == ((*place.split("/"), "kernel"), None)
+    assert matching.Names(matching.Told(names), there).find(name, "weight", ("kernel",)) == (
+        (*place.split("/"), "kernel"),
+        None,
+    )
 
 
 @pytest.mark.parametrize(

@@ -397,7 +397,7 @@ def test_single_arrays_are_renamed_and_flaxs_own_are_kept():
         ({"ignore": ["fc.bis"]}, r"expected ignore='fc.bis' to name something.*'fc.bias'"),
         ({"keep": ["x"]}, r"expected keep='x' to name something, it names nothing; take it out"),
         ({"treat_as": {"gc": "Linear"}}, r"expected treat_as='gc' to name something.*'fc'"),
-        ({"treat_as": {"fc": "Dense"}}, r"torch's fc: expected treat_as one of Linear, .*, got 'Dense'"),
+        ({"treat_as": {"fc": "Dense"}}, r"^expected treat_as one of Linear, .*, got 'Dense'; correct it$"),
         ({"treat_as": {"fc": "Recurrent"}}, r"torch's fc: expected the tensors of a Recurrent, got .*correct treat_as"),
     ],
 )
@@ -557,3 +557,190 @@ def test_arguments_in_the_wrong_place_are_named():
         porting.torch_to_nnx(layer, layer)
     with pytest.raises(TypeError, match="expected Linen variables, a dict, got Linear"):
         porting.torch_to_linen(layer, module)
+
+
+# --- found by trying to break it -------------------------------------------------------------------------------
+
+
+def test_the_gradient_of_b_hn_is_nothing_that_nnxs_gru_knows():
+    gru, x = torch.nn.GRU(3, 2, batch_first=True).double(), RNG.normal(size=(2, 4, 3))
+    with torch.no_grad():
+        gru.bias_hh_l0[4:] = 0
+    gru(torch.from_numpy(x))[0].square().sum().backward()
+    theirs = {name: to_numpy(p.grad) for name, p in gru.named_parameters()}
+    module = nnx.RNN(nnx.GRUCell(3, 2, dtype=jnp.float64, rngs=nnx.Rngs(0), **F64), rngs=nnx.Rngs(0))
+    module = porting.torch_to_nnx(gru, module)
+    grads = nnx.grad(lambda module: jnp.square(module(x)).sum())(module)
+    ported = porting.arrays_to_nnx(theirs, grads, gradients=True)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), ported, grads)
+    with pytest.raises(PortingError, match="expected the gradient of b_hn too, got that of one bias for both"):
+        porting.nnx_to_arrays(grads, theirs, gradients=True)
+    back = porting.nnx_to_torch(module, torch.nn.GRU(3, 2, batch_first=True).double())  # whatever it held before
+    close(to_numpy(back(torch.from_numpy(x))[0]), gru(torch.from_numpy(x))[0])
+
+
+class TiedNet(torch.nn.Module):
+    def __init__(self, transposed):
+        super().__init__()
+        self.embed = torch.nn.Embedding(7, 4)
+        self.out = torch.nn.Linear(7, 4, bias=False) if transposed else torch.nn.Linear(4, 7, bias=False)
+        self.out.weight = torch.nn.Parameter(self.embed.weight.detach().t()) if transposed else self.embed.weight
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_every_name_of_a_tied_weight_comes_back_new(transposed):
+    arrays = arrays_of(TiedNet(transposed))
+    back = porting.linen_to_arrays({"embed": {"embedding": jnp.asarray(arrays["embed.weight"]) + 1}}, arrays)
+    for name in ("embed.weight", "out.weight"):
+        np.testing.assert_allclose(back[name], arrays[name] + 1)
+
+
+def dense(rows, columns, value=0.0):
+    return {"kernel": jnp.full((rows, columns), value), "bias": jnp.full(columns, value)}
+
+
+def test_one_array_in_two_collections_is_refused():
+    variables = {"params": {"fc": dense(3, 2)}, "target": {"fc": dense(3, 2)}}
+    with pytest.raises(
+        PortingError, match=r"fc/(kernel|bias): expected one collection that has it, got '\w+' and '\w+'"
+    ):
+        porting.torch_to_linen(torch.nn.ModuleDict({"fc": torch.nn.Linear(3, 2)}), variables)
+
+
+class Conv1D(torch.nn.Module):
+    def __init__(self, rows, columns):
+        super().__init__()
+        self.weight, self.bias = (
+            torch.nn.Parameter(torch.randn(rows, columns)),
+            torch.nn.Parameter(torch.zeros(columns)),
+        )
+
+
+def test_a_square_conv1d_is_not_taken_for_a_linear():
+    source = torch.nn.ModuleDict({"c_fc": Conv1D(3, 4), "c_proj": Conv1D(3, 3)})
+    params = {"c_fc": dense(3, 4), "c_proj": dense(3, 3)}
+    with pytest.raises(PortingError, match=r"c_fc\.weight .*: expected c_fc/weight \(3, 4\)"):
+        porting.torch_to_linen(source, params)  # a class of one's own has arrays of its own
+    with pytest.raises(PortingError, match=r"c_proj\.weight \(3, 3\): expected to be told .* others are Conv1D"):
+        porting.arrays_to_linen(arrays_of(source), params, treat_as={"c_fc": "Conv1D"})
+    found = porting.torch_to_linen(source, params, treat_as={"*": "Conv1D"})
+    np.testing.assert_array_equal(found["c_proj"]["kernel"], to_numpy(source["c_proj"].weight))
+
+
+@pytest.mark.parametrize("weight", [(6, 18), (7, 6)])
+def test_packed_rows_that_do_not_fit_are_refused(weight):
+    params = {name: {"kernel": jnp.zeros((6, 3, 2))} for name in ("query", "key", "value")}
+    with pytest.raises(PortingError, match=r"in linen .*got \(6, 3, 2\)|rows that can be cut into 3"):
+        porting.arrays_to_linen({"a.weight": np.zeros(weight)}, params, {"a": ""}, treat_as={"a": "qkv"})
+
+
+def test_what_is_kept_is_kept_whatever_torch_has():
+    source = torch.nn.ModuleDict({"head": torch.nn.Linear(3, 2), "fc": torch.nn.Linear(3, 2)})
+    params = {"head": dense(3, 5, 9.0), "fc": dense(3, 2)}
+    with pytest.raises(PortingError, match=r"head\.weight .* expected a place for it, got one that keep= leaves alone"):
+        porting.torch_to_linen(source, params, keep=["head"])
+    found = porting.torch_to_linen(source, params, keep=["head"], ignore=(name for name in ["head"]))
+    assert (found["head"]["kernel"] == 9).all()
+
+
+def test_what_is_told_of_a_container_is_an_error():
+    source = torch.nn.ModuleDict({"net": torch.nn.Sequential(StdLinear(3, 3))})
+    with pytest.raises(PortingError, match=r"a forward of its own.*\n.*treat_as='net' to name something"):
+        porting.torch_to_linen(source, {"net": {"layers_0": dense(3, 3)}}, treat_as={"net": "Linear"})
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 2), (3, 3, 3)])
+def test_layer_norm_over_channels_first_axes(shape):
+    source, x = torch.nn.LayerNorm(shape).double(), RNG.normal(size=(2, *shape))
+    with torch.no_grad():
+        source.weight.normal_()
+        source.bias.normal_()
+    axes = {"reduction_axes": (1, 2, 3), "feature_axes": (1, 2, 3)}
+    model, last = linen.LayerNorm(epsilon=1e-5, use_fast_variance=False, **axes, **F64), np.moveaxis(x, 1, -1)
+    template, told = porting.linen_template(model, last), {"": "ChannelsFirstNorm"}
+    if shape == (3, 3, 3):
+        with pytest.raises(PortingError, match="fit Norm and ChannelsFirstNorm; say which"):
+            porting.torch_to_linen(source, template)
+    found = porting.torch_to_linen(source, template, treat_as=told if shape == (3, 3, 3) else None)
+    np.testing.assert_allclose(model.apply(found, last), np.moveaxis(to_numpy(source(torch.from_numpy(x))), 1, -1))
+
+
+def test_ignoring_one_of_two_biases_leaves_the_other():
+    lstm, x = torch.nn.LSTM(3, 2, batch_first=True).double(), RNG.normal(size=(2, 4, 3))
+    model = linen.RNN(linen.OptimizedLSTMCell(2, **F64))
+    found = porting.torch_to_linen(lstm, porting.linen_template(model, x), ignore=["bias_hh_l0"])
+    np.testing.assert_array_equal(found["params"]["cell"]["hf"]["bias"], to_numpy(lstm.bias_ih_l0)[2:4])
+
+
+def test_layers_without_arrays_can_be_let_through():
+    source = torch.nn.ModuleDict({"pool": torch.nn.MaxPool2d(2, ceil_mode=True), "fc": torch.nn.Linear(3, 2)})
+    assert porting.torch_to_linen(source, {"fc": dense(3, 2)}, ignore=["pool"])
+
+
+def test_a_frozen_dict_a_state_and_flags():
+    source = torch.nn.ModuleDict({"fc": torch.nn.Linear(3, 2)})
+    frozen = linen.FrozenDict({"params": {"fc": dense(3, 2)}})
+    for variables in (frozen, {"params": frozen["params"]}):
+        assert porting.torch_to_linen(source, variables)["params"]["fc"]["bias"].shape == (2,)
+
+    class Net(nnx.Module):
+        def __init__(self, rngs):
+            self.fc, self.drop = nnx.Linear(3, 2, rngs=rngs, **F64), nnx.Dropout(0.5, rngs=rngs)
+
+    state = nnx.state(Net(nnx.Rngs(0)))
+    rows = porting.mapping(source, state)
+    assert [row.flax for row in rows] == ["fc/kernel", "fc/bias"]
+
+    class Flagged(linen.Module):
+        @linen.compact
+        def __call__(self, x, train):
+            return linen.Dense(2, name="fc")(x) if train else x
+
+    assert porting.linen_template(Flagged(), np.ones((1, 3)), True)["params"]["fc"]["bias"].shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"names": ["fc"]}, r"expected names as a dict of paths, got \['fc'\]"),
+        ({"names": {"fc": None}}, "expected names to hold text, got 'fc': None"),
+        ({"treat_as": {"fc": ["Linear"]}}, r"expected treat_as to hold text, got 'fc': \['Linear'\]"),
+        ({"ignore": None}, r"expected ignore as a collection of names, got None; write ignore=\[\]"),
+        ({"keep": [1]}, "expected keep to hold names, got 1"),
+    ],
+)
+def test_arguments_of_other_types_are_named(told, message):
+    with pytest.raises(TypeError, match=message):
+        porting.mapping({"fc.weight": np.zeros((2, 3))}, {"fc": {"kernel": np.zeros((3, 2))}}, **told)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "params", "told", "message"),
+    [
+        ({"a.weight": np.zeros(3)}, {"a": {"kernel": np.zeros((3, 1))}}, {"treat_as": {"a": "Linear"}},
+         "the tensors of a Linear"),
+        ({"h.0.w": np.zeros(2)}, {"s": {"w": np.zeros(())}}, {"names": {"h.*": "s"}}, "in linen, got"),
+        ({"s.0.b.0.w": np.zeros(2)}, {"s": {"w": np.zeros((1, 2))}}, {"names": {"s.*.b.*": "s"}},
+         "as many stars on both"),
+        ({"a.in_proj_weight": np.zeros(())}, {"x": np.zeros(1)}, {}, "expected a torch weight"),
+        ({"u": np.array([2**40], np.uint64)}, {"u": np.zeros(2)}, {}, r"expected \(1,\) in linen, got \(2,\)"),
+    ],
+)  # fmt: skip
+def test_shapes_that_cannot_be_are_problems(arrays, params, told, message):
+    with pytest.raises(PortingError, match=message):
+        porting.mapping(arrays, params, **told)
+
+
+def test_files_and_tensors_that_hold_no_weights(tmp_path):
+    for name, content in (("cut.pt", b""), ("text.pt", b"hello"), ("empty.npz", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name}: expected"):
+            porting.read_checkpoint(tmp_path / name)
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
+    with pytest.raises(ValueError, match=r"module.pt: expected weights as torch.save\(model.state_dict\(\)\)"):
+        porting.read_checkpoint(tmp_path / "module.pt")
+    for layer in (torch.nn.LazyLinear(3), torch.nn.Linear(2, 3, device="meta")):
+        with pytest.raises(ValueError, match="weight: expected a dense tensor with values"):
+            porting.torch_to_linen(layer, {"kernel": np.zeros((2, 3))})
+    with pytest.raises(TypeError, match="names: expected an array of numbers"):
+        porting.mapping({"names": np.array(["a"])}, {})
