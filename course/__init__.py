@@ -9,9 +9,7 @@
   timing               01b_titanic_nnx            the first call and the steady state, never mixed
   train.titanic_nnx    01b_titanic_nnx            the same model and loop in Flax NNX
   train.titanic_linen  01c_titanic_linen          and in Flax Linen
-  porting              06_porting_layers          weights carried between PyTorch, NNX and Linen
-  layouts              06_porting_layers          how both sides lay out the weights of each layer
-  activations          06_porting_layers          the first layer where two models part
+  porting              06_porting_layers          weights carried between PyTorch, NNX and Linen, models compared
   torch_compile        08_tracing                 which torch.compile backend this machine can run
   train.compiled       10_jit_speed               a whole training run as one compiled program
   train.rungs          10_jit_speed               one training loop in several forms, each faster than the last

@@ -2,7 +2,7 @@
 
 Channels come last in flax, and weights are called `kernel` (in, out), `scale` and `embedding`. A layer's settings have
 other defaults more often than other names. NNX's modules hold their weights, Linen's are handed them. The pairs below
-are built from the same weights, carried over by `course/porting.py`.
+are built from the same weights, carried over by `course.porting`.
 """
 
 import jax

@@ -103,7 +103,9 @@ print("equal logits within 1e-12, and the round trip is exact  ok")
 try:
     porting.torch_to_nnx(source, titanic_nnx.TitanicMLP(width=32, rngs=nnx.Rngs(SEED)))
 except porting.PortingError as error:
-    print(error)
+    for problem in error.problems:
+        print(f"{problem.torch} {problem.torch_shape}: {problem.wrong}")
+    print("remedy:", problem.remedy)
 
 # %% [markdown]
 # ## Training, step by step

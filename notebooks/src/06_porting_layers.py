@@ -253,9 +253,9 @@ for model in (naive, padded, nnx_cnn, linen_cnn.bind(variables)):
 #
 # Your own models (second and third cell) have lists of layers, dropout, and weights of their own. `ModuleList`
 # is `nnx.List`, and `blocks.0` of torch is `blocks/0` in NNX and `blocks_0` in Linen; the items of a
-# `Sequential` are found as well (the rules are in `course/layouts.py`). Dropout has no weights. A weight of your
-# own keeps its name, its shape *and its axes*: torch's (4, 1, 1) means channels, and channels last it falls on
-# the height. Where the height is 4 as well, nothing raises.
+# `Sequential` are found as well (the rules are in `course/porting/layouts.py`). Dropout has no weights. A weight
+# of your own keeps its name, its shape *and its axes*: torch's (4, 1, 1) means channels, and channels last it
+# falls on the height. Where the height is 4 as well, nothing raises.
 
 # %%
 print("2 by 2 pools: torch", tuple(F.max_pool2d(torch.from_numpy(images), 2).shape[2:]), end="  ")
@@ -368,8 +368,8 @@ tokens = rng.integers(0, 10, (3, 6))
 try:
     port_linen(torch_tagger, linen_tagger, tokens)
 except porting.PortingError as error:
-    looked_for, likely = str(error).split("; likely ")
-    print(textwrap.fill(f"{textwrap.shorten(looked_for, 180)}; likely {likely}", 110))
+    print(f"{len(error.problems)} problems, the first:")
+    print(textwrap.fill(f"{error.problems[0].wrong}; {error.problems[0].remedy}", 110))
 linen_weights = port_linen(torch_tagger, linen_tagger, tokens, names={"rnn": "OptimizedLSTMCell_0"})
 nnx_tagger = port_nnx(torch_tagger, NnxTagger)
 for model in (nnx_tagger, linen_tagger.bind(linen_weights)):

@@ -7,7 +7,8 @@ import pytest
 import torch
 from flax import linen, nnx
 
-from course import activations, porting
+from course import porting
+from course.porting import comparison, modules
 
 IMAGES = np.random.default_rng(0).normal(size=(2, 3, 6, 6)).astype(np.float32)
 NHWC = np.moveaxis(IMAGES, 1, -1)
@@ -144,26 +145,26 @@ def test_recurrent_layers_names_and_integers():
 
 
 def row(kind="Linear", input_gap=0.0, output_gap=0.0, size=1.0):
-    return activations.Row("fc", kind, input_gap, output_gap, size, "(2,) in torch, (3,) in flax")
+    return comparison.Row("fc", kind, input_gap, output_gap, size, "(2,) in torch, (3,) in flax", "float32")
 
 
 @pytest.mark.parametrize(("size", "limit"), [(4.0, 2.0), (1.0, 0.5), (0.5, 0.5), (0.0, 0.5)])
 def test_gaps_are_absolute_up_to_1_and_relative_beyond(size, limit):
     for gap in (0.0, limit / 2, limit):
-        assert activations.Comparison([row(output_gap=gap, size=size)], 0.5, []).first is None
-    assert activations.Comparison([row(output_gap=1.01 * limit, size=size)], 0.5, []).first.size == size
+        assert comparison.Comparison([row(output_gap=gap, size=size)], 0.5, []).first is None
+    assert comparison.Comparison([row(output_gap=1.01 * limit, size=size)], 0.5, []).first.size == size
 
 
 def test_a_comparison_in_words():
     def said(*rows, **hints):
-        return str(activations.Comparison([*rows, row("whole model")], 1e-5, [], hints))
+        return str(comparison.Comparison([*rows, row("whole model")], 1e-5, [], hints))
 
     differs = r"fc (Linear) is the first of 2 common layers to differ: by 1.0e-02, values up to 1.0e+00; its input "
     assert said(row(), row(output_gap=0.01), fc="its bias") == differs + "agrees: look at its bias"
     assert said(row(), row(output_gap=0.01)) == differs + "agrees: look at its settings"
     assert said(row(), row(input_gap=0.01, output_gap=0.01)).startswith(differs + "differs already")
     assert "its input agrees" in said(row("zoom", output_gap=0.01))  # a class of the user's, in small letters
-    assert "hints" not in repr(activations.Comparison([], 1e-5, [], {"fc": "its bias"}))
+    assert "hints" not in repr(comparison.Comparison([], 1e-5, [], {"fc": "its bias"}))
 
 
 class TorchShared(torch.nn.Module):
@@ -237,29 +238,30 @@ def test_other_methods_of_a_linen_module_are_no_calls():
 
 def test_the_first_array_of_an_output_is_compared():
     x = np.ones(2)
-    assert activations._first((None, {"text": "h", "h": [x]}), np.ndarray) is x
-    assert activations._first(("text", {}), np.ndarray) is None
+    assert comparison.first_of((None, {"text": "h", "h": [x]}), np.ndarray) is x
+    assert comparison.first_of(("text", {}), np.ndarray) is None
 
 
 def test_the_size_of_a_row_is_the_largest_value_of_torchs():
-    call = activations._Call(None, np.array([0.25, -0.5]))
-    assert activations._row("fc", "Linear", call, call) == ("fc", "Linear", 0, 0, 0.5, "(2,) in torch, (2,) in flax")
-    nothing = activations._Call(None, np.zeros((0, 2)))
-    assert activations._row("fc", "Linear", nothing, nothing).size == 0
+    call = comparison.Call(None, np.array([0.25, -0.5]), "float64")
+    shapes = "(2,) in torch, (2,) in flax"
+    assert comparison._row("fc", "Linear", call, call) == ("fc", "Linear", 0, 0, 0.5, shapes, "float64")
+    nothing = comparison.Call(None, np.zeros((0, 2)), "float64")
+    assert comparison._row("fc", "Linear", nothing, nothing).size == 0
 
 
 def test_gaps_are_taken_in_the_order_of_axes_that_is_closest():
     rng = np.random.default_rng(0)
     images, sequences = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=(6, 2, 3))
-    assert activations._gap(images, np.moveaxis(images, 1, -1)) == 0  # channels last
-    assert activations._gap(sequences, np.swapaxes(sequences, 0, 1)) == 0  # batch first
-    assert activations._gap(images, images + 0.5) == pytest.approx(0.5)
-    assert activations._gap(images, rng.normal(size=(2, 5, 3, 4))) == np.inf
+    assert comparison._gap(images, np.moveaxis(images, 1, -1)) == 0  # channels last
+    assert comparison._gap(sequences, np.swapaxes(sequences, 0, 1)) == 0  # batch first
+    assert comparison._gap(images, images + 0.5) == pytest.approx(0.5)
+    assert comparison._gap(images, rng.normal(size=(2, 5, 3, 4))) == np.inf
     square = rng.normal(size=(3, 3, 3))
-    assert activations._gap(square, np.moveaxis(square, 1, -1)) == 0 == activations._gap(square, square)
-    assert activations._gap(np.zeros((2, 0)), np.zeros((2, 0))) == 0
-    assert activations._gap(square[0], square[0].T) > 0.1  # a matrix is not turned round
-    assert activations._gap(square[0, 0], square[0, 0]) == 0
+    assert comparison._gap(square, np.moveaxis(square, 1, -1)) == 0 == comparison._gap(square, square)
+    assert comparison._gap(np.zeros((2, 0)), np.zeros((2, 0))) == 0
+    assert comparison._gap(square[0], square[0].T) > 0.1  # a matrix is not turned round
+    assert comparison._gap(square[0, 0], square[0, 0]) == 0
 
 
 @pytest.mark.slow
@@ -272,6 +274,39 @@ def test_models_in_bfloat16_are_compared_too():
         ours.kernel[...] = jnp.asarray(theirs.weight.detach().float().numpy().T, jnp.bfloat16)
         ours.bias[...] = jnp.asarray(theirs.bias.detach().float().numpy(), jnp.bfloat16)
     x = torch.ones(2, 4, dtype=torch.bfloat16)
-    calls = activations._run_torch(source, [x])
+    calls = modules.run(source, [x], {})
     assert calls["0"][0].output.dtype == np.float32
-    assert activations._gap(calls[""][0].output, np.asarray(module(jnp.ones((2, 4), jnp.bfloat16)), np.float32)) < 0.02
+    assert comparison._gap(calls[""][0].output, np.asarray(module(jnp.ones((2, 4), jnp.bfloat16)), np.float32)) < 0.02
+
+
+class TorchTwice(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = torch.nn.Linear(3, 3)
+
+    def forward(self, x, *, scale):
+        return self.fc(self.fc(x * scale["by"]))
+
+
+class NnxOnce(nnx.Module):
+    def __init__(self, rngs):
+        self.fc = nnx.Linear(3, 3, rngs=rngs)
+
+    def __call__(self, x, *, scale):
+        return self.fc(x * scale["by"])
+
+
+def test_keyword_inputs_and_a_layer_that_is_called_more_often_on_one_side():
+    source, x = TorchTwice(), np.ones((2, 3), np.float32)
+    module = porting.torch_to_nnx(source, NnxOnce(nnx.Rngs(0)))
+    example = {"x": x, "scale": {"by": np.full(3, 2, np.float32)}}
+    result = porting.compare(source, module, example)
+    assert result.calls == {"fc": (2, 1)} and str(result).endswith("fc is called 2 times in torch and 1 in flax")
+    assert result.rows[0].output_gap < 1e-6 and "every common layer agrees" in str(result)
+
+
+def test_a_difference_of_dtypes_is_named():
+    source = torch.nn.Sequential(torch.nn.Linear(3, 3))
+    module = nnx.Sequential(nnx.Linear(3, 3, dtype=jnp.bfloat16, rngs=nnx.Rngs(0)))
+    result = porting.compare(source, porting.torch_to_nnx(source, module), np.ones((2, 3), np.float32))
+    assert "(float32 in torch, bfloat16 in flax)" in str(result)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from flax import linen, nnx
 
-from course import layouts, porting
-from course.porting import PortingError
+from course import porting
+from course.porting import PortingError, layouts, matching, problems, trees
 from course.train import titanic_linen, titanic_nnx, titanic_torch
 
 X = np.random.default_rng(0).normal(size=(7, 15)).astype(np.float32)
@@ -61,7 +61,7 @@ def test_a_layer_without_bias():
     source = torch.nn.Linear(3, 2, bias=False)
     module = porting.torch_to_nnx(source, nnx.Linear(3, 2, use_bias=False, rngs=nnx.Rngs(0)))
     np.testing.assert_array_equal(module.kernel[...], source.weight.detach().T)
-    with pytest.raises(PortingError, match=r"nnx's bias \(2,\): expected a torch weight for it, got none"):
+    with pytest.raises(PortingError, match=r"flax's bias \(2,\): expected a torch weight for it, got none"):
         porting.torch_to_nnx(source, nnx.Linear(3, 2, rngs=nnx.Rngs(0)))
 
 
@@ -83,7 +83,10 @@ def test_the_linen_template_is_left_alone():
     jax.tree.map(np.testing.assert_array_equal, template, before)
 
 
-SHAPE = r"torch's hidden\.\w+ \(64.*: expected \(.*64,?\) in {side} .*, got hidden/\w+ \(.*32,?\); build both with"
+SHAPE = (
+    r"3 problems:\n- torch's hidden\.\w+ \(64.*, flax's hidden/\w+ \(.*32,?\): expected \(.*64,?\) in {side} .*, "
+    r"got \(.*32,?\); build both with"
+)
 
 
 def test_a_shape_that_differs_names_the_layer():
@@ -111,8 +114,10 @@ def test_a_layer_of_another_name_is_named():
 
 
 def test_a_layer_without_a_rule_is_named():
-    source = torch.nn.Sequential(torch.nn.PReLU())
-    with pytest.raises(PortingError, match=r"torch's 0: expected one of Linear, .*, got PReLU with weight \(1,\)"):
+    source = torch.nn.Sequential(torch.nn.Bilinear(2, 3, 4, bias=False))
+    with pytest.raises(
+        PortingError, match=r"torch's 0: expected one of Linear, .*, got Bilinear with weight \(4, 2, 3\)"
+    ):
         porting.torch_to_nnx(source, nnx_model())
 
 
@@ -135,50 +140,54 @@ def test_what_is_ported_is_a_copy():
     jax.tree.map(np.testing.assert_array_equal, variables, before)
 
 
+DENSE, HEADS = {"axes": "oi->io"}, {"axes": "oi->io", "reshaped": True}
+TRANSPOSED = {"axes": "iohw->hwio", "flipped": True}
+
+
 @pytest.mark.parametrize(
-    ("rule", "expected", "got", "hint"),
+    ("leaf", "expected", "got", "hint"),
     [
-        ("(I, O, H, W) -> flipped", (3, 3, 4, 6), (3, 3, 6, 4), "transpose_kernel=False"),
-        ("(I, O, H, W) -> flipped", (3, 3, 4, 6), (3, 4, 3, 6), "another order"),
-        ("(out, in) -> (in, heads, out / heads)", (8, 2, 4), (8, 4, 2), "numbers of heads"),
-        ("(I, O, H, W) -> flipped", (3, 3, 4, 6), (2, 2, 4, 6), "same sizes"),
-        ("(I, O, H, W) -> flipped", (3, 3, 4, 6), (5, 5, 4, 6), "same sizes"),
-        ("(out, in) -> (in, heads, out / heads)", (8, 2, 4), (8, 4, 4), "same sizes"),
-        ("(out, in) -> (in, heads, out / heads)", (8, 2, 4), (8, 2, 2), "same sizes"),
-        ("(out, in) -> (in, out)", (8, 2), (2, 8), "in and out exchanged"),
-        ("OIHW -> HWIO", (3, 3, 4, 6), (3, 3, 2, 6), "input channels differ"),
-        ("OIHW -> HWIO", (3, 3, 4, 6), (3, 3, 2, 5), "build both with the same sizes"),
-        ("OIHW -> HWIO", (3, 3, 4, 6), (3, 2, 6), "build both with the same sizes"),
-        ("OIHW -> HWIO", (3, 3, 4, 6), (5, 5, 2, 6), "build both with the same sizes"),
-        ("OIW -> WIO", (3, 4, 6), (3, 2, 6), "input channels differ"),
-        ("(I, O, W) -> flipped", (3, 4, 6), (3, 6, 4), "transpose_kernel=False"),
-        ("as it is", (4,), (5,), "build both with the same sizes"),
+        (TRANSPOSED, (3, 3, 4, 6), (3, 3, 6, 4), "transpose_kernel=False"),
+        (TRANSPOSED, (3, 3, 4, 6), (3, 4, 3, 6), "another order"),
+        (TRANSPOSED, (3, 3, 4, 6), (2, 2, 4, 6), "same sizes"),
+        (TRANSPOSED, (3, 3, 4, 6), (5, 5, 4, 6), "same sizes"),
+        (HEADS, (8, 8), (4, 4, 4), "numbers of heads"),
+        (HEADS, (8, 8), (8, 4, 4), "same sizes"),
+        (HEADS, (8, 8), (8, 2, 2), "same sizes"),
+        (DENSE, (8, 2), (2, 8), "in and out exchanged"),
+        (DENSE, (8, 2), (2, 8), "Conv1D"),
+        ({"axes": "oihw->hwio"}, (3, 3, 4, 6), (3, 3, 2, 6), "input channels differ"),
+        ({"axes": "oihw->hwio"}, (3, 3, 4, 6), (3, 3, 2, 5), "build both with the same sizes"),
+        ({"axes": "oihw->hwio"}, (3, 3, 4, 6), (3, 2, 6), "build both with the same sizes"),
+        ({"axes": "oihw->hwio"}, (3, 3, 4, 6), (5, 5, 2, 6), "build both with the same sizes"),
+        ({"axes": "oih->hio"}, (3, 4, 6), (3, 2, 6), "input channels differ"),
+        ({"axes": "ioh->hio", "flipped": True}, (3, 4, 6), (3, 6, 4), "transpose_kernel=False"),
+        ({}, (4,), (5,), "build both with the same sizes"),
     ],
 )
-def test_the_hint_for_a_shape_that_does_not_fit(rule, expected, got, hint):
-    assert hint in porting._hint(layouts.Leaf(("kernel",), ("weight",), rule), expected, got)
+def test_the_hint_for_a_shape_that_does_not_fit(leaf, expected, got, hint):
+    assert hint in matching.hint(layouts.Leaf(("kernel",), ("weight",), **leaf), expected, got)
 
 
 def test_long_lists_are_cut_short():
-    assert porting._some([]) == "nothing"
-    assert porting._some(["a", "b"], most=2) == "a, b"
-    assert porting._some(list("abcde"), most=2) == "a, b and 3 more"
-    assert porting._some(list("abcdefgh")) == "a, b, c, d, e, f, g, h"
-    assert porting._some(list("abcdefghi")) == "a, b, c, d, e, f, g, h and 1 more"
+    assert problems.some([]) == "nothing"
+    assert problems.some(["a", "b"], most=2) == "a, b"
+    assert problems.some(list("abcde"), most=2) == "a, b and 3 more"
+    assert problems.some(list("abcdefgh")) == "a, b, c, d, e, f, g, h"
+    assert problems.some(list("abcdefghi")) == "a, b, c, d, e, f, g, h and 1 more"
 
 
 def test_the_ways_in_which_a_path_is_spelt():
-    assert set(layouts._spelt(("net", "0"))) == {
+    assert set(matching._spelt(("net", "0"))) == {
         ("net", "0"), ("net", "layers", "0"), ("net", "layers_0"), ("net_0",)
     }  # fmt: skip
-    assert set(layouts._spelt(("0",))) == {("0",), ("layers", "0"), ("layers_0",)}
-    assert set(layouts._spelt(("a", "b", "0"))) == {
+    assert set(matching._spelt(("0",))) == {("0",), ("layers", "0"), ("layers_0",)}
+    assert set(matching._spelt(("a", "b", "0"))) == {
         ("a", "b", "0"), ("a", "b", "layers", "0"), ("a", "b", "layers_0"), ("a", "b_0")
     }  # fmt: skip
-    assert set(layouts._spelt(("a", "if"))) == {("a", "if"), ("a", "if_")}
-    assert porting._linen_path(("net", "blocks", "1", "if_")) == ("net", "blocks_1", "if")
-    assert porting._linen_path(("0", "kernel")) == ("0", "kernel")
-    assert "function" not in repr(layouts.Leaf(("kernel",), ("weight",)))
+    assert set(matching._spelt(("a", "if"))) == {("a", "if"), ("a", "if_")}
+    assert trees.linen_path(("net", "blocks", "1", "if_")) == ("net", "blocks_1", "if")
+    assert trees.linen_path(("0", "kernel")) == ("0", "kernel")
 
 
 @pytest.mark.parametrize(
@@ -193,7 +202,11 @@ def test_the_ways_in_which_a_path_is_spelt():
 )
 def test_a_name_is_looked_up_once_and_whole(name, names, place):
     there = {(*where.split("/"), "kernel") for where in ("y/c", "fc1", "a", "z", "b", "c", "x", "x1")}
-    assert layouts.find(name, ("kernel",), there, names) == (*place.split("/"), "kernel")
+    there = dict.fromkeys(there)
+    assert matching.Names(matching.Told(names), there).find(name, "weight", ("kernel",)) == (
+        (*place.split("/"), "kernel"),
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -258,5 +271,7 @@ def test_b_hn_is_the_last_third_of_a_grus_bias():
         with torch.no_grad():
             cell.bias_hh[8:] = 0
             cell.bias_hh[place] = 1
-        with pytest.raises(PortingError, match=r"torch's \(root\): expected zeros in the last third of bias_hh"):
+        with pytest.raises(
+            PortingError, match=r"bias_hh \+ bias_ih \(12,\), .*: expected zeros in the last third of bias_hh"
+        ):
             porting.mapping(cell, target)

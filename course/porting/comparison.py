@@ -1,7 +1,8 @@
-"""Run a torch and a flax model on one input and find the first layer where they part. Needs torch, JAX and flax.
+"""Run a torch and a flax model on one input and find the first layer where they part. Needs JAX, flax and NumPy.
 
-Torch reports its layers through forward hooks, Linen through `intercept_methods`; NNX has no such thing over the whole
-supported range, so its classes' `__call__` is wrapped while the model runs. Lesson: 06_porting_layers.
+Torch reports its layers through forward hooks (`course.porting.modules`), Linen through `intercept_methods`; NNX has no
+such thing over the whole supported range, so its classes' `__call__` is wrapped while the model runs.
+Lesson: 06_porting_layers.
 """
 
 from __future__ import annotations
@@ -9,42 +10,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import torch
 from flax import linen, nnx
-from torch import nn
 
-from course.layouts import Path, find
+from course.porting.layouts import Path
+from course.porting.matching import Names, Told
+from course.porting.problems import PortingError
 
-Array = TypeVar("Array", jax.Array, torch.Tensor)
-
-LIKELY: dict[tuple[type[nn.Module], ...], str] = {
-    (nn.Linear,): "its bias, its weights",
-    (nn.Conv1d, nn.Conv2d, nn.Conv3d): "padding (flax's default is SAME), strides, dilation, groups",
-    (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d): "padding, strides, the flipped kernel",
-    (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm): "epsilon, the running averages, train or eval",
-    (nn.LayerNorm,): "epsilon: 1e-5 in torch, 1e-6 in flax",
-    (nn.GroupNorm,): "epsilon: 1e-5 in torch, 1e-6 in flax; the number of groups",
-    (nn.Embedding, nn.EmbeddingBag): "indices out of range, padding_idx",
-    (nn.LSTM, nn.LSTMCell): "the first carry, the order of the axes, padding",
-    (nn.GRU, nn.GRUCell): "the first carry, the order of the axes, b_hn",
-    (nn.MultiheadAttention,): "the mask: True hides a position in torch and shows it in flax; dropout",
-    (nn.GELU,): "approximate: False in torch, True in flax",
-    (
-        nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
-        nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d,
-        nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d,
-    ): "padding, strides, what an average counts",
-}  # fmt: skip
+if TYPE_CHECKING:
+    import torch
 
 
 class Row(NamedTuple):
-    """One layer: the largest gaps of its input and of its output, and the output's largest value, in torch."""
+    """One call of a layer: the largest gaps of its input and output, the output's largest value, shapes and dtypes."""
 
     layer: str
     kind: str
@@ -52,6 +35,7 @@ class Row(NamedTuple):
     output_gap: float
     size: float
     shapes: str
+    dtypes: str
 
 
 @dataclass
@@ -63,12 +47,14 @@ class Comparison:
       tolerance: gaps up to tolerance * max(1, size) count as none.
       skipped: torch's layers that flax has no module for (activations, Flatten, ...).
       hints: a row's layer -> where to look if it is the first to differ.
+      calls: layers that are called more often on one side: -> how often in torch and in flax.
     """
 
     rows: list[Row]
     tolerance: float
     skipped: list[str]
     hints: Mapping[str, str] = field(default_factory=dict, repr=False)
+    calls: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def first(self) -> Row | None:
@@ -79,6 +65,13 @@ class Comparison:
         return not gap <= self.tolerance * max(1.0, row.size)  # a NaN differs
 
     def __str__(self) -> str:
+        often = "".join(
+            f"; {layer} is called {theirs} times in torch and {ours} in flax"
+            for layer, (theirs, ours) in self.calls.items()
+        )
+        return self._verdict() + often
+
+    def _verdict(self) -> str:
         row, common = self.first, len(self.rows) - 1
         if row is None:
             worst = max(self.rows, key=lambda row: row.output_gap)
@@ -87,6 +80,7 @@ class Comparison:
             )
         text = f"{row.layer} ({row.kind}) is the first of {common} common layers to differ: "
         text += row.shapes if np.isinf(row.output_gap) else f"by {row.output_gap:.1e}, values up to {row.size:.1e}"
+        text += f" ({row.dtypes})" if "in torch" in row.dtypes else ""
         if row.kind == "whole model":
             return f"{text}; every common layer agrees: look at what follows the last one"
         if self._differs(row.input_gap, row):
@@ -96,9 +90,12 @@ class Comparison:
         return f"{text}; its input agrees: look at {self.hints.get(row.layer, 'its settings')}"
 
 
-class _Call(NamedTuple):
+class Call(NamedTuple):
+    """What a layer was given first and what it returned first; its output's dtype there."""
+
     input: np.ndarray | None
     output: np.ndarray
+    dtype: str
 
 
 def compare(
@@ -116,7 +113,7 @@ def compare(
     Args:
       torch_module: the reference.
       module: an NNX module, or a Linen module bound to its variables: `model.bind(variables)`.
-      example: the input, an array or a tuple of arrays, as torch takes it.
+      example: the input as torch takes it: an array, a tuple of several, or a dict of keyword arguments.
       flax_example: the same as flax takes it, where that differs (images with channels last).
       tolerance: how much is no difference: absolute up to 1, relative beyond.
       names: torch's path of a layer -> flax's, as for `porting.torch_to_nnx`.
@@ -127,38 +124,52 @@ def compare(
     Raises:
       ValueError: a Linen module without variables.
     """
-    as_tuple = tuple(example) if isinstance(example, tuple | list) else (example,)
-    flax_tuple = as_tuple if flax_example is None else (
-        tuple(flax_example) if isinstance(flax_example, tuple | list) else (flax_example,)
-    )  # fmt: skip
-    theirs = _run_torch(torch_module, [torch.from_numpy(np.array(x)) for x in as_tuple])
-    inputs = [jnp.asarray(x) for x in flax_tuple]
+    from course.porting import modules
+
+    modules.tensors_of(torch_module)  # it is one
+    if not isinstance(module, nnx.Module | linen.Module):
+        raise TypeError(f"expected an NNX module or a bound Linen module, got {type(module).__name__}")
+    args, kwargs = _arguments(example)
+    theirs = modules.run(torch_module, args, kwargs)
+    flax_args, flax_named = jax.tree.map(jnp.asarray, _arguments(example if flax_example is None else flax_example))
+    flax_kwargs = flax_named | flax_kwargs
     if isinstance(module, nnx.Module):
-        ours = _run_nnx(module, inputs, flax_kwargs)
+        ours = _run_nnx(module, flax_args, flax_kwargs)
     elif module.scope is not None:
-        ours = _run_linen(module, inputs, flax_kwargs)
+        ours = _run_linen(module, flax_args, flax_kwargs)
     else:
         raise ValueError("module must hold its variables, got an unbound Linen module; pass model.bind(variables)")
     rows: list[Row] = []
     skipped: list[str] = []
     hints: dict[str, str] = {}
-    layers = dict(torch_module.named_modules())
+    often: dict[str, tuple[int, int]] = {}
+    layers, told = dict(torch_module.named_modules()), Told(names)
+    places = Names(told, ours)
     for name, calls in theirs.items():
-        place = find(name, (), ours, names) if name else ()
-        if place not in ours:
+        place = places.find(name, "", ())[0] if name else ()
+        if place is None or place not in ours:
             skipped.append(name)
             continue
+        if len(calls) != len(ours[place]):
+            often[name or "(output)"] = len(calls), len(ours[place])
         for k, (theirs_call, ours_call) in enumerate(zip(calls, ours[place], strict=False)):
             label = (name + f", call {k + 1}" if k else name) if name else "(output)"
             kind = type(layers[name]).__name__ if name else "whole model"
             rows.append(_row(label, kind, theirs_call, ours_call))
-            hints[label] = next(
-                (hint for types, hint in LIKELY.items() if isinstance(layers[name], types)), "its settings"
-            )
-    return Comparison(rows, tolerance, skipped, hints)
+            hints[label] = modules.likely_slip(layers[name])
+    if unused := list(told.patterns.unused(layers)):
+        raise PortingError(unused)
+    return Comparison(rows, tolerance, skipped, hints, often)
 
 
-def _row(layer: str, kind: str, theirs: _Call, ours: _Call) -> Row:
+def _arguments(example: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Positional and keyword arguments: a dict is keywords, a tuple or list several inputs, anything else one."""
+    if isinstance(example, dict):
+        return [], example
+    return (list(example) if isinstance(example, tuple | list) else [example]), {}
+
+
+def _row(layer: str, kind: str, theirs: Call, ours: Call) -> Row:
     return Row(
         layer,
         kind,
@@ -166,6 +177,7 @@ def _row(layer: str, kind: str, theirs: _Call, ours: _Call) -> Row:
         _gap(theirs.output, ours.output),
         float(np.abs(theirs.output).max(initial=0)),
         f"{theirs.output.shape} in torch, {ours.output.shape} in flax",
+        theirs.dtype if theirs.dtype == ours.dtype else f"{theirs.dtype} in torch, {ours.dtype} in flax",
     )
 
 
@@ -180,33 +192,11 @@ def _gap(theirs: np.ndarray, ours: np.ndarray) -> float:
     return float(min(gaps, default=np.inf))
 
 
-def _run_torch(module: torch.nn.Module, inputs: list[torch.Tensor]) -> dict[str, list[_Call]]:
-    calls: dict[str, list[_Call]] = {}
-    training = {layer: layer.training for layer in module.modules()}
-    with ExitStack() as stack, torch.no_grad():
-        for name, layer in module.named_modules():
-
-            def hook(layer: torch.nn.Module, args: Any, output: Any, name: str = name) -> None:
-                given, result = _first(args, torch.Tensor), _first(output, torch.Tensor)
-                if result is not None:
-                    call = _Call(None if given is None else _numpy(given), _numpy(result))
-                    calls.setdefault(name, []).append(call)
-
-            handle = layer.register_forward_hook(hook)
-            stack.callback(handle.remove)
-        try:
-            module.eval()(*inputs)
-        finally:
-            for layer, flag in training.items():
-                layer.training = flag
-    return calls
-
-
-def _run_nnx(module: nnx.Module, inputs: list[jax.Array], kwargs: Mapping[str, Any]) -> dict[Path, list[_Call]]:
+def _run_nnx(module: nnx.Module, inputs: list[jax.Array], kwargs: Mapping[str, Any]) -> dict[Path, list[Call]]:
     module = nnx.clone(module)
     module.eval()
     layers = {id(node): (path, node) for path, node in nnx.iter_graph(module) if isinstance(node, nnx.Module)}
-    calls: dict[Path, list[_Call]] = {}
+    calls: dict[Path, list[Call]] = {}
     running: set[int] = set()  # a subclass may call its parent's __call__: one layer, one record
 
     def wrapped(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -229,8 +219,8 @@ def _run_nnx(module: nnx.Module, inputs: list[jax.Array], kwargs: Mapping[str, A
     return calls
 
 
-def _run_linen(module: linen.Module, inputs: list[jax.Array], kwargs: Mapping[str, Any]) -> dict[Path, list[_Call]]:
-    calls: dict[Path, list[_Call]] = {}
+def _run_linen(module: linen.Module, inputs: list[jax.Array], kwargs: Mapping[str, Any]) -> dict[Path, list[Call]]:
+    calls: dict[Path, list[Call]] = {}
 
     def record(call: Callable[..., Any], args: Any, kwargs: Any, context: linen.module.InterceptorContext) -> Any:
         output = call(*args, **kwargs)
@@ -244,25 +234,21 @@ def _run_linen(module: linen.Module, inputs: list[jax.Array], kwargs: Mapping[st
     return calls
 
 
-def _keep(calls: dict[Path, list[_Call]], path: Path, args: Any, output: Any) -> None:
-    given, result = _first(args, jax.Array), _first(output, jax.Array)
+def _keep(calls: dict[Path, list[Call]], path: Path, args: Any, output: Any) -> None:
+    given, result = first_of(args, jax.Array), first_of(output, jax.Array)
     if result is not None and not isinstance(result, jax.core.Tracer):  # inside a scan there are no numbers
         known = given is not None and not isinstance(given, jax.core.Tracer)
-        calls.setdefault(path, []).append(_Call(np.asarray(given) if known else None, np.asarray(result)))
+        calls.setdefault(path, []).append(
+            Call(np.asarray(given) if known else None, np.asarray(result), str(result.dtype))
+        )
 
 
-def _numpy(tensor: torch.Tensor) -> np.ndarray:
-    """A copy, as the next layer may work in place; NumPy has no bfloat16."""
-    tensor = tensor.detach().cpu()
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy().copy()
-
-
-def _first(tree: Any, kind: type[Array]) -> Array | None:
+def first_of(tree: Any, kind: type) -> Any:
     """The first array in nested tuples and dicts: a recurrent layer returns its output and its carry."""
     if isinstance(tree, kind):
         return tree
     if isinstance(tree, dict):
         tree = list(tree.values())
     if isinstance(tree, tuple | list):
-        return next((found for item in tree if (found := _first(item, kind)) is not None), None)
+        return next((found for item in tree if (found := first_of(item, kind)) is not None), None)
     return None

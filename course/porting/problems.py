@@ -1,0 +1,51 @@
+"""What is wrong with a conversion: all of it at once, as a table. Needs nothing but Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Problem(NamedTuple):
+    """One array that does not fit: where it is on both sides, what was expected and found, and what to do."""
+
+    torch: str
+    torch_shape: tuple[int, ...] | None
+    flax: str
+    flax_shape: tuple[int, ...] | None
+    wrong: str
+    remedy: str
+
+
+class PortingError(ValueError):
+    """Weights that do not fit; names both paths, both shapes and the likely remedy.
+
+    Attributes:
+      problems: one entry for each; `pandas.DataFrame(error.problems)` makes a table of them.
+    """
+
+    def __init__(self, problems: Sequence[Problem]):
+        self.problems = list(problems)
+        super().__init__(_told(self.problems))
+
+
+def _told(problems: list[Problem]) -> str:
+    if len(problems) == 1:
+        return _sentence(problems[0])
+    return "\n".join([f"{len(problems)} problems:", *(f"- {_sentence(problem)}" for problem in problems)])
+
+
+def _sentence(problem: Problem) -> str:
+    sides = []
+    if problem.torch:
+        sides.append(
+            f"torch's {problem.torch}" + (f" {problem.torch_shape}" if problem.torch_shape is not None else "")
+        )
+    if problem.flax:
+        sides.append(f"flax's {problem.flax}" + (f" {problem.flax_shape}" if problem.flax_shape is not None else ""))
+    return f"{', '.join(sides)}{': ' if sides else ''}{problem.wrong}; {problem.remedy}"
+
+
+def some(items: Sequence[str], most: int = 8) -> str:
+    """A list for a message, cut short where it is long."""
+    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "") or "nothing"
