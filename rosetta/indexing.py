@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from rosetta.kinds import Pair, booleans, integers, normal, positive
+from rosetta.kinds import Pair, booleans, integers, normal, positive, raises
 
 
 class Read(Pair):
@@ -224,13 +224,21 @@ class MaskedFill(Pair):
     """Fill where a mask holds"""
 
     inputs = {"x": normal(3, 4), "mask": booleans(3, 4)}
-    note = "`x.at[mask].set(value)` does the same for one value, under `jit` too."
+    note = (
+        "`x.at[mask].set(value)` does the same op by op. Under `jit` it raises `NonConcreteBooleanIndexError`: it "
+        "would have to know how many entries the mask has."
+    )
 
     def torch(x, mask):
         return x.masked_fill(mask, -1e9)
 
     def jax(x, mask):
         return jnp.where(mask, -1e9, x)
+
+    def claims():
+        x, fill = jnp.arange(4.0), lambda x, mask: x.at[mask].set(-1e9)
+        assert (fill(x, x > 1) == jnp.where(x > 1, -1e9, x)).all()
+        assert raises(jax.errors.NonConcreteBooleanIndexError, jax.jit(fill), x, x > 1)
 
 
 class Clamp(Pair):

@@ -13,6 +13,8 @@ An entry is a class whose docstring is its title. Its functions take no `self`; 
         def jax(x):
             return jnp.clip(x, -1, 1)
 
+What a note says beyond the two functions stands in `claims`, as assertions.
+
 An entry that differs on purpose is a trap: `trap` says the difference in a sentence, `differ` checks it, `fix`, where
 there is one, is what to write instead and must equal PyTorch's result, `lesson` is the lesson that shows the trap and
 words that stand in it.
@@ -21,11 +23,12 @@ words that stand in it.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import copy
 import inspect
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -148,6 +151,8 @@ class Pair:
     @classmethod
     def check(cls, seed: int) -> None:
         """Run every side on the same random inputs; AssertionError where they do not do what the entry says."""
+        if seed == 0 and "claims" in vars(cls):
+            vars(cls)["claims"]()
         sides = cls.sides()
         results = {side: _result_or_error(cls, side, seed) for side in sides}
         theirs = results["torch"]
@@ -276,6 +281,26 @@ class Schedule(Optimizer):
             optimizer.step()
             schedule.step()
         return np.array(rates, np.float32)
+
+
+@contextlib.contextmanager
+def double() -> Iterator[None]:
+    """JAX with float64, for what float32 is too coarse to show."""
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", before)
+
+
+def raises(error: type[Exception], function: Callable, *arguments: Any) -> bool:
+    """Whether a call raises this error."""
+    try:
+        function(*arguments)
+    except error:
+        return True
+    return False
 
 
 def entries(group: ModuleType) -> list[type[Pair]]:

@@ -14,7 +14,7 @@ from flax import linen as nn
 from flax import nnx
 
 from course import porting
-from rosetta.kinds import Layer, Pair, integers, key, normal
+from rosetta.kinds import Layer, Pair, double, integers, key, normal
 
 GRID = np.linspace(-4, 4, 81, dtype=np.float32)
 IMAGE = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
@@ -366,8 +366,17 @@ class Enlarge(Pair):
     inputs = {"x": normal(2, 3, 4, 4)}
     note = (
         "Bicubic kernels differ (a is -0.75 in PyTorch, -0.5 in JAX), and JAX's nearest is PyTorch's `nearest-exact`, "
-        "which shows where the factor is not whole. There is no `align_corners`."
+        "which shows where the factor is not whole. There is no `align_corners`. Where a factor does not divide the "
+        "size, PyTorch steps by the factor and JAX by the ratio of the sizes: pass PyTorch's "
+        "`recompute_scale_factor=True`, or expect images of another sampling."
     )
+
+    def claims():
+        x = torch.arange(25.0).square().reshape(1, 1, 5, 5)
+        for recomputed, apart in ((None, True), (True, False)):
+            theirs = F.interpolate(x, scale_factor=1.5, mode="bilinear", recompute_scale_factor=recomputed)
+            ours = jax.image.resize(x.numpy(), theirs.shape, "bilinear")
+            assert (np.abs(theirs.numpy() - ours).max() > 1) == apart
 
     def torch(x):
         return tuple(F.interpolate(x, scale_factor=2, mode=mode) for mode in ("nearest", "bilinear"))
@@ -845,7 +854,11 @@ class Activations(Pair):
     """Activation functions"""
 
     inputs = {"x": normal(20)}
-    note = "`F.hardtanh` is `jax.nn.hard_tanh`, `F.logsigmoid` is `jax.nn.log_sigmoid`; slopes and defaults agree."
+    note = (
+        "`F.hardtanh` is `jax.nn.hard_tanh`, `F.logsigmoid` is `jax.nn.log_sigmoid`. Defaults agree, and slopes but at "
+        "two kinks: that of leaky_relu at 0 is 0.01 in PyTorch and 1 in JAX, that of hardtanh at -1 and 1 is 0 and 1. "
+        "Above 20 PyTorch's softplus is x itself, in float64 up to 2e-9 less."
+    )
 
     def torch(x):
         return F.relu(x), F.leaky_relu(x), F.elu(x), F.selu(x), F.silu(x), F.softplus(x), F.mish(x)
@@ -855,6 +868,23 @@ class Activations(Pair):
             jax.nn.relu(x), jax.nn.leaky_relu(x), jax.nn.elu(x), jax.nn.selu(x), jax.nn.silu(x), jax.nn.softplus(x),
             jax.nn.mish(x),
         )  # fmt: skip
+
+    def claims():
+        """Values and slopes at kinks and far out."""
+        points = np.array([-50.0, -20, -1, 0, 1, 3, 6, 20, 20.001, 21, 50])
+        kinks = {"leaky_relu": {0.0: (0.01, 1)}, "hardtanh": {-1.0: (0, 1), 1.0: (0, 1)}}
+        ours = {"hardtanh": "hard_tanh", "logsigmoid": "log_sigmoid"}
+        for name in ("relu", "leaky_relu", "elu", "selu", "silu", "softplus", "mish", "hardtanh", "logsigmoid"):
+            x, f = torch.tensor(points, requires_grad=True), getattr(jax.nn, ours.get(name, name))
+            values = getattr(F, name)(x)
+            (slopes,) = torch.autograd.grad(values.sum(), x)
+            with double():
+                found, tilts = f(jnp.asarray(points)), jax.grad(lambda x, f=f: f(x).sum())(jnp.asarray(points))
+            bound = 2.1e-9 if name == "softplus" else 1e-14
+            np.testing.assert_allclose(values.detach(), found, atol=bound, rtol=0)
+            for point, theirs, mine in zip(points, slopes.tolist(), tilts.tolist(), strict=True):
+                theirs_at_kink, mine_at_kink = kinks.get(name, {}).get(float(point), (theirs, theirs))
+                assert theirs == theirs_at_kink and abs(mine - mine_at_kink) < bound, (name, point)
 
 
 class GELU(Pair):

@@ -11,7 +11,7 @@ import optax
 import torch
 import torch.nn.functional as F
 
-from rosetta.kinds import Pair, booleans, integers, normal
+from rosetta.kinds import Pair, booleans, integers, normal, positive
 
 
 def signs(*shape):
@@ -282,13 +282,24 @@ class BroadcastLabels(Pair):
 class PositiveWeight(Pair):
     """Weight of the positive class"""
 
-    inputs = {"logits": normal(6), "labels": booleans(6)}
+    inputs = {"logits": normal(6), "labels": positive(6)}
+    note = (
+        "Labels may lie between 0 and 1. For 0 and 1 alone, "
+        "`jnp.where(labels, 3.0, 1.0) * optax.sigmoid_binary_cross_entropy(logits, labels)` is the same."
+    )
 
     def torch(logits, labels):
-        return F.binary_cross_entropy_with_logits(logits, labels.float(), pos_weight=torch.tensor(3.0))
+        return F.binary_cross_entropy_with_logits(logits, labels, pos_weight=torch.tensor(3.0))
 
     def jax(logits, labels):
-        return (jnp.where(labels, 3.0, 1.0) * optax.sigmoid_binary_cross_entropy(logits, labels)).mean()
+        positive, negative = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
+        return -(3.0 * labels * positive + (1 - labels) * negative).mean()
+
+    def claims():
+        logits = jnp.linspace(-2.0, 2.0, 6)
+        for labels, same in ((jnp.arange(6) % 2, True), (jnp.full(6, 0.3), False)):
+            short = jnp.where(labels, 3.0, 1.0) * optax.sigmoid_binary_cross_entropy(logits, labels)
+            assert (abs(short.mean() - PositiveWeight.sides()["jax"](logits, labels)) < 1e-6) == same
 
 
 class KullbackLeibler(Pair):

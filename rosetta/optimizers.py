@@ -16,7 +16,7 @@ from flax.training.train_state import TrainState
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from rosetta.kinds import Optimizer, Pair, Schedule, normal
+from rosetta.kinds import Optimizer, Pair, Schedule, double, normal
 
 LESSON = "03_state_and_trees"
 NO_GRADIENT = "the step of an optimizer is not differentiated"
@@ -323,6 +323,10 @@ class StepLR(Schedule):
 
     trap = "`exponential_decay` falls a little at every step, unless it is told `staircase=True`."
     lesson = (LESSON, '"StepLR(10): staircase"')
+    note = (
+        "With x64 on, `exponential_decay`, `linear_schedule` and `warmup_cosine_decay_schedule` still return float32 "
+        "for the int32 steps that Optax counts: 1e-9 off here. Hand them `step.astype(float)` from a schedule of yours."
+    )
 
     def torch(optimizer):
         return lr_scheduler.StepLR(optimizer, step_size=10, gamma=0.1)
@@ -335,6 +339,17 @@ class StepLR(Schedule):
 
     def differ(theirs, ours):
         return apart(theirs[::10], ours[::10]) < 1e-6 and bool((ours[1:10] < theirs[1:10] - 0.01).all())
+
+    def claims():
+        schedules = (
+            optax.exponential_decay(0.1, 10, 0.1, staircase=True), optax.linear_schedule(0.1, 0.0, 10),
+            optax.warmup_cosine_decay_schedule(0.01, 0.1, 10, 40),
+        )  # fmt: skip
+        with double():
+            for schedule in schedules:
+                step = jnp.int32(7)
+                rough, fine = schedule(step), schedule(step.astype(float))
+                assert rough.dtype == jnp.float32 and fine.dtype == jnp.float64 and 0 < abs(rough - fine) < 2e-9
 
 
 class Epochs(Pair):
@@ -578,7 +593,10 @@ class ClipTinyNorm(Pair):
 
     inputs = {"g": lambda rng: (1e-5 * rng.normal(size=8)).astype(np.float32)}
     no_gradient = NO_GRADIENT
-    trap = "PyTorch divides by the norm + 1e-6, Optax by the norm. It shows where gradients are as small as that."
+    trap = (
+        "PyTorch divides by the norm + 1e-6, Optax by the norm: a little off at every clip, which float64 shows, and "
+        "far off where gradients are as small as that."
+    )
     lesson = (LESSON, "clipped to {size:.0e}: torch leaves")
 
     def torch(g):

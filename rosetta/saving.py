@@ -231,8 +231,9 @@ class ReadPt(Pair):
     inputs = {"model": model, "folder": folder()}
     no_gradient = NO_GRADIENT
     note = (
-        "A dense kernel is the transpose; other layers have layouts of their own, which `course.porting` knows. From "
-        "a safetensors file, `safetensors.numpy.load_file` gives NumPy arrays without PyTorch."
+        "A dense kernel is the transpose; other layers have layouts of their own, which `course.porting` knows. Its "
+        "`read_checkpoint` gives NumPy arrays, of a .npz or .safetensors file without PyTorch, and `arrays_to_nnx` and "
+        "`arrays_to_linen` put them into a model."
     )
 
     def torch(model, folder):
