@@ -4,7 +4,6 @@ Newton-CG logistic regression on the passengers (837 x 15, float64) and on synth
 convolutional network (32 images of 32 x 32 x 3, float32). Lesson: 12_tracing_paper.
 """
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,6 +18,7 @@ from benchmarks.harness import Contender, Ratio
 from course import convnet, torch_compile
 from course.data import Features, labels, load_titanic, split
 from course.newton_cg import newton_cg, value_grad_hvp
+from tools.environment import double_precision
 
 SEED = 0
 
@@ -37,17 +37,6 @@ class Sizes:
 
 
 QUICK = Sizes(rows=100, columns=3, images=1, steps=2, rounds=1, calls=1, backend="aot_eager")
-
-
-@contextmanager
-def double_precision():
-    """Optima are compared to 1e-6. The convolutions stay in float32."""
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", True)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_enable_x64", before)
 
 
 def newton_contenders(x: np.ndarray, y: np.ndarray, sizes: Sizes) -> list[Contender]:
@@ -146,7 +135,7 @@ def conv_contenders(sizes: Sizes) -> list[Contender]:
 
 
 def bench(quick: bool) -> tuple[dict[str, list[dict]], list[Ratio]]:
-    with double_precision():
+    with double_precision():  # optima are compared to 1e-6; the convolutions stay in float32
         return both_experiments(QUICK if quick else Sizes())
 
 

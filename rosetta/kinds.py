@@ -23,12 +23,11 @@ words that stand in it.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import copy
 import inspect
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -281,17 +280,6 @@ class Schedule(Optimizer):
             optimizer.step()
             schedule.step()
         return np.array(rates, np.float32)
-
-
-@contextlib.contextmanager
-def double() -> Iterator[None]:
-    """JAX with float64, for what float32 is too coarse to show."""
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", True)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_enable_x64", before)
 
 
 def raises(error: type[Exception], function: Callable, *arguments: Any) -> bool:

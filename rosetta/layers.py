@@ -14,7 +14,8 @@ from flax import linen as nn
 from flax import nnx
 
 from course import porting
-from rosetta.kinds import Layer, Pair, double, integers, key, normal
+from rosetta.kinds import Layer, Pair, integers, key, normal
+from tools.environment import double_precision
 
 GRID = np.linspace(-4, 4, 81, dtype=np.float32)
 IMAGE = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
@@ -878,7 +879,7 @@ class Activations(Pair):
             x, f = torch.tensor(points, requires_grad=True), getattr(jax.nn, ours.get(name, name))
             values = getattr(F, name)(x)
             (slopes,) = torch.autograd.grad(values.sum(), x)
-            with double():
+            with double_precision():
                 found, tilts = f(jnp.asarray(points)), jax.grad(lambda x, f=f: f(x).sum())(jnp.asarray(points))
             bound = 2.1e-9 if name == "softplus" else 1e-14
             np.testing.assert_allclose(values.detach(), found, atol=bound, rtol=0)

@@ -16,7 +16,8 @@ from flax.training.train_state import TrainState
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from rosetta.kinds import Optimizer, Pair, Schedule, double, normal
+from rosetta.kinds import Optimizer, Pair, Schedule, normal
+from tools.environment import double_precision
 
 LESSON = "03_state_and_trees"
 NO_GRADIENT = "the step of an optimizer is not differentiated"
@@ -345,7 +346,7 @@ class StepLR(Schedule):
             optax.exponential_decay(0.1, 10, 0.1, staircase=True), optax.linear_schedule(0.1, 0.0, 10),
             optax.warmup_cosine_decay_schedule(0.01, 0.1, 10, 40),
         )  # fmt: skip
-        with double():
+        with double_precision():
             for schedule in schedules:
                 step = jnp.int32(7)
                 rough, fine = schedule(step), schedule(step.astype(float))

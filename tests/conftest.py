@@ -16,8 +16,5 @@ def pytest_configure(config):
 @pytest.fixture
 def x64():
     """float64 for one test; JAX has to be asked for it."""
-    import jax
-
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", False)
+    with environment.double_precision():
+        yield

@@ -1,6 +1,8 @@
 """The environment of every kernel that executes a lesson, and of the tests' own process."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from importlib.metadata import version
 
 KERNEL = {
@@ -27,3 +29,16 @@ def compile_quickly() -> None:
     del os.environ["XLA_FLAGS"]
     if before is not None:
         os.environ["XLA_FLAGS"] = before
+
+
+@contextlib.contextmanager
+def double_precision() -> Iterator[None]:
+    """JAX with float64, and afterwards as it was."""
+    import jax
+
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", before)
