@@ -180,16 +180,19 @@ def _packed(shapes: Shapes) -> Iterator[list[Leaf]]:
 GATES = {4: "ifgo", 3: "rzn", 1: ("",)}
 
 
-def _cell(gates: int, suffix: str, fused: bool) -> list[Leaf]:
+# how a cell's matrices are spelt: fused, one a gate, or fused with both biases as in course.layers
+FUSED, GATES_APART, BOTH_BIASES = "fused", "gates apart", "both biases"
+
+
+def _cell(gates: int, suffix: str, spelling: str) -> list[Leaf]:
     ih, hh = f"weight_ih{suffix}", f"weight_hh{suffix}"
     biases = (f"bias_ih{suffix}", f"bias_hh{suffix}") if gates == 4 else (f"bias_hh{suffix}", f"bias_ih{suffix}")
-    if fused:
+    kernels = [_transposed(("dense_i", "kernel"), ih), _transposed(("dense_h", "kernel"), hh)]
+    if spelling == BOTH_BIASES:
+        return [*kernels, *(Leaf((f"dense_{side[5]}", "bias"), (side,)) for side in biases)]
+    if spelling == FUSED:
         added = ("dense_h" if gates == 4 else "dense_i", "bias")
-        return [
-            _transposed(("dense_i", "kernel"), ih),
-            _transposed(("dense_h", "kernel"), hh),
-            Leaf(added, biases, zero=(2, 3) if gates == 3 else None),
-        ]
+        return [*kernels, Leaf(added, biases, zero=(2, 3) if gates == 3 else None)]
     leaves = []
     for k, gate in enumerate(GATES[gates]):
         part = (k, gates)
@@ -209,16 +212,16 @@ def _recurrent(shapes: Shapes) -> Iterator[list[Leaf]]:
     rows, width = shapes[f"weight_hh{suffixes[0]}"]
     gates = rows // width
     if suffixes == [""]:  # a cell
-        yield from (_cell(gates, "", fused) for fused in (True, False))
+        yield from (_cell(gates, "", spelling) for spelling in (FUSED, GATES_APART, BOTH_BIASES))
         return
     levels, both = len([s for s in suffixes if "reverse" not in s]), any("reverse" in s for s in suffixes)
     for inner in [("cell",), ()]:
-        for fused in (True, False):
+        for spelling in (FUSED, GATES_APART, BOTH_BIASES):
             leaves = []
             for suffix in suffixes:
                 level = [re.sub(r"\D", "", suffix)] if levels > 1 else []
                 way = ["backward_rnn" if "reverse" in suffix else "forward_rnn"] if both else []
-                for leaf in _cell(gates, suffix, fused):
+                for leaf in _cell(gates, suffix, spelling):
                     leaves.append(replace(leaf, flax=(*level, *way, *inner, *leaf.flax)))
             yield leaves
 
@@ -300,11 +303,12 @@ def recast_cell(leaves: Mapping[Path, np.ndarray]) -> dict[Path, np.ndarray] | N
     shapes: dict[str, Shape] = {"weight_ih": (gates * width, inputs), "weight_hh": (gates * width, width)}
     shapes |= {"bias_ih": (gates * width,), "bias_hh": (gates * width,)}
     tensors = {name: np.zeros(shape, dtype) for name, shape in shapes.items()}
-    for leaf in _cell(gates, "", fused):
+    here, there = (FUSED, GATES_APART) if fused else (GATES_APART, FUSED)
+    for leaf in _cell(gates, "", here):
         if leaf.flax in leaves:
             leaf.write(np.asarray(leaves[leaf.flax]), tensors)
     biased = any(path[-1] == "bias" for path in leaves)
-    found = [leaf for leaf in _cell(gates, "", not fused) if biased or leaf.flax[-1] != "bias"]
+    found = [leaf for leaf in _cell(gates, "", there) if biased or leaf.flax[-1] != "bias"]
     if any(leaf.zero and rows_of(tensors[leaf.torch[0]], leaf.zero).any() for leaf in found):
         return None
     made = {leaf.flax: leaf.made(shapes) for leaf in found}

@@ -135,7 +135,9 @@ class Match:
                 kept = arrays[layer.path(leaf.torch[0])].dtype
                 if leaf.zero and gradients:
                     wrong = "expected the gradient of b_hn too, got that of one bias for both"
-                    remedy = "NNX's GRUCell has no b_hn, and cannot know its gradient: use Linen's"
+                    remedy = (
+                        "NNX's GRUCell has no b_hn, and cannot know its gradient: use course.layers.GRUCell or Linen's"
+                    )
                     problems.append(Problem(*place.torch, at(place.path), place.shape, wrong, remedy))
                 elif np.can_cast(array.dtype, kept):
                     part = array[number] if place.stacked else array
@@ -541,8 +543,8 @@ class _Matching:
         if leaf.zero and not self.back and not self.gradients and rows_of(self.arrays[name], leaf.zero).any():
             self.wrong(
                 layer, leaf, path, f"expected zeros in the last third of {leaf.torch[0]} (b_hn), got others",
-                "NNX's GRUCell has no b_hn, and no other weight can stand in for it: port to Linen's GRUCell, which "
-                "has one, or zero it",
+                "NNX's GRUCell has no b_hn, and no other weight can stand in for it: build course.layers.GRUCell or "
+                "Linen's, which have one, or zero it",
             )  # fmt: skip
         shape, made = np.shape(self.target.arrays[path]), leaf.made(layer.shapes)
         one = shape if index is None else shape[1:]

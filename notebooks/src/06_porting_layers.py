@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from flax import linen as nn
 from flax import nnx
 
-from course import porting
+from course import layers, porting
 
 # %%
 SEED = 0
@@ -380,7 +380,8 @@ pd.DataFrame(porting.mapping(torch_tagger, nnx_tagger)).drop(columns=["torch_sha
 # %% [markdown]
 # Row 3: torch's LSTM has two biases and adds them up, flax's has one. The output agrees. For a GRU it is not
 # that simple: the reset gate multiplies one of the two, called `b_hn`. Linen's cell has it; NNX's has not, and
-# the port is refused unless `b_hn` is zero. (With `b_hn`, a GRU in NNX is a cell of your own.)
+# the port is refused unless `b_hn` is zero. `layers.GRUCell` is NNX's with that bias, in three lines: `course.layers`
+# has what flax lacks and parity needs.
 #
 # More levels are a list of `RNN`s, the second one as wide as the first one's output, and two directions are an
 # `nnx.Bidirectional` of two. torch has them all in one layer; `names` says where they are.
@@ -398,6 +399,8 @@ except porting.PortingError as error:
 linen_gru = nn.RNN(nn.GRUCell(5, **F64))
 weights = port_linen(gru, linen_gru, words)
 assert gap(gru(torch.from_numpy(words))[0], linen_gru.apply(weights, words)) < 1e-12
+with_b_hn = port_nnx(gru, lambda rngs: nnx.RNN(layers.GRUCell(4, 5, **F64, rngs=rngs), rngs=rngs))
+assert gap(gru(torch.from_numpy(words))[0], with_b_hn(words)) < 1e-12
 print("Linen's hn/bias is b_hn:", gap(weights["params"]["cell"]["hn"]["bias"], gru.bias_hh_l0[10:]) == 0)
 
 
@@ -616,12 +619,13 @@ print(f"running means too; running variances differ by {gap(torch_cnn.norm.runni
 
 # %% [markdown]
 # The variance again ([02](02_same_numbers.ipynb)): torch averages the unbiased one, N/(N-1) times flax's, and
-# for a convolution N is batch × height × width. It is the only difference, and no setting removes it. It
-# affects evaluation alone: in training both normalise by the batch's own variance.
+# for a convolution N is batch × height × width. It is the only difference, and no setting removes it;
+# `layers.BatchNorm` has torch's. It affects evaluation alone: in training both normalise by the batch's own variance.
 #
 # The tagger (second cell) has a difference of its own. One step of SGD: outputs agreed, gradients agree, and
 # yet torch's two biases, each with the whole gradient, move their sum twice as far as flax moves its one bias.
-# To train in parity, freeze one of torch's two.
+# To train in parity, freeze one of torch's two, or give flax two as well: `layers.LSTMCell`. (And `layers.Embed` has
+# the `padding_idx` whose row gets no gradient.)
 
 # %%
 n = 8 * 3 * 3
@@ -657,6 +661,11 @@ print("torch's two biases moved twice as far as flax's one; with one of them fro
 # reads that counter only where BatchNorm's momentum is None. The tagger's two biases would come back as a zero
 # and their sum: the same function, not the same tensors.)
 #
+# A checkpoint comes as names and arrays, and the machine that reads it may have no torch. None is needed: what a
+# layer is, flax's module says as well. `read_checkpoint` reads `.npz` and `.safetensors` without torch, `.pt` with
+# it; `arrays_to_nnx` and `arrays_to_linen` fill a model, `nnx_to_arrays` and `linen_to_arrays` give torch's names
+# and layouts back, of gradients and Adam's moments too.
+#
 # ## Functions: the same name, another number
 #
 # The last place to look is before and behind the model (second cell). Per line: torch's number, what JAX or
@@ -675,6 +684,15 @@ def there_and_back(source, module, template, empty):
 
 print(there_and_back(torch_cnn, nnx_cnn, variables, TorchCNN().double()), "tensors of the CNN, to the bit  ok")
 print(there_and_back(torch_lm, nnx_lm, lm_weights, TorchLM().double()), "tensors of the transformer, to the bit  ok")
+
+with tempfile.TemporaryDirectory() as folder:
+    np.savez(f"{folder}/cnn.npz", **{name: tensor.numpy() for name, tensor in torch_cnn.state_dict().items()})
+    arrays = porting.read_checkpoint(f"{folder}/cnn.npz")
+from_file = porting.arrays_to_nnx(arrays, NnxCNN(rngs=nnx.Rngs(SEED)))
+from_file.eval()
+assert gap(torch_cnn.eval()(torch.from_numpy(images)), from_file(nhwc)) < 1e-12
+assert all(np.array_equal(array, arrays[name]) for name, array in porting.nnx_to_arrays(from_file, arrays).items())
+print(len(arrays), "arrays of a file, the same logits within 1e-12, and back to the bit  ok")
 
 # %%
 a, b = rng.normal(size=(2, 4, 3))
@@ -701,24 +719,6 @@ rows = {
 table = pd.DataFrame({name: map(float, row) for name, row in rows.items()}, index=["torch", "as it reads", "right"]).T
 assert gap(table["torch"], table["right"]) < 1e-12 and not (table["torch"] == table["as it reads"]).any()
 table.round(4)
-
-# %% [markdown]
-# ## A file, and no torch
-#
-# A checkpoint comes as names and arrays, and the machine that reads it may have no torch. Nothing above needs the
-# torch module: what a layer is, flax's module says as well. `read_checkpoint` reads `.npz` and `.safetensors`
-# without torch, `.pt` with it; `arrays_to_nnx` and `arrays_to_linen` fill a model, `nnx_to_arrays` and
-# `linen_to_arrays` give torch's names and layouts back, of gradients and Adam's moments too.
-
-# %%
-with tempfile.TemporaryDirectory() as folder:
-    np.savez(f"{folder}/cnn.npz", **{name: tensor.numpy() for name, tensor in torch_cnn.state_dict().items()})
-    arrays = porting.read_checkpoint(f"{folder}/cnn.npz")
-from_file = porting.arrays_to_nnx(arrays, NnxCNN(rngs=nnx.Rngs(SEED)))
-from_file.eval()
-assert gap(torch_cnn.eval()(torch.from_numpy(images)), from_file(nhwc)) < 1e-12
-assert all(np.array_equal(array, arrays[name]) for name, array in porting.nnx_to_arrays(from_file, arrays).items())
-print(len(arrays), "arrays of a file, the same logits within 1e-12, and back to the bit  ok")
 
 # %% [markdown]
 # Where paths differ, `names` may hold stars: `{"h.*.attn": "blocks/*/attention"}`, and with no star on flax's side
