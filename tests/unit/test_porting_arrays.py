@@ -94,6 +94,7 @@ def test_arrays_make_a_model_of_either_kind_and_come_back():
             assert back[name].dtype == array.dtype and not np.shares_memory(back[name], array)
 
 
+@pytest.mark.slow
 def test_gradients_and_moments_go_the_way_of_the_weights():
     """One step of Adam on both sides: gradients and both moments are the same, in either layout."""
     source = torch_net()
