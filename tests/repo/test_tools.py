@@ -5,11 +5,12 @@ import subprocess
 import sys
 import zipfile
 
+import jax.numpy as jnp
 import nbformat
 import pytest
 from packaging.requirements import Requirement
 
-from tools import build, lessons, run
+from tools import build, environment, lessons, run
 from tools.adopt import AdoptError, adopt
 from tools.floor import pins
 from tools.lessons import ROOT, Lesson, as_notebook, execute, project, tagged_output
@@ -246,3 +247,11 @@ def test_the_wheel_carries_the_dataset_and_the_published_results(tmp_path):
     assert done.stdout.split() == list(map(str, expected))
     names = {path.name for path in (ROOT / "benchmarks" / "results").iterdir()}
     assert {path.name for path in (package / "published_results").iterdir()} == names
+
+
+def test_double_precision_ends_with_its_block():
+    assert jnp.ones(1).dtype == jnp.float32
+    with pytest.raises(KeyError), environment.double_precision():
+        assert jnp.ones(1).dtype == jnp.float64
+        raise KeyError
+    assert jnp.ones(1).dtype == jnp.float32
