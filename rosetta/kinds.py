@@ -17,7 +17,10 @@ What a note says beyond the two functions stands in `claims`, as assertions.
 
 An entry that differs on purpose is a trap: `trap` says the difference in a sentence, `differ` checks it, `fix`, where
 there is one, is what to write instead and must equal PyTorch's result, `lesson` is the lesson that shows the trap and
-words that stand in it.
+words that stand in it, where one does.
+
+`also` lists spellings in PyTorch that an entry answers beside those of its own PyTorch side: the index of names
+(rosetta/names.py) is made of both.
 """
 
 from __future__ import annotations
@@ -105,6 +108,7 @@ class Pair:
     note: ClassVar[str] = ""  # shown below the pair: versions, costs
     trap: ClassVar[str] = ""
     lesson: ClassVar[tuple[str, str]] = ("", "")  # (stem, words that stand in that lesson)
+    also: ClassVar[tuple[str, ...]] = ()  # "nn.SiLU", "Tensor.add_"
 
     @classmethod
     def sides(cls) -> dict[str, Callable]:

@@ -10,7 +10,7 @@ import textwrap
 from pathlib import Path
 from types import ModuleType
 
-from rosetta import kinds
+from rosetta import kinds, messages, names
 from tools.lessons import ROOT, lessons, title_of
 
 PAGE = ROOT / "ROSETTA.md"
@@ -57,7 +57,8 @@ def page_text() -> str:
     everything = {name: kinds.entries(module) for name, module in modules.items()}
     traps = sum(bool(entry.trap) for found in everything.values() for entry in found)
     total = sum(map(len, everything.values()))
-    names = {lesson.stem: title_of(lesson)[0] for lesson in lessons()}
+    stems = {lesson.stem: title_of(lesson)[0] for lesson in lessons()}
+    covered = names.index([(name, entry) for name, found in everything.items() for entry in found])
     page = [
         "<!-- written by `make rosetta` from the classes in rosetta/: edit those -->",
         "# Rosetta stone: PyTorch and JAX side by side",
@@ -66,6 +67,8 @@ def page_text() -> str:
         "too, and *Write* is what gives PyTorch's result.",
         "Imports are the usual ones: `F` is torch.nn.functional, `jnp` jax.numpy, `lax` jax.lax, `nnx` flax.nnx, `nn` "
         "flax.linen, `ocp` orbax.checkpoint. Names without a definition are inputs.",
+        f"Look it up by subject, by one of [{len(covered)} names of PyTorch](#names-of-pytorch), or by the words of "
+        f"[{len(messages.MESSAGES)} error messages](#error-messages) of JAX, Flax and Optax.",
         "## Contents",
     ]
     for name, found in everything.items():
@@ -78,7 +81,8 @@ def page_text() -> str:
         title, text = title_and_text(modules[name])
         page += [f"## {title}", text]
         for entry in found:
-            page += shown(title, entry, names)
+            page += shown(title, entry, stems)
+    page += ["## Names of PyTorch", *name_index(covered, modules), "## Error messages", message_index(modules)]
     return "\n\n".join(page) + "\n"
 
 
@@ -99,6 +103,28 @@ def shown(group: str, entry: type[kinds.Pair], lesson_names: dict[str, str]) -> 
     if entry.note:
         page.append(entry.note)
     return page
+
+
+def name_index(covered: dict[str, list[tuple[str, type[kinds.Pair]]]], modules: dict[str, ModuleType]) -> list[str]:
+    """The index of PyTorch's names, a list for each prefix."""
+    lists: dict[str, list[str]] = {}
+    for name, found in covered.items():
+        links = ", ".join(link(title_and_text(modules[group])[0], entry) for group, entry in found)
+        lists.setdefault(name.rpartition(".")[0], []).append(f"- `{name}`: {links}")
+    return [part for prefix, lines in lists.items() for part in (f"### {prefix}", "\n".join(lines))]
+
+
+def message_index(modules: dict[str, ModuleType]) -> str:
+    """The index of error messages, in their alphabetical order."""
+    lines = []
+    for found in sorted(messages.MESSAGES, key=lambda found: (found.error.lower(), found.text.lower())):
+        group, _, name = found.entry.partition(".")
+        entry = link(title_and_text(modules[group])[0], getattr(modules[group], name))
+        error, text = (" or ".join(f"`{part}`" for part in words.split("|")) for words in (found.error, found.text))
+        text = f"`` {found.text} ``" if "`" in found.text else text
+        source = f" ([source]({found.source}))" if found.source else ""
+        lines.append(f"- {error}: {text}{source}. {found.meaning} See {entry}.")
+    return "\n".join(lines)
 
 
 def side_by_side(left: str, right: str) -> str:

@@ -1,8 +1,12 @@
 """The Rosetta stone as a page: current, complete, short, and every trap shown in a lesson."""
 
 import pytest
+import torch
+import torch.nn.functional as F
+from torch.optim import lr_scheduler
+from torch.utils.data import DataLoader
 
-from rosetta import kinds
+from rosetta import kinds, messages, names
 from tools import rosetta
 from tools.lessons import ROOT
 
@@ -17,7 +21,7 @@ def test_page_is_current():
 
 
 def test_every_module_is_a_group():
-    assert {path.stem for path in ROOT.glob("rosetta/[!_]*.py")} == {*kinds.GROUPS, "kinds"}
+    assert {path.stem for path in ROOT.glob("rosetta/[!_]*.py")} == {*kinds.GROUPS, "kinds", "names", "messages"}
 
 
 def test_there_are_enough():
@@ -43,8 +47,53 @@ def test_titles_and_snippets(group):
 @pytest.mark.parametrize(("group", "entry"), TRAPS, ids=lambda value: getattr(value, "__name__", value))
 def test_trap_is_shown_in_its_lesson(group, entry):
     stem, words = entry.lesson
-    source = ROOT / "notebooks" / "src" / f"{stem}.py"
     assert "differ" in vars(entry), f"{entry.__name__}: a trap checks its difference"
-    assert stem and source.exists(), f"{entry.__name__}: expected a lesson, got {stem!r}"
+    if not stem:
+        return
+    source = ROOT / "notebooks" / "src" / f"{stem}.py"
+    assert source.exists(), f"{entry.__name__}: expected a lesson, got {stem!r}"
     assert words and words in source.read_text("utf-8"), f"{entry.__name__}: expected {words!r} in {source.name}"
     assert entry.trap.endswith((".", ".)")), f"{entry.__name__}: expected sentences, got {entry.trap!r}"
+
+
+@pytest.mark.parametrize(("group", "entry"), ENTRIES, ids=lambda value: getattr(value, "__name__", value))
+def test_names_exist(group, entry):
+    for name in names.names(entry):
+        assert names.resolve(name) is not None, f"{entry.__name__}: torch has no {name}"
+
+
+def test_names_are_spelled_as_programs_spell_them():
+    def function(x, model):
+        y = torch.nn.functional.relu(x).clamp(0).add_(torch.ones(3).sum())
+        torch.optim.Adam(model.parameters())
+        return DataLoader(y.T), F.silu(y), "text".upper(), lr_scheduler.StepLR, torch.linalg.norm(y)
+
+    entry = type("Example", (kinds.Pair,), {"torch": function, "jax": function, "also": ("nn.SiLU",)})
+    assert set(names.names(entry)) == {
+        "F.relu", "Tensor.clamp", "torch.clamp", "Tensor.add_", "torch.ones", "Tensor.sum", "torch.sum", "optim.Adam",
+        "utils.data.DataLoader", "Tensor.T", "F.silu", "lr_scheduler.StepLR", "linalg.norm", "nn.SiLU",
+    }  # fmt: skip
+    assert names.names(entry)["nn.SiLU"]
+
+
+def test_index_puts_first_the_entry_that_says_least_besides():
+    def alone(x):
+        return torch.relu(x)
+
+    def among_others(x):
+        return torch.relu(torch.sin(x)), torch.cos(x)
+
+    def entry(function, *also):
+        return type("Example", (kinds.Pair,), {"torch": function, "also": also})
+
+    short, long, listed = entry(alone), entry(among_others), entry(among_others, "torch.relu")
+    found = names.index([("a", long), ("a", short), ("b", listed)])
+    assert [entry for _, entry in found["torch.relu"]] == [listed, short, long]
+
+
+@pytest.mark.parametrize("found", messages.MESSAGES, ids=lambda found: found.text[:40])
+def test_messages_are_explained_by_an_entry(found):
+    group, _, name = found.entry.partition(".")
+    assert getattr(GROUPS[group], name) in kinds.entries(GROUPS[group])
+    assert found.meaning.endswith("."), found.meaning
+    assert (found.provoke is None) == bool(found.source)
