@@ -385,8 +385,8 @@ class _Matching:
         for layer, kind, found in chosen:
             self.place(layer, kind, found, homes)
         self.check_stacks()
-        for path in self.there.keys() - self.places.keys():
-            if self.told.ignore.find(".".join(path)):
+        for path in self.there:
+            if path in self.places or self.told.ignore.find(".".join(path)):
                 continue
             self.wrong(
                 None, None, path, "expected a torch weight for it, got none",
@@ -499,7 +499,8 @@ class _Matching:
         return homes
 
     def place(self, layer: Layer, kind: str, found: list, homes: dict) -> None:
-        for name in layer.shapes.keys() - {name for leaf, *_ in found for name in leaf.torch}:
+        told = {name for leaf, *_ in found for name in leaf.torch}
+        for name in (name for name in layer.shapes if name not in told):
             why = "ignored" if self.ignored(layer, name) else WITHOUT_COUNTERPART.get(name)
             if why is None:
                 self.wrong(
@@ -587,10 +588,14 @@ class _Matching:
             tail = len(guess.flax)
             shapes = {path: np.shape(self.target.arrays[path]) for path in free if path[-tail:] == guess.flax}
             there = [path for path, shape in shapes.items() if guess.fits(guess.made(layer.shapes), shape)]
-            if there:
-                likely = (
-                    f"likely {at(there[0])}: rename one, or pass names={{{layer.name!r}: {at(there[0][:-tail])!r}}}"
+            if there and (place := at(there[0][:-tail])) == layer.name.replace(".", "/"):
+                conv1d = (
+                    ": 'Conv1D' for GPT-2's" if kind == "own" and leaf.torch == ("weight",) and len(made) == 2 else ""
                 )
+                likely = f"say what {layer.name!r} is by treat_as=, a kind of course.porting.layouts.KINDS{conv1d}"
+                break
+            if there:
+                likely = f"likely {at(there[0])}: rename one, or pass names={{{layer.name!r}: {place!r}}}"
                 break
         expected = "/".join((*filter(None, layer.name.split(".")), *leaf.flax))
         what = f" ({leaf.rule})" if leaf.rule != "as it is" else ""

@@ -30,9 +30,21 @@ class PortingError(ValueError):
 
 
 def _told(problems: list[Problem]) -> str:
-    if len(problems) == 1:
-        return _sentence(problems[0])
-    return "\n".join([f"{len(problems)} problems:", *(f"- {_sentence(problem)}" for problem in problems)])
+    return (
+        _sentence(problems[0]) if len(problems) == 1 else "\n".join([f"{len(problems)} problems:", *_table(problems)])
+    )
+
+
+def _table(problems: list[Problem]) -> list[str]:
+    """A line for each problem, in columns."""
+    rows = [("torch", "shape", "flax", "shape", "what is wrong; what to do")]
+    for problem in problems:
+        torch, flax = ("" if shape is None else str(shape) for shape in (problem.torch_shape, problem.flax_shape))
+        rows.append((problem.torch, torch, problem.flax, flax, f"{problem.wrong}; {problem.remedy}"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
+    return [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]) for row in rows
+    ]
 
 
 def _sentence(problem: Problem) -> str:

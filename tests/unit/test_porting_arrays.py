@@ -386,7 +386,7 @@ def test_single_arrays_are_renamed_and_flaxs_own_are_kept():
         {"a": {"kernel": jnp.zeros((3, 2))}, "b": jnp.zeros(2)}, {"a.bias": "b"},
     )  # fmt: skip
     assert bias["b"].sum() == 2
-    with pytest.raises(PortingError, match=r"mask \(2,\): expected an array to keep, got a shape"):
+    with pytest.raises(PortingError, match=r"mask +\(2,\) +expected an array to keep, got a shape"):
         shapes = jax.eval_shape(lambda: params)
         porting.arrays_to_linen(arrays, shapes, {"cls_token": "cls"}, ["old"], keep=["lora", "mask"])
 
@@ -399,7 +399,7 @@ def test_single_arrays_are_renamed_and_flaxs_own_are_kept():
         ({"keep": ["x"]}, r"expected keep='x' to name something, it names nothing; take it out"),
         ({"treat_as": {"gc": "Linear"}}, r"expected treat_as='gc' to name something.*'fc'"),
         ({"treat_as": {"fc": "Dense"}}, r"^expected treat_as one of Linear, .*, got 'Dense'; correct it$"),
-        ({"treat_as": {"fc": "Recurrent"}}, r"torch's fc: expected the tensors of a Recurrent, got .*correct treat_as"),
+        ({"treat_as": {"fc": "Recurrent"}}, r"fc .*expected the tensors of a Recurrent, got .*correct treat_as"),
     ],
 )
 def test_what_names_nothing_is_an_error(told, message):
@@ -415,10 +415,13 @@ def test_what_names_nothing_is_an_error(told, message):
 def test_all_that_is_wrong_is_said_at_once():
     source = {"a.weight": np.ones((2, 3)), "b.weight": np.ones((4, 2)), "c.bias": np.ones(5)}
     params = {"a": {"kernel": np.ones((3, 3))}, "b": {"kernel": np.ones((2, 4)), "bias": np.ones(4)}, "d": np.ones(1)}
-    with pytest.raises(
-        PortingError, match=r"^4 problems:\n- torch's a.weight \(2, 3\), flax's a/kernel \(3, 3\): "
-    ) as caught:
+    with pytest.raises(PortingError) as caught:
         porting.arrays_to_linen(source, params)
+    first, header, *rows = str(caught.value).split("\n")
+    assert first == "4 problems:" and len(rows) == 4
+    assert header.split("  ")[0] == "torch" and header.endswith("what is wrong; what to do")
+    assert rows[0].startswith("a.weight  (2, 3)  a/kernel  (3, 3)  expected (3, 2) in linen")
+    assert [row.index("expected ") for row in rows] == [header.index("what is wrong")] * 4  # columns
     found = {(problem.torch, problem.flax) for problem in caught.value.problems}
     assert found == {("a.weight", "a/kernel"), ("c.bias", ""), ("", "b/bias"), ("", "d")}
 
@@ -620,7 +623,7 @@ class Conv1D(torch.nn.Module):
 def test_a_square_conv1d_is_not_taken_for_a_linear():
     source = torch.nn.ModuleDict({"c_fc": Conv1D(3, 4), "c_proj": Conv1D(3, 3)})
     params = {"c_fc": dense(3, 4), "c_proj": dense(3, 3)}
-    with pytest.raises(PortingError, match=r"c_fc\.weight .*: expected c_fc/weight \(3, 4\)"):
+    with pytest.raises(PortingError, match=r"c_fc\.weight .* expected c_fc/weight .*; say .*treat_as=.* 'Conv1D'"):
         porting.torch_to_linen(source, params)  # a class of one's own has arrays of its own
     with pytest.raises(PortingError, match=r"c_proj\.weight \(3, 3\): expected to be told .* others are Conv1D"):
         porting.arrays_to_linen(arrays_of(source), params, treat_as={"c_fc": "Conv1D"})

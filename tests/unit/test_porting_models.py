@@ -122,7 +122,7 @@ def test_an_nnx_model_need_not_be_initialised():
 def test_an_abstract_random_stream_is_refused():
     module = nnx.eval_shape(lambda: NnxNet(nnx.Rngs(0)))
     with pytest.raises(
-        PortingError, match=r"dropout/rngs/count \(\): expected a random stream with a key, got the abstract"
+        PortingError, match=r"dropout/rngs/count +\(\) +expected a random stream with a key, got the abstract"
     ):
         porting.torch_to_nnx(torch_net(), module)
 
@@ -176,7 +176,7 @@ def test_the_likely_place_is_the_first_free_one_of_name_and_shape():
         "odd": {"bias": np.zeros((3, 2)), "scale": np.zeros((3, 2))}, "one": fits, "other": fits,
     }  # fmt: skip
     message = (
-        r"torch's fc\.weight \(2, 3\): expected fc/kernel \(3, 2\) in linen \(\(out, in\) -> \(in, out\)\), got "
+        r"fc\.weight +\(2, 3\) +expected fc/kernel \(3, 2\) in linen \(\(out, in\) -> \(in, out\)\), got "
         r"larger/kernel \(3, 3\), odd/bias \(3, 2\), odd/scale \(3, 2\), one/bias \(2,\) and 4 more"
         r"; likely one/kernel: rename one, or pass names={'fc': 'one'}"
     )
@@ -199,7 +199,7 @@ def test_a_cell_of_another_name_is_found_in_any_spelling():
 def test_one_place_for_two_weights_is_refused():
     source = torch.nn.ModuleDict({"a": torch.nn.Linear(3, 2), "b": torch.nn.Linear(3, 2)})
     params = {"a": {"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)}}
-    with pytest.raises(PortingError, match=r"a/kernel \(3, 2\): expected one torch weight for it, got two: a.weight"):
+    with pytest.raises(PortingError, match=r"a/kernel +\(3, 2\) +expected one torch weight for it, got two: a.weight"):
         porting.torch_to_linen(source, params, names={"b": "a"})
 
 
@@ -281,20 +281,18 @@ def test_a_shape_error_names_the_rule_and_the_likely_slip():
     refused(
         attention,
         qkv | {"out": {"kernel": zeros((4, 2, 8))}},
-        r"in_proj_weight\[0:8\] \(8, 8\).*expected 2 heads in linen, got 4 .*numbers of heads",
+        r"in_proj_weight\[0:8\] +\(8, 8\).*expected 2 heads in linen, got 4 .*numbers of heads",
     )
 
 
 def test_what_flax_has_not_is_refused():
-    refused(
-        torch.nn.ConvTranspose2d(4, 4, 3, groups=2), {}, r"torch's \(root\): ConvTranspose2d: expected groups=1, got 2"
-    )
+    refused(torch.nn.ConvTranspose2d(4, 4, 3, groups=2), {}, r"\(root\) +ConvTranspose2d: expected groups=1, got 2")
     grouped = torch.nn.Sequential(torch.nn.ConvTranspose2d(4, 4, 3, groups=2))
-    refused(grouped, {}, r"torch's 0: ConvTranspose2d: expected groups=1, got 2")
+    refused(grouped, {}, r"0 +ConvTranspose2d: expected groups=1, got 2")
     refused(
         torch.nn.Bilinear(1, 2, 3),
         {},
-        r"torch's \(root\): expected one of Linear, .*, got Bilinear with weight \(3, 1, 2\)",
+        r"\(root\) +expected one of Linear, .*, got Bilinear with weight \(3, 1, 2\)",
     )
     refused(torch.nn.BatchNorm1d(4, momentum=None), {}, r"BatchNorm1d: expected momentum=0.1, got None")
     refused(torch.nn.LSTM(4, 4, proj_size=2), {}, r"LSTM: expected proj_size=0, got 2")
@@ -370,7 +368,7 @@ def test_a_part_of_a_weight_without_a_place_is_no_tie():
 def test_float64_does_not_go_into_float32(x64):
     module = nnx.Linear(3, 2, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
     with pytest.raises(
-        PortingError, match=r"weight \(2, 3\), .*kernel \(3, 2\): expected a dtype in torch that holds float64"
+        PortingError, match=r"weight +\(2, 3\) .*kernel +\(3, 2\) +expected a dtype in torch that holds float64"
     ):
         porting.nnx_to_torch(module, torch.nn.Linear(3, 2))
 
@@ -380,9 +378,9 @@ def test_a_refusal_changes_nothing():
     before = nnx.to_pure_dict(nnx.state(module))
     broken = copy.deepcopy(source)
     broken.head[2] = torch.nn.Linear(4, 5)
-    with pytest.raises(PortingError, match=r"head.2.weight \(5, 4\)"):
+    with pytest.raises(PortingError, match=r"head.2.weight +\(5, 4\)"):
         porting.torch_to_nnx(broken, module)
-    with pytest.raises(PortingError, match=r"head.2.weight \(5, 4\)"):
+    with pytest.raises(PortingError, match=r"head.2.weight +\(5, 4\)"):
         porting.nnx_to_torch(module, broken)
     jax.tree.map(np.testing.assert_array_equal, before["blocks"], nnx.to_pure_dict(nnx.state(module))["blocks"])
 
