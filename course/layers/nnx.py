@@ -1,8 +1,4 @@
-"""NNX layers that train as PyTorch's do where flax's do not: recurrent biases, a running variance, a padding row.
-
-Each is flax's own class with the difference added, so that settings, shapes and calls are flax's, and
-`course.porting` carries torch's weights into it. Needs JAX and flax. Lesson: 06_porting_layers.
-"""
+"""NNX layers that train as PyTorch's do. Needs JAX and flax. Lesson: 06_porting_layers."""
 
 from __future__ import annotations
 
@@ -11,6 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
+from course.layers.statistics import unbiased
 
 
 class LSTMCell(nnx.OptimizedLSTMCell):
@@ -47,29 +45,31 @@ def _with_bias(layer: nnx.Linear, rngs: nnx.Rngs, options: dict[str, Any]) -> nn
 class BatchNorm(nnx.BatchNorm):
     """Batch normalisation whose running variance is torch's: of the unbiased variance, N/(N-1) times flax's.
 
-    N counts all but the features: examples, height and width. It matters in evaluation alone: in training both
-    normalise by the batch's own, biased variance. `num_batches_tracked` counts the batches, (), int32. Arguments as for
-    `nnx.BatchNorm`, with torch's momentum (0.9 in flax's sense) for a default.
+    N counts all but the features: examples, height and width, on all devices of `axis_name`. In training mode torch and
+    flax normalise alike, by the batch's own, biased variance. `num_batches_tracked`, (), int32, counts the batches.
+    Arguments as for `nnx.BatchNorm`, with torch's momentum (0.9 in flax's sense) for a default.
 
     Raises:
-      ValueError: one number per feature in training mode: its unbiased variance is none.
+      ValueError: one number per feature in training mode: its unbiased variance is none. Or a `mask`, whose numbers
+        are not counted.
     """
 
     def __init__(self, num_features: int, *, momentum: float = 0.9, rngs: nnx.Rngs, **options: Any):
         super().__init__(num_features, momentum=momentum, rngs=rngs, **options)
         self.num_batches_tracked = nnx.BatchStat(jnp.zeros((), jnp.int32))
 
-    def __call__(self, x: jax.Array, use_running_average: bool | None = None, **options: Any) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, use_running_average: bool | None = None, *, mask: jax.Array | None = None
+    ) -> jax.Array:
         """Normalise x (..., features); in training mode the running averages move."""
         frozen = self.use_running_average if use_running_average is None else use_running_average
-        before, count = self.var[...], x.size // self.num_features
-        if not frozen and count < 2:
-            raise ValueError(f"expected two numbers or more per feature in training mode, got {x.shape}; use eval mode")
-        y = super().__call__(x, use_running_average=frozen, **options)
-        if not frozen:
-            kept = self.momentum * before
-            self.var[...] = kept + (self.var[...] - kept) * count / (count - 1)
-            self.num_batches_tracked[...] += 1
+        if frozen:
+            return super().__call__(x, use_running_average=True, mask=mask)
+        correct = unbiased(x.size // self.num_features, x.shape, self.axis_name, mask)
+        before = self.var[...]
+        y = super().__call__(x, use_running_average=False)
+        self.var[...] = correct(self.momentum * before, self.var[...])
+        self.num_batches_tracked[...] += 1
         return y
 
 
