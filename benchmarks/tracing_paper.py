@@ -111,7 +111,8 @@ def conv_contenders(sizes: Sizes) -> list[Contender]:
         axes = (3, 2, 0, 1) if kernel.ndim == 4 else (1, 0)
         gap = np.abs(np.asarray(kernel).transpose(axes) - layer.weight.grad.numpy()).max()
         if not gap < 1e-4:
-            raise SystemExit(f"expected torch's gradients within 1e-4, got a gap of {gap:.1e}")
+            remedy = "on a GPU, which rounds float32 products, set JAX_DEFAULT_MATMUL_PRECISION=highest"
+            raise SystemExit(f"expected torch's gradients within 1e-4, got a gap of {gap:.1e}; {remedy}")
 
     make = partial(Contender, rounds=sizes.rounds, calls=sizes.calls)
     jit_step, unrolled = jax.jit(lambda *b: convnet.sgd_step(*b)), jax.jit(partial(all_steps, unroll=sizes.steps))

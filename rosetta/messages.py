@@ -477,16 +477,24 @@ def out_of_memory():
     jnp.zeros(2**45).block_until_ready()
 
 
-MESSAGES.append(
+MESSAGES += [
     Message(
-        "XlaRuntimeError",
+        "XlaRuntimeError|JaxRuntimeError",
         "Failed to allocate request for",
-        "A GPU's memory is used up, or held by another process: `XLA_PYTHON_CLIENT_PREALLOCATE=false`.",
+        "A GPU's memory is used up, or held by another process: `XLA_PYTHON_CLIENT_PREALLOCATE=false` takes it bit by bit.",
         "autograd.Checkpoint",
         None,
-        "https://docs.jax.dev/en/latest/gpu_memory_allocation.html",
-    )
-)
+        "https://github.com/google-deepmind/jax_privacy/issues/10",
+    ),
+    Message(
+        "XlaRuntimeError|JaxRuntimeError",
+        "DNN library initialization failed",
+        "cuDNN does not start: no GPU memory is left for it, or its version is not the one that jaxlib was built for.",
+        "devices.HasGpu",
+        None,
+        "https://github.com/jax-ml/jax/issues/15361",
+    ),
+]
 
 
 def raised(found: Message) -> Exception:
