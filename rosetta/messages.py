@@ -481,7 +481,7 @@ MESSAGES += [
     Message(
         "XlaRuntimeError|JaxRuntimeError",
         "Failed to allocate request for",
-        "A GPU's memory is used up, or held by another process: `XLA_PYTHON_CLIENT_PREALLOCATE=false` takes it bit by bit.",
+        "A GPU's memory is used up, or another process holds it: `XLA_PYTHON_CLIENT_PREALLOCATE=false`.",
         "autograd.Checkpoint",
         None,
         "https://github.com/google-deepmind/jax_privacy/issues/10",

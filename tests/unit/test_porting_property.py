@@ -24,7 +24,7 @@ from course import porting
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]  # compiling is slow
 OUTPUTS, GRADIENTS = 1e-10, 1e-8  # sums of up to a few hundred float64 terms, in another order
 THOROUGH = 8 if os.environ.get("FUZZ") else 1  # `make fuzz` draws 1,728 configurations, `make test` 216
-EXAMPLES = {"LSTM": 6, "GRU": 6, "RNN": 6, "MultiheadAttention": 10, "Sequential": 10, "GroupNorm": 12}
+EXAMPLES = {"LSTM": 6, "GRU": 6, "RNN": 6, "MultiheadAttention": 10, "Sequential": 10, "GroupNorm": 12, "stack": 6}
 EXAMPLES |= {"Conv3d": 6, "ConvTranspose3d": 6}  # these are slow to compile
 OTHERS = 14  # of each of the eleven other kinds
 
@@ -43,6 +43,7 @@ class Case:
     high: int = 0  # > 0: integers below it
     channels_first: bool = False
     inputs: int = 1  # torch's attention takes its input thrice
+    names: tuple[tuple[str, str], ...] = ()  # what porting is told of them
 
 
 F64 = {"param_dtype": jnp.float64}
@@ -304,6 +305,85 @@ def sequences(draw):
     return Case(Torch(), Nnx, LinenSequence(tuple(sizes[1:])), (3, sizes[0]))
 
 
+class TorchBlock(torch.nn.Module):
+    def __init__(self, size, normed, kernel):
+        super().__init__()
+        self.mix = torch.nn.Conv1d(size, size, kernel, padding=kernel // 2) if kernel else torch.nn.Linear(size, size)
+        self.norm = torch.nn.LayerNorm(size) if normed else torch.nn.Identity()
+
+    def forward(self, x):  # (B, T, size)
+        y = self.mix(x.mT).mT if isinstance(self.mix, torch.nn.Conv1d) else self.mix(x)
+        return x + torch.tanh(self.norm(y))
+
+
+class TorchBlocks(torch.nn.Module):
+    def __init__(self, count, *options):
+        super().__init__()
+        self.blocks = torch.nn.ModuleList([TorchBlock(*options) for _ in range(count)])
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class NnxBlock(nnx.Module):
+    def __init__(self, size, normed, kernel, *, rngs):
+        make = partial(nnx.Conv, kernel_size=(kernel,)) if kernel else nnx.Linear
+        self.mix = make(size, size, rngs=rngs, **F64)
+        self.norm = nnx.LayerNorm(size, epsilon=1e-5, use_fast_variance=False, rngs=rngs, **F64) if normed else None
+
+    def __call__(self, x):
+        y = self.mix(x)
+        return x + jnp.tanh(y if self.norm is None else self.norm(y))
+
+
+class NnxBlocks(nnx.Module):
+    def __init__(self, count, *options, rngs):
+        @nnx.split_rngs(splits=count)
+        @nnx.vmap
+        def make(rngs):
+            return NnxBlock(*options, rngs=rngs)
+
+        self.blocks = make(rngs)
+
+    def __call__(self, x):
+        return nnx.scan(lambda x, block: block(x), in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)(x, self.blocks)
+
+
+class LinenBlock(linen.Module):
+    size: int
+    normed: bool
+    kernel: int
+
+    @linen.compact
+    def __call__(self, x, _):
+        y = (linen.Conv(self.size, (self.kernel,), **F64, name="mix") if self.kernel else
+             linen.Dense(self.size, **F64, name="mix"))(x)  # fmt: skip
+        if self.normed:
+            y = linen.LayerNorm(epsilon=1e-5, use_fast_variance=False, **F64, name="norm")(y)
+        return x + jnp.tanh(y), None
+
+
+class LinenBlocks(linen.Module):
+    count: int
+    options: tuple
+
+    @linen.compact
+    def __call__(self, x):
+        scan = linen.scan(LinenBlock, variable_axes={"params": 0}, split_rngs={"params": True}, length=self.count)
+        return scan(*self.options, name="blocks")(x, None)[0]
+
+
+@st.composite
+def stacks(draw):
+    count, options = draw(st.integers(1, 12)), (draw(st.integers(2, 3)), draw(flags), draw(st.sampled_from([0, 1, 3])))
+    return Case(
+        TorchBlocks(count, *options), partial(NnxBlocks, count, *options), LinenBlocks(count, options),
+        (2, 4, options[0]), names=(("blocks.*", "blocks"),),
+    )  # fmt: skip
+
+
 KINDS = {
     "Linear": linears(),
     "Conv1d": convolutions(1),
@@ -324,6 +404,7 @@ KINDS = {
     "RNN": recurrences("RNN"),
     "MultiheadAttention": attentions(),
     "Sequential": sequences(),
+    "stack": stacks(),
 }
 
 
@@ -338,7 +419,7 @@ def concrete(leaf):
 
 
 def check(case, api, seed):
-    rng = np.random.default_rng(seed)
+    rng, names = np.random.default_rng(seed), dict(case.names)
     layer = case.torch.double().eval()
     with torch.no_grad():
         for name, tensor in layer.state_dict().items():
@@ -358,14 +439,14 @@ def check(case, api, seed):
     x_flax = jnp.asarray(arrange(x))
     if api == "nnx":
         graph, streams, rest = nnx.split(nnx.eval_shape(lambda: case.nnx(rngs=nnx.Rngs(0))), nnx.RngState, ...)
-        module = porting.torch_to_nnx(layer, nnx.merge(graph, jax.tree.map(concrete, streams), rest))
+        module = porting.torch_to_nnx(layer, nnx.merge(graph, jax.tree.map(concrete, streams), rest), names)
         graph, params, rest = nnx.split(module, nnx.Param, ...)
 
         def run(params, rest, x):
             return first(nnx.merge(graph, params, rest, copy=True)(x))
     else:
         template = jax.eval_shape(case.linen.init, jax.random.key(0), x_flax)
-        variables = porting.torch_to_linen(layer, template)
+        variables = porting.torch_to_linen(layer, template, names)
         params, rest = variables.get("params", {}), {k: v for k, v in variables.items() if k != "params"}
 
         def run(params, rest, x):
@@ -388,14 +469,16 @@ def check(case, api, seed):
         jax.tree.map(partial(np.testing.assert_allclose, atol=GRADIENTS, rtol=GRADIENTS), carried, gradients)
     elif theirs:
         port = porting.nnx_to_arrays if api == "nnx" else porting.linen_to_arrays
-        kind = next((kind for kind in ("ConvTranspose", "Conv") if type(layer).__name__.startswith(kind)), None)
-        told = {"": kind} if kind else None  # gradients do not know whose they are
-        for name, carried in port(gradients, theirs, treat_as=told, gradients=True).items():
+        told = {  # gradients do not know whose they are
+            name: "ConvTranspose" if "Transpose" in type(module).__name__ else "Conv"
+            for name, module in layer.named_modules() if type(module).__name__.startswith("Conv")
+        }  # fmt: skip
+        for name, carried in port(gradients, theirs, names, treat_as=told, gradients=True).items():
             np.testing.assert_allclose(carried, theirs[name], atol=GRADIENTS, rtol=GRADIENTS, err_msg=name)
     if api == "nnx":
-        back = porting.nnx_to_torch(module, copy.deepcopy(layer))
+        back = porting.nnx_to_torch(module, copy.deepcopy(layer), names)
     else:
-        back = porting.linen_to_torch(variables, copy.deepcopy(layer))
+        back = porting.linen_to_torch(variables, copy.deepcopy(layer), names)
     skip = "bias_" if isinstance(layer, torch.nn.RNNBase | TorchStack) else "-"  # of two biases flax has the sum
     again = first(back(*[torch.from_numpy(x)] * case.inputs))
     np.testing.assert_allclose(again.detach(), expected.detach(), atol=OUTPUTS, rtol=OUTPUTS)
