@@ -231,8 +231,8 @@ class GainInit(Pair):
     tolerance = 0.01
     no_gradient = "random draws"
     note = (
-        "A gain is squared in `scale`. `calculate_gain` is a number: tanh 5/3, relu √2, selu 3/4, leaky_relu "
-        "√(2 / (1 + slope²)), else 1."
+        "A gain is squared in `scale`. `calculate_gain` is a number: tanh 5/3, relu √2, selu 3/4, leaky_relu √(2 / (1 "
+        "+ slope²)), else 1."
     )
     also = ("nn.init.xavier_normal_",)
 
@@ -316,8 +316,8 @@ class TruncatedInit(Pair):
     tolerance = 0.0005
     no_gradient = "random draws"
     trap = (
-        "PyTorch cuts at -2 and 2 as they are, with `std=0.02` nothing at all; JAX cuts at two standard deviations, and "
-        "the spread comes out as 0.0176."
+        "PyTorch cuts at -2 and 2 as they are, with `std=0.02` nothing at all; JAX cuts at two standard deviations, "
+        "and the spread comes out as 0.0176."
     )
 
     def torch():
