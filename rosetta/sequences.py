@@ -11,10 +11,14 @@ import torch.nn.functional as F
 from flax import linen as nn
 from flax import nnx
 
-from course import porting
+from course import layers, porting
 from rosetta.kinds import Layer, Pair, integers, normal
 
 ATTENTION = torch.nn.MultiheadAttention(4, 2, batch_first=True)
+CELL = torch.nn.LSTMCell(3, 4)
+LSTM_LAYER = torch.nn.LSTM(3, 4, batch_first=True)
+TIME_FIRST = torch.nn.LSTM(3, 4)
+BOTH_WAYS = torch.nn.LSTM(3, 4, bidirectional=True, batch_first=True)
 
 
 class Embedding(Layer):
@@ -112,6 +116,13 @@ class LSTMBiases(Pair):
         grads = nnx.grad(lambda cell: cell(carry, x)[1].sum())(cell)
         return grads["dense_h"]["bias"][...]
 
+    def fix(x):
+        zeros = nnx.initializers.zeros
+        cell = layers.LSTMCell(3, 4, kernel_init=zeros, recurrent_kernel_init=zeros, rngs=nnx.Rngs(0))
+        carry = (jnp.zeros((2, 4)), jnp.zeros((2, 4)))  # from course import layers
+        grads = nnx.grad(lambda cell: cell(carry, x)[1].sum())(cell)
+        return grads["dense_i"]["bias"][...] + grads["dense_h"]["bias"][...]
+
     def differ(theirs, ours):
         return np.allclose(theirs, 2 * ours, atol=1e-6) and float(abs(ours).max()) > 0.1
 
@@ -172,6 +183,7 @@ class GRUBias(Layer):
         "NNX's GRUCell has no bias for the new gate's recurrent part (`b_hn`), and none of the others can stand in for "
         "it. PyTorch's weights do not convert; Linen's cell has it."
     )
+    also = ("nn.GRUCell",)
     lesson = ("06_porting_layers", "the reset gate multiplies one of the two")
 
     def torch():
@@ -179,6 +191,9 @@ class GRUBias(Layer):
 
     def nnx(rngs):
         return nnx.RNN(nnx.GRUCell(3, 4, rngs=rngs))
+
+    def fix(rngs):
+        return nnx.RNN(layers.GRUCell(3, 4, rngs=rngs))  # from course import layers
 
     def differ(theirs, ours):
         return isinstance(ours, porting.PortingError) and "b_hn" in str(ours)
@@ -244,3 +259,404 @@ class CausalAttention(Pair):
 
     def jax(q, k, v):
         return jax.nn.dot_product_attention(q, k, v, is_causal=True)
+
+
+class PaddingRow(Pair):
+    """Embedding with a padding index"""
+
+    inputs = {"tokens": integers(0, 4, 3, 5)}
+    no_gradient = "it is one"
+    trap = (
+        "With `padding_idx=0` row 0 starts at zero and gets no gradient in PyTorch. Flax's `Embed` has no such "
+        "argument: row 0 is trained as the others. (Compared: gradients of the table's row sums.)"
+    )
+    also = ("nn.Embedding",)
+
+    def torch(tokens):
+        embed = torch.nn.Embedding(4, 2, padding_idx=0)
+        embed(tokens).sum().backward()
+        return embed.weight.grad
+
+    def nnx(tokens):
+        embed = nnx.Embed(4, 2, rngs=nnx.Rngs(0))
+        return nnx.grad(lambda embed: embed(tokens).sum())(embed)["embedding"][...]
+
+    def fix(tokens):
+        embed = layers.Embed(4, 2, padding_idx=0, rngs=nnx.Rngs(0))  # from course import layers
+        return nnx.grad(lambda embed: embed(tokens).sum())(embed)["embedding"][...]
+
+    def differ(theirs, ours):
+        return np.allclose(theirs[1:], ours[1:]) and not theirs[0].any() and bool(ours[0].all())
+
+    def claims():
+        assert not torch.nn.Embedding(4, 2, padding_idx=0).weight[0].any()
+        assert not layers.Embed(4, 2, padding_idx=0, rngs=nnx.Rngs(0)).embedding[0].any()
+
+
+class EmbeddingFunction(Pair):
+    """Rows of a table of vectors"""
+
+    inputs = {"tokens": integers(0, 10, 4, 3), "table": normal(10, 5)}
+    note = "Given vectors in a layer: `embed.embedding[...] = table`. Frozen: `jax.lax.stop_gradient(table)[tokens]`."
+    also = ("nn.Embedding.from_pretrained", "torch.embedding")
+
+    def torch(tokens, table):
+        return F.embedding(tokens, table)
+
+    def jax(tokens, table):
+        return table[tokens]
+
+    def claims():
+        table, tokens = jnp.arange(20.0).reshape(10, 2), jnp.array([3, 7])
+        embed = nnx.Embed(10, 2, rngs=nnx.Rngs(0))
+        embed.embedding[...] = table
+        frozen = torch.nn.Embedding.from_pretrained(torch.tensor(table.tolist()))
+        assert embed(tokens).tolist() == table[tokens].tolist() == frozen(torch.tensor([3, 7])).tolist()
+        assert not frozen.weight.requires_grad
+        assert not jax.grad(lambda table: jax.lax.stop_gradient(table)[tokens].sum())(table).any()
+
+
+class EmbeddingBag(Pair):
+    """Sum or mean of embeddings (EmbeddingBag)"""
+
+    inputs = {"tokens": integers(0, 10, 4, 3), "table": normal(10, 5)}
+    note = "Bags of several lengths are given by their first places, here 0, 2 and 7, of twelve tokens in a row."
+    also = ("nn.EmbeddingBag", "torch.embedding_bag")
+
+    def torch(tokens, table):
+        starts = torch.tensor([0, 2, 7])
+        bags = F.embedding_bag(tokens.flatten(), table, starts, mode="sum")
+        return F.embedding_bag(tokens, table, mode="mean"), bags
+
+    def jax(tokens, table):
+        bag = jnp.searchsorted(jnp.array([0, 2, 7]), jnp.arange(12), side="right") - 1
+        bags = jax.ops.segment_sum(table[tokens.ravel()], bag, num_segments=3)
+        return table[tokens].mean(1), bags
+
+
+class EmbeddingMaxNorm(Pair):
+    """Embedding with a largest norm"""
+
+    inputs = {"tokens": integers(0, 10, 6), "table": lambda rng: (2 * rng.normal(size=(10, 5))).astype(np.float32)}
+    tolerance = 1e-5
+    no_gradient = "PyTorch clips the table in place, outside the graph"
+    note = "PyTorch writes the clipped rows into the table; Flax's `Embed` has no `max_norm`: clip what you look up."
+
+    def torch(tokens, table):
+        return F.embedding(tokens, table, max_norm=1.0)
+
+    def jax(tokens, table):
+        rows = table[tokens]
+        norms = jnp.linalg.norm(rows, axis=-1, keepdims=True)
+        return jnp.where(norms > 1, rows / (norms + 1e-7), rows)
+
+    def claims():
+        table = torch.full((2, 4), 3.0)
+        F.embedding(torch.tensor([1]), table, max_norm=1.0)
+        assert table[0].tolist() == [3] * 4 and abs(table[1].norm() - 1) < 1e-6
+
+
+class LearnedPositions(Pair):
+    """Token and position embeddings"""
+
+    inputs = {"tokens": integers(0, 10, 2, 4), "table": normal(10, 5), "places": normal(8, 5)}
+
+    def torch(tokens, table, places):
+        return F.embedding(tokens, table) + F.embedding(torch.arange(tokens.shape[1]), places)
+
+    def jax(tokens, table, places):
+        return table[tokens] + places[: tokens.shape[1]]
+
+
+class PlainRNN(Layer):
+    """Plain RNN"""
+
+    inputs = {"x": normal(2, 6, 3)}
+    note = 'With `nonlinearity="relu"`: `activation_fn=nnx.relu`. `course.porting` adds PyTorch\'s two biases up.'
+    also = ("nn.RNNCell",)
+
+    def torch():
+        return torch.nn.RNN(3, 4, batch_first=True)
+
+    def nnx(rngs):
+        return nnx.RNN(nnx.SimpleCell(3, 4, rngs=rngs))
+
+    def linen():
+        return nn.RNN(nn.SimpleCell(4))
+
+    def claims():
+        theirs = torch.nn.RNN(3, 4, batch_first=True, nonlinearity="relu")
+        ours = porting.torch_to_nnx(theirs, nnx.RNN(nnx.SimpleCell(3, 4, activation_fn=nnx.relu, rngs=nnx.Rngs(0))))
+        x = np.random.default_rng(0).normal(size=(2, 6, 3)).astype(np.float32)
+        np.testing.assert_allclose(theirs(torch.from_numpy(x))[0].detach(), ours(jnp.asarray(x)), atol=1e-5)
+
+
+class CellState(Pair):
+    """One step of an LSTM cell"""
+
+    inputs = {"x": normal(2, 3), "h": normal(2, 4), "c": normal(2, 4)}
+    trap = (
+        "PyTorch's state is (h, c), flax's carry is (c, h), and it comes first. Both have the same shape, so "
+        "exchanging them is not noticed."
+    )
+    also = ("nn.LSTMCell", "nn.GRUCell")
+
+    def torch(x, h, c):
+        return CELL(x, (h, c))
+
+    def nnx(x, h, c):
+        cell = porting.torch_to_nnx(CELL, nnx.OptimizedLSTMCell(3, 4, rngs=nnx.Rngs(0)))
+        return cell((h, c), x)[0]
+
+    def fix(x, h, c):
+        cell = porting.torch_to_nnx(CELL, nnx.OptimizedLSTMCell(3, 4, rngs=nnx.Rngs(0)))
+        (c, h), output = cell((c, h), x)  # output is h
+        return h, c
+
+    def differ(theirs, ours):
+        return all(not np.allclose(a.detach(), b, atol=0.05) for a, b in zip(theirs, ours, strict=True))
+
+    def claims():
+        cell = nnx.OptimizedLSTMCell(3, 4, rngs=nnx.Rngs(0))
+        (_, h), output = cell((jnp.ones((2, 4)), jnp.ones((2, 4))), jnp.ones((2, 3)))
+        assert output.tolist() == h.tolist()
+
+
+class TimeFirst(Pair):
+    """Time or batch first"""
+
+    inputs = {"x": normal(4, 4, 3)}
+    trap = (
+        "Without `batch_first=True` PyTorch's first axis is time, in recurrent layers and in attention; flax's is the "
+        "batch. Nothing complains."
+    )
+    also = ("nn.RNN", "nn.GRU", "nn.LSTM", "nn.MultiheadAttention")
+
+    def torch(x):
+        return TIME_FIRST(x)[0]
+
+    def nnx(x):
+        return porting.torch_to_nnx(TIME_FIRST, nnx.RNN(nnx.OptimizedLSTMCell(3, 4, rngs=nnx.Rngs(0))))(x)
+
+    def fix(x):
+        rnn = nnx.RNN(nnx.OptimizedLSTMCell(3, 4, rngs=nnx.Rngs(0)), time_major=True)
+        return porting.torch_to_nnx(TIME_FIRST, rnn)(x)
+
+    def differ(theirs, ours):
+        return theirs.shape == ours.shape and not np.allclose(theirs.detach(), ours, atol=1e-2)
+
+    def claims():
+        assert not torch.nn.RNN(3, 4).batch_first and not torch.nn.GRU(3, 4).batch_first
+        assert not torch.nn.MultiheadAttention(4, 2).batch_first
+
+
+class FirstAndLastState(Pair):
+    """First and last state of an LSTM"""
+
+    inputs = {"x": normal(2, 5, 3), "h": normal(2, 4), "c": normal(2, 4)}
+    note = "PyTorch's states have an axis for levels and directions in front."
+
+    def torch(x, h, c):
+        output, (h, c) = LSTM_LAYER(x, (h[None], c[None]))
+        return output, h[0], c[0]
+
+    def nnx(x, h, c):
+        rnn = porting.torch_to_nnx(LSTM_LAYER, nnx.RNN(nnx.OptimizedLSTMCell(3, 4, rngs=nnx.Rngs(0))))
+        (c, h), output = rnn(x, initial_carry=(c, h), return_carry=True)
+        return output, h, c
+
+
+class PackedSequences(Pair):
+    """Sequences of several lengths (packed)"""
+
+    inputs = {"x": normal(3, 5, 3), "lengths": np.array([5, 2, 3])}
+    note = (
+        "Flax takes the padded sequences and `seq_lengths`. The last state is that of each sequence's end; outputs "
+        "beyond it are computed and not zero, so they are set to zero here, as `pad_packed_sequence` returns them."
+    )
+    also = ("nn.utils.rnn.pack_sequence", "nn.utils.rnn.PackedSequence")
+
+    def torch(x, lengths):
+        packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        output, (h, c) = LSTM_LAYER(packed)
+        return torch.nn.utils.rnn.pad_packed_sequence(output, batch_first=True)[0], h[0], c[0]
+
+    def nnx(x, lengths):
+        rnn = porting.torch_to_nnx(LSTM_LAYER, nnx.RNN(nnx.OptimizedLSTMCell(3, 4, rngs=nnx.Rngs(0))))
+        (c, h), output = rnn(x, seq_lengths=lengths, return_carry=True)
+        inside = jnp.arange(5) < lengths[:, None]
+        return jnp.where(inside[..., None], output, 0), h, c
+
+    def claims():
+        rnn = nnx.RNN(nnx.OptimizedLSTMCell(3, 4, rngs=nnx.Rngs(0)))
+        assert rnn(jnp.ones((1, 4, 3)), seq_lengths=jnp.array([2]))[0, 2:].all()
+
+
+class PackedBidirectional(Pair):
+    """Both directions of sequences of several lengths"""
+
+    inputs = {"x": normal(3, 5, 3), "lengths": np.array([5, 2, 3])}
+    note = "With `seq_lengths` the backward cell starts at each sequence's own end."
+
+    def torch(x, lengths):
+        packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return torch.nn.utils.rnn.pad_packed_sequence(BOTH_WAYS(packed)[0], batch_first=True)[0]
+
+    def nnx(x, lengths):
+        forward, backward = (nnx.RNN(nnx.OptimizedLSTMCell(3, 4, rngs=nnx.Rngs(0))) for _ in range(2))
+        rnn = porting.torch_to_nnx(BOTH_WAYS, nnx.Bidirectional(forward, backward))
+        inside = jnp.arange(5) < lengths[:, None]
+        return jnp.where(inside[..., None], rnn(x, seq_lengths=lengths), 0)
+
+
+class PadSequences(Pair):
+    """Pad sequences, and cut them again"""
+
+    inputs = {"x": normal(4, 3), "y": normal(2, 3)}
+    note = "NumPy's work, before anything is compiled: the shapes depend on the data."
+
+    def torch(x, y):
+        padded = torch.nn.utils.rnn.pad_sequence([x, y], batch_first=True, padding_value=-1.0)
+        return padded, torch.nn.utils.rnn.unpad_sequence(padded, torch.tensor([4, 2]), batch_first=True)
+
+    def jax(x, y):
+        padded = jnp.stack([jnp.pad(z, ((0, 4 - len(z)), (0, 0)), constant_values=-1) for z in (x, y)])
+        return padded, [row[:length] for row, length in zip(padded, (4, 2), strict=True)]
+
+
+class KeyPadding(Pair):
+    """Attention that ignores padding"""
+
+    inputs = {"x": normal(2, 4, 4), "padding": np.array([[False] * 4, [False, False, True, True]])}
+    trap = (
+        "True is padding in `key_padding_mask`, and what is seen in flax's `mask`, which needs axes for heads and "
+        "queries as well: (batch, 1, 1, keys)."
+    )
+
+    def torch(x, padding):
+        return ATTENTION(x, x, x, key_padding_mask=padding)[0]
+
+    def nnx(x, padding):
+        attention = porting.torch_to_nnx(ATTENTION, nnx.MultiHeadAttention(2, 4, decode=False, rngs=nnx.Rngs(0)))
+        return attention(x, mask=padding[:, None, None])
+
+    def fix(x, padding):
+        attention = porting.torch_to_nnx(ATTENTION, nnx.MultiHeadAttention(2, 4, decode=False, rngs=nnx.Rngs(0)))
+        return attention(x, mask=~padding[:, None, None])
+
+    def differ(theirs, ours):
+        return theirs.shape == ours.shape and not np.allclose(theirs.detach(), ours, atol=1e-2)
+
+
+class AttentionWeights(Pair):
+    """Attention weights"""
+
+    inputs = {"x": normal(2, 4, 4)}
+    no_gradient = "intermediate results"
+    note = (
+        "PyTorch returns their mean over the heads, or with `average_attn_weights=False` each head's. (`nn` is "
+        "Linen's; its function fits NNX's projections.)"
+    )
+
+    def torch(x):
+        return ATTENTION(x, x, x, need_weights=True)[1]
+
+    def nnx(x):
+        attention = porting.torch_to_nnx(ATTENTION, nnx.MultiHeadAttention(2, 4, decode=False, rngs=nnx.Rngs(0)))
+        return nn.dot_product_attention_weights(attention.query(x), attention.key(x)).mean(1)
+
+    def linen(x):
+        attention = nn.MultiHeadDotProductAttention(2)
+        variables = porting.torch_to_linen(ATTENTION, jax.eval_shape(attention.init, jax.random.key(0), x))
+        _, state = attention.apply(variables, x, sow_weights=True, mutable=["intermediates"])
+        return state["intermediates"]["attention_weights"][0].mean(1)
+
+
+class BiasedAttention(Pair):
+    """Scores added to those of attention"""
+
+    inputs = {"q": normal(2, 3, 2, 4), "k": normal(2, 5, 2, 4), "v": normal(2, 5, 2, 4), "bias": normal(2, 3, 5)}
+    note = "PyTorch takes numbers or booleans as `attn_mask`; JAX numbers as `bias`, booleans as `mask` (True is seen)."
+
+    def torch(q, k, v, bias):
+        q, k, v = (z.transpose(1, 2) for z in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=0.3).transpose(1, 2)
+
+    def jax(q, k, v, bias):
+        return jax.nn.dot_product_attention(q, k, v, bias=bias[None], scale=0.3)
+
+    def claims():
+        q = np.random.default_rng(0).normal(size=(1, 4, 1, 2)).astype(np.float32)
+        mask, z = np.tril(np.ones((4, 4), bool)), torch.from_numpy(q).transpose(1, 2)
+        theirs = F.scaled_dot_product_attention(z, z, z, attn_mask=torch.from_numpy(mask)).transpose(1, 2)
+        ours = jax.nn.dot_product_attention(q, q, q, mask=mask[None, None])
+        np.testing.assert_allclose(theirs, ours, atol=1e-5)
+
+
+class GroupedQueries(Pair):
+    """Grouped-query attention"""
+
+    inputs = {"q": normal(2, 3, 4, 4), "k": normal(2, 5, 2, 4), "v": normal(2, 5, 2, 4)}
+    note = "JAX sees by the shapes that several heads of queries share one of keys."
+
+    def torch(q, k, v):
+        q, k, v = (z.transpose(1, 2) for z in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v, enable_gqa=True).transpose(1, 2)
+
+    def jax(q, k, v):
+        return jax.nn.dot_product_attention(q, k, v)
+
+
+class CausalMask(Pair):
+    """A causal mask"""
+
+    note = "PyTorch's is minus infinity where nothing is to be seen, flax's True where something is."
+
+    def torch():
+        return torch.nn.Transformer.generate_square_subsequent_mask(4) == 0
+
+    def nnx():
+        return nnx.make_causal_mask(jnp.ones(4), dtype=bool)[0]
+
+    def linen():
+        return nn.make_causal_mask(jnp.ones(4), dtype=bool)[0]
+
+
+class EncoderLayer(Layer):
+    """Transformer encoder layer"""
+
+    inputs = {"x": normal(2, 5, 8)}
+    tolerance = 2e-5
+    note = (
+        "Flax has no ready layer. PyTorch's defaults are `batch_first=False`, `dropout=0.1`, `dim_feedforward=2048`, "
+        "ReLU, and norms after each sum; with `norm_first=True` `x + f(norm(x))` takes the place of `norm(x + f(x))`."
+    )
+    also = ("nn.TransformerEncoder",)
+
+    def torch():
+        return torch.nn.TransformerEncoderLayer(8, 2, dim_feedforward=16, batch_first=True)
+
+    def nnx(rngs):
+        class EncoderLayer(nnx.Module):
+            def __init__(self, rngs):
+                self.self_attn = nnx.MultiHeadAttention(2, 8, decode=False, rngs=rngs)
+                self.linear1, self.linear2 = nnx.Linear(8, 16, rngs=rngs), nnx.Linear(16, 8, rngs=rngs)
+                self.norm1, self.norm2 = (nnx.LayerNorm(8, epsilon=1e-5, rngs=rngs) for _ in range(2))
+
+            def __call__(self, x):
+                x = self.norm1(x + self.self_attn(x))
+                return self.norm2(x + self.linear2(nnx.relu(self.linear1(x))))
+
+        return EncoderLayer(rngs)
+
+    def claims():
+        layer = torch.nn.TransformerEncoderLayer(8, 2)
+        assert not layer.self_attn.batch_first and not layer.norm_first and layer.dropout.p == 0.1
+        assert layer.linear1.out_features == 2048 and layer.activation is F.relu and layer.norm1.eps == 1e-5
+        first = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=True).eval()
+        ours = porting.torch_to_nnx(first, EncoderLayer.sides()["nnx"](nnx.Rngs(0)))
+        x = np.random.default_rng(0).normal(size=(2, 5, 8)).astype(np.float32)
+        z = jnp.asarray(x)
+        z = z + ours.self_attn(ours.norm1(z))
+        z = z + ours.linear2(nnx.relu(ours.linear1(ours.norm2(z))))
+        np.testing.assert_allclose(first(torch.from_numpy(x)).detach(), z, atol=2e-5)
