@@ -5,6 +5,8 @@ other defaults more often than other names. The pairs below are built from the s
 `course.porting`.
 """
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,8 @@ import torch.nn.functional as F
 from flax import linen as nn
 from flax import nnx
 
-from rosetta.kinds import Layer, Pair, key, normal
+from course import layers
+from rosetta.kinds import Layer, Pair, key, normal, positive, raises
 
 
 def faint(*shape):
@@ -126,6 +129,8 @@ class GroupedConvolution(Layer):
 class ConvolutionFunction(Pair):
     """Convolution as a function"""
 
+    also = ("torch.conv1d", "F.conv1d", "torch.conv2d", "F.conv3d", "torch.conv3d")
+
     inputs = {"x": normal(2, 3, 8, 8), "weight": normal(4, 3, 3, 3)}
     note = "`jax.lax.conv` takes PyTorch's layouts, (N, C, H, W) and (O, I, H, W). It has no bias."
 
@@ -181,6 +186,8 @@ class TransposedConvolution(Layer):
 class FlippedKernel(Pair):
     """Kernel of a transposed convolution"""
 
+    also = ("torch.conv_transpose1d", "F.conv_transpose2d", "torch.conv_transpose2d", "F.conv_transpose3d")
+
     inputs = {"x": np.ones((1, 1, 1), np.float32), "kernel": np.arange(1, 4, dtype=np.float32).reshape(3, 1, 1)}
     trap = (
         "JAX convolves with the kernel as it is, PyTorch with its mirror image. Shapes agree; weights that are carried "
@@ -203,6 +210,8 @@ class FlippedKernel(Pair):
 
 class Flatten(Pair):
     """Flatten before a linear layer"""
+
+    also = ("nn.Flatten", "torch.flatten")
 
     inputs = {"x": normal(2, 3, 4, 5)}
     trap = (
@@ -228,6 +237,8 @@ class Flatten(Pair):
 
 class BatchNorm(Layer):
     """Batch normalisation, in evaluation"""
+
+    also = ("nn.BatchNorm1d", "nn.BatchNorm3d", "F.batch_norm")
 
     inputs = {"x": normal(4, 3, 5, 5)}
     channels_first = True
@@ -284,7 +295,7 @@ class RunningVariance(Pair):
     inputs = {"x": normal(32, 3)}
     no_gradient = "running averages are state"
     trap = (
-        "PyTorch averages the unbiased variance of each batch, N/(N-1) times flax's; there is no switch. It affects "
+        "PyTorch averages the unbiased variance of each batch, N/(N-1) times flax's, which has no switch. It affects "
         "evaluation, and small batches most."
     )
     lesson = ("02_same_numbers", "torch averages the unbiased variance")
@@ -296,6 +307,11 @@ class RunningVariance(Pair):
 
     def nnx(x):
         norm = nnx.BatchNorm(3, momentum=0.9, rngs=nnx.Rngs(0))
+        norm(x)
+        return norm.var[...]
+
+    def fix(x):
+        norm = layers.BatchNorm(3, rngs=nnx.Rngs(0))  # from course import layers
         norm(x)
         return norm.var[...]
 
@@ -336,6 +352,8 @@ class BatchNormUnderJit(Pair):
 class LayerNorm(Layer):
     """Layer normalisation"""
 
+    also = ("F.layer_norm",)
+
     inputs = {"x": faint(5, 16)}
     trap = "PyTorch adds 1e-5 to the variance, flax 1e-6. It shows where the variance is small."
     lesson = ("02_same_numbers", "LayerNorm adds 1e-5 to the variance")
@@ -360,6 +378,8 @@ class LayerNorm(Layer):
 
 class GroupNorm(Layer):
     """Group normalisation"""
+
+    also = ("F.group_norm",)
 
     inputs = {"x": normal(3, 6, 4, 4)}
     channels_first = True
@@ -400,6 +420,8 @@ class GroupNormEpsilon(Layer):
 
 class RMSNorm(Layer):
     """RMS normalisation"""
+
+    also = ("F.rms_norm",)
 
     inputs = {"x": normal(5, 8)}
     note = "PyTorch's default epsilon is the spacing of the dtype, 1.2e-7 in float32; flax's is 1e-6."
@@ -445,6 +467,8 @@ class DropoutEval(Layer):
 class DropoutTrain(Pair):
     """Dropout, in training"""
 
+    also = ("nn.Dropout", "torch.dropout", "torch.dropout_")
+
     inputs = {"key": key()}
     no_gradient = "random draws"
     note = "Compared: the values that are left of ones. All divide by 1 - rate in training."
@@ -485,3 +509,427 @@ class DropoutUnderJit(Pair):
 
     def differ(theirs, ours):
         return (theirs, ours) == (False, True)
+
+
+class LinearFunction(Pair):
+    """Linear layer as a function"""
+
+    inputs = {"x": normal(5, 3), "weight": normal(4, 3), "bias": normal(4)}
+    note = "Flax's kernel is the transpose, (in, out): `x @ kernel + bias`."
+
+    def torch(x, weight, bias):
+        return F.linear(x, weight, bias)
+
+    def jax(x, weight, bias):
+        return x @ weight.T + bias
+
+
+class Bilinear(Pair):
+    """Bilinear layer"""
+
+    inputs = {"x": normal(5, 3), "y": normal(5, 2), "weight": normal(4, 3, 2), "bias": normal(4)}
+    note = "Flax has no such layer: two parameters of your own, and this line."
+    also = ("nn.Bilinear", "torch.bilinear")
+
+    def torch(x, y, weight, bias):
+        return F.bilinear(x, y, weight, bias)
+
+    def jax(x, y, weight, bias):
+        return jnp.einsum("bi,oij,bj->bo", x, weight, y) + bias
+
+
+class Convolution3d(Layer):
+    """Convolution in three dimensions"""
+
+    inputs = {"x": normal(1, 2, 4, 4, 4)}
+    channels_first = True
+    also = ("nn.Conv1d", "F.conv1d", "F.conv3d")
+
+    def torch():
+        return torch.nn.Conv3d(2, 3, 2, stride=2)
+
+    def nnx(rngs):
+        return nnx.Conv(2, 3, (2, 2, 2), strides=2, padding="VALID", rngs=rngs)
+
+    def linen():
+        return nn.Conv(3, (2, 2, 2), strides=2, padding="VALID")
+
+
+class SamePadding(Layer):
+    """Convolution that keeps the size"""
+
+    inputs = {"x": normal(2, 3, 8)}
+    channels_first = True
+    note = 'Even kernels too: both pad the end more. PyTorch has `padding="same"` for a stride of 1 alone.'
+
+    def torch():
+        return torch.nn.Conv1d(3, 4, 3, dilation=2, padding="same")
+
+    def nnx(rngs):
+        return nnx.Conv(3, 4, (3,), kernel_dilation=2, rngs=rngs)
+
+    def linen():
+        return nn.Conv(4, (3,), kernel_dilation=2)
+
+    def claims():
+        assert raises(ValueError, lambda: torch.nn.Conv1d(3, 4, 4, stride=2, padding="same"))
+        theirs, x = torch.nn.Conv1d(3, 4, 4, padding="same"), torch.randn(2, 3, 8)
+        with warnings.catch_warnings(action="ignore"):  # that torch pads first
+            expected = theirs(x).mT.detach()
+        ours = porting.torch_to_nnx(theirs, nnx.Conv(3, 4, (4,), rngs=nnx.Rngs(0)))
+        np.testing.assert_allclose(expected, ours(jnp.asarray(x.mT.numpy())), atol=1e-5)
+
+
+class CircularConvolution(Pair):
+    """Circular or reflecting convolution"""
+
+    inputs = {"x": normal(2, 3, 8), "weight": normal(4, 3, 3)}
+    note = (
+        '`padding_mode` of PyTorch\'s layers; in flax `padding="CIRCULAR"`, `"REFLECT"`, or `jnp.pad` before any of '
+        "them."
+    )
+
+    def torch(x, weight):
+        layer = torch.nn.Conv1d(3, 4, 3, padding=1, padding_mode="circular", bias=False)
+        return torch.func.functional_call(layer, {"weight": weight}, x).mT
+
+    def linen(x, weight):
+        layer = nn.Conv(4, (3,), padding="CIRCULAR", use_bias=False)
+        return layer.apply({"params": {"kernel": weight.transpose(2, 1, 0)}}, x.mT)
+
+    def claims():
+        x = np.random.default_rng(0).normal(size=(2, 3, 8)).astype(np.float32)
+        theirs = torch.nn.Conv1d(3, 4, 3, padding=1, padding_mode="reflect", bias=False)
+        kernel = theirs.weight.detach().numpy().transpose(2, 1, 0)
+        expected = theirs(torch.from_numpy(x)).mT.detach()
+        for padding, given in (("REFLECT", x), ("VALID", np.pad(x, ((0, 0), (0, 0), (1, 1)), mode="reflect"))):
+            layer = nnx.Conv(3, 4, (3,), padding=padding, use_bias=False, rngs=nnx.Rngs(0))
+            layer.kernel[...] = jnp.asarray(kernel)
+            np.testing.assert_allclose(expected, layer(jnp.asarray(given).mT), atol=1e-5)
+
+
+class OutputPadding(Layer):
+    """Transposed convolution with output padding"""
+
+    inputs = {"x": normal(1, 3, 4, 4)}
+    channels_first = True
+    note = "The size is doubled: size - 1 - padding on both sides, and `output_padding` more at the end."
+    also = ("nn.ConvTranspose1d", "nn.ConvTranspose3d")
+
+    def torch():
+        return torch.nn.ConvTranspose2d(3, 4, 3, stride=2, padding=1, output_padding=1)
+
+    def nnx(rngs):
+        return nnx.ConvTranspose(3, 4, (3, 3), strides=2, padding=((1, 2), (1, 2)), rngs=rngs)
+
+    def linen():
+        return nn.ConvTranspose(4, (3, 3), strides=(2, 2), padding=((1, 2), (1, 2)))
+
+
+class GroupedTransposed(Pair):
+    """Grouped transposed convolution"""
+
+    inputs = {"x": normal(2, 4, 5), "weight": normal(4, 1, 3)}
+    note = (
+        "Flax's ConvTranspose has no groups: a convolution with gaps in its input and the flipped kernel. (Depthwise "
+        "here.)"
+    )
+    also = ("F.conv_transpose2d", "F.conv_transpose3d")
+
+    def torch(x, weight):
+        return F.conv_transpose1d(x, weight, stride=2, padding=1, groups=4)
+
+    def jax(x, weight):
+        kernel = weight[..., ::-1]  # (channels, 1, width)
+        options = {"lhs_dilation": (2,), "feature_group_count": 4}
+        return jax.lax.conv_general_dilated(x, kernel, (1,), ((1, 1),), **options)
+
+
+class Unflatten(Pair):
+    """Unflatten"""
+
+    inputs = {"x": normal(2, 12)}
+    also = ("nn.Unflatten", "torch.unflatten")
+
+    def torch(x):
+        return x.unflatten(1, (3, 4))
+
+    def jax(x):
+        return x.reshape(len(x), 3, 4)
+
+
+class NormOfImages(Layer):
+    """Layer normalisation over several dimensions"""
+
+    inputs = {"x": normal(2, 3, 4, 4)}
+    channels_first = True
+    note = (
+        "Channels last, weights included; `course.porting` turns them. NNX's has weights along one axis: take "
+        "`reduction_axes=(1, 2, 3)`, `use_scale=False`, `use_bias=False`, and multiply by a parameter of your own."
+    )
+
+    def torch():
+        return torch.nn.LayerNorm((3, 4, 4))
+
+    def linen():
+        axes = (1, 2, 3)
+        return nn.LayerNorm(epsilon=1e-5, reduction_axes=axes, feature_axes=axes)
+
+    def claims():
+        x = np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype(np.float32)
+        plain = {"reduction_axes": (1, 2, 3), "use_bias": False, "use_scale": False}
+        ours = nnx.LayerNorm(3, epsilon=1e-5, rngs=nnx.Rngs(0), **plain)(jnp.asarray(x))
+        np.testing.assert_allclose(F.layer_norm(torch.from_numpy(x), (4, 4, 3)), ours, atol=1e-5)
+        assert nnx.LayerNorm(3, rngs=nnx.Rngs(0)).scale[...].shape == (3,)
+
+
+class NormFunctions(Pair):
+    """Norms as functions"""
+
+    inputs = {"x": normal(5, 8), "weight": normal(8), "bias": normal(8)}
+    note = "`jax.nn.standardize` subtracts the mean and divides by √(variance + epsilon)."
+    also = ("torch.layer_norm", "torch.rms_norm")
+
+    def torch(x, weight, bias):
+        return F.layer_norm(x, (8,), weight, bias), F.rms_norm(x, (8,), weight, eps=1e-6)
+
+    def jax(x, weight, bias):
+        normed = jax.nn.standardize(x, epsilon=1e-5) * weight + bias
+        return normed, x * jax.lax.rsqrt((x**2).mean(-1, keepdims=True) + 1e-6) * weight
+
+
+class NormWithoutWeights(Layer):
+    """Norms without weights"""
+
+    inputs = {"x": normal(5, 8)}
+    also = ("F.group_norm", "torch.group_norm")
+
+    def torch():
+        return torch.nn.LayerNorm(8, elementwise_affine=False)
+
+    def nnx(rngs):
+        return nnx.LayerNorm(8, epsilon=1e-5, use_bias=False, use_scale=False, rngs=rngs)
+
+    def linen():
+        return nn.LayerNorm(epsilon=1e-5, use_bias=False, use_scale=False)
+
+
+class FastVariance(Layer):
+    """Layer normalisation of numbers far from zero"""
+
+    inputs = {"x": lambda rng: (rng.normal(size=(5, 16)) * 0.05 + 3000).astype(np.float32)}
+    tolerance = 0.02
+    no_gradient = "float32 has three digits left here"
+    trap = (
+        "Flax computes a variance as the mean of squares minus the square of the mean, which cancels where the mean is "
+        "large: here nothing is left of it. All norms of flax have the switch `use_fast_variance`."
+    )
+
+    def torch():
+        return torch.nn.LayerNorm(16)
+
+    def nnx(rngs):
+        return nnx.LayerNorm(16, epsilon=1e-5, rngs=rngs)
+
+    def linen():
+        return nn.LayerNorm(epsilon=1e-5)
+
+    def fix(rngs):
+        return nnx.LayerNorm(16, epsilon=1e-5, use_fast_variance=False, rngs=rngs)
+
+    def differ(theirs, ours):
+        return np.abs(theirs.numpy()).max() < 4 and np.abs(ours - theirs.numpy()).max() > 0.5
+
+    def claims():
+        for norm in (nnx.LayerNorm, nnx.BatchNorm, nnx.GroupNorm, nnx.InstanceNorm, nnx.RMSNorm):
+            options = {"num_groups": 2} if norm is nnx.GroupNorm else {}
+            assert norm(4, rngs=nnx.Rngs(0), use_fast_variance=False, **options).use_fast_variance is False
+            assert norm(4, rngs=nnx.Rngs(0), **options).use_fast_variance is True
+
+
+class InstanceNorm(Layer):
+    """Instance normalisation"""
+
+    inputs = {"x": normal(2, 3, 5, 5)}
+    channels_first = True
+    note = "PyTorch's has no weights by default, flax's has, and an epsilon of 1e-6."
+    also = ("nn.InstanceNorm1d", "nn.InstanceNorm3d", "F.instance_norm", "torch.instance_norm")
+
+    def torch():
+        return torch.nn.InstanceNorm2d(3)
+
+    def nnx(rngs):
+        return nnx.InstanceNorm(3, epsilon=1e-5, use_bias=False, use_scale=False, rngs=rngs)
+
+    def linen():
+        return nn.InstanceNorm(epsilon=1e-5, use_bias=False, use_scale=False)
+
+    def claims():
+        ours = nnx.InstanceNorm(3, rngs=nnx.Rngs(0))
+        assert torch.nn.InstanceNorm2d(3).weight is None and ours.scale[...].shape == (3,) and ours.epsilon == 1e-6
+
+
+class LocalResponseNorm(Pair):
+    """Local response normalisation"""
+
+    inputs = {"x": normal(2, 6, 4, 4)}
+    note = "JAX has none: an average of squares over neighbouring channels."
+    also = ("nn.LocalResponseNorm",)
+
+    def torch(x):
+        return F.local_response_norm(x, 3)
+
+    def jax(x):
+        squares = jnp.pad(x**2, ((0, 0), (1, 1), (0, 0), (0, 0)))
+        mean = sum(squares[:, i : i + x.shape[1]] for i in range(3)) / 3
+        return x / (1 + 1e-4 * mean) ** 0.75
+
+
+class BatchStatistics(Pair):
+    """Batch normalisation without running averages"""
+
+    inputs = {"x": normal(16, 3)}
+    note = "With `track_running_stats=False` PyTorch uses the batch's own statistics in evaluation as well."
+    also = ("nn.BatchNorm3d", "F.batch_norm", "torch.batch_norm")
+
+    def torch(x):
+        return torch.nn.BatchNorm1d(3, track_running_stats=False).eval()(x)
+
+    def nnx(x):
+        return nnx.BatchNorm(3, rngs=nnx.Rngs(0))(x, use_running_average=False)
+
+    def linen(x):
+        norm = nn.BatchNorm(use_running_average=False)
+        return norm.apply(norm.init(jax.random.key(0), x), x, mutable=["batch_stats"])[0]
+
+
+class DropChannels(Pair):
+    """Dropout of whole channels"""
+
+    inputs = {"key": key()}
+    no_gradient = "random draws"
+    note = "`broadcast_dims` are the axes that share a draw, here height and width. (Compared: values left of ones.)"
+    also = ("nn.Dropout1d", "nn.Dropout2d", "nn.Dropout3d", "F.dropout1d", "F.dropout3d", "torch.feature_dropout")
+
+    def torch():
+        images = F.dropout2d(torch.ones(50, 8, 4, 4), 0.25, training=True)
+        return images.mean((2, 3)).unique()
+
+    def nnx(key):
+        drop = nnx.Dropout(0.25, broadcast_dims=(1, 2), rngs=nnx.Rngs(dropout=key))
+        return jnp.unique(drop(jnp.ones((50, 4, 4, 8))).mean((1, 2)))
+
+    def linen(key):
+        drop = nn.Dropout(0.25, broadcast_dims=(1, 2), deterministic=False)
+        images = drop.apply({}, jnp.ones((50, 4, 4, 8)), rngs={"dropout": key})
+        return jnp.unique(images.mean((1, 2)))
+
+
+class AlphaDropout(Pair):
+    """Alpha dropout"""
+
+    inputs = {"key": key()}
+    no_gradient = "random draws"
+    note = (
+        "JAX has none. What is dropped gets SELU's lowest value, and all are scaled so that mean and variance stay. "
+        "Whole channels: a mask of shape (N, C, 1, 1). (Compared: values left of ones.)"
+    )
+    also = (
+        "nn.AlphaDropout", "torch.alpha_dropout", "nn.FeatureAlphaDropout", "F.feature_alpha_dropout",
+        "torch.feature_alpha_dropout",
+    )  # fmt: skip
+
+    def torch():
+        return F.alpha_dropout(torch.ones(1000), 0.25, training=True).unique()
+
+    def jax(key):
+        low, rate = -1.0507009873554805 * 1.6732632423543772, 0.25
+        keep = jax.random.bernoulli(key, 1 - rate, (1000,))
+        scale = ((1 - rate) * (1 + rate * low**2)) ** -0.5
+        return jnp.unique(scale * (jnp.where(keep, jnp.ones(1000), low) - rate * low))
+
+    def claims():
+        theirs = F.feature_alpha_dropout(torch.ones(50, 8, 4, 4), 0.25, training=True)
+        assert theirs.flatten(2).var(2).max() < 1e-10 and len(theirs.mean((2, 3)).round(decimals=4).unique()) == 2
+
+
+class WeightNorm(Pair):
+    """Weight normalisation"""
+
+    inputs = {"x": normal(5, 3), "v": normal(4, 3), "g": positive(4, 1)}
+    note = (
+        "PyTorch starts with g = |v|, flax's `scale` with 1, which is another layer. Its weights: `original0` is the "
+        "scale, `original1` the kernel's transpose; `remove_parametrizations` multiplies them out, as the last line "
+        "here does."
+    )
+    also = ("nn.utils.weight_norm", "nn.utils.parametrize.remove_parametrizations", "nn.utils.remove_weight_norm")
+
+    def torch(x, v, g):
+        layer = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(3, 4, bias=False))
+        weight = "parametrizations.weight.original"
+        output = torch.func.functional_call(layer, {weight + "0": g, weight + "1": v}, x)
+        return output, x @ (g * v / v.norm(dim=1, keepdim=True)).T
+
+    def linen(x, v, g):
+        layer = nn.WeightNorm(nn.Dense(4, use_bias=False))
+        scale = {"layer_instance/kernel/scale": g[:, 0]}
+        output = layer.apply({"params": {"layer_instance": {"kernel": v.T}, **scale}}, x)
+        return output, x @ (v.T / jnp.linalg.norm(v.T, axis=0) * g[:, 0])
+
+    def claims():
+        plain = torch.nn.Linear(3, 4)
+        before = plain.weight.detach().clone()
+        layer = torch.nn.utils.parametrizations.weight_norm(plain)
+        np.testing.assert_allclose(layer.weight.detach(), before, atol=1e-6)
+        torch.nn.utils.parametrize.remove_parametrizations(layer, "weight")
+        np.testing.assert_allclose(layer.weight.detach(), before, atol=1e-6)
+        ours = nn.WeightNorm(nn.Dense(4)).init(jax.random.key(0), jnp.ones((1, 3)))["params"]
+        assert ours["layer_instance/kernel/scale"].tolist() == [1, 1, 1, 1]
+
+
+class SpectralNorm(Pair):
+    """Spectral normalisation"""
+
+    inputs = {"x": normal(5, 3), "weight": normal(4, 3)}
+    tolerance = 1e-3
+    no_gradient = "both stop it in the iterations only"
+    note = (
+        "Both take one step of the power iteration a call in training; 50 steps here, so that it has converged. Flax "
+        "keeps its vectors in `batch_stats`."
+    )
+    also = ("nn.utils.spectral_norm",)
+
+    def torch(x, weight):
+        layer = torch.nn.Linear(3, 4, bias=False)
+        layer.weight = torch.nn.Parameter(weight)
+        return torch.nn.utils.parametrizations.spectral_norm(layer, n_power_iterations=50)(x)
+
+    def linen(x, weight):
+        layer = nn.SpectralNorm(nn.Dense(4, use_bias=False), n_steps=50)
+        variables = layer.init(jax.random.key(0), x, update_stats=False)
+        params = {"layer_instance": {"kernel": weight.T}}
+        call = {**variables, "params": params}
+        return layer.apply(call, x, update_stats=True, mutable=["batch_stats"])[0]
+
+    def claims():
+        variables = nn.SpectralNorm(nn.Dense(4)).init(jax.random.key(0), jnp.ones((1, 3)), update_stats=False)
+        assert {"params", "batch_stats"} == variables.keys() and nn.SpectralNorm(nn.Dense(4)).n_steps == 1
+
+
+class PairwiseDistance(Pair):
+    """Distance of pairs of rows"""
+
+    inputs = {"x": normal(5, 3), "y": normal(5, 3)}
+    note = "PyTorch adds 1e-6 to every difference, so that equal rows have a gradient; without it theirs is NaN in JAX."
+    also = ("nn.PairwiseDistance", "torch.pairwise_distance")
+
+    def torch(x, y):
+        return F.pairwise_distance(x, y)
+
+    def jax(x, y):
+        return jnp.linalg.norm(x - y + 1e-6, axis=-1)
+
+    def claims():
+        same = jnp.ones(3)
+        assert jnp.isnan(jax.grad(lambda x: jnp.linalg.norm(x - same))(same)).all()
+        assert jnp.isfinite(jax.grad(lambda x: jnp.linalg.norm(x - same + 1e-6))(same)).all()
