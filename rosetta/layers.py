@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from flax import linen as nn
 from flax import nnx
 
-from course import layers
+from course import layers, porting
 from rosetta.kinds import Layer, Pair, key, normal, positive, raises
 
 
