@@ -505,9 +505,11 @@ class GridSample(Pair):
     def jax(x, grid):
         size = jnp.array(x.shape[:1:-1])  # (width, height)
         places = ((grid + 1) * size - 1) / 2
-        sample = partial(jax.scipy.ndimage.map_coordinates, order=1, mode="constant")
-        channels = jax.vmap(sample, (0, None))
-        return jax.vmap(lambda image, place: channels(image, [place[..., 1], place[..., 0]]))(x, places)
+
+        def sample(image, place):
+            return jax.scipy.ndimage.map_coordinates(image, [place[..., 1], place[..., 0]], order=1, mode="constant")
+
+        return jax.vmap(jax.vmap(sample, (0, None)))(x, places)
 
     def claims():
         rng = np.random.default_rng(0)

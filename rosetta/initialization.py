@@ -55,7 +55,7 @@ class InitialisersByName(Pair):
     inputs = {"key": key()}
     tolerance = 0.02
     no_gradient = "random draws"
-    note = "Compared: their spreads. An initializer is a function of a key, a shape (in, out) and a dtype."
+    note = "Compared: their spreads. The shape of a kernel is (in, out)."
     also = ("nn.init.kaiming_uniform_",)
 
     def torch():
@@ -257,7 +257,7 @@ class FanOutInit(Pair):
     inputs = {"key": key()}
     tolerance = 0.002
     no_gradient = "random draws"
-    note = "`scale` is 2 / (1 + slope²). With `in_axis` and `out_axis`, other layouts than flax's."
+    note = "`scale` is 2 / (1 + slope²). PyTorch's own layout: `in_axis=1, out_axis=0`."
     also = ("nn.init.kaiming_normal_",)
 
     def torch():
@@ -465,7 +465,7 @@ class RecurrentInit(Pair):
             return jax.random.uniform(key, shape, dtype, -1 / 8, 1 / 8)
 
         same = {"kernel_init": u, "recurrent_kernel_init": u, "bias_init": u}
-        cell = layers.LSTMCell(100, 64, **same, rngs=nnx.Rngs(key))
+        cell = layers.LSTMCell(100, 64, **same, rngs=nnx.Rngs(key))  # from course import layers
         return cell.dense_i.kernel[...].std(), cell.dense_h.kernel[...].std(), cell.dense_h.bias[...].std()
 
     def differ(theirs, ours):

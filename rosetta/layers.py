@@ -131,14 +131,14 @@ class ConvolutionFunction(Pair):
 
     also = ("torch.conv1d", "F.conv1d", "torch.conv2d", "F.conv3d", "torch.conv3d")
 
-    inputs = {"x": normal(2, 3, 8, 8), "weight": normal(4, 3, 3, 3)}
-    note = "`jax.lax.conv` takes PyTorch's layouts, (N, C, H, W) and (O, I, H, W). It has no bias."
+    inputs = {"x": normal(2, 3, 8, 8), "weight": normal(4, 3, 3, 3), "bias": normal(4)}
+    note = "`lax.conv` takes PyTorch's layouts, (N, C, H, W) and (O, I, H, W)."
 
-    def torch(x, weight):
-        return F.conv2d(x, weight, stride=2)
+    def torch(x, weight, bias):
+        return F.conv2d(x, weight, bias, stride=2)
 
-    def jax(x, weight):
-        return jax.lax.conv(x, weight, window_strides=(2, 2), padding="VALID")
+    def jax(x, weight, bias):
+        return jax.lax.conv(x, weight, window_strides=(2, 2), padding="VALID") + bias[:, None, None]
 
 
 class KernelLayout(Pair):

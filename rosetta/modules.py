@@ -29,7 +29,7 @@ class TrainEval(Pair):
     also = ("nn.Module.train", "nn.Module.eval")
     inputs = {"x": normal(8, 3)}
     no_gradient = "PyTorch's own is off where the averages change before `backward`"
-    note = "In Linen there is no switch: `model.apply(variables, x, train=False)`, and the model passes it on."
+    note = "Linen's models have no mode: it is an argument of the call, here `use_running_average`."
 
     def torch(x):
         norm = torch.nn.BatchNorm1d(3)
@@ -44,6 +44,13 @@ class TrainEval(Pair):
         evaluated = norm(x)
         norm.train()
         return evaluated, norm(x)
+
+    def linen(x):
+        norm = nn.BatchNorm()
+        variables = norm.init(jax.random.key(0), x, use_running_average=True)
+        evaluated = norm.apply(variables, x, use_running_average=True)
+        trained, updated = norm.apply(variables, x, use_running_average=False, mutable=["batch_stats"])
+        return evaluated, trained
 
 
 class Sequential(Layer):
@@ -249,10 +256,7 @@ class Hooks(Pair):
     also = ("nn.Module.register_forward_hook",)
     inputs = {"x": normal(5, 3)}
     no_gradient = "intermediate results"
-    note = (
-        "NNX's `sow` under `nnx.capture` came after flax 0.12.0. On every version: call the layers one by one. "
-        "(Compared: the shapes.)"
-    )
+    note = "NNX: call the layers one by one. (Compared: the shapes.)"
 
     def torch(x):
         model, seen = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2)), {}
@@ -260,6 +264,13 @@ class Hooks(Pair):
             layer.register_forward_hook(lambda layer, args, output, name=name: seen.update({name: output.shape}))
         model(x)
         return [tuple(seen[name]) for name in ("0", "1")]
+
+    def nnx(x):
+        model, seen = nnx.Sequential(nnx.Linear(3, 4, rngs=nnx.Rngs(0)), nnx.Linear(4, 2, rngs=nnx.Rngs(1))), []
+        for layer in model.layers:
+            x = layer(x)
+            seen.append(x.shape)
+        return seen
 
     def linen(x):
         model = nn.Sequential([nn.Dense(4), nn.Dense(2)])

@@ -1,6 +1,7 @@
 """Sequences
 
 Embeddings, recurrent networks and attention. Flax has time in axis 1, as PyTorch has it under `batch_first=True`.
+`ATTENTION`, `CELL`, `LSTM_LAYER` and `BOTH_WAYS` are PyTorch's layers, whose weights `course.porting` carries over.
 """
 
 import jax
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from flax import linen as nn
 from flax import nnx
+from jax.experimental import checkify
 
 from course import layers, porting
 from rosetta.kinds import Layer, Pair, integers, normal
@@ -17,7 +19,6 @@ from rosetta.kinds import Layer, Pair, integers, normal
 ATTENTION = torch.nn.MultiheadAttention(4, 2, batch_first=True)
 CELL = torch.nn.LSTMCell(3, 4)
 LSTM_LAYER = torch.nn.LSTM(3, 4, batch_first=True)
-TIME_FIRST = torch.nn.LSTM(3, 4)
 BOTH_WAYS = torch.nn.LSTM(3, 4, bidirectional=True, batch_first=True)
 
 
@@ -36,24 +37,34 @@ class Embedding(Layer):
         return nn.Embed(10, 5)
 
 
-class EmbeddingRange(Layer):
+class EmbeddingRange(Pair):
     """Index an embedding out of range"""
 
-    inputs = {"tokens": lambda rng: np.array([10, 12])}
+    inputs = {"tokens": np.array([10, 12])}
     trap = "PyTorch raises. Flax returns NaN, for the whole row; a negative index counts from the end."
     lesson = ("06_porting_layers", "ours(jnp.array([1000]))")
 
-    def torch():
-        return torch.nn.Embedding(10, 5)
+    def torch(tokens):
+        return torch.nn.Embedding(10, 5)(tokens)
 
-    def nnx(rngs):
-        return nnx.Embed(10, 5, rngs=rngs)
+    def nnx(tokens):
+        return nnx.Embed(10, 5, rngs=nnx.Rngs(0))(tokens)
 
-    def linen():
-        return nn.Embed(10, 5)
+    def linen(tokens):
+        embed = nn.Embed(10, 5)
+        return embed.apply(embed.init(jax.random.key(0), tokens), tokens)
 
-    def differ(theirs, ours):
-        return isinstance(theirs, IndexError) and ours.shape == (2, 5) and bool(jnp.isnan(ours).all())
+    def fix(tokens):
+        def lookup(tokens):
+            checkify.check(jnp.all(tokens < 10), "no such row")  # from jax.experimental import checkify
+            return nnx.Embed(10, 5, rngs=nnx.Rngs(0))(tokens)
+
+        error, rows = checkify.checkify(lookup)(tokens)
+        return error.get()  # error.throw() raises it
+
+    def differ(theirs, ours, fixed):
+        nothing = ours.shape == (2, 5) and bool(jnp.isnan(ours).all())
+        return isinstance(theirs, IndexError) and nothing and "no such row" in fixed
 
 
 class TiedWeights(Pair):
@@ -422,7 +433,7 @@ class CellState(Pair):
         assert output.tolist() == h.tolist()
 
 
-class TimeFirst(Pair):
+class TimeFirst(Layer):
     """Time or batch first"""
 
     inputs = {"x": normal(4, 4, 3)}
@@ -432,15 +443,17 @@ class TimeFirst(Pair):
     )
     also = ("nn.RNN", "nn.GRU", "nn.LSTM", "nn.MultiheadAttention")
 
-    def torch(x):
-        return TIME_FIRST(x)[0]
+    def torch():
+        return torch.nn.LSTM(3, 4)
 
-    def nnx(x):
-        return porting.torch_to_nnx(TIME_FIRST, nnx.RNN(nnx.OptimizedLSTMCell(3, 4, rngs=nnx.Rngs(0))))(x)
+    def nnx(rngs):
+        return nnx.RNN(nnx.OptimizedLSTMCell(3, 4, rngs=rngs))
 
-    def fix(x):
-        rnn = nnx.RNN(nnx.OptimizedLSTMCell(3, 4, rngs=nnx.Rngs(0)), time_major=True)
-        return porting.torch_to_nnx(TIME_FIRST, rnn)(x)
+    def linen():
+        return nn.RNN(nn.OptimizedLSTMCell(4))
+
+    def fix(rngs):
+        return nnx.RNN(nnx.OptimizedLSTMCell(3, 4, rngs=rngs), time_major=True)
 
     def differ(theirs, ours):
         return theirs.shape == ours.shape and not np.allclose(theirs.detach(), ours, atol=1e-2)
@@ -660,3 +673,67 @@ class EncoderLayer(Layer):
         z = z + ours.self_attn(ours.norm1(z))
         z = z + ours.linear2(nnx.relu(ours.linear1(ours.norm2(z))))
         np.testing.assert_allclose(first(torch.from_numpy(x)).detach(), z, atol=2e-5)
+
+
+class CombinedMasks(Pair):
+    """Causal and padding masks together"""
+
+    inputs = {"x": normal(2, 4, 4), "tokens": np.array([[3, 1, 2, 5], [4, 6, 0, 0]])}
+    note = "0 is padding here. Both of flax's masks say what is seen, both of PyTorch's what is hidden."
+
+    def torch(x, tokens):
+        hidden = torch.ones(4, 4, dtype=torch.bool).triu(1)
+        return ATTENTION(x, x, x, attn_mask=hidden, key_padding_mask=tokens == 0)[0]
+
+    def nnx(x, tokens):
+        attention = porting.torch_to_nnx(ATTENTION, nnx.MultiHeadAttention(2, 4, decode=False, rngs=nnx.Rngs(0)))
+        mask = nnx.combine_masks(nnx.make_causal_mask(tokens), (tokens > 0)[:, None, None])
+        return attention(x, mask=mask)
+
+
+class NothingToSee(Pair):
+    """Attention where nothing may be seen"""
+
+    inputs = {"q": normal(1, 2, 1, 4), "mask": np.array([[True, False], [False, False]])}
+    trap = (
+        "Where a query may see no key, PyTorch's function returns zeros, its `MultiheadAttention` NaN, and JAX the "
+        "mean of all values. (Here the second query.)"
+    )
+
+    def torch(q, mask):
+        q = q.transpose(1, 2)
+        return F.scaled_dot_product_attention(q, q, q, attn_mask=mask).transpose(1, 2)
+
+    def jax(q, mask):
+        return jax.nn.dot_product_attention(q, q, q, mask=mask[None, None])
+
+    def fix(q, mask):
+        output = jax.nn.dot_product_attention(q, q, q, mask=mask[None, None])
+        return jnp.where(mask.any(-1)[:, None, None], output, 0)
+
+    def differ(theirs, ours):
+        alike = np.allclose(theirs[:, 0], ours[:, 0], atol=1e-5)
+        return alike and not theirs[:, 1].any() and bool(jnp.abs(ours[:, 1]).min() > 1e-5)
+
+    def claims():
+        x, hidden = torch.randn(1, 3, 4), torch.ones(1, 3, dtype=torch.bool)
+        assert bool(ATTENTION(x, x, x, key_padding_mask=hidden)[0].isnan().all())
+        q = np.random.default_rng(0).normal(size=(1, 3, 1, 4)).astype(np.float32)
+        ours = jax.nn.dot_product_attention(q, q, q, mask=np.zeros((1, 1, 3, 3), bool))
+        np.testing.assert_allclose(ours, np.broadcast_to(q.mean(1, keepdims=True), q.shape), atol=1e-5)
+
+
+class OtherSizes(Layer):
+    """Attention to vectors of another size"""
+
+    inputs = {"query": normal(2, 5, 8), "key": normal(2, 4, 6), "value": normal(2, 4, 6)}
+    note = "NNX wants one size for keys and values; Linen sees it, and takes two."
+
+    def torch():
+        return torch.nn.MultiheadAttention(8, 2, kdim=6, vdim=6, batch_first=True)
+
+    def nnx(rngs):
+        return nnx.MultiHeadAttention(2, 8, in_kv_features=6, decode=False, rngs=rngs)
+
+    def linen():
+        return nn.MultiHeadDotProductAttention(2)
