@@ -548,3 +548,16 @@ class AffineGrid(Pair):
         grid = F.affine_grid(theta, (1, 1, 4, 5), align_corners=True)[0]
         np.testing.assert_allclose(grid[0, :, 0], jnp.linspace(-1, 1, 5), atol=1e-6)
         np.testing.assert_allclose(grid[:, 0, 1], jnp.linspace(-1, 1, 4), atol=1e-6)
+
+
+class EnlargeVolumes(Pair):
+    """Enlarge signals and volumes"""
+
+    inputs = {"signal": normal(2, 3, 5), "volume": normal(1, 2, 3, 3, 3)}
+
+    def torch(signal, volume):
+        longer = F.interpolate(signal, size=9, mode="linear")
+        return longer, F.interpolate(volume, scale_factor=2, mode="trilinear")
+
+    def jax(signal, volume):
+        return jax.image.resize(signal, (2, 3, 9), "linear"), jax.image.resize(volume, (1, 2, 6, 6, 6), "linear")

@@ -379,7 +379,7 @@ class LayerNorm(Layer):
 class GroupNorm(Layer):
     """Group normalisation"""
 
-    also = ("F.group_norm",)
+    also = ("F.group_norm", "torch.group_norm")
 
     inputs = {"x": normal(3, 6, 4, 4)}
     channels_first = True
@@ -435,6 +435,11 @@ class RMSNorm(Layer):
     def linen():
         return nn.RMSNorm()
 
+    def claims():
+        x = 1e-4 * torch.randn(5, 8)
+        assert torch.equal(torch.nn.RMSNorm(8)(x), F.rms_norm(x, (8,), eps=torch.finfo(torch.float32).eps))
+        assert nnx.RMSNorm(8, rngs=nnx.Rngs(0)).epsilon == nn.RMSNorm().epsilon == 1e-6
+
 
 class Normalize(Pair):
     """Scale vectors to length 1"""
@@ -462,6 +467,11 @@ class DropoutEval(Layer):
 
     def linen():
         return nn.Dropout(0.5, deterministic=True)
+
+    def claims():
+        keys = {"dropout": jax.random.key(0)}
+        assert raises(ValueError, lambda: nn.Dropout(0.5).apply({}, jnp.ones(3), rngs=keys))
+        assert nn.Dropout(0.5).apply({}, jnp.ones(3), deterministic=True).tolist() == [1, 1, 1]
 
 
 class DropoutTrain(Pair):
@@ -543,7 +553,7 @@ class Convolution3d(Layer):
 
     inputs = {"x": normal(1, 2, 4, 4, 4)}
     channels_first = True
-    also = ("nn.Conv1d", "F.conv1d", "F.conv3d")
+    also = ("F.conv3d", "torch.conv3d")
 
     def torch():
         return torch.nn.Conv3d(2, 3, 2, stride=2)
@@ -687,7 +697,10 @@ class NormFunctions(Pair):
     """Norms as functions"""
 
     inputs = {"x": normal(5, 8), "weight": normal(8), "bias": normal(8)}
-    note = "`jax.nn.standardize` subtracts the mean and divides by √(variance + epsilon)."
+    note = (
+        "`jax.nn.standardize` has the fast variance of flax's norms, which cancels where the mean is large: pass it "
+        "`variance=x.var(-1, keepdims=True)`."
+    )
     also = ("torch.layer_norm", "torch.rms_norm")
 
     def torch(x, weight, bias):
@@ -697,12 +710,18 @@ class NormFunctions(Pair):
         normed = jax.nn.standardize(x, epsilon=1e-5) * weight + bias
         return normed, x * jax.lax.rsqrt((x**2).mean(-1, keepdims=True) + 1e-6) * weight
 
+    def claims():
+        x = (np.random.default_rng(0).normal(size=(5, 16)) * 0.05 + 3000).astype(np.float32)
+        theirs = F.layer_norm(torch.from_numpy(x), (16,)).numpy()
+        fast = jax.nn.standardize(jnp.asarray(x), epsilon=1e-5)
+        exact = jax.nn.standardize(jnp.asarray(x), variance=jnp.asarray(x).var(-1, keepdims=True), epsilon=1e-5)
+        assert np.abs(theirs - fast).max() > 1 and np.abs(theirs - exact).max() < 0.02
+
 
 class NormWithoutWeights(Layer):
     """Norms without weights"""
 
     inputs = {"x": normal(5, 8)}
-    also = ("F.group_norm", "torch.group_norm")
 
     def torch():
         return torch.nn.LayerNorm(8, elementwise_affine=False)
@@ -745,6 +764,8 @@ class FastVariance(Layer):
             options = {"num_groups": 2} if norm is nnx.GroupNorm else {}
             assert norm(4, rngs=nnx.Rngs(0), use_fast_variance=False, **options).use_fast_variance is False
             assert norm(4, rngs=nnx.Rngs(0), **options).use_fast_variance is True
+            assert getattr(nn, norm.__name__)(**options, use_fast_variance=False).use_fast_variance is False
+            assert getattr(nn, norm.__name__)(**options).use_fast_variance is True
 
 
 class InstanceNorm(Layer):
@@ -858,7 +879,7 @@ class WeightNorm(Pair):
 
     inputs = {"x": normal(5, 3), "v": normal(4, 3), "g": positive(4, 1)}
     note = (
-        "PyTorch starts with g = |v|, flax's `scale` with 1, which is another layer. Its weights: `original0` is the "
+        "PyTorch starts with g = |v|, flax's `scale` with 1, which is another layer. In PyTorch `original0` is the "
         "scale, `original1` the kernel's transpose; `remove_parametrizations` multiplies them out, as the last line "
         "here does."
     )
@@ -892,7 +913,6 @@ class SpectralNorm(Pair):
 
     inputs = {"x": normal(5, 3), "weight": normal(4, 3)}
     tolerance = 1e-3
-    no_gradient = "both stop it in the iterations only"
     note = (
         "Both take one step of the power iteration a call in training; 50 steps here, so that it has converged. Flax "
         "keeps its vectors in `batch_stats`."
@@ -901,15 +921,14 @@ class SpectralNorm(Pair):
 
     def torch(x, weight):
         layer = torch.nn.Linear(3, 4, bias=False)
-        layer.weight = torch.nn.Parameter(weight)
-        return torch.nn.utils.parametrizations.spectral_norm(layer, n_power_iterations=50)(x)
+        layer = torch.nn.utils.parametrizations.spectral_norm(layer, n_power_iterations=50)
+        return torch.func.functional_call(layer, {"parametrizations.weight.original": weight}, x)
 
     def linen(x, weight):
         layer = nn.SpectralNorm(nn.Dense(4, use_bias=False), n_steps=50)
         variables = layer.init(jax.random.key(0), x, update_stats=False)
-        params = {"layer_instance": {"kernel": weight.T}}
-        call = {**variables, "params": params}
-        return layer.apply(call, x, update_stats=True, mutable=["batch_stats"])[0]
+        variables = {**variables, "params": {"layer_instance": {"kernel": weight.T}}}
+        return layer.apply(variables, x, update_stats=True, mutable=["batch_stats"])[0]
 
     def claims():
         variables = nn.SpectralNorm(nn.Dense(4)).init(jax.random.key(0), jnp.ones((1, 3)), update_stats=False)
@@ -933,3 +952,24 @@ class PairwiseDistance(Pair):
         same = jnp.ones(3)
         assert jnp.isnan(jax.grad(lambda x: jnp.linalg.norm(x - same))(same)).all()
         assert jnp.isfinite(jax.grad(lambda x: jnp.linalg.norm(x - same + 1e-6))(same)).all()
+
+
+class CumulativeAverage(Pair):
+    """Batch normalisation with the plain average of batches"""
+
+    inputs = {"x": normal(16, 3)}
+    no_gradient = "running averages are state"
+    note = "PyTorch's `momentum=None`. Flax has a number there, the share of the old average: set it before each batch."
+
+    def torch(x):
+        norm = torch.nn.BatchNorm1d(3, momentum=None)
+        for batch in (x, 2 * x, x + 1):
+            norm(batch)
+        return norm.running_mean
+
+    def nnx(x):
+        norm = nnx.BatchNorm(3, rngs=nnx.Rngs(0))
+        for k, batch in enumerate((x, 2 * x, x + 1)):
+            norm.momentum = k / (k + 1)
+            norm(batch)
+        return norm.mean[...]

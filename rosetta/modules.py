@@ -18,11 +18,6 @@ from flax import nnx
 from rosetta.kinds import Layer, Pair, normal, raises
 
 
-def with_kernel(layer, kernel):
-    layer.kernel[...] = kernel
-    return layer
-
-
 class TrainEval(Pair):
     """Switch between training and evaluation"""
 
@@ -115,6 +110,13 @@ class OwnModule(Layer):
                 return x
 
         return Model()
+
+    def claims():
+        class Model(nnx.Module):
+            def __init__(self):
+                self.blocks = [nnx.Linear(4, 4, rngs=nnx.Rngs(0))]
+
+        assert raises(ValueError, Model)
 
 
 class OwnParameter(Layer):
@@ -596,10 +598,12 @@ class LazySizes(Pair):
 
     inputs = {"x": normal(5, 3)}
     no_gradient = "shapes"
-    note = "All of Linen's layers do; NNX's want to be told."
+    note = "Linen's layers see it at `init`, NNX's want to be told."
     also = (
         "nn.LazyLinear", "nn.LazyConv1d", "nn.LazyConv2d", "nn.LazyConv3d", "nn.LazyBatchNorm1d", "nn.LazyBatchNorm2d",
         "nn.LazyConvTranspose1d", "nn.LazyConvTranspose2d",
+        "nn.LazyBatchNorm3d", "nn.LazyConvTranspose3d", "nn.LazyInstanceNorm1d", "nn.LazyInstanceNorm2d",
+        "nn.LazyInstanceNorm3d",
     )  # fmt: skip
 
     def torch(x):
@@ -635,7 +639,7 @@ class ChangingHooks(Pair):
             def __call__(self, x):
                 return 2 * super().__call__(x + 1)
 
-        return with_kernel(Hooked(3, 4, use_bias=False, rngs=nnx.Rngs(0)), weight.T)(x)
+        return Hooked(3, 4, kernel_init=lambda *_: weight.T, use_bias=False, rngs=nnx.Rngs(0))(x)
 
     def linen(x, weight):
         def hook(call, args, kwargs, context):
@@ -722,3 +726,25 @@ class Parametrisation(Pair):
 
     def jax(x, raw):
         return x @ jax.nn.softplus(raw).T
+
+
+class FrozenNorm(Pair):
+    """Batch normalisation that stays in evaluation"""
+
+    inputs = {"x": normal(16, 3)}
+    no_gradient = "the averages are no part of the graph"
+    note = "`model.train()` reaches every layer, so the norms are set back after it, on both sides."
+
+    def torch(x):
+        model = torch.nn.Sequential(torch.nn.BatchNorm1d(3), torch.nn.BatchNorm1d(3))
+        model.train()
+        model[0].eval()
+        model(x)
+        return model[0].running_mean, model[1].running_mean
+
+    def nnx(x):
+        model = nnx.Sequential(*(nnx.BatchNorm(3, momentum=0.9, rngs=nnx.Rngs(0)) for _ in range(2)))
+        model.train()
+        model.layers[0].eval()
+        model(x)
+        return model.layers[0].mean[...], model.layers[1].mean[...]

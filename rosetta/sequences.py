@@ -14,7 +14,8 @@ from flax import nnx
 from jax.experimental import checkify
 
 from course import layers, porting
-from rosetta.kinds import Layer, Pair, integers, normal
+from rosetta.kinds import Layer, Pair, integers, normal, raises
+from tools.environment import double_precision
 
 ATTENTION = torch.nn.MultiheadAttention(4, 2, batch_first=True)
 CELL = torch.nn.LSTMCell(3, 4)
@@ -65,6 +66,10 @@ class EmbeddingRange(Pair):
     def differ(theirs, ours, fixed):
         nothing = ours.shape == (2, 5) and bool(jnp.isnan(ours).all())
         return isinstance(theirs, IndexError) and nothing and "no such row" in fixed
+
+    def claims():
+        embed = nnx.Embed(10, 5, rngs=nnx.Rngs(0))
+        assert embed(jnp.array([-1]))[0].tolist() == embed.embedding[9].tolist()
 
 
 class TiedWeights(Pair):
@@ -225,6 +230,11 @@ class Attention(Layer):
     def linen():
         return nn.MultiHeadDotProductAttention(num_heads=2)
 
+    def claims():
+        attention, x = nnx.MultiHeadAttention(2, 8, rngs=nnx.Rngs(0)), jnp.ones((1, 2, 8))
+        assert raises(ValueError, attention, x)
+        assert attention(x, decode=False).tolist() == attention(x, x, x, decode=False).tolist()
+
 
 class AttentionMask(Pair):
     """Attention mask"""
@@ -271,6 +281,14 @@ class CausalAttention(Pair):
     def jax(q, k, v):
         return jax.nn.dot_product_attention(q, k, v, is_causal=True)
 
+    def claims():
+        q = np.random.default_rng(0).normal(size=(2, 5, 2, 4))
+        z = torch.from_numpy(q).transpose(1, 2)
+        theirs = F.scaled_dot_product_attention(z, z, z, is_causal=True).transpose(1, 2)
+        with double_precision():
+            ours = jax.nn.dot_product_attention(*[jnp.asarray(q)] * 3, is_causal=True)
+        assert ours.dtype == jnp.float64 and 1e-9 < np.abs(np.asarray(ours) - theirs.numpy()).max() < 1e-6
+
 
 class PaddingRow(Pair):
     """Embedding with a padding index"""
@@ -279,7 +297,7 @@ class PaddingRow(Pair):
     no_gradient = "it is one"
     trap = (
         "With `padding_idx=0` row 0 starts at zero and gets no gradient in PyTorch. Flax's `Embed` has no such "
-        "argument: row 0 is trained as the others. (Compared: gradients of the table's row sums.)"
+        "argument: row 0 is trained as the others. (Compared: the table's gradient.)"
     )
     also = ("nn.Embedding",)
 
@@ -526,7 +544,7 @@ class PadSequences(Pair):
     """Pad sequences, and cut them again"""
 
     inputs = {"x": normal(4, 3), "y": normal(2, 3)}
-    note = "NumPy's work, before anything is compiled: the shapes depend on the data."
+    note = "The shapes depend on the data, so this comes before anything that is compiled."
 
     def torch(x, y):
         padded = torch.nn.utils.rnn.pad_sequence([x, y], batch_first=True, padding_value=-1.0)
