@@ -49,43 +49,62 @@ class LinearInit(Pair):
         return abs(ours[0] / theirs[0].item() - 3**0.5) < 0.02 and ours[1] == 0
 
 
-class InitialisersByName(Pair):
-    """Glorot (Xavier) and He (Kaiming) initial weights"""
+class ConvolutionInit(Pair):
+    """Initial weights of a convolution"""
 
     inputs = {"key": key()}
     tolerance = 0.02
     no_gradient = "random draws"
-    note = "Compared: their spreads. The shape of a kernel is (in, out)."
-    also = ("nn.init.kaiming_uniform_",)
+    trap = (
+        "As for a linear layer, with n = in × height × width: PyTorch draws weights and biases uniformly within ±1/√n, "
+        "flax's weights are wider by √3, and its biases zero. (Compared: spreads times √n.)"
+    )
 
     def torch():
         torch.manual_seed(0)
-        glorot = torch.nn.init.xavier_uniform_(torch.empty(300, 200))
-        he = torch.nn.init.kaiming_normal_(torch.empty(300, 200), nonlinearity="relu")
-        return glorot.std(), he.std()
+        layer = torch.nn.Conv2d(32, 1000, 3)
+        return tuple(weight.std() * 288**0.5 for weight in (layer.weight, layer.bias))
 
-    def jax(key):
-        glorot = jax.nn.initializers.glorot_uniform()(key, (200, 300))
-        he = jax.nn.initializers.he_normal()(key, (200, 300))
-        return glorot.std(), he.std()
+    def nnx(key):
+        layer = nnx.Conv(32, 1000, (3, 3), rngs=nnx.Rngs(key))
+        return tuple(weight[...].std() * 288**0.5 for weight in (layer.kernel, layer.bias))
+
+    def fix(key):
+        def bias(key, shape, dtype):
+            return jax.random.uniform(key, shape, dtype, -(288**-0.5), 288**-0.5)
+
+        kernel = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+        layer = nnx.Conv(32, 1000, (3, 3), kernel_init=kernel, bias_init=bias, rngs=nnx.Rngs(key))
+        return tuple(weight[...].std() * 288**0.5 for weight in (layer.kernel, layer.bias))
+
+    def differ(theirs, ours):
+        return abs(ours[0] / theirs[0].item() - 3**0.5) < 0.02 and ours[1] == 0 and abs(theirs[1] - 3**-0.5) < 0.02
 
 
-class OwnInit(Layer):
-    """Initial values of your own"""
+class TransposedInit(Pair):
+    """Initial weights of a transposed convolution"""
 
-    inputs = {"x": normal(5, 3)}
+    inputs = {"key": key()}
+    tolerance = 0.02
+    no_gradient = "random draws"
+    trap = (
+        "PyTorch takes the *output* channels for the inputs here, since the weight is (in, out, height, width). "
+        "(Compared: the spread times √(32 × 9), of 128 channels to 32.)"
+    )
 
     def torch():
-        layer = torch.nn.Linear(3, 4)
-        torch.nn.init.constant_(layer.weight, 0.5)
-        torch.nn.init.zeros_(layer.bias)
-        return layer
+        torch.manual_seed(0)
+        return torch.nn.ConvTranspose2d(128, 32, 3).weight.std() * 288**0.5
 
-    def nnx(rngs):
-        return nnx.Linear(3, 4, kernel_init=nnx.initializers.constant(0.5), bias_init=nnx.initializers.zeros, rngs=rngs)
+    def nnx(key):
+        return nnx.ConvTranspose(128, 32, (3, 3), rngs=nnx.Rngs(key)).kernel[...].std() * 288**0.5
 
-    def linen():
-        return nn.Dense(4, kernel_init=nn.initializers.constant(0.5), bias_init=nn.initializers.zeros)
+    def fix(key):
+        kernel = jax.nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")
+        return nnx.ConvTranspose(128, 32, (3, 3), kernel_init=kernel, rngs=nnx.Rngs(key)).kernel[...].std() * 288**0.5
+
+    def differ(theirs, ours):
+        return abs(theirs - 3**-0.5) < 0.01 and abs(ours - 0.5) < 0.01
 
 
 class EmbeddingInit(Pair):
@@ -115,113 +134,161 @@ class EmbeddingInit(Pair):
         return abs(theirs - 1) < 0.05 and abs(ours - 1 / 8) < 0.01
 
 
-class ConstantInit(Pair):
-    """Ones, zeros, one value and the identity"""
-
-    no_gradient = "constants"
-    note = "A layer takes such functions as `kernel_init`; for the identity, one of your own that returns `jnp.eye`."
-    also = ("nn.init.constant_", "nn.init.zeros_")
-
-    def torch():
-        weight = torch.empty(3, 3)
-        ones, value = torch.nn.init.ones_(weight).clone(), torch.nn.init.constant_(weight, 0.5).clone()
-        return ones, value, torch.nn.init.eye_(weight)
-
-    def jax():
-        key, shape = jax.random.key(0), (3, 3)
-        ones, value = jax.nn.initializers.ones(key, shape), jax.nn.initializers.constant(0.5)(key, shape)
-        return ones, value, jnp.eye(*shape)
-
-    def claims():
-        def eye(key, shape, dtype):
-            return jnp.eye(*shape, dtype=dtype)
-
-        assert nnx.Linear(3, 4, kernel_init=eye, rngs=nnx.Rngs(0)).kernel[...].tolist() == jnp.eye(3, 4).tolist()
-        assert not any("eye" in name or "identity" in name for name in dir(jax.nn.initializers))
-
-
-class DiracInit(Layer):
-    """A convolution that starts as the identity"""
-
-    inputs = {"x": normal(2, 3, 5, 5)}
-    channels_first = True
-    note = "JAX has no `dirac_`: the identity in the middle of zeros. (The kernel is (height, width, in, out).)"
-    also = ("nn.init.dirac_",)
-
-    def torch():
-        layer = torch.nn.Conv2d(3, 4, 3, padding=1, bias=False)
-        torch.nn.init.dirac_(layer.weight)
-        return layer
-
-    def nnx(rngs):
-        def dirac(key, shape, dtype):
-            return jnp.zeros(shape, dtype).at[1, 1].set(jnp.eye(*shape[2:]))
-
-        return nnx.Conv(3, 4, (3, 3), kernel_init=dirac, use_bias=False, rngs=rngs)
-
-    def claims():
-        def dirac(key, shape, dtype):
-            return jnp.zeros(shape, dtype).at[1, 1].set(jnp.eye(*shape[2:]))
-
-        layer = nnx.Conv(3, 4, (3, 3), kernel_init=dirac, use_bias=False, rngs=nnx.Rngs(0))
-        theirs = torch.nn.init.dirac_(torch.empty(4, 3, 3, 3)).permute(2, 3, 1, 0)
-        assert layer.kernel[...].tolist() == theirs.tolist()
-        assert not any("dirac" in name for name in dir(jax.nn.initializers))
-
-
-class NormalInit(Pair):
-    """Normal initial weights by default"""
-
-    inputs = {"key": key()}
-    tolerance = 0.02
-    no_gradient = "random draws"
-    trap = "`nn.init.normal_` has a spread of 1 by default, JAX's `normal()` of 0.01."
-
-    def torch():
-        torch.manual_seed(0)
-        return torch.nn.init.normal_(torch.empty(200, 300)).std()
-
-    def jax(key):
-        return jax.nn.initializers.normal()(key, (300, 200)).std()
-
-    def fix(key):
-        return jax.nn.initializers.normal(1.0)(key, (300, 200)).std()
-
-    def differ(theirs, ours):
-        return abs(theirs - 1) < 0.02 and abs(ours - 0.01) < 0.0002
-
-
-class UniformInit(Pair):
-    """Uniform initial weights between two bounds"""
+class RecurrentInit(Pair):
+    """Initial weights of an LSTM"""
 
     inputs = {"key": key()}
     tolerance = 0.01
     no_gradient = "random draws"
     trap = (
-        "JAX's `uniform(scale)` draws from 0 to scale, 0.01 by default; PyTorch's `uniform_` from 0 to 1 or as told. "
-        "(Compared: minimum, mean and maximum.)"
+        "PyTorch draws all weights and biases uniformly within ±1/√hidden. Flax's input kernels are LeCun normal, its "
+        "recurrent ones orthogonal, its biases zero. (Compared: the spreads of the three.)"
     )
 
     def torch():
         torch.manual_seed(0)
-        weight = torch.nn.init.uniform_(torch.empty(200, 300), -0.5, 0.5)
-        return weight.min(), weight.mean(), weight.max()
+        cell = torch.nn.LSTMCell(100, 64)
+        return cell.weight_ih.std(), cell.weight_hh.std(), cell.bias_hh.std()
 
-    def jax(key):
-        weight = jax.nn.initializers.uniform(0.5)(key, (300, 200))
-        return weight.min(), weight.mean(), weight.max()
+    def nnx(key):
+        cell = nnx.OptimizedLSTMCell(100, 64, rngs=nnx.Rngs(key))
+        return cell.dense_i.kernel[...].std(), cell.dense_h.kernel[...].std(), cell.dense_h.bias[...].std()
 
     def fix(key):
-        weight = jax.random.uniform(key, (300, 200), minval=-0.5, maxval=0.5)
-        return weight.min(), weight.mean(), weight.max()
+        def u(key, shape, dtype):
+            return jax.random.uniform(key, shape, dtype, -1 / 8, 1 / 8)
+
+        same = {"kernel_init": u, "recurrent_kernel_init": u, "bias_init": u}
+        cell = layers.LSTMCell(100, 64, **same, rngs=nnx.Rngs(key))  # from course import layers
+        return cell.dense_i.kernel[...].std(), cell.dense_h.kernel[...].std(), cell.dense_h.bias[...].std()
 
     def differ(theirs, ours):
-        return np.allclose(theirs, (-0.5, 0, 0.5), atol=0.01) and np.allclose(ours, (0, 0.25, 0.5), atol=0.01)
+        kernel, recurrent, bias = (float(spread) for spread in ours)
+        ours_are = abs(kernel - 0.1) < 0.01 and abs(recurrent - 1 / 16) < 0.01 and bias == 0
+        return np.allclose([spread.item() for spread in theirs], 1 / 8 / 3**0.5, atol=0.01) and ours_are
+
+
+class AttentionInit(Pair):
+    """Initial weights of attention"""
+
+    inputs = {"key": key()}
+    tolerance = 0.03
+    no_gradient = "random draws"
+    trap = (
+        "PyTorch draws query, key and value by Xavier's rule for the three of them together, and the output as in a "
+        "linear layer; flax draws all four from LeCun's normal distribution. All biases are zero. (Compared: spreads "
+        "times √width, of the query and of the output.)"
+    )
+    also = ("nn.MultiheadAttention",)
+
+    def torch():
+        torch.manual_seed(0)
+        layer = torch.nn.MultiheadAttention(64, 2)
+        return layer.in_proj_weight[:64].std() * 8, layer.out_proj.weight.std() * 8
+
+    def nnx(key):
+        layer = nnx.MultiHeadAttention(2, 64, decode=False, rngs=nnx.Rngs(key))
+        return layer.query.kernel[...].std() * 8, layer.out.kernel[...].std() * 8
+
+    def fix(key):
+        qkv, out = (nnx.initializers.variance_scaling(scale, "fan_in", "uniform") for scale in (1 / 2, 1 / 3))
+        options = {"kernel_init": qkv, "out_kernel_init": out, "decode": False}
+        layer = nnx.MultiHeadAttention(2, 64, **options, rngs=nnx.Rngs(key))
+        return layer.query.kernel[...].std() * 8, layer.out.kernel[...].std() * 8
+
+    def differ(theirs, ours):
+        theirs = [spread.item() for spread in theirs]
+        return np.allclose(theirs, (0.5**0.5, 3**-0.5), atol=0.03) and np.allclose(ours, 1, atol=0.03)
 
     def claims():
-        theirs = torch.nn.init.uniform_(torch.empty(1000))
-        ours = jax.nn.initializers.uniform()(jax.random.key(0), (1000,))
-        assert theirs.min() >= 0 and 0.9 < theirs.max() < 1 and ours.min() >= 0 and 0.009 < ours.max() < 0.01
+        theirs = torch.nn.MultiheadAttention(64, 2)
+        ours = nnx.MultiHeadAttention(2, 64, decode=False, rngs=nnx.Rngs(0))
+        assert not theirs.in_proj_bias.any() and not theirs.out_proj.bias.any()
+        assert not any(layer.bias[...].any() for layer in (ours.query, ours.key, ours.value, ours.out))
+
+
+class OwnInit(Layer):
+    """Initial values of your own"""
+
+    inputs = {"x": normal(5, 3)}
+
+    def torch():
+        layer = torch.nn.Linear(3, 4)
+        torch.nn.init.constant_(layer.weight, 0.5)
+        torch.nn.init.zeros_(layer.bias)
+        return layer
+
+    def nnx(rngs):
+        return nnx.Linear(3, 4, kernel_init=nnx.initializers.constant(0.5), bias_init=nnx.initializers.zeros, rngs=rngs)
+
+    def linen():
+        return nn.Dense(4, kernel_init=nn.initializers.constant(0.5), bias_init=nn.initializers.zeros)
+
+
+class InitialiseAgain(Pair):
+    """Initialise all linear layers of a built model"""
+
+    note = "In Linen, weights are a tree: `jax.tree_util.tree_map_with_path(function, params)`. (Compared: the biases.)"
+    also = ("nn.Module.apply",)
+
+    def torch():
+        model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+        model.apply(lambda layer: isinstance(layer, torch.nn.Linear) and torch.nn.init.constant_(layer.bias, 0.1))
+        return model[0].bias, model[2].bias
+
+    def nnx():
+        model = nnx.Sequential(nnx.Linear(3, 4, rngs=nnx.Rngs(0)), nnx.relu, nnx.Linear(4, 2, rngs=nnx.Rngs(1)))
+        for _, layer in nnx.iter_graph(model):
+            if isinstance(layer, nnx.Linear):
+                layer.bias[...] = jnp.full_like(layer.bias, 0.1)
+        return model.layers[0].bias[...], model.layers[2].bias[...]
+
+    def claims():
+        params = nn.Dense(4).init(jax.random.key(0), jnp.ones((1, 3)))["params"]
+        new = jax.tree_util.tree_map_with_path(lambda path, x: x + 0.1 if path[-1].key == "bias" else x, params)
+        assert new["bias"].tolist() == [jnp.float32(0.1)] * 4 and new["kernel"] is params["kernel"]
+
+
+class SameSeed(Pair):
+    """The same initial weights again"""
+
+    note = "A seed of a model's own does not touch any other stream of numbers; PyTorch's sets the global one."
+    also = ("torch.manual_seed",)
+
+    def torch():
+        torch.manual_seed(0)
+        first = torch.nn.Linear(3, 4)
+        torch.manual_seed(0)
+        return torch.equal(first.weight, torch.nn.Linear(3, 4).weight)
+
+    def nnx():
+        first, second = (nnx.Linear(3, 4, rngs=nnx.Rngs(0)) for _ in range(2))
+        return bool(jnp.array_equal(first.kernel[...], second.kernel[...]))
+
+    def linen():
+        first, second = (nn.Dense(4).init(jax.random.key(0), jnp.ones((1, 3))) for _ in range(2))
+        return bool(jnp.array_equal(first["params"]["kernel"], second["params"]["kernel"]))
+
+
+class InitialisersByName(Pair):
+    """Glorot (Xavier) and He (Kaiming) initial weights"""
+
+    inputs = {"key": key()}
+    tolerance = 0.02
+    no_gradient = "random draws"
+    note = "Compared: their spreads. The shape of a kernel is (in, out)."
+    also = ("nn.init.kaiming_uniform_",)
+
+    def torch():
+        torch.manual_seed(0)
+        glorot = torch.nn.init.xavier_uniform_(torch.empty(300, 200))
+        he = torch.nn.init.kaiming_normal_(torch.empty(300, 200), nonlinearity="relu")
+        return glorot.std(), he.std()
+
+    def jax(key):
+        glorot = jax.nn.initializers.glorot_uniform()(key, (200, 300))
+        he = jax.nn.initializers.he_normal()(key, (200, 300))
+        return glorot.std(), he.std()
 
 
 class GainInit(Pair):
@@ -309,6 +376,61 @@ class NormalTails(Pair):
             assert 2.2 < abs(weight).max() / variance**0.5 < 2.3
 
 
+class NormalInit(Pair):
+    """Normal initial weights by default"""
+
+    inputs = {"key": key()}
+    tolerance = 0.02
+    no_gradient = "random draws"
+    trap = "`nn.init.normal_` has a spread of 1 by default, JAX's `normal()` of 0.01."
+
+    def torch():
+        torch.manual_seed(0)
+        return torch.nn.init.normal_(torch.empty(200, 300)).std()
+
+    def jax(key):
+        return jax.nn.initializers.normal()(key, (300, 200)).std()
+
+    def fix(key):
+        return jax.nn.initializers.normal(1.0)(key, (300, 200)).std()
+
+    def differ(theirs, ours):
+        return abs(theirs - 1) < 0.02 and abs(ours - 0.01) < 0.0002
+
+
+class UniformInit(Pair):
+    """Uniform initial weights between two bounds"""
+
+    inputs = {"key": key()}
+    tolerance = 0.01
+    no_gradient = "random draws"
+    trap = (
+        "JAX's `uniform(scale)` draws from 0 to scale, 0.01 by default; PyTorch's `uniform_` from 0 to 1 or as told. "
+        "(Compared: minimum, mean and maximum.)"
+    )
+
+    def torch():
+        torch.manual_seed(0)
+        weight = torch.nn.init.uniform_(torch.empty(200, 300), -0.5, 0.5)
+        return weight.min(), weight.mean(), weight.max()
+
+    def jax(key):
+        weight = jax.nn.initializers.uniform(0.5)(key, (300, 200))
+        return weight.min(), weight.mean(), weight.max()
+
+    def fix(key):
+        weight = jax.random.uniform(key, (300, 200), minval=-0.5, maxval=0.5)
+        return weight.min(), weight.mean(), weight.max()
+
+    def differ(theirs, ours):
+        return np.allclose(theirs, (-0.5, 0, 0.5), atol=0.01) and np.allclose(ours, (0, 0.25, 0.5), atol=0.01)
+
+    def claims():
+        theirs = torch.nn.init.uniform_(torch.empty(1000))
+        ours = jax.nn.initializers.uniform()(jax.random.key(0), (1000,))
+        assert theirs.min() >= 0 and 0.9 < theirs.max() < 1 and ours.min() >= 0 and 0.009 < ours.max() < 0.01
+
+
 class TruncatedInit(Pair):
     """Truncated normal initial weights"""
 
@@ -333,6 +455,60 @@ class TruncatedInit(Pair):
 
     def differ(theirs, ours):
         return abs(theirs - 0.02) < 0.0003 and abs(ours - 0.0176) < 0.0003
+
+
+class ConstantInit(Pair):
+    """Ones, zeros, one value and the identity"""
+
+    no_gradient = "constants"
+    note = "A layer takes such functions as `kernel_init`; for the identity, one of your own that returns `jnp.eye`."
+    also = ("nn.init.constant_", "nn.init.zeros_")
+
+    def torch():
+        weight = torch.empty(3, 3)
+        ones, value = torch.nn.init.ones_(weight).clone(), torch.nn.init.constant_(weight, 0.5).clone()
+        return ones, value, torch.nn.init.eye_(weight)
+
+    def jax():
+        key, shape = jax.random.key(0), (3, 3)
+        ones, value = jax.nn.initializers.ones(key, shape), jax.nn.initializers.constant(0.5)(key, shape)
+        return ones, value, jnp.eye(*shape)
+
+    def claims():
+        def eye(key, shape, dtype):
+            return jnp.eye(*shape, dtype=dtype)
+
+        assert nnx.Linear(3, 4, kernel_init=eye, rngs=nnx.Rngs(0)).kernel[...].tolist() == jnp.eye(3, 4).tolist()
+        assert not any("eye" in name or "identity" in name for name in dir(jax.nn.initializers))
+
+
+class DiracInit(Layer):
+    """A convolution that starts as the identity"""
+
+    inputs = {"x": normal(2, 3, 5, 5)}
+    channels_first = True
+    note = "JAX has no `dirac_`: the identity in the middle of zeros. (The kernel is (height, width, in, out).)"
+    also = ("nn.init.dirac_",)
+
+    def torch():
+        layer = torch.nn.Conv2d(3, 4, 3, padding=1, bias=False)
+        torch.nn.init.dirac_(layer.weight)
+        return layer
+
+    def nnx(rngs):
+        def dirac(key, shape, dtype):
+            return jnp.zeros(shape, dtype).at[1, 1].set(jnp.eye(*shape[2:]))
+
+        return nnx.Conv(3, 4, (3, 3), kernel_init=dirac, use_bias=False, rngs=rngs)
+
+    def claims():
+        def dirac(key, shape, dtype):
+            return jnp.zeros(shape, dtype).at[1, 1].set(jnp.eye(*shape[2:]))
+
+        layer = nnx.Conv(3, 4, (3, 3), kernel_init=dirac, use_bias=False, rngs=nnx.Rngs(0))
+        theirs = torch.nn.init.dirac_(torch.empty(4, 3, 3, 3)).permute(2, 3, 1, 0)
+        assert layer.kernel[...].tolist() == theirs.tolist()
+        assert not any("dirac" in name for name in dir(jax.nn.initializers))
 
 
 class OrthogonalInit(Pair):
@@ -380,179 +556,3 @@ class SparseInit(Pair):
 
     def claims():
         assert not any("sparse" in name for name in dir(jax.nn.initializers))
-
-
-class ConvolutionInit(Pair):
-    """Initial weights of a convolution"""
-
-    inputs = {"key": key()}
-    tolerance = 0.02
-    no_gradient = "random draws"
-    trap = (
-        "As for a linear layer, with n = in × height × width: PyTorch draws weights and biases uniformly within ±1/√n, "
-        "flax's weights are wider by √3, and its biases zero. (Compared: spreads times √n.)"
-    )
-
-    def torch():
-        torch.manual_seed(0)
-        layer = torch.nn.Conv2d(32, 1000, 3)
-        return tuple(weight.std() * 288**0.5 for weight in (layer.weight, layer.bias))
-
-    def nnx(key):
-        layer = nnx.Conv(32, 1000, (3, 3), rngs=nnx.Rngs(key))
-        return tuple(weight[...].std() * 288**0.5 for weight in (layer.kernel, layer.bias))
-
-    def fix(key):
-        def bias(key, shape, dtype):
-            return jax.random.uniform(key, shape, dtype, -(288**-0.5), 288**-0.5)
-
-        kernel = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-        layer = nnx.Conv(32, 1000, (3, 3), kernel_init=kernel, bias_init=bias, rngs=nnx.Rngs(key))
-        return tuple(weight[...].std() * 288**0.5 for weight in (layer.kernel, layer.bias))
-
-    def differ(theirs, ours):
-        return abs(ours[0] / theirs[0].item() - 3**0.5) < 0.02 and ours[1] == 0 and abs(theirs[1] - 3**-0.5) < 0.02
-
-
-class TransposedInit(Pair):
-    """Initial weights of a transposed convolution"""
-
-    inputs = {"key": key()}
-    tolerance = 0.02
-    no_gradient = "random draws"
-    trap = (
-        "PyTorch takes the *output* channels for the inputs here, since the weight is (in, out, height, width). "
-        "(Compared: the spread times √(32 × 9), of 128 channels to 32.)"
-    )
-
-    def torch():
-        torch.manual_seed(0)
-        return torch.nn.ConvTranspose2d(128, 32, 3).weight.std() * 288**0.5
-
-    def nnx(key):
-        return nnx.ConvTranspose(128, 32, (3, 3), rngs=nnx.Rngs(key)).kernel[...].std() * 288**0.5
-
-    def fix(key):
-        kernel = jax.nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")
-        return nnx.ConvTranspose(128, 32, (3, 3), kernel_init=kernel, rngs=nnx.Rngs(key)).kernel[...].std() * 288**0.5
-
-    def differ(theirs, ours):
-        return abs(theirs - 3**-0.5) < 0.01 and abs(ours - 0.5) < 0.01
-
-
-class RecurrentInit(Pair):
-    """Initial weights of an LSTM"""
-
-    inputs = {"key": key()}
-    tolerance = 0.01
-    no_gradient = "random draws"
-    trap = (
-        "PyTorch draws all weights and biases uniformly within ±1/√hidden. Flax's input kernels are LeCun normal, its "
-        "recurrent ones orthogonal, its biases zero. (Compared: the spreads of the three.)"
-    )
-
-    def torch():
-        torch.manual_seed(0)
-        cell = torch.nn.LSTMCell(100, 64)
-        return cell.weight_ih.std(), cell.weight_hh.std(), cell.bias_hh.std()
-
-    def nnx(key):
-        cell = nnx.OptimizedLSTMCell(100, 64, rngs=nnx.Rngs(key))
-        return cell.dense_i.kernel[...].std(), cell.dense_h.kernel[...].std(), cell.dense_h.bias[...].std()
-
-    def fix(key):
-        def u(key, shape, dtype):
-            return jax.random.uniform(key, shape, dtype, -1 / 8, 1 / 8)
-
-        same = {"kernel_init": u, "recurrent_kernel_init": u, "bias_init": u}
-        cell = layers.LSTMCell(100, 64, **same, rngs=nnx.Rngs(key))  # from course import layers
-        return cell.dense_i.kernel[...].std(), cell.dense_h.kernel[...].std(), cell.dense_h.bias[...].std()
-
-    def differ(theirs, ours):
-        kernel, recurrent, bias = (float(spread) for spread in ours)
-        ours_are = abs(kernel - 0.1) < 0.01 and abs(recurrent - 1 / 16) < 0.01 and bias == 0
-        return np.allclose([spread.item() for spread in theirs], 1 / 8 / 3**0.5, atol=0.01) and ours_are
-
-
-class AttentionInit(Pair):
-    """Initial weights of attention"""
-
-    inputs = {"key": key()}
-    tolerance = 0.03
-    no_gradient = "random draws"
-    trap = (
-        "PyTorch draws query, key and value by Xavier's rule for the three of them together, and the output as in a "
-        "linear layer; flax draws all four from LeCun's normal distribution. All biases are zero. (Compared: spreads "
-        "times √width, of the query and of the output.)"
-    )
-    also = ("nn.MultiheadAttention",)
-
-    def torch():
-        torch.manual_seed(0)
-        layer = torch.nn.MultiheadAttention(64, 2)
-        return layer.in_proj_weight[:64].std() * 8, layer.out_proj.weight.std() * 8
-
-    def nnx(key):
-        layer = nnx.MultiHeadAttention(2, 64, decode=False, rngs=nnx.Rngs(key))
-        return layer.query.kernel[...].std() * 8, layer.out.kernel[...].std() * 8
-
-    def fix(key):
-        qkv, out = (nnx.initializers.variance_scaling(scale, "fan_in", "uniform") for scale in (1 / 2, 1 / 3))
-        options = {"kernel_init": qkv, "out_kernel_init": out, "decode": False}
-        layer = nnx.MultiHeadAttention(2, 64, **options, rngs=nnx.Rngs(key))
-        return layer.query.kernel[...].std() * 8, layer.out.kernel[...].std() * 8
-
-    def differ(theirs, ours):
-        theirs = [spread.item() for spread in theirs]
-        return np.allclose(theirs, (0.5**0.5, 3**-0.5), atol=0.03) and np.allclose(ours, 1, atol=0.03)
-
-    def claims():
-        theirs = torch.nn.MultiheadAttention(64, 2)
-        ours = nnx.MultiHeadAttention(2, 64, decode=False, rngs=nnx.Rngs(0))
-        assert not theirs.in_proj_bias.any() and not theirs.out_proj.bias.any()
-        assert not any(layer.bias[...].any() for layer in (ours.query, ours.key, ours.value, ours.out))
-
-
-class InitialiseAgain(Pair):
-    """Initialise all linear layers of a built model"""
-
-    note = "In Linen, weights are a tree: `jax.tree_util.tree_map_with_path(function, params)`. (Compared: the biases.)"
-    also = ("nn.Module.apply",)
-
-    def torch():
-        model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
-        model.apply(lambda layer: isinstance(layer, torch.nn.Linear) and torch.nn.init.constant_(layer.bias, 0.1))
-        return model[0].bias, model[2].bias
-
-    def nnx():
-        model = nnx.Sequential(nnx.Linear(3, 4, rngs=nnx.Rngs(0)), nnx.relu, nnx.Linear(4, 2, rngs=nnx.Rngs(1)))
-        for _, layer in nnx.iter_graph(model):
-            if isinstance(layer, nnx.Linear):
-                layer.bias[...] = jnp.full_like(layer.bias, 0.1)
-        return model.layers[0].bias[...], model.layers[2].bias[...]
-
-    def claims():
-        params = nn.Dense(4).init(jax.random.key(0), jnp.ones((1, 3)))["params"]
-        new = jax.tree_util.tree_map_with_path(lambda path, x: x + 0.1 if path[-1].key == "bias" else x, params)
-        assert new["bias"].tolist() == [jnp.float32(0.1)] * 4 and new["kernel"] is params["kernel"]
-
-
-class SameSeed(Pair):
-    """The same initial weights again"""
-
-    note = "A seed of a model's own does not touch any other stream of numbers; PyTorch's sets the global one."
-    also = ("torch.manual_seed",)
-
-    def torch():
-        torch.manual_seed(0)
-        first = torch.nn.Linear(3, 4)
-        torch.manual_seed(0)
-        return torch.equal(first.weight, torch.nn.Linear(3, 4).weight)
-
-    def nnx():
-        first, second = (nnx.Linear(3, 4, rngs=nnx.Rngs(0)) for _ in range(2))
-        return bool(jnp.array_equal(first.kernel[...], second.kernel[...]))
-
-    def linen():
-        first, second = (nn.Dense(4).init(jax.random.key(0), jnp.ones((1, 3))) for _ in range(2))
-        return bool(jnp.array_equal(first["params"]["kernel"], second["params"]["kernel"]))

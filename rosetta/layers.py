@@ -39,6 +39,33 @@ class Linear(Layer):
         return nn.Dense(4)
 
 
+class LinearFunction(Pair):
+    """Linear layer as a function"""
+
+    inputs = {"x": normal(5, 3), "weight": normal(4, 3), "bias": normal(4)}
+    note = "Flax's kernel is the transpose, (in, out): `x @ kernel + bias`."
+
+    def torch(x, weight, bias):
+        return F.linear(x, weight, bias)
+
+    def jax(x, weight, bias):
+        return x @ weight.T + bias
+
+
+class Bilinear(Pair):
+    """Bilinear layer"""
+
+    inputs = {"x": normal(5, 3), "y": normal(5, 2), "weight": normal(4, 3, 2), "bias": normal(4)}
+    note = "Flax has no such layer: two parameters of your own, and this line."
+    also = ("nn.Bilinear", "torch.bilinear")
+
+    def torch(x, y, weight, bias):
+        return F.bilinear(x, y, weight, bias)
+
+    def jax(x, y, weight, bias):
+        return jnp.einsum("bi,oij,bj->bo", x, weight, y) + bias
+
+
 class Convolution(Layer):
     """Convolution layer"""
 
@@ -54,6 +81,23 @@ class Convolution(Layer):
 
     def linen():
         return nn.Conv(4, (3, 3), strides=2, padding=((1, 1), (1, 1)))
+
+
+class Convolution3d(Layer):
+    """Convolution in three dimensions"""
+
+    inputs = {"x": normal(1, 2, 4, 4, 4)}
+    channels_first = True
+    also = ("F.conv3d", "torch.conv3d")
+
+    def torch():
+        return torch.nn.Conv3d(2, 3, 2, stride=2)
+
+    def nnx(rngs):
+        return nnx.Conv(2, 3, (2, 2, 2), strides=2, padding="VALID", rngs=rngs)
+
+    def linen():
+        return nn.Conv(3, (2, 2, 2), strides=2, padding="VALID")
 
 
 class ConvolutionPadding(Layer):
@@ -78,6 +122,31 @@ class ConvolutionPadding(Layer):
 
     def differ(theirs, ours):
         return ours.shape[2:] == (8, 7) and np.allclose(ours[:, :, 1:-1, 1:-1], theirs, atol=1e-5)
+
+
+class SamePadding(Layer):
+    """Convolution that keeps the size"""
+
+    inputs = {"x": normal(2, 3, 8)}
+    channels_first = True
+    note = 'Even kernels too: both pad the end more. PyTorch has `padding="same"` for a stride of 1 alone.'
+
+    def torch():
+        return torch.nn.Conv1d(3, 4, 3, dilation=2, padding="same")
+
+    def nnx(rngs):
+        return nnx.Conv(3, 4, (3,), kernel_dilation=2, rngs=rngs)
+
+    def linen():
+        return nn.Conv(4, (3,), kernel_dilation=2)
+
+    def claims():
+        assert raises(ValueError, lambda: torch.nn.Conv1d(3, 4, 4, stride=2, padding="same"))
+        theirs, x = torch.nn.Conv1d(3, 4, 4, padding="same"), torch.randn(2, 3, 8)
+        with warnings.catch_warnings(action="ignore"):  # that torch pads first
+            expected = theirs(x).mT.detach()
+        ours = porting.torch_to_nnx(theirs, nnx.Conv(3, 4, (4,), rngs=nnx.Rngs(0)))
+        np.testing.assert_allclose(expected, ours(jnp.asarray(x.mT.numpy())), atol=1e-5)
 
 
 class StridedSame(Layer):
@@ -107,6 +176,34 @@ class StridedSame(Layer):
 
     def differ(theirs, ours):
         return theirs.tolist() == [[[3, 9, 15]]] and ours.tolist() == [[[6, 12, 11]]]
+
+
+class CircularConvolution(Pair):
+    """Circular or reflecting convolution"""
+
+    inputs = {"x": normal(2, 3, 8), "weight": normal(4, 3, 3)}
+    note = (
+        '`padding_mode` of PyTorch\'s layers; in flax `padding="CIRCULAR"`, `"REFLECT"`, or `jnp.pad` before any of '
+        "them."
+    )
+
+    def torch(x, weight):
+        layer = torch.nn.Conv1d(3, 4, 3, padding=1, padding_mode="circular", bias=False)
+        return torch.func.functional_call(layer, {"weight": weight}, x).mT
+
+    def linen(x, weight):
+        layer = nn.Conv(4, (3,), padding="CIRCULAR", use_bias=False)
+        return layer.apply({"params": {"kernel": weight.transpose(2, 1, 0)}}, x.mT)
+
+    def claims():
+        x = np.random.default_rng(0).normal(size=(2, 3, 8)).astype(np.float32)
+        theirs = torch.nn.Conv1d(3, 4, 3, padding=1, padding_mode="reflect", bias=False)
+        kernel = theirs.weight.detach().numpy().transpose(2, 1, 0)
+        expected = theirs(torch.from_numpy(x)).mT.detach()
+        for padding, given in (("REFLECT", x), ("VALID", np.pad(x, ((0, 0), (0, 0), (1, 1)), mode="reflect"))):
+            layer = nnx.Conv(3, 4, (3,), padding=padding, use_bias=False, rngs=nnx.Rngs(0))
+            layer.kernel[...] = jnp.asarray(kernel)
+            np.testing.assert_allclose(expected, layer(jnp.asarray(given).mT), atol=1e-5)
 
 
 class GroupedConvolution(Layer):
@@ -183,6 +280,24 @@ class TransposedConvolution(Layer):
         return nn.ConvTranspose(4, (3,), strides=(2,), padding=((1, 1),))
 
 
+class OutputPadding(Layer):
+    """Transposed convolution with output padding"""
+
+    inputs = {"x": normal(1, 3, 4, 4)}
+    channels_first = True
+    note = "The size is doubled: size - 1 - padding on both sides, and `output_padding` more at the end."
+    also = ("nn.ConvTranspose1d", "nn.ConvTranspose3d")
+
+    def torch():
+        return torch.nn.ConvTranspose2d(3, 4, 3, stride=2, padding=1, output_padding=1)
+
+    def nnx(rngs):
+        return nnx.ConvTranspose(3, 4, (3, 3), strides=2, padding=((1, 2), (1, 2)), rngs=rngs)
+
+    def linen():
+        return nn.ConvTranspose(4, (3, 3), strides=(2, 2), padding=((1, 2), (1, 2)))
+
+
 class FlippedKernel(Pair):
     """Kernel of a transposed convolution"""
 
@@ -206,6 +321,25 @@ class FlippedKernel(Pair):
 
     def differ(theirs, ours):
         return theirs.flatten().tolist() == [1, 2, 3] and ours.ravel().tolist() == [3, 2, 1]
+
+
+class GroupedTransposed(Pair):
+    """Grouped transposed convolution"""
+
+    inputs = {"x": normal(2, 4, 5), "weight": normal(4, 1, 3)}
+    note = (
+        "Flax's ConvTranspose has no groups: a convolution with gaps in its input and the flipped kernel. (Depthwise "
+        "here.)"
+    )
+    also = ("F.conv_transpose2d", "F.conv_transpose3d")
+
+    def torch(x, weight):
+        return F.conv_transpose1d(x, weight, stride=2, padding=1, groups=4)
+
+    def jax(x, weight):
+        kernel = weight[..., ::-1]  # (channels, 1, width)
+        options = {"lhs_dilation": (2,), "feature_group_count": 4}
+        return jax.lax.conv_general_dilated(x, kernel, (1,), ((1, 1),), **options)
 
 
 class Flatten(Pair):
@@ -233,6 +367,19 @@ class Flatten(Pair):
 
     def differ(theirs, ours):
         return ours.tolist() == theirs.reshape(2, 3, 20).mT.flatten(1).tolist()
+
+
+class Unflatten(Pair):
+    """Unflatten"""
+
+    inputs = {"x": normal(2, 12)}
+    also = ("nn.Unflatten", "torch.unflatten")
+
+    def torch(x):
+        return x.unflatten(1, (3, 4))
+
+    def jax(x):
+        return x.reshape(len(x), 3, 4)
 
 
 class BatchNorm(Layer):
@@ -289,6 +436,27 @@ class BatchNormMomentum(Pair):
         return np.allclose(theirs, 10 * ours, atol=1e-5)
 
 
+class CumulativeAverage(Pair):
+    """Batch normalisation with the plain average of batches"""
+
+    inputs = {"x": normal(16, 3)}
+    no_gradient = "running averages are state"
+    note = "PyTorch's `momentum=None`. Flax has a number there, the share of the old average: set it before each batch."
+
+    def torch(x):
+        norm = torch.nn.BatchNorm1d(3, momentum=None)
+        for batch in (x, 2 * x, x + 1):
+            norm(batch)
+        return norm.running_mean
+
+    def nnx(x):
+        norm = nnx.BatchNorm(3, rngs=nnx.Rngs(0))
+        for k, batch in enumerate((x, 2 * x, x + 1)):
+            norm.momentum = k / (k + 1)
+            norm(batch)
+        return norm.mean[...]
+
+
 class RunningVariance(Pair):
     """Running variance of batch normalisation"""
 
@@ -317,6 +485,24 @@ class RunningVariance(Pair):
 
     def differ(theirs, ours):
         return np.allclose(theirs - 0.9, (ours - 0.9) * 32 / 31, atol=1e-6) and not np.allclose(theirs, ours, atol=1e-3)
+
+
+class BatchStatistics(Pair):
+    """Batch normalisation without running averages"""
+
+    inputs = {"x": normal(16, 3)}
+    note = "With `track_running_stats=False` PyTorch uses the batch's own statistics in evaluation as well."
+    also = ("nn.BatchNorm3d", "F.batch_norm", "torch.batch_norm")
+
+    def torch(x):
+        return torch.nn.BatchNorm1d(3, track_running_stats=False).eval()(x)
+
+    def nnx(x):
+        return nnx.BatchNorm(3, rngs=nnx.Rngs(0))(x, use_running_average=False)
+
+    def linen(x):
+        norm = nn.BatchNorm(use_running_average=False)
+        return norm.apply(norm.init(jax.random.key(0), x), x, mutable=["batch_stats"])[0]
 
 
 class BatchNormUnderJit(Pair):
@@ -376,6 +562,106 @@ class LayerNorm(Layer):
         return np.allclose(ours, theirs.numpy() * np.sqrt((variance + 1e-5) / (variance + 1e-6)), atol=1e-3)
 
 
+class NormOfImages(Layer):
+    """Layer normalisation over several dimensions"""
+
+    inputs = {"x": normal(2, 3, 4, 4)}
+    channels_first = True
+    note = (
+        "Channels last, weights included; `course.porting` turns them. NNX's has weights along one axis: take "
+        "`reduction_axes=(1, 2, 3)`, `use_scale=False`, `use_bias=False`, and multiply by a parameter of your own."
+    )
+
+    def torch():
+        return torch.nn.LayerNorm((3, 4, 4))
+
+    def linen():
+        axes = (1, 2, 3)
+        return nn.LayerNorm(epsilon=1e-5, reduction_axes=axes, feature_axes=axes)
+
+    def claims():
+        x = np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype(np.float32)
+        plain = {"reduction_axes": (1, 2, 3), "use_bias": False, "use_scale": False}
+        ours = nnx.LayerNorm(3, epsilon=1e-5, rngs=nnx.Rngs(0), **plain)(jnp.asarray(x))
+        np.testing.assert_allclose(F.layer_norm(torch.from_numpy(x), (4, 4, 3)), ours, atol=1e-5)
+        assert nnx.LayerNorm(3, rngs=nnx.Rngs(0)).scale[...].shape == (3,)
+
+
+class NormWithoutWeights(Layer):
+    """Norms without weights"""
+
+    inputs = {"x": normal(5, 8)}
+
+    def torch():
+        return torch.nn.LayerNorm(8, elementwise_affine=False)
+
+    def nnx(rngs):
+        return nnx.LayerNorm(8, epsilon=1e-5, use_bias=False, use_scale=False, rngs=rngs)
+
+    def linen():
+        return nn.LayerNorm(epsilon=1e-5, use_bias=False, use_scale=False)
+
+
+class NormFunctions(Pair):
+    """Norms as functions"""
+
+    inputs = {"x": normal(5, 8), "weight": normal(8), "bias": normal(8)}
+    note = (
+        "`jax.nn.standardize` has the fast variance of flax's norms, which cancels where the mean is large: pass it "
+        "`variance=x.var(-1, keepdims=True)`."
+    )
+    also = ("torch.layer_norm", "torch.rms_norm")
+
+    def torch(x, weight, bias):
+        return F.layer_norm(x, (8,), weight, bias), F.rms_norm(x, (8,), weight, eps=1e-6)
+
+    def jax(x, weight, bias):
+        normed = jax.nn.standardize(x, epsilon=1e-5) * weight + bias
+        return normed, x * jax.lax.rsqrt((x**2).mean(-1, keepdims=True) + 1e-6) * weight
+
+    def claims():
+        x = (np.random.default_rng(0).normal(size=(5, 16)) * 0.05 + 3000).astype(np.float32)
+        theirs = F.layer_norm(torch.from_numpy(x), (16,)).numpy()
+        fast = jax.nn.standardize(jnp.asarray(x), epsilon=1e-5)
+        exact = jax.nn.standardize(jnp.asarray(x), variance=jnp.asarray(x).var(-1, keepdims=True), epsilon=1e-5)
+        assert np.abs(theirs - fast).max() > 1 and np.abs(theirs - exact).max() < 0.02
+
+
+class FastVariance(Layer):
+    """Layer normalisation of numbers far from zero"""
+
+    inputs = {"x": lambda rng: (rng.normal(size=(5, 16)) * 0.05 + 3000).astype(np.float32)}
+    tolerance = 0.02
+    no_gradient = "float32 has three digits left here"
+    trap = (
+        "Flax computes a variance as the mean of squares minus the square of the mean, which cancels where the mean is "
+        "large: here nothing is left of it. All norms of flax have the switch `use_fast_variance`."
+    )
+
+    def torch():
+        return torch.nn.LayerNorm(16)
+
+    def nnx(rngs):
+        return nnx.LayerNorm(16, epsilon=1e-5, rngs=rngs)
+
+    def linen():
+        return nn.LayerNorm(epsilon=1e-5)
+
+    def fix(rngs):
+        return nnx.LayerNorm(16, epsilon=1e-5, use_fast_variance=False, rngs=rngs)
+
+    def differ(theirs, ours):
+        return np.abs(theirs.numpy()).max() < 4 and np.abs(ours - theirs.numpy()).max() > 0.5
+
+    def claims():
+        for norm in (nnx.LayerNorm, nnx.BatchNorm, nnx.GroupNorm, nnx.InstanceNorm, nnx.RMSNorm):
+            options = {"num_groups": 2} if norm is nnx.GroupNorm else {}
+            assert norm(4, rngs=nnx.Rngs(0), use_fast_variance=False, **options).use_fast_variance is False
+            assert norm(4, rngs=nnx.Rngs(0), **options).use_fast_variance is True
+            assert getattr(nn, norm.__name__)(**options, use_fast_variance=False).use_fast_variance is False
+            assert getattr(nn, norm.__name__)(**options).use_fast_variance is True
+
+
 class GroupNorm(Layer):
     """Group normalisation"""
 
@@ -418,6 +704,28 @@ class GroupNormEpsilon(Layer):
         return 0.1 < np.abs(ours - theirs.numpy()).max() < 3
 
 
+class InstanceNorm(Layer):
+    """Instance normalisation"""
+
+    inputs = {"x": normal(2, 3, 5, 5)}
+    channels_first = True
+    note = "PyTorch's has no weights by default, flax's has, and an epsilon of 1e-6."
+    also = ("nn.InstanceNorm1d", "nn.InstanceNorm3d", "F.instance_norm", "torch.instance_norm")
+
+    def torch():
+        return torch.nn.InstanceNorm2d(3)
+
+    def nnx(rngs):
+        return nnx.InstanceNorm(3, epsilon=1e-5, use_bias=False, use_scale=False, rngs=rngs)
+
+    def linen():
+        return nn.InstanceNorm(epsilon=1e-5, use_bias=False, use_scale=False)
+
+    def claims():
+        ours = nnx.InstanceNorm(3, rngs=nnx.Rngs(0))
+        assert torch.nn.InstanceNorm2d(3).weight is None and ours.scale[...].shape == (3,) and ours.epsilon == 1e-6
+
+
 class RMSNorm(Layer):
     """RMS normalisation"""
 
@@ -441,355 +749,6 @@ class RMSNorm(Layer):
         assert nnx.RMSNorm(8, rngs=nnx.Rngs(0)).epsilon == nn.RMSNorm().epsilon == 1e-6
 
 
-class Normalize(Pair):
-    """Scale vectors to length 1"""
-
-    inputs = {"x": normal(5, 3)}
-
-    def torch(x):
-        return F.normalize(x, dim=-1)
-
-    def jax(x):
-        return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
-
-
-class DropoutEval(Layer):
-    """Dropout, in evaluation"""
-
-    inputs = {"x": normal(4, 5)}
-    note = "Linen's mode is an argument, of the constructor or of the call; without it, it raises."
-
-    def torch():
-        return torch.nn.Dropout(0.5).eval()
-
-    def nnx(rngs):
-        return nnx.Dropout(0.5, deterministic=True, rngs=rngs)
-
-    def linen():
-        return nn.Dropout(0.5, deterministic=True)
-
-    def claims():
-        keys = {"dropout": jax.random.key(0)}
-        assert raises(ValueError, lambda: nn.Dropout(0.5).apply({}, jnp.ones(3), rngs=keys))
-        assert nn.Dropout(0.5).apply({}, jnp.ones(3), deterministic=True).tolist() == [1, 1, 1]
-
-
-class DropoutTrain(Pair):
-    """Dropout, in training"""
-
-    also = ("nn.Dropout", "torch.dropout", "torch.dropout_")
-
-    inputs = {"key": key()}
-    no_gradient = "random draws"
-    note = "Compared: the values that are left of ones. All divide by 1 - rate in training."
-
-    def torch():
-        return F.dropout(torch.ones(1000), 0.25, training=True).unique()
-
-    def nnx(key):
-        return jnp.unique(nnx.Dropout(0.25, rngs=nnx.Rngs(dropout=key))(jnp.ones(1000)))
-
-    def linen(key):
-        dropout = nn.Dropout(0.25, deterministic=False)
-        return jnp.unique(dropout.apply({}, jnp.ones(1000), rngs={"dropout": key}))
-
-
-class DropoutUnderJit(Pair):
-    """Dropout in a compiled step"""
-
-    trap = (
-        "`jax.jit` works on a copy of an NNX module, its counter of draws included: every call drops the same "
-        "elements. `nnx.jit` counts on."
-    )
-    lesson = ("03_state_and_trees", '"jax.jit", jax.jit(NNXNet.__call__)')
-
-    def torch():
-        drop = torch.compile(torch.nn.Dropout(0.5), backend="eager")
-        return torch.equal(drop(torch.ones(100)), drop(torch.ones(100)))
-
-    def nnx():
-        drop = nnx.Dropout(0.5, rngs=nnx.Rngs(0))
-        call = jax.jit(lambda drop, x: drop(x))
-        return bool(jnp.array_equal(call(drop, jnp.ones(100)), call(drop, jnp.ones(100))))
-
-    def fix():
-        drop = nnx.Dropout(0.5, rngs=nnx.Rngs(0))
-        call = nnx.jit(lambda drop, x: drop(x))
-        return bool(jnp.array_equal(call(drop, jnp.ones(100)), call(drop, jnp.ones(100))))
-
-    def differ(theirs, ours):
-        return (theirs, ours) == (False, True)
-
-
-class LinearFunction(Pair):
-    """Linear layer as a function"""
-
-    inputs = {"x": normal(5, 3), "weight": normal(4, 3), "bias": normal(4)}
-    note = "Flax's kernel is the transpose, (in, out): `x @ kernel + bias`."
-
-    def torch(x, weight, bias):
-        return F.linear(x, weight, bias)
-
-    def jax(x, weight, bias):
-        return x @ weight.T + bias
-
-
-class Bilinear(Pair):
-    """Bilinear layer"""
-
-    inputs = {"x": normal(5, 3), "y": normal(5, 2), "weight": normal(4, 3, 2), "bias": normal(4)}
-    note = "Flax has no such layer: two parameters of your own, and this line."
-    also = ("nn.Bilinear", "torch.bilinear")
-
-    def torch(x, y, weight, bias):
-        return F.bilinear(x, y, weight, bias)
-
-    def jax(x, y, weight, bias):
-        return jnp.einsum("bi,oij,bj->bo", x, weight, y) + bias
-
-
-class Convolution3d(Layer):
-    """Convolution in three dimensions"""
-
-    inputs = {"x": normal(1, 2, 4, 4, 4)}
-    channels_first = True
-    also = ("F.conv3d", "torch.conv3d")
-
-    def torch():
-        return torch.nn.Conv3d(2, 3, 2, stride=2)
-
-    def nnx(rngs):
-        return nnx.Conv(2, 3, (2, 2, 2), strides=2, padding="VALID", rngs=rngs)
-
-    def linen():
-        return nn.Conv(3, (2, 2, 2), strides=2, padding="VALID")
-
-
-class SamePadding(Layer):
-    """Convolution that keeps the size"""
-
-    inputs = {"x": normal(2, 3, 8)}
-    channels_first = True
-    note = 'Even kernels too: both pad the end more. PyTorch has `padding="same"` for a stride of 1 alone.'
-
-    def torch():
-        return torch.nn.Conv1d(3, 4, 3, dilation=2, padding="same")
-
-    def nnx(rngs):
-        return nnx.Conv(3, 4, (3,), kernel_dilation=2, rngs=rngs)
-
-    def linen():
-        return nn.Conv(4, (3,), kernel_dilation=2)
-
-    def claims():
-        assert raises(ValueError, lambda: torch.nn.Conv1d(3, 4, 4, stride=2, padding="same"))
-        theirs, x = torch.nn.Conv1d(3, 4, 4, padding="same"), torch.randn(2, 3, 8)
-        with warnings.catch_warnings(action="ignore"):  # that torch pads first
-            expected = theirs(x).mT.detach()
-        ours = porting.torch_to_nnx(theirs, nnx.Conv(3, 4, (4,), rngs=nnx.Rngs(0)))
-        np.testing.assert_allclose(expected, ours(jnp.asarray(x.mT.numpy())), atol=1e-5)
-
-
-class CircularConvolution(Pair):
-    """Circular or reflecting convolution"""
-
-    inputs = {"x": normal(2, 3, 8), "weight": normal(4, 3, 3)}
-    note = (
-        '`padding_mode` of PyTorch\'s layers; in flax `padding="CIRCULAR"`, `"REFLECT"`, or `jnp.pad` before any of '
-        "them."
-    )
-
-    def torch(x, weight):
-        layer = torch.nn.Conv1d(3, 4, 3, padding=1, padding_mode="circular", bias=False)
-        return torch.func.functional_call(layer, {"weight": weight}, x).mT
-
-    def linen(x, weight):
-        layer = nn.Conv(4, (3,), padding="CIRCULAR", use_bias=False)
-        return layer.apply({"params": {"kernel": weight.transpose(2, 1, 0)}}, x.mT)
-
-    def claims():
-        x = np.random.default_rng(0).normal(size=(2, 3, 8)).astype(np.float32)
-        theirs = torch.nn.Conv1d(3, 4, 3, padding=1, padding_mode="reflect", bias=False)
-        kernel = theirs.weight.detach().numpy().transpose(2, 1, 0)
-        expected = theirs(torch.from_numpy(x)).mT.detach()
-        for padding, given in (("REFLECT", x), ("VALID", np.pad(x, ((0, 0), (0, 0), (1, 1)), mode="reflect"))):
-            layer = nnx.Conv(3, 4, (3,), padding=padding, use_bias=False, rngs=nnx.Rngs(0))
-            layer.kernel[...] = jnp.asarray(kernel)
-            np.testing.assert_allclose(expected, layer(jnp.asarray(given).mT), atol=1e-5)
-
-
-class OutputPadding(Layer):
-    """Transposed convolution with output padding"""
-
-    inputs = {"x": normal(1, 3, 4, 4)}
-    channels_first = True
-    note = "The size is doubled: size - 1 - padding on both sides, and `output_padding` more at the end."
-    also = ("nn.ConvTranspose1d", "nn.ConvTranspose3d")
-
-    def torch():
-        return torch.nn.ConvTranspose2d(3, 4, 3, stride=2, padding=1, output_padding=1)
-
-    def nnx(rngs):
-        return nnx.ConvTranspose(3, 4, (3, 3), strides=2, padding=((1, 2), (1, 2)), rngs=rngs)
-
-    def linen():
-        return nn.ConvTranspose(4, (3, 3), strides=(2, 2), padding=((1, 2), (1, 2)))
-
-
-class GroupedTransposed(Pair):
-    """Grouped transposed convolution"""
-
-    inputs = {"x": normal(2, 4, 5), "weight": normal(4, 1, 3)}
-    note = (
-        "Flax's ConvTranspose has no groups: a convolution with gaps in its input and the flipped kernel. (Depthwise "
-        "here.)"
-    )
-    also = ("F.conv_transpose2d", "F.conv_transpose3d")
-
-    def torch(x, weight):
-        return F.conv_transpose1d(x, weight, stride=2, padding=1, groups=4)
-
-    def jax(x, weight):
-        kernel = weight[..., ::-1]  # (channels, 1, width)
-        options = {"lhs_dilation": (2,), "feature_group_count": 4}
-        return jax.lax.conv_general_dilated(x, kernel, (1,), ((1, 1),), **options)
-
-
-class Unflatten(Pair):
-    """Unflatten"""
-
-    inputs = {"x": normal(2, 12)}
-    also = ("nn.Unflatten", "torch.unflatten")
-
-    def torch(x):
-        return x.unflatten(1, (3, 4))
-
-    def jax(x):
-        return x.reshape(len(x), 3, 4)
-
-
-class NormOfImages(Layer):
-    """Layer normalisation over several dimensions"""
-
-    inputs = {"x": normal(2, 3, 4, 4)}
-    channels_first = True
-    note = (
-        "Channels last, weights included; `course.porting` turns them. NNX's has weights along one axis: take "
-        "`reduction_axes=(1, 2, 3)`, `use_scale=False`, `use_bias=False`, and multiply by a parameter of your own."
-    )
-
-    def torch():
-        return torch.nn.LayerNorm((3, 4, 4))
-
-    def linen():
-        axes = (1, 2, 3)
-        return nn.LayerNorm(epsilon=1e-5, reduction_axes=axes, feature_axes=axes)
-
-    def claims():
-        x = np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype(np.float32)
-        plain = {"reduction_axes": (1, 2, 3), "use_bias": False, "use_scale": False}
-        ours = nnx.LayerNorm(3, epsilon=1e-5, rngs=nnx.Rngs(0), **plain)(jnp.asarray(x))
-        np.testing.assert_allclose(F.layer_norm(torch.from_numpy(x), (4, 4, 3)), ours, atol=1e-5)
-        assert nnx.LayerNorm(3, rngs=nnx.Rngs(0)).scale[...].shape == (3,)
-
-
-class NormFunctions(Pair):
-    """Norms as functions"""
-
-    inputs = {"x": normal(5, 8), "weight": normal(8), "bias": normal(8)}
-    note = (
-        "`jax.nn.standardize` has the fast variance of flax's norms, which cancels where the mean is large: pass it "
-        "`variance=x.var(-1, keepdims=True)`."
-    )
-    also = ("torch.layer_norm", "torch.rms_norm")
-
-    def torch(x, weight, bias):
-        return F.layer_norm(x, (8,), weight, bias), F.rms_norm(x, (8,), weight, eps=1e-6)
-
-    def jax(x, weight, bias):
-        normed = jax.nn.standardize(x, epsilon=1e-5) * weight + bias
-        return normed, x * jax.lax.rsqrt((x**2).mean(-1, keepdims=True) + 1e-6) * weight
-
-    def claims():
-        x = (np.random.default_rng(0).normal(size=(5, 16)) * 0.05 + 3000).astype(np.float32)
-        theirs = F.layer_norm(torch.from_numpy(x), (16,)).numpy()
-        fast = jax.nn.standardize(jnp.asarray(x), epsilon=1e-5)
-        exact = jax.nn.standardize(jnp.asarray(x), variance=jnp.asarray(x).var(-1, keepdims=True), epsilon=1e-5)
-        assert np.abs(theirs - fast).max() > 1 and np.abs(theirs - exact).max() < 0.02
-
-
-class NormWithoutWeights(Layer):
-    """Norms without weights"""
-
-    inputs = {"x": normal(5, 8)}
-
-    def torch():
-        return torch.nn.LayerNorm(8, elementwise_affine=False)
-
-    def nnx(rngs):
-        return nnx.LayerNorm(8, epsilon=1e-5, use_bias=False, use_scale=False, rngs=rngs)
-
-    def linen():
-        return nn.LayerNorm(epsilon=1e-5, use_bias=False, use_scale=False)
-
-
-class FastVariance(Layer):
-    """Layer normalisation of numbers far from zero"""
-
-    inputs = {"x": lambda rng: (rng.normal(size=(5, 16)) * 0.05 + 3000).astype(np.float32)}
-    tolerance = 0.02
-    no_gradient = "float32 has three digits left here"
-    trap = (
-        "Flax computes a variance as the mean of squares minus the square of the mean, which cancels where the mean is "
-        "large: here nothing is left of it. All norms of flax have the switch `use_fast_variance`."
-    )
-
-    def torch():
-        return torch.nn.LayerNorm(16)
-
-    def nnx(rngs):
-        return nnx.LayerNorm(16, epsilon=1e-5, rngs=rngs)
-
-    def linen():
-        return nn.LayerNorm(epsilon=1e-5)
-
-    def fix(rngs):
-        return nnx.LayerNorm(16, epsilon=1e-5, use_fast_variance=False, rngs=rngs)
-
-    def differ(theirs, ours):
-        return np.abs(theirs.numpy()).max() < 4 and np.abs(ours - theirs.numpy()).max() > 0.5
-
-    def claims():
-        for norm in (nnx.LayerNorm, nnx.BatchNorm, nnx.GroupNorm, nnx.InstanceNorm, nnx.RMSNorm):
-            options = {"num_groups": 2} if norm is nnx.GroupNorm else {}
-            assert norm(4, rngs=nnx.Rngs(0), use_fast_variance=False, **options).use_fast_variance is False
-            assert norm(4, rngs=nnx.Rngs(0), **options).use_fast_variance is True
-            assert getattr(nn, norm.__name__)(**options, use_fast_variance=False).use_fast_variance is False
-            assert getattr(nn, norm.__name__)(**options).use_fast_variance is True
-
-
-class InstanceNorm(Layer):
-    """Instance normalisation"""
-
-    inputs = {"x": normal(2, 3, 5, 5)}
-    channels_first = True
-    note = "PyTorch's has no weights by default, flax's has, and an epsilon of 1e-6."
-    also = ("nn.InstanceNorm1d", "nn.InstanceNorm3d", "F.instance_norm", "torch.instance_norm")
-
-    def torch():
-        return torch.nn.InstanceNorm2d(3)
-
-    def nnx(rngs):
-        return nnx.InstanceNorm(3, epsilon=1e-5, use_bias=False, use_scale=False, rngs=rngs)
-
-    def linen():
-        return nn.InstanceNorm(epsilon=1e-5, use_bias=False, use_scale=False)
-
-    def claims():
-        ours = nnx.InstanceNorm(3, rngs=nnx.Rngs(0))
-        assert torch.nn.InstanceNorm2d(3).weight is None and ours.scale[...].shape == (3,) and ours.epsilon == 1e-6
-
-
 class LocalResponseNorm(Pair):
     """Local response normalisation"""
 
@@ -804,74 +763,6 @@ class LocalResponseNorm(Pair):
         squares = jnp.pad(x**2, ((0, 0), (1, 1), (0, 0), (0, 0)))
         mean = sum(squares[:, i : i + x.shape[1]] for i in range(3)) / 3
         return x / (1 + 1e-4 * mean) ** 0.75
-
-
-class BatchStatistics(Pair):
-    """Batch normalisation without running averages"""
-
-    inputs = {"x": normal(16, 3)}
-    note = "With `track_running_stats=False` PyTorch uses the batch's own statistics in evaluation as well."
-    also = ("nn.BatchNorm3d", "F.batch_norm", "torch.batch_norm")
-
-    def torch(x):
-        return torch.nn.BatchNorm1d(3, track_running_stats=False).eval()(x)
-
-    def nnx(x):
-        return nnx.BatchNorm(3, rngs=nnx.Rngs(0))(x, use_running_average=False)
-
-    def linen(x):
-        norm = nn.BatchNorm(use_running_average=False)
-        return norm.apply(norm.init(jax.random.key(0), x), x, mutable=["batch_stats"])[0]
-
-
-class DropChannels(Pair):
-    """Dropout of whole channels"""
-
-    inputs = {"key": key()}
-    no_gradient = "random draws"
-    note = "`broadcast_dims` are the axes that share a draw, here height and width. (Compared: values left of ones.)"
-    also = ("nn.Dropout1d", "nn.Dropout2d", "nn.Dropout3d", "F.dropout1d", "F.dropout3d", "torch.feature_dropout")
-
-    def torch():
-        images = F.dropout2d(torch.ones(50, 8, 4, 4), 0.25, training=True)
-        return images.mean((2, 3)).unique()
-
-    def nnx(key):
-        drop = nnx.Dropout(0.25, broadcast_dims=(1, 2), rngs=nnx.Rngs(dropout=key))
-        return jnp.unique(drop(jnp.ones((50, 4, 4, 8))).mean((1, 2)))
-
-    def linen(key):
-        drop = nn.Dropout(0.25, broadcast_dims=(1, 2), deterministic=False)
-        images = drop.apply({}, jnp.ones((50, 4, 4, 8)), rngs={"dropout": key})
-        return jnp.unique(images.mean((1, 2)))
-
-
-class AlphaDropout(Pair):
-    """Alpha dropout"""
-
-    inputs = {"key": key()}
-    no_gradient = "random draws"
-    note = (
-        "JAX has none. What is dropped gets SELU's lowest value, and all are scaled so that mean and variance stay. "
-        "Whole channels: a mask of shape (N, C, 1, 1). (Compared: values left of ones.)"
-    )
-    also = (
-        "nn.AlphaDropout", "torch.alpha_dropout", "nn.FeatureAlphaDropout", "F.feature_alpha_dropout",
-        "torch.feature_alpha_dropout",
-    )  # fmt: skip
-
-    def torch():
-        return F.alpha_dropout(torch.ones(1000), 0.25, training=True).unique()
-
-    def jax(key):
-        low, rate = -1.0507009873554805 * 1.6732632423543772, 0.25
-        keep = jax.random.bernoulli(key, 1 - rate, (1000,))
-        scale = ((1 - rate) * (1 + rate * low**2)) ** -0.5
-        return jnp.unique(scale * (jnp.where(keep, jnp.ones(1000), low) - rate * low))
-
-    def claims():
-        theirs = F.feature_alpha_dropout(torch.ones(50, 8, 4, 4), 0.25, training=True)
-        assert theirs.flatten(2).var(2).max() < 1e-10 and len(theirs.mean((2, 3)).round(decimals=4).unique()) == 2
 
 
 class WeightNorm(Pair):
@@ -935,6 +826,18 @@ class SpectralNorm(Pair):
         assert {"params", "batch_stats"} == variables.keys() and nn.SpectralNorm(nn.Dense(4)).n_steps == 1
 
 
+class Normalize(Pair):
+    """Scale vectors to length 1"""
+
+    inputs = {"x": normal(5, 3)}
+
+    def torch(x):
+        return F.normalize(x, dim=-1)
+
+    def jax(x):
+        return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+
+
 class PairwiseDistance(Pair):
     """Distance of pairs of rows"""
 
@@ -954,22 +857,119 @@ class PairwiseDistance(Pair):
         assert jnp.isfinite(jax.grad(lambda x: jnp.linalg.norm(x - same + 1e-6))(same)).all()
 
 
-class CumulativeAverage(Pair):
-    """Batch normalisation with the plain average of batches"""
+class DropoutEval(Layer):
+    """Dropout, in evaluation"""
 
-    inputs = {"x": normal(16, 3)}
-    no_gradient = "running averages are state"
-    note = "PyTorch's `momentum=None`. Flax has a number there, the share of the old average: set it before each batch."
+    inputs = {"x": normal(4, 5)}
+    note = "Linen's mode is an argument, of the constructor or of the call; without it, it raises."
 
-    def torch(x):
-        norm = torch.nn.BatchNorm1d(3, momentum=None)
-        for batch in (x, 2 * x, x + 1):
-            norm(batch)
-        return norm.running_mean
+    def torch():
+        return torch.nn.Dropout(0.5).eval()
 
-    def nnx(x):
-        norm = nnx.BatchNorm(3, rngs=nnx.Rngs(0))
-        for k, batch in enumerate((x, 2 * x, x + 1)):
-            norm.momentum = k / (k + 1)
-            norm(batch)
-        return norm.mean[...]
+    def nnx(rngs):
+        return nnx.Dropout(0.5, deterministic=True, rngs=rngs)
+
+    def linen():
+        return nn.Dropout(0.5, deterministic=True)
+
+    def claims():
+        keys = {"dropout": jax.random.key(0)}
+        assert raises(ValueError, lambda: nn.Dropout(0.5).apply({}, jnp.ones(3), rngs=keys))
+        assert nn.Dropout(0.5).apply({}, jnp.ones(3), deterministic=True).tolist() == [1, 1, 1]
+
+
+class DropoutTrain(Pair):
+    """Dropout, in training"""
+
+    also = ("nn.Dropout", "torch.dropout", "torch.dropout_")
+
+    inputs = {"key": key()}
+    no_gradient = "random draws"
+    note = "Compared: the values that are left of ones. All divide by 1 - rate in training."
+
+    def torch():
+        return F.dropout(torch.ones(1000), 0.25, training=True).unique()
+
+    def nnx(key):
+        return jnp.unique(nnx.Dropout(0.25, rngs=nnx.Rngs(dropout=key))(jnp.ones(1000)))
+
+    def linen(key):
+        dropout = nn.Dropout(0.25, deterministic=False)
+        return jnp.unique(dropout.apply({}, jnp.ones(1000), rngs={"dropout": key}))
+
+
+class DropChannels(Pair):
+    """Dropout of whole channels"""
+
+    inputs = {"key": key()}
+    no_gradient = "random draws"
+    note = "`broadcast_dims` are the axes that share a draw, here height and width. (Compared: values left of ones.)"
+    also = ("nn.Dropout1d", "nn.Dropout2d", "nn.Dropout3d", "F.dropout1d", "F.dropout3d", "torch.feature_dropout")
+
+    def torch():
+        images = F.dropout2d(torch.ones(50, 8, 4, 4), 0.25, training=True)
+        return images.mean((2, 3)).unique()
+
+    def nnx(key):
+        drop = nnx.Dropout(0.25, broadcast_dims=(1, 2), rngs=nnx.Rngs(dropout=key))
+        return jnp.unique(drop(jnp.ones((50, 4, 4, 8))).mean((1, 2)))
+
+    def linen(key):
+        drop = nn.Dropout(0.25, broadcast_dims=(1, 2), deterministic=False)
+        images = drop.apply({}, jnp.ones((50, 4, 4, 8)), rngs={"dropout": key})
+        return jnp.unique(images.mean((1, 2)))
+
+
+class AlphaDropout(Pair):
+    """Alpha dropout"""
+
+    inputs = {"key": key()}
+    no_gradient = "random draws"
+    note = (
+        "JAX has none. What is dropped gets SELU's lowest value, and all are scaled so that mean and variance stay. "
+        "Whole channels: a mask of shape (N, C, 1, 1). (Compared: values left of ones.)"
+    )
+    also = (
+        "nn.AlphaDropout", "torch.alpha_dropout", "nn.FeatureAlphaDropout", "F.feature_alpha_dropout",
+        "torch.feature_alpha_dropout",
+    )  # fmt: skip
+
+    def torch():
+        return F.alpha_dropout(torch.ones(1000), 0.25, training=True).unique()
+
+    def jax(key):
+        low, rate = -1.0507009873554805 * 1.6732632423543772, 0.25
+        keep = jax.random.bernoulli(key, 1 - rate, (1000,))
+        scale = ((1 - rate) * (1 + rate * low**2)) ** -0.5
+        return jnp.unique(scale * (jnp.where(keep, jnp.ones(1000), low) - rate * low))
+
+    def claims():
+        theirs = F.feature_alpha_dropout(torch.ones(50, 8, 4, 4), 0.25, training=True)
+        assert theirs.flatten(2).var(2).max() < 1e-10 and len(theirs.mean((2, 3)).round(decimals=4).unique()) == 2
+
+
+class DropoutUnderJit(Pair):
+    """Dropout in a compiled step"""
+
+    trap = (
+        "`jax.jit` works on a copy of an NNX module, its counter of draws included: every call drops the same "
+        "elements. `nnx.jit` counts on."
+    )
+    lesson = ("03_state_and_trees", '"jax.jit", jax.jit(NNXNet.__call__)')
+
+    def torch():
+        drop = torch.compile(torch.nn.Dropout(0.5), backend="eager")
+        return torch.equal(drop(torch.ones(100)), drop(torch.ones(100)))
+
+    def nnx():
+        drop = nnx.Dropout(0.5, rngs=nnx.Rngs(0))
+        call = jax.jit(lambda drop, x: drop(x))
+        return bool(jnp.array_equal(call(drop, jnp.ones(100)), call(drop, jnp.ones(100))))
+
+    def fix():
+        drop = nnx.Dropout(0.5, rngs=nnx.Rngs(0))
+        call = nnx.jit(lambda drop, x: drop(x))
+        return bool(jnp.array_equal(call(drop, jnp.ones(100)), call(drop, jnp.ones(100))))
+
+    def differ(theirs, ours):
+        return (theirs, ours) == (False, True)
