@@ -805,18 +805,18 @@ class SpectralNorm(Pair):
     inputs = {"x": normal(5, 3), "weight": normal(4, 3)}
     tolerance = 1e-3
     note = (
-        "Both take one step of the power iteration a call in training; 50 steps here, so that it has converged. Flax "
+        "Both take one step of the power iteration a call in training; 20 steps here, so that it has converged. Flax "
         "keeps its vectors in `batch_stats`."
     )
     also = ("nn.utils.spectral_norm",)
 
     def torch(x, weight):
         layer = torch.nn.Linear(3, 4, bias=False)
-        layer = torch.nn.utils.parametrizations.spectral_norm(layer, n_power_iterations=50)
+        layer = torch.nn.utils.parametrizations.spectral_norm(layer, n_power_iterations=20)
         return torch.func.functional_call(layer, {"parametrizations.weight.original": weight}, x)
 
     def linen(x, weight):
-        layer = nn.SpectralNorm(nn.Dense(4, use_bias=False), n_steps=50)
+        layer = nn.SpectralNorm(nn.Dense(4, use_bias=False), n_steps=20)
         variables = layer.init(jax.random.key(0), x, update_stats=False)
         variables = {**variables, "params": {"layer_instance": {"kernel": weight.T}}}
         return layer.apply(variables, x, update_stats=True, mutable=["batch_stats"])[0]
