@@ -47,7 +47,8 @@ from course import porting
 
 GROUPS = (
     "creation", "indexing", "reductions", "linear_algebra", "random_numbers", "autograd", "control_flow", "layers",
-    "losses", "optimizers", "data", "devices", "saving", "compiling", "debugging", "parallelism",
+    "activations", "initialization", "images", "sequences", "modules", "losses", "optimizers", "data", "devices",
+    "saving", "compiling", "debugging", "parallelism",
 )  # fmt: skip
 
 Draw = Callable[[np.random.Generator], Any]

@@ -1,9 +1,11 @@
-"""Layers and modules
+"""Layers
 
 Channels come last in flax, and weights are called `kernel` (in, out), `scale` and `embedding`. A layer's settings have
-other defaults more often than other names. NNX's modules hold their weights, Linen's are handed them. The pairs below
-are built from the same weights, carried over by `course.porting`.
+other defaults more often than other names. The pairs below are built from the same weights, carried over by
+`course.porting`.
 """
+
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +15,8 @@ import torch.nn.functional as F
 from flax import linen as nn
 from flax import nnx
 
-from course import porting
-from rosetta.kinds import Layer, Pair, integers, key, normal
-from tools.environment import double_precision
-
-GRID = np.linspace(-4, 4, 81, dtype=np.float32)
-IMAGE = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
-ATTENTION = torch.nn.MultiheadAttention(4, 2, batch_first=True)
+from course import layers, porting
+from rosetta.kinds import Layer, Pair, key, normal, positive, raises
 
 
 def faint(*shape):
@@ -42,75 +39,31 @@ class Linear(Layer):
         return nn.Dense(4)
 
 
-class LinearInit(Pair):
-    """Initial weights of a linear layer"""
+class LinearFunction(Pair):
+    """Linear layer as a function"""
 
-    inputs = {"key": key()}
-    tolerance = 0.02
-    no_gradient = "random draws"
-    trap = (
-        "PyTorch draws weights and biases uniformly within ±1/√in. Flax draws the weights from a truncated normal, "
-        "wider by √3, and sets the biases to zero. (Compared: spreads times √in.)"
-    )
-    lesson = ("02_same_numbers", "flax's biases are all zero")
+    inputs = {"x": normal(5, 3), "weight": normal(4, 3), "bias": normal(4)}
+    note = "Flax's kernel is the transpose, (in, out): `x @ kernel + bias`."
 
-    def torch():
-        torch.manual_seed(0)
-        layer = torch.nn.Linear(1000, 1000)
-        return tuple(weight.std() * 1000**0.5 for weight in (layer.weight, layer.bias))
+    def torch(x, weight, bias):
+        return F.linear(x, weight, bias)
 
-    def nnx(key):
-        layer = nnx.Linear(1000, 1000, rngs=nnx.Rngs(key))
-        return tuple(weight[...].std() * 1000**0.5 for weight in (layer.kernel, layer.bias))
-
-    def fix(key):
-        def bias_init(key, shape, dtype):
-            return jax.random.uniform(key, shape, dtype, -(1000**-0.5), 1000**-0.5)
-
-        kernel_init = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-        layer = nnx.Linear(1000, 1000, kernel_init=kernel_init, bias_init=bias_init, rngs=nnx.Rngs(key))
-        return tuple(weight[...].std() * 1000**0.5 for weight in (layer.kernel, layer.bias))
-
-    def differ(theirs, ours):
-        return abs(ours[0] / theirs[0].item() - 3**0.5) < 0.02 and ours[1] == 0
+    def jax(x, weight, bias):
+        return x @ weight.T + bias
 
 
-class InitialisersByName(Pair):
-    """Glorot (Xavier) and He (Kaiming) initial weights"""
+class Bilinear(Pair):
+    """Bilinear layer"""
 
-    inputs = {"key": key()}
-    tolerance = 0.02
-    no_gradient = "random draws"
-    note = "Compared: their spreads. An initializer is a function of a key, a shape (in, out) and a dtype."
+    inputs = {"x": normal(5, 3), "y": normal(5, 2), "weight": normal(4, 3, 2), "bias": normal(4)}
+    note = "Flax has no such layer: two parameters of your own, and this line."
+    also = ("nn.Bilinear", "torch.bilinear")
 
-    def torch():
-        torch.manual_seed(0)
-        glorot = torch.nn.init.xavier_uniform_(torch.empty(300, 200))
-        he = torch.nn.init.kaiming_normal_(torch.empty(300, 200), nonlinearity="relu")
-        return glorot.std(), he.std()
+    def torch(x, y, weight, bias):
+        return F.bilinear(x, y, weight, bias)
 
-    def jax(key):
-        glorot = jax.nn.initializers.glorot_uniform()(key, (200, 300))
-        he = jax.nn.initializers.he_normal()(key, (200, 300))
-        return glorot.std(), he.std()
-
-
-class OwnInit(Layer):
-    """Initial values of your own"""
-
-    inputs = {"x": normal(5, 3)}
-
-    def torch():
-        layer = torch.nn.Linear(3, 4)
-        torch.nn.init.constant_(layer.weight, 0.5)
-        torch.nn.init.zeros_(layer.bias)
-        return layer
-
-    def nnx(rngs):
-        return nnx.Linear(3, 4, kernel_init=nnx.initializers.constant(0.5), bias_init=nnx.initializers.zeros, rngs=rngs)
-
-    def linen():
-        return nn.Dense(4, kernel_init=nn.initializers.constant(0.5), bias_init=nn.initializers.zeros)
+    def jax(x, y, weight, bias):
+        return jnp.einsum("bi,oij,bj->bo", x, weight, y) + bias
 
 
 class Convolution(Layer):
@@ -128,6 +81,23 @@ class Convolution(Layer):
 
     def linen():
         return nn.Conv(4, (3, 3), strides=2, padding=((1, 1), (1, 1)))
+
+
+class Convolution3d(Layer):
+    """Convolution in three dimensions"""
+
+    inputs = {"x": normal(1, 2, 4, 4, 4)}
+    channels_first = True
+    also = ("F.conv3d", "torch.conv3d")
+
+    def torch():
+        return torch.nn.Conv3d(2, 3, 2, stride=2)
+
+    def nnx(rngs):
+        return nnx.Conv(2, 3, (2, 2, 2), strides=2, padding="VALID", rngs=rngs)
+
+    def linen():
+        return nn.Conv(3, (2, 2, 2), strides=2, padding="VALID")
 
 
 class ConvolutionPadding(Layer):
@@ -152,6 +122,31 @@ class ConvolutionPadding(Layer):
 
     def differ(theirs, ours):
         return ours.shape[2:] == (8, 7) and np.allclose(ours[:, :, 1:-1, 1:-1], theirs, atol=1e-5)
+
+
+class SamePadding(Layer):
+    """Convolution that keeps the size"""
+
+    inputs = {"x": normal(2, 3, 8)}
+    channels_first = True
+    note = 'Even kernels too: both pad the end more. PyTorch has `padding="same"` for a stride of 1 alone.'
+
+    def torch():
+        return torch.nn.Conv1d(3, 4, 3, dilation=2, padding="same")
+
+    def nnx(rngs):
+        return nnx.Conv(3, 4, (3,), kernel_dilation=2, rngs=rngs)
+
+    def linen():
+        return nn.Conv(4, (3,), kernel_dilation=2)
+
+    def claims():
+        assert raises(ValueError, lambda: torch.nn.Conv1d(3, 4, 4, stride=2, padding="same"))
+        theirs, x = torch.nn.Conv1d(3, 4, 4, padding="same"), torch.randn(2, 3, 8)
+        with warnings.catch_warnings(action="ignore"):  # that torch pads first
+            expected = theirs(x).mT.detach()
+        ours = porting.torch_to_nnx(theirs, nnx.Conv(3, 4, (4,), rngs=nnx.Rngs(0)))
+        np.testing.assert_allclose(expected, ours(jnp.asarray(x.mT.numpy())), atol=1e-5)
 
 
 class StridedSame(Layer):
@@ -183,6 +178,34 @@ class StridedSame(Layer):
         return theirs.tolist() == [[[3, 9, 15]]] and ours.tolist() == [[[6, 12, 11]]]
 
 
+class CircularConvolution(Pair):
+    """Circular or reflecting convolution"""
+
+    inputs = {"x": normal(2, 3, 8), "weight": normal(4, 3, 3)}
+    note = (
+        '`padding_mode` of PyTorch\'s layers; in flax `padding="CIRCULAR"`, `"REFLECT"`, or `jnp.pad` before any of '
+        "them."
+    )
+
+    def torch(x, weight):
+        layer = torch.nn.Conv1d(3, 4, 3, padding=1, padding_mode="circular", bias=False)
+        return torch.func.functional_call(layer, {"weight": weight}, x).mT
+
+    def linen(x, weight):
+        layer = nn.Conv(4, (3,), padding="CIRCULAR", use_bias=False)
+        return layer.apply({"params": {"kernel": weight.transpose(2, 1, 0)}}, x.mT)
+
+    def claims():
+        x = np.random.default_rng(0).normal(size=(2, 3, 8)).astype(np.float32)
+        theirs = torch.nn.Conv1d(3, 4, 3, padding=1, padding_mode="reflect", bias=False)
+        kernel = theirs.weight.detach().numpy().transpose(2, 1, 0)
+        expected = theirs(torch.from_numpy(x)).mT.detach()
+        for padding, given in (("REFLECT", x), ("VALID", np.pad(x, ((0, 0), (0, 0), (1, 1)), mode="reflect"))):
+            layer = nnx.Conv(3, 4, (3,), padding=padding, use_bias=False, rngs=nnx.Rngs(0))
+            layer.kernel[...] = jnp.asarray(kernel)
+            np.testing.assert_allclose(expected, layer(jnp.asarray(given).mT), atol=1e-5)
+
+
 class GroupedConvolution(Layer):
     """Grouped, depthwise and dilated convolution"""
 
@@ -203,14 +226,16 @@ class GroupedConvolution(Layer):
 class ConvolutionFunction(Pair):
     """Convolution as a function"""
 
-    inputs = {"x": normal(2, 3, 8, 8), "weight": normal(4, 3, 3, 3)}
-    note = "`jax.lax.conv` takes PyTorch's layouts, (N, C, H, W) and (O, I, H, W). It has no bias."
+    also = ("torch.conv1d", "F.conv1d", "torch.conv2d", "F.conv3d", "torch.conv3d")
 
-    def torch(x, weight):
-        return F.conv2d(x, weight, stride=2)
+    inputs = {"x": normal(2, 3, 8, 8), "weight": normal(4, 3, 3, 3), "bias": normal(4)}
+    note = "`lax.conv` takes PyTorch's layouts, (N, C, H, W) and (O, I, H, W)."
 
-    def jax(x, weight):
-        return jax.lax.conv(x, weight, window_strides=(2, 2), padding="VALID")
+    def torch(x, weight, bias):
+        return F.conv2d(x, weight, bias, stride=2)
+
+    def jax(x, weight, bias):
+        return jax.lax.conv(x, weight, window_strides=(2, 2), padding="VALID") + bias[:, None, None]
 
 
 class KernelLayout(Pair):
@@ -255,8 +280,28 @@ class TransposedConvolution(Layer):
         return nn.ConvTranspose(4, (3,), strides=(2,), padding=((1, 1),))
 
 
+class OutputPadding(Layer):
+    """Transposed convolution with output padding"""
+
+    inputs = {"x": normal(1, 3, 4, 4)}
+    channels_first = True
+    note = "The size is doubled: size - 1 - padding on both sides, and `output_padding` more at the end."
+    also = ("nn.ConvTranspose1d", "nn.ConvTranspose3d")
+
+    def torch():
+        return torch.nn.ConvTranspose2d(3, 4, 3, stride=2, padding=1, output_padding=1)
+
+    def nnx(rngs):
+        return nnx.ConvTranspose(3, 4, (3, 3), strides=2, padding=((1, 2), (1, 2)), rngs=rngs)
+
+    def linen():
+        return nn.ConvTranspose(4, (3, 3), strides=(2, 2), padding=((1, 2), (1, 2)))
+
+
 class FlippedKernel(Pair):
     """Kernel of a transposed convolution"""
+
+    also = ("torch.conv_transpose1d", "F.conv_transpose2d", "torch.conv_transpose2d", "F.conv_transpose3d")
 
     inputs = {"x": np.ones((1, 1, 1), np.float32), "kernel": np.arange(1, 4, dtype=np.float32).reshape(3, 1, 1)}
     trap = (
@@ -278,8 +323,29 @@ class FlippedKernel(Pair):
         return theirs.flatten().tolist() == [1, 2, 3] and ours.ravel().tolist() == [3, 2, 1]
 
 
+class GroupedTransposed(Pair):
+    """Grouped transposed convolution"""
+
+    inputs = {"x": normal(2, 4, 5), "weight": normal(4, 1, 3)}
+    note = (
+        "Flax's ConvTranspose has no groups: a convolution with gaps in its input and the flipped kernel. (Depthwise "
+        "here.)"
+    )
+    also = ("F.conv_transpose2d", "F.conv_transpose3d")
+
+    def torch(x, weight):
+        return F.conv_transpose1d(x, weight, stride=2, padding=1, groups=4)
+
+    def jax(x, weight):
+        kernel = weight[..., ::-1]  # (channels, 1, width)
+        options = {"lhs_dilation": (2,), "feature_group_count": 4}
+        return jax.lax.conv_general_dilated(x, kernel, (1,), ((1, 1),), **options)
+
+
 class Flatten(Pair):
     """Flatten before a linear layer"""
+
+    also = ("nn.Flatten", "torch.flatten")
 
     inputs = {"x": normal(2, 3, 4, 5)}
     trap = (
@@ -303,112 +369,23 @@ class Flatten(Pair):
         return ours.tolist() == theirs.reshape(2, 3, 20).mT.flatten(1).tolist()
 
 
-class MaxPool(Pair):
-    """Max pooling"""
+class Unflatten(Pair):
+    """Unflatten"""
 
-    inputs = {"x": normal(2, 3, 8, 8)}
-    trap = "The stride is the window's size by default in PyTorch, and 1 in flax. The shapes differ."
-    lesson = ("06_porting_layers", "nnx.max_pool(nhwc, (2, 2))")
-
-    def torch(x):
-        return F.max_pool2d(x, 2).movedim(1, -1)
-
-    def jax(x):
-        return nnx.max_pool(jnp.moveaxis(x, 1, -1), (2, 2))
-
-    def fix(x):
-        return nnx.max_pool(jnp.moveaxis(x, 1, -1), (2, 2), strides=(2, 2))
-
-    def differ(theirs, ours):
-        return ours.shape == (2, 7, 7, 3) and ours[:, ::2, ::2].tolist() == theirs.tolist()
-
-
-class AveragePool(Pair):
-    """Average pooling with padding"""
-
-    inputs = {"x": normal(2, 3, 8, 8)}
-    note = "Both count the padded zeros unless `count_include_pad=False`."
+    inputs = {"x": normal(2, 12)}
+    also = ("nn.Unflatten", "torch.unflatten")
 
     def torch(x):
-        return F.avg_pool2d(x, 3, stride=2, padding=1).movedim(1, -1)
+        return x.unflatten(1, (3, 4))
 
     def jax(x):
-        return nnx.avg_pool(jnp.moveaxis(x, 1, -1), (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
-
-
-class GlobalPool(Pair):
-    """Global average pooling"""
-
-    inputs = {"x": normal(2, 3, 8, 8)}
-
-    def torch(x):
-        return F.adaptive_avg_pool2d(x, 1).flatten(1)
-
-    def jax(x):
-        return jnp.moveaxis(x, 1, -1).mean(axis=(1, 2))
-
-
-class PadImages(Pair):
-    """Reflect, replicate or pad images with zeros"""
-
-    inputs = {"x": normal(2, 3, 4, 4)}
-
-    def torch(x):
-        return tuple(F.pad(x, (1, 1, 2, 2), mode=mode) for mode in ("reflect", "replicate", "constant"))
-
-    def jax(x):
-        widths = ((0, 0), (0, 0), (2, 2), (1, 1))
-        return tuple(jnp.pad(x, widths, mode=mode) for mode in ("reflect", "edge", "constant"))
-
-
-class Enlarge(Pair):
-    """Enlarge images"""
-
-    inputs = {"x": normal(2, 3, 4, 4)}
-    note = (
-        "Bicubic kernels differ (a is -0.75 in PyTorch, -0.5 in JAX), and JAX's nearest is PyTorch's `nearest-exact`, "
-        "which shows where the factor is not whole. There is no `align_corners`. Where a factor does not divide the "
-        "size, PyTorch steps by the factor and JAX by the ratio of the sizes: pass PyTorch's "
-        "`recompute_scale_factor=True`, or expect images of another sampling."
-    )
-
-    def claims():
-        x = torch.arange(25.0).square().reshape(1, 1, 5, 5)
-        for recomputed, apart in ((None, True), (True, False)):
-            theirs = F.interpolate(x, scale_factor=1.5, mode="bilinear", recompute_scale_factor=recomputed)
-            ours = jax.image.resize(x.numpy(), theirs.shape, "bilinear")
-            assert (np.abs(theirs.numpy() - ours).max() > 1) == apart
-
-    def torch(x):
-        return tuple(F.interpolate(x, scale_factor=2, mode=mode) for mode in ("nearest", "bilinear"))
-
-    def jax(x):
-        return tuple(jax.image.resize(x, (2, 3, 8, 8), method) for method in ("nearest", "bilinear"))
-
-
-class Shrink(Pair):
-    """Shrink images"""
-
-    inputs = {"x": IMAGE}
-    trap = "Both have `antialias`. JAX's default is True, PyTorch's False."
-    lesson = ("06_porting_layers", "interpolate, bilinear, 4 to 2")
-
-    def torch(x):
-        return F.interpolate(x, size=(4, 4), mode="bilinear")
-
-    def jax(x):
-        return jax.image.resize(x, (2, 3, 4, 4), "bilinear")
-
-    def fix(x):
-        return jax.image.resize(x, (2, 3, 4, 4), "bilinear", antialias=False)
-
-    def differ(theirs, ours):
-        smoothed = F.interpolate(torch.from_numpy(IMAGE), size=(4, 4), mode="bilinear", antialias=True)
-        return np.allclose(ours, smoothed, atol=1e-5) and not np.allclose(ours, theirs, atol=0.1)
+        return x.reshape(len(x), 3, 4)
 
 
 class BatchNorm(Layer):
     """Batch normalisation, in evaluation"""
+
+    also = ("nn.BatchNorm1d", "nn.BatchNorm3d", "F.batch_norm")
 
     inputs = {"x": normal(4, 3, 5, 5)}
     channels_first = True
@@ -459,13 +436,34 @@ class BatchNormMomentum(Pair):
         return np.allclose(theirs, 10 * ours, atol=1e-5)
 
 
+class CumulativeAverage(Pair):
+    """Batch normalisation with the plain average of batches"""
+
+    inputs = {"x": normal(16, 3)}
+    no_gradient = "running averages are state"
+    note = "PyTorch's `momentum=None`. Flax has a number there, the share of the old average: set it before each batch."
+
+    def torch(x):
+        norm = torch.nn.BatchNorm1d(3, momentum=None)
+        for batch in (x, 2 * x, x + 1):
+            norm(batch)
+        return norm.running_mean
+
+    def nnx(x):
+        norm = nnx.BatchNorm(3, rngs=nnx.Rngs(0))
+        for k, batch in enumerate((x, 2 * x, x + 1)):
+            norm.momentum = k / (k + 1)
+            norm(batch)
+        return norm.mean[...]
+
+
 class RunningVariance(Pair):
     """Running variance of batch normalisation"""
 
     inputs = {"x": normal(32, 3)}
     no_gradient = "running averages are state"
     trap = (
-        "PyTorch averages the unbiased variance of each batch, N/(N-1) times flax's; there is no switch. It affects "
+        "PyTorch averages the unbiased variance of each batch, N/(N-1) times flax's, which has no switch. It affects "
         "evaluation, and small batches most."
     )
     lesson = ("02_same_numbers", "torch averages the unbiased variance")
@@ -480,8 +478,31 @@ class RunningVariance(Pair):
         norm(x)
         return norm.var[...]
 
+    def fix(x):
+        norm = layers.BatchNorm(3, rngs=nnx.Rngs(0))  # from course import layers
+        norm(x)
+        return norm.var[...]
+
     def differ(theirs, ours):
         return np.allclose(theirs - 0.9, (ours - 0.9) * 32 / 31, atol=1e-6) and not np.allclose(theirs, ours, atol=1e-3)
+
+
+class BatchStatistics(Pair):
+    """Batch normalisation without running averages"""
+
+    inputs = {"x": normal(16, 3)}
+    note = "With `track_running_stats=False` PyTorch uses the batch's own statistics in evaluation as well."
+    also = ("nn.BatchNorm3d", "F.batch_norm", "torch.batch_norm")
+
+    def torch(x):
+        return torch.nn.BatchNorm1d(3, track_running_stats=False).eval()(x)
+
+    def nnx(x):
+        return nnx.BatchNorm(3, rngs=nnx.Rngs(0))(x, use_running_average=False)
+
+    def linen(x):
+        norm = nn.BatchNorm(use_running_average=False)
+        return norm.apply(norm.init(jax.random.key(0), x), x, mutable=["batch_stats"])[0]
 
 
 class BatchNormUnderJit(Pair):
@@ -517,6 +538,8 @@ class BatchNormUnderJit(Pair):
 class LayerNorm(Layer):
     """Layer normalisation"""
 
+    also = ("F.layer_norm",)
+
     inputs = {"x": faint(5, 16)}
     trap = "PyTorch adds 1e-5 to the variance, flax 1e-6. It shows where the variance is small."
     lesson = ("02_same_numbers", "LayerNorm adds 1e-5 to the variance")
@@ -539,8 +562,110 @@ class LayerNorm(Layer):
         return np.allclose(ours, theirs.numpy() * np.sqrt((variance + 1e-5) / (variance + 1e-6)), atol=1e-3)
 
 
+class NormOfImages(Layer):
+    """Layer normalisation over several dimensions"""
+
+    inputs = {"x": normal(2, 3, 4, 4)}
+    channels_first = True
+    note = (
+        "Channels last, weights included; `course.porting` turns them. NNX's has weights along one axis: take "
+        "`reduction_axes=(1, 2, 3)`, `use_scale=False`, `use_bias=False`, and multiply by a parameter of your own."
+    )
+
+    def torch():
+        return torch.nn.LayerNorm((3, 4, 4))
+
+    def linen():
+        axes = (1, 2, 3)
+        return nn.LayerNorm(epsilon=1e-5, reduction_axes=axes, feature_axes=axes)
+
+    def claims():
+        x = np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype(np.float32)
+        plain = {"reduction_axes": (1, 2, 3), "use_bias": False, "use_scale": False}
+        ours = nnx.LayerNorm(3, epsilon=1e-5, rngs=nnx.Rngs(0), **plain)(jnp.asarray(x))
+        np.testing.assert_allclose(F.layer_norm(torch.from_numpy(x), (4, 4, 3)), ours, atol=1e-5)
+        assert nnx.LayerNorm(3, rngs=nnx.Rngs(0)).scale[...].shape == (3,)
+
+
+class NormWithoutWeights(Layer):
+    """Norms without weights"""
+
+    inputs = {"x": normal(5, 8)}
+
+    def torch():
+        return torch.nn.LayerNorm(8, elementwise_affine=False)
+
+    def nnx(rngs):
+        return nnx.LayerNorm(8, epsilon=1e-5, use_bias=False, use_scale=False, rngs=rngs)
+
+    def linen():
+        return nn.LayerNorm(epsilon=1e-5, use_bias=False, use_scale=False)
+
+
+class NormFunctions(Pair):
+    """Norms as functions"""
+
+    inputs = {"x": normal(5, 8), "weight": normal(8), "bias": normal(8)}
+    note = (
+        "`jax.nn.standardize` has the fast variance of flax's norms, which cancels where the mean is large: pass it "
+        "`variance=x.var(-1, keepdims=True)`."
+    )
+    also = ("torch.layer_norm", "torch.rms_norm")
+
+    def torch(x, weight, bias):
+        return F.layer_norm(x, (8,), weight, bias), F.rms_norm(x, (8,), weight, eps=1e-6)
+
+    def jax(x, weight, bias):
+        normed = jax.nn.standardize(x, epsilon=1e-5) * weight + bias
+        return normed, x * jax.lax.rsqrt((x**2).mean(-1, keepdims=True) + 1e-6) * weight
+
+    def claims():
+        x = (np.random.default_rng(0).normal(size=(5, 16)) * 0.05 + 3000).astype(np.float32)
+        theirs = F.layer_norm(torch.from_numpy(x), (16,)).numpy()
+        fast = jax.nn.standardize(jnp.asarray(x), epsilon=1e-5)
+        exact = jax.nn.standardize(jnp.asarray(x), variance=jnp.asarray(x).var(-1, keepdims=True), epsilon=1e-5)
+        assert np.abs(theirs - fast).max() > 1 and np.abs(theirs - exact).max() < 0.02
+
+
+class FastVariance(Layer):
+    """Layer normalisation of numbers far from zero"""
+
+    inputs = {"x": lambda rng: (rng.normal(size=(5, 16)) * 0.05 + 3000).astype(np.float32)}
+    tolerance = 0.02
+    no_gradient = "float32 has three digits left here"
+    trap = (
+        "Flax computes a variance as the mean of squares minus the square of the mean, which cancels where the mean is "
+        "large: here nothing is left of it. All norms of flax have the switch `use_fast_variance`."
+    )
+
+    def torch():
+        return torch.nn.LayerNorm(16)
+
+    def nnx(rngs):
+        return nnx.LayerNorm(16, epsilon=1e-5, rngs=rngs)
+
+    def linen():
+        return nn.LayerNorm(epsilon=1e-5)
+
+    def fix(rngs):
+        return nnx.LayerNorm(16, epsilon=1e-5, use_fast_variance=False, rngs=rngs)
+
+    def differ(theirs, ours):
+        return np.abs(theirs.numpy()).max() < 4 and np.abs(ours - theirs.numpy()).max() > 0.5
+
+    def claims():
+        for norm in (nnx.LayerNorm, nnx.BatchNorm, nnx.GroupNorm, nnx.InstanceNorm, nnx.RMSNorm):
+            options = {"num_groups": 2} if norm is nnx.GroupNorm else {}
+            assert norm(4, rngs=nnx.Rngs(0), use_fast_variance=False, **options).use_fast_variance is False
+            assert norm(4, rngs=nnx.Rngs(0), **options).use_fast_variance is True
+            assert getattr(nn, norm.__name__)(**options, use_fast_variance=False).use_fast_variance is False
+            assert getattr(nn, norm.__name__)(**options).use_fast_variance is True
+
+
 class GroupNorm(Layer):
     """Group normalisation"""
+
+    also = ("F.group_norm", "torch.group_norm")
 
     inputs = {"x": normal(3, 6, 4, 4)}
     channels_first = True
@@ -579,8 +704,32 @@ class GroupNormEpsilon(Layer):
         return 0.1 < np.abs(ours - theirs.numpy()).max() < 3
 
 
+class InstanceNorm(Layer):
+    """Instance normalisation"""
+
+    inputs = {"x": normal(2, 3, 5, 5)}
+    channels_first = True
+    note = "PyTorch's has no weights by default, flax's has, and an epsilon of 1e-6."
+    also = ("nn.InstanceNorm1d", "nn.InstanceNorm3d", "F.instance_norm", "torch.instance_norm")
+
+    def torch():
+        return torch.nn.InstanceNorm2d(3)
+
+    def nnx(rngs):
+        return nnx.InstanceNorm(3, epsilon=1e-5, use_bias=False, use_scale=False, rngs=rngs)
+
+    def linen():
+        return nn.InstanceNorm(epsilon=1e-5, use_bias=False, use_scale=False)
+
+    def claims():
+        ours = nnx.InstanceNorm(3, rngs=nnx.Rngs(0))
+        assert torch.nn.InstanceNorm2d(3).weight is None and ours.scale[...].shape == (3,) and ours.epsilon == 1e-6
+
+
 class RMSNorm(Layer):
     """RMS normalisation"""
+
+    also = ("F.rms_norm",)
 
     inputs = {"x": normal(5, 8)}
     note = "PyTorch's default epsilon is the spacing of the dtype, 1.2e-7 in float32; flax's is 1e-6."
@@ -594,319 +743,87 @@ class RMSNorm(Layer):
     def linen():
         return nn.RMSNorm()
 
-
-class Embedding(Layer):
-    """Embedding layer"""
-
-    inputs = {"tokens": integers(0, 10, 4, 3)}
-
-    def torch():
-        return torch.nn.Embedding(10, 5)
-
-    def nnx(rngs):
-        return nnx.Embed(10, 5, rngs=rngs)
-
-    def linen():
-        return nn.Embed(10, 5)
+    def claims():
+        x = 1e-4 * torch.randn(5, 8)
+        assert torch.equal(torch.nn.RMSNorm(8)(x), F.rms_norm(x, (8,), eps=torch.finfo(torch.float32).eps))
+        assert nnx.RMSNorm(8, rngs=nnx.Rngs(0)).epsilon == nn.RMSNorm().epsilon == 1e-6
 
 
-class EmbeddingInit(Pair):
-    """Initial weights of an embedding"""
+class LocalResponseNorm(Pair):
+    """Local response normalisation"""
 
-    inputs = {"key": key()}
-    tolerance = 0.05
-    no_gradient = "random draws"
-    trap = "A fresh embedding has standard deviation 1 in PyTorch, and 1/√width in flax."
-    lesson = ("06_porting_layers", "theirs.weight.std().item()")
-
-    def torch():
-        torch.manual_seed(0)
-        return torch.nn.Embedding(1000, 64).weight.std()
-
-    def nnx(key):
-        return nnx.Embed(1000, 64, rngs=nnx.Rngs(key)).embedding[...].std()
-
-    def linen(key):
-        return nn.Embed(1000, 64).init(key, jnp.array([0]))["params"]["embedding"].std()
-
-    def fix(key):
-        normal = nnx.initializers.normal(1.0)
-        return nnx.Embed(1000, 64, embedding_init=normal, rngs=nnx.Rngs(key)).embedding[...].std()
-
-    def differ(theirs, ours):
-        return abs(theirs - 1) < 0.05 and abs(ours - 1 / 8) < 0.01
-
-
-class EmbeddingRange(Layer):
-    """Index an embedding out of range"""
-
-    inputs = {"tokens": lambda rng: np.array([10, 12])}
-    trap = "PyTorch raises. Flax returns NaN, for the whole row; a negative index counts from the end."
-    lesson = ("06_porting_layers", "ours(jnp.array([1000]))")
-
-    def torch():
-        return torch.nn.Embedding(10, 5)
-
-    def nnx(rngs):
-        return nnx.Embed(10, 5, rngs=rngs)
-
-    def linen():
-        return nn.Embed(10, 5)
-
-    def differ(theirs, ours):
-        return isinstance(theirs, IndexError) and ours.shape == (2, 5) and bool(jnp.isnan(ours).all())
-
-
-class TiedWeights(Pair):
-    """Tied weights"""
-
-    inputs = {"tokens": integers(0, 10, 4), "table": normal(10, 5)}
-    note = "`attend` multiplies by the table, so the table gets the gradients of both uses."
-
-    def torch(tokens, table):
-        return F.embedding(tokens, table) @ table.T
-
-    def nnx(tokens, table):
-        embed = nnx.Embed(10, 5, rngs=nnx.Rngs(0))
-        embed.embedding[...] = table
-        return embed.attend(embed(tokens))
-
-    def linen(tokens, table):
-        embed = nn.Embed(10, 5).bind({"params": {"embedding": table}})
-        return embed.attend(embed(tokens))
-
-
-class LSTM(Layer):
-    """LSTM over a sequence"""
-
-    inputs = {"x": normal(2, 6, 3)}
-    note = "Flax scans a cell along axis 1. The last state: `RNN(..., return_carry=True)`, with the carry as (c, h)."
-
-    def torch():
-        return torch.nn.LSTM(3, 4, batch_first=True)
-
-    def nnx(rngs):
-        return nnx.RNN(nnx.OptimizedLSTMCell(3, 4, rngs=rngs))
-
-    def linen():
-        return nn.RNN(nn.OptimizedLSTMCell(4))
-
-
-class LSTMBiases(Pair):
-    """Biases of an LSTM, in training"""
-
-    inputs = {"x": normal(2, 3)}
-    no_gradient = "it is one"
-    trap = (
-        "PyTorch's LSTM adds two biases, flax's has one. Outputs agree after a port; but each of the two has the whole "
-        "gradient, so a step of SGD moves their sum twice as far."
-    )
-    lesson = ("06_porting_layers", "move their sum twice as far")
+    inputs = {"x": normal(2, 6, 4, 4)}
+    note = "JAX has none: an average of squares over neighbouring channels."
+    also = ("nn.LocalResponseNorm",)
 
     def torch(x):
-        cell = torch.nn.LSTMCell(3, 4)
-        for weight in cell.parameters():
-            torch.nn.init.zeros_(weight)
-        cell(x)[0].sum().backward()
-        return cell.bias_ih.grad + cell.bias_hh.grad
-
-    def nnx(x):
-        zeros = nnx.initializers.zeros
-        cell = nnx.OptimizedLSTMCell(3, 4, kernel_init=zeros, recurrent_kernel_init=zeros, rngs=nnx.Rngs(0))
-        carry = (jnp.zeros((2, 4)), jnp.zeros((2, 4)))
-        grads = nnx.grad(lambda cell: cell(carry, x)[1].sum())(cell)
-        return grads["dense_h"]["bias"][...]
-
-    def differ(theirs, ours):
-        return np.allclose(theirs, 2 * ours, atol=1e-6) and float(abs(ours).max()) > 0.1
-
-
-class StackedLSTM(Layer):
-    """LSTM of several levels"""
-
-    inputs = {"x": normal(2, 6, 3)}
-    note = "`course.porting` finds level k at item k. Dropout between the levels is a layer of its own in flax."
-
-    def torch():
-        return torch.nn.LSTM(3, 4, num_layers=2, batch_first=True)
-
-    def nnx(rngs):
-        levels = [nnx.OptimizedLSTMCell(size, 4, rngs=rngs) for size in (3, 4)]
-        return nnx.Sequential(*(nnx.RNN(cell) for cell in levels))
-
-    def linen():
-        return nn.Sequential([nn.RNN(nn.OptimizedLSTMCell(4)) for _ in range(2)])
-
-
-class BidirectionalLSTM(Layer):
-    """LSTM in both directions"""
-
-    inputs = {"x": normal(2, 6, 3)}
-    note = "Outputs are joined, forward first, as in PyTorch."
-
-    def torch():
-        return torch.nn.LSTM(3, 4, bidirectional=True, batch_first=True)
-
-    def nnx(rngs):
-        forward, backward = (nnx.RNN(nnx.OptimizedLSTMCell(3, 4, rngs=rngs)) for _ in range(2))
-        return nnx.Bidirectional(forward, backward)
-
-    def linen():
-        forward, backward = (nn.RNN(nn.OptimizedLSTMCell(4)) for _ in range(2))
-        return nn.Bidirectional(forward, backward)
-
-
-class GRU(Layer):
-    """GRU over a sequence"""
-
-    inputs = {"x": normal(2, 6, 3)}
-    note = "In NNX `nnx.RNN(nnx.GRUCell(3, 4, rngs=rngs))`, with one bias less: see the next entry."
-
-    def torch():
-        return torch.nn.GRU(3, 4, batch_first=True)
-
-    def linen():
-        return nn.RNN(nn.GRUCell(4))
-
-
-class GRUBias(Layer):
-    """Biases of a GRU in NNX"""
-
-    inputs = {"x": normal(2, 6, 3)}
-    trap = (
-        "NNX's GRUCell has no bias for the new gate's recurrent part (`b_hn`), and none of the others can stand in for "
-        "it. PyTorch's weights do not convert; Linen's cell has it."
-    )
-    lesson = ("06_porting_layers", "the reset gate multiplies one of the two")
-
-    def torch():
-        return torch.nn.GRU(3, 4, batch_first=True)
-
-    def nnx(rngs):
-        return nnx.RNN(nnx.GRUCell(3, 4, rngs=rngs))
-
-    def differ(theirs, ours):
-        return isinstance(ours, porting.PortingError) and "b_hn" in str(ours)
-
-
-class Attention(Layer):
-    """Multi-head attention"""
-
-    inputs = {"query": normal(2, 5, 8), "key": normal(2, 4, 8), "value": normal(2, 4, 8)}
-    note = "NNX's asks for `decode=False`, here or in the call; with a single argument all three are the query."
-
-    def torch():
-        return torch.nn.MultiheadAttention(8, 2, batch_first=True)
-
-    def nnx(rngs):
-        return nnx.MultiHeadAttention(num_heads=2, in_features=8, decode=False, rngs=rngs)
-
-    def linen():
-        return nn.MultiHeadDotProductAttention(num_heads=2)
-
-
-class AttentionMask(Pair):
-    """Attention mask"""
-
-    no_gradient = "see the causal one"
-    inputs = {"x": normal(2, 4, 4), "mask": lambda rng: np.arange(4)[:, None] % 2 == np.arange(4) % 2}
-    trap = (
-        "`True` hides a position in PyTorch's `MultiheadAttention` and shows it in flax (and in PyTorch's own "
-        "`scaled_dot_product_attention`). A causal mask that is carried over shows the future alone."
-    )
-    lesson = ("06_porting_layers", "means *hidden* in torch's")
-
-    def torch(x, mask):
-        return tuple(ATTENTION(x, x, x, attn_mask=m)[0] for m in (mask, ~mask))
-
-    def nnx(x, mask):
-        attention = nnx.MultiHeadAttention(2, 4, decode=False, rngs=nnx.Rngs(0))
-        porting.torch_to_nnx(ATTENTION, attention)
-        return tuple(attention(x, mask=m) for m in (mask, ~mask))
-
-    def fix(x, mask):
-        attention = nnx.MultiHeadAttention(2, 4, decode=False, rngs=nnx.Rngs(0))
-        porting.torch_to_nnx(ATTENTION, attention)
-        return tuple(attention(x, mask=~m) for m in (mask, ~mask))
-
-    def differ(theirs, ours):
-        swapped = all(np.allclose(a.detach(), b, atol=1e-5) for a, b in zip(theirs, ours[::-1], strict=True))
-        return swapped and not np.allclose(theirs[0].detach(), ours[0], atol=1e-2)
-
-
-class CausalAttention(Pair):
-    """Causal attention as a function"""
-
-    inputs = {"q": normal(2, 5, 2, 4), "k": normal(2, 5, 2, 4), "v": normal(2, 5, 2, 4)}
-    note = (
-        "(batch, heads, time, width) in PyTorch, (batch, time, heads, width) in JAX. JAX's softmax runs in float32 "
-        "whatever the dtype, also in float64."
-    )
-
-    def torch(q, k, v):
-        q, k, v = (z.transpose(1, 2) for z in (q, k, v))
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
-
-    def jax(q, k, v):
-        return jax.nn.dot_product_attention(q, k, v, is_causal=True)
-
-
-class Activations(Pair):
-    """Activation functions"""
-
-    inputs = {"x": normal(20)}
-    note = (
-        "`F.hardtanh` is `jax.nn.hard_tanh`, `F.logsigmoid` is `jax.nn.log_sigmoid`. Defaults agree, and slopes but at "
-        "two kinks: that of leaky_relu at 0 is 0.01 in PyTorch and 1 in JAX, that of hardtanh at -1 and 1 is 0 and 1. "
-        "Above 20 PyTorch's softplus is x itself, in float64 up to 2e-9 less."
-    )
-
-    def torch(x):
-        return F.relu(x), F.leaky_relu(x), F.elu(x), F.selu(x), F.silu(x), F.softplus(x), F.mish(x)
+        return F.local_response_norm(x, 3)
 
     def jax(x):
-        return (
-            jax.nn.relu(x), jax.nn.leaky_relu(x), jax.nn.elu(x), jax.nn.selu(x), jax.nn.silu(x), jax.nn.softplus(x),
-            jax.nn.mish(x),
-        )  # fmt: skip
+        squares = jnp.pad(x**2, ((0, 0), (1, 1), (0, 0), (0, 0)))
+        mean = sum(squares[:, i : i + x.shape[1]] for i in range(3)) / 3
+        return x / (1 + 1e-4 * mean) ** 0.75
+
+
+class WeightNorm(Pair):
+    """Weight normalisation"""
+
+    inputs = {"x": normal(5, 3), "v": normal(4, 3), "g": positive(4, 1)}
+    note = (
+        "PyTorch starts with g = |v|, flax's `scale` with 1, which is another layer. In PyTorch `original0` is the "
+        "scale, `original1` the kernel's transpose; `remove_parametrizations` multiplies them out, as the last line "
+        "here does."
+    )
+    also = ("nn.utils.weight_norm", "nn.utils.parametrize.remove_parametrizations", "nn.utils.remove_weight_norm")
+
+    def torch(x, v, g):
+        layer = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(3, 4, bias=False))
+        weight = "parametrizations.weight.original"
+        output = torch.func.functional_call(layer, {weight + "0": g, weight + "1": v}, x)
+        return output, x @ (g * v / v.norm(dim=1, keepdim=True)).T
+
+    def linen(x, v, g):
+        layer = nn.WeightNorm(nn.Dense(4, use_bias=False))
+        scale = {"layer_instance/kernel/scale": g[:, 0]}
+        output = layer.apply({"params": {"layer_instance": {"kernel": v.T}, **scale}}, x)
+        return output, x @ (v.T / jnp.linalg.norm(v.T, axis=0) * g[:, 0])
 
     def claims():
-        """Values and slopes at kinks and far out."""
-        points = np.array([-50.0, -20, -1, 0, 1, 3, 6, 20, 20.001, 21, 50])
-        kinks = {"leaky_relu": {0.0: (0.01, 1)}, "hardtanh": {-1.0: (0, 1), 1.0: (0, 1)}}
-        ours = {"hardtanh": "hard_tanh", "logsigmoid": "log_sigmoid"}
-        for name in ("relu", "leaky_relu", "elu", "selu", "silu", "softplus", "mish", "hardtanh", "logsigmoid"):
-            x, f = torch.tensor(points, requires_grad=True), getattr(jax.nn, ours.get(name, name))
-            values = getattr(F, name)(x)
-            (slopes,) = torch.autograd.grad(values.sum(), x)
-            with double_precision():
-                found, tilts = f(jnp.asarray(points)), jax.grad(lambda x, f=f: f(x).sum())(jnp.asarray(points))
-            bound = 2.1e-9 if name == "softplus" else 1e-14
-            np.testing.assert_allclose(values.detach(), found, atol=bound, rtol=0)
-            for point, theirs, mine in zip(points, slopes.tolist(), tilts.tolist(), strict=True):
-                theirs_at_kink, mine_at_kink = kinks.get(name, {}).get(float(point), (theirs, theirs))
-                assert theirs == theirs_at_kink and abs(mine - mine_at_kink) < bound, (name, point)
+        plain = torch.nn.Linear(3, 4)
+        before = plain.weight.detach().clone()
+        layer = torch.nn.utils.parametrizations.weight_norm(plain)
+        np.testing.assert_allclose(layer.weight.detach(), before, atol=1e-6)
+        torch.nn.utils.parametrize.remove_parametrizations(layer, "weight")
+        np.testing.assert_allclose(layer.weight.detach(), before, atol=1e-6)
+        ours = nn.WeightNorm(nn.Dense(4)).init(jax.random.key(0), jnp.ones((1, 3)))["params"]
+        assert ours["layer_instance/kernel/scale"].tolist() == [1, 1, 1, 1]
 
 
-class GELU(Pair):
-    """GELU activation"""
+class SpectralNorm(Pair):
+    """Spectral normalisation"""
 
-    inputs = {"x": GRID}
-    trap = "PyTorch's is exact, JAX's the tanh approximation by default: 5e-4 apart."
-    lesson = ("02_same_numbers", "nnx.gelu(z, approximate=False)")
+    inputs = {"x": normal(5, 3), "weight": normal(4, 3)}
+    tolerance = 1e-3
+    note = (
+        "Both take one step of the power iteration a call in training; 20 steps here, so that it has converged. Flax "
+        "keeps its vectors in `batch_stats`."
+    )
+    also = ("nn.utils.spectral_norm",)
 
-    def torch(x):
-        return F.gelu(x)
+    def torch(x, weight):
+        layer = torch.nn.Linear(3, 4, bias=False)
+        layer = torch.nn.utils.parametrizations.spectral_norm(layer, n_power_iterations=20)
+        return torch.func.functional_call(layer, {"parametrizations.weight.original": weight}, x)
 
-    def jax(x):
-        return jax.nn.gelu(x)
+    def linen(x, weight):
+        layer = nn.SpectralNorm(nn.Dense(4, use_bias=False), n_steps=20)
+        variables = layer.init(jax.random.key(0), x, update_stats=False)
+        variables = {**variables, "params": {"layer_instance": {"kernel": weight.T}}}
+        return layer.apply(variables, x, update_stats=True, mutable=["batch_stats"])[0]
 
-    def fix(x):
-        return jax.nn.gelu(x, approximate=False)
-
-    def differ(theirs, ours):
-        by_tanh = F.gelu(torch.from_numpy(GRID), approximate="tanh")
-        return np.allclose(ours, by_tanh, atol=1e-5) and 1e-4 < float(abs(ours - theirs.numpy()).max()) < 1e-3
+    def claims():
+        variables = nn.SpectralNorm(nn.Dense(4)).init(jax.random.key(0), jnp.ones((1, 3)), update_stats=False)
+        assert {"params", "batch_stats"} == variables.keys() and nn.SpectralNorm(nn.Dense(4)).n_steps == 1
 
 
 class Normalize(Pair):
@@ -919,6 +836,25 @@ class Normalize(Pair):
 
     def jax(x):
         return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+
+
+class PairwiseDistance(Pair):
+    """Distance of pairs of rows"""
+
+    inputs = {"x": normal(5, 3), "y": normal(5, 3)}
+    note = "PyTorch adds 1e-6 to every difference, so that equal rows have a gradient; without it theirs is NaN in JAX."
+    also = ("nn.PairwiseDistance", "torch.pairwise_distance")
+
+    def torch(x, y):
+        return F.pairwise_distance(x, y)
+
+    def jax(x, y):
+        return jnp.linalg.norm(x - y + 1e-6, axis=-1)
+
+    def claims():
+        same = jnp.ones(3)
+        assert jnp.isnan(jax.grad(lambda x: jnp.linalg.norm(x - same))(same)).all()
+        assert jnp.isfinite(jax.grad(lambda x: jnp.linalg.norm(x - same + 1e-6))(same)).all()
 
 
 class DropoutEval(Layer):
@@ -936,9 +872,16 @@ class DropoutEval(Layer):
     def linen():
         return nn.Dropout(0.5, deterministic=True)
 
+    def claims():
+        keys = {"dropout": jax.random.key(0)}
+        assert raises(ValueError, lambda: nn.Dropout(0.5).apply({}, jnp.ones(3), rngs=keys))
+        assert nn.Dropout(0.5).apply({}, jnp.ones(3), deterministic=True).tolist() == [1, 1, 1]
+
 
 class DropoutTrain(Pair):
     """Dropout, in training"""
+
+    also = ("nn.Dropout", "torch.dropout", "torch.dropout_")
 
     inputs = {"key": key()}
     no_gradient = "random draws"
@@ -953,6 +896,56 @@ class DropoutTrain(Pair):
     def linen(key):
         dropout = nn.Dropout(0.25, deterministic=False)
         return jnp.unique(dropout.apply({}, jnp.ones(1000), rngs={"dropout": key}))
+
+
+class DropChannels(Pair):
+    """Dropout of whole channels"""
+
+    inputs = {"key": key()}
+    no_gradient = "random draws"
+    note = "`broadcast_dims` are the axes that share a draw, here height and width. (Compared: values left of ones.)"
+    also = ("nn.Dropout1d", "nn.Dropout2d", "nn.Dropout3d", "F.dropout1d", "F.dropout3d", "torch.feature_dropout")
+
+    def torch():
+        images = F.dropout2d(torch.ones(50, 8, 4, 4), 0.25, training=True)
+        return images.mean((2, 3)).unique()
+
+    def nnx(key):
+        drop = nnx.Dropout(0.25, broadcast_dims=(1, 2), rngs=nnx.Rngs(dropout=key))
+        return jnp.unique(drop(jnp.ones((50, 4, 4, 8))).mean((1, 2)))
+
+    def linen(key):
+        drop = nn.Dropout(0.25, broadcast_dims=(1, 2), deterministic=False)
+        images = drop.apply({}, jnp.ones((50, 4, 4, 8)), rngs={"dropout": key})
+        return jnp.unique(images.mean((1, 2)))
+
+
+class AlphaDropout(Pair):
+    """Alpha dropout"""
+
+    inputs = {"key": key()}
+    no_gradient = "random draws"
+    note = (
+        "JAX has none. What is dropped gets SELU's lowest value, and all are scaled so that mean and variance stay. "
+        "Whole channels: a mask of shape (N, C, 1, 1). (Compared: values left of ones.)"
+    )
+    also = (
+        "nn.AlphaDropout", "torch.alpha_dropout", "nn.FeatureAlphaDropout", "F.feature_alpha_dropout",
+        "torch.feature_alpha_dropout",
+    )  # fmt: skip
+
+    def torch():
+        return F.alpha_dropout(torch.ones(1000), 0.25, training=True).unique()
+
+    def jax(key):
+        low, rate = -1.0507009873554805 * 1.6732632423543772, 0.25
+        keep = jax.random.bernoulli(key, 1 - rate, (1000,))
+        scale = ((1 - rate) * (1 + rate * low**2)) ** -0.5
+        return jnp.unique(scale * (jnp.where(keep, jnp.ones(1000), low) - rate * low))
+
+    def claims():
+        theirs = F.feature_alpha_dropout(torch.ones(50, 8, 4, 4), 0.25, training=True)
+        assert theirs.flatten(2).var(2).max() < 1e-10 and len(theirs.mean((2, 3)).round(decimals=4).unique()) == 2
 
 
 class DropoutUnderJit(Pair):
@@ -980,240 +973,3 @@ class DropoutUnderJit(Pair):
 
     def differ(theirs, ours):
         return (theirs, ours) == (False, True)
-
-
-class TrainEval(Pair):
-    """Switch between training and evaluation"""
-
-    inputs = {"x": normal(8, 3)}
-    no_gradient = "PyTorch's own is off where the averages change before `backward`"
-    note = "In Linen there is no switch: `model.apply(variables, x, train=False)`, and the model passes it on."
-
-    def torch(x):
-        norm = torch.nn.BatchNorm1d(3)
-        norm.eval()
-        evaluated = norm(x)
-        norm.train()
-        return evaluated, norm(x)
-
-    def nnx(x):
-        norm = nnx.BatchNorm(3, rngs=nnx.Rngs(0))
-        norm.eval()
-        evaluated = norm(x)
-        norm.train()
-        return evaluated, norm(x)
-
-
-class Sequential(Layer):
-    """Layers in a row"""
-
-    inputs = {"x": normal(5, 3)}
-    note = (
-        "Activations are functions in flax, in a row too. PyTorch's layer `0` is `layers/0` in NNX and `layers_0` in "
-        "Linen; `course.porting` finds it."
-    )
-
-    def torch():
-        return torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
-
-    def nnx(rngs):
-        return nnx.Sequential(nnx.Linear(3, 4, rngs=rngs), nnx.relu, nnx.Linear(4, 2, rngs=rngs))
-
-    def linen():
-        return nn.Sequential([nn.Dense(4), nn.relu, nn.Dense(2)])
-
-
-class OwnModule(Layer):
-    """A module with a list of layers"""
-
-    inputs = {"x": normal(5, 4)}
-    note = "A plain list of modules raises in NNX: `nnx.List` is its `ModuleList`. Linen's `setup` takes plain lists."
-
-    def torch():
-        class Model(torch.nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.blocks = torch.nn.ModuleList([torch.nn.Linear(4, 4) for _ in range(3)])
-
-            def forward(self, x):
-                for block in self.blocks:
-                    x = x + torch.tanh(block(x))
-                return x
-
-        return Model()
-
-    def nnx(rngs):
-        class Model(nnx.Module):
-            def __init__(self, rngs):
-                self.blocks = nnx.List([nnx.Linear(4, 4, rngs=rngs) for _ in range(3)])
-
-            def __call__(self, x):
-                for block in self.blocks:
-                    x = x + jnp.tanh(block(x))
-                return x
-
-        return Model(rngs)
-
-    def linen():
-        class Model(nn.Module):
-            def setup(self):
-                self.blocks = [nn.Dense(4) for _ in range(3)]
-
-            def __call__(self, x):
-                for block in self.blocks:
-                    x = x + jnp.tanh(block(x))
-                return x
-
-        return Model()
-
-
-class OwnParameter(Layer):
-    """A weight of your own"""
-
-    inputs = {"x": normal(5, 4)}
-
-    def torch():
-        class Scale(torch.nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.factor = torch.nn.Parameter(torch.full((4,), 2.0))
-
-            def forward(self, x):
-                return x * self.factor
-
-        return Scale()
-
-    def nnx(rngs):
-        class Scale(nnx.Module):
-            def __init__(self):
-                self.factor = nnx.Param(jnp.ones(4))
-
-            def __call__(self, x):
-                return x * self.factor
-
-        return Scale()
-
-    def linen():
-        class Scale(nn.Module):
-            @nn.compact
-            def __call__(self, x):
-                return x * self.param("factor", nn.initializers.ones, (4,))
-
-        return Scale()
-
-
-class Buffer(Layer):
-    """A buffer: saved, not trained"""
-
-    inputs = {"x": normal(5, 4)}
-    note = "Whatever is an `nnx.Variable` and no `nnx.Param` is not trained; in Linen, what is in another collection."
-
-    def torch():
-        class Model(torch.nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.register_buffer("mean", torch.full((4,), 2.0))
-                self.out = torch.nn.Linear(4, 2)
-
-            def forward(self, x):
-                return self.out(x - self.mean)
-
-        return Model()
-
-    def nnx(rngs):
-        class Model(nnx.Module):
-            def __init__(self, rngs):
-                self.mean = nnx.Variable(jnp.zeros(4))
-                self.out = nnx.Linear(4, 2, rngs=rngs)
-
-            def __call__(self, x):
-                return self.out(x - self.mean)
-
-        return Model(rngs)
-
-    def linen():
-        class Model(nn.Module):
-            @nn.compact
-            def __call__(self, x):
-                mean = self.variable("buffers", "mean", jnp.zeros, (4,))
-                return nn.Dense(2, name="out")(x - mean.value)
-
-        return Model()
-
-
-class CountWeights(Pair):
-    """Count the parameters"""
-
-    def torch():
-        model = torch.nn.Linear(3, 4)
-        return sum(weight.numel() for weight in model.parameters())
-
-    def nnx():
-        model = nnx.Linear(3, 4, rngs=nnx.Rngs(0))
-        return sum(weight.size for weight in jax.tree.leaves(nnx.state(model, nnx.Param)))
-
-    def linen():
-        variables = nn.Dense(4).init(jax.random.key(0), jnp.zeros((1, 3)))
-        return sum(weight.size for weight in jax.tree.leaves(variables["params"]))
-
-
-class NamedWeights(Pair):
-    """Names and shapes of the parameters"""
-
-    note = "Compared: the names of the layers, and the number of weights. Flax sorts by name, PyTorch by creation."
-
-    def torch():
-        model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
-        return sorted((name.split(".")[0], p.numel()) for name, p in model.named_parameters())
-
-    def nnx():
-        rngs = nnx.Rngs(0)
-        model = nnx.Sequential(nnx.Linear(3, 4, rngs=rngs), nnx.relu, nnx.Linear(4, 2, rngs=rngs))
-        weights = nnx.to_flat_state(nnx.state(model, nnx.Param))
-        return sorted((str(path[1]), p[...].size) for path, p in weights)  # path: ("layers", 0, "kernel")
-
-
-class TrainLastLayer(Pair):
-    """Gradients of the last layer only"""
-
-    inputs = {"x": normal(5, 3)}
-    no_gradient = "it is one"
-    note = "Give `nnx.Optimizer` the same filter as `wrt`. In Linen, differentiate by a part of the tree."
-
-    def torch(x):
-        model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
-        model[0].requires_grad_(False)
-        model(x).sum().backward()
-        return [weight.grad is not None for weight in model.parameters()], model[1].bias.grad
-
-    def nnx(x):
-        rngs = nnx.Rngs(0)
-        model = nnx.Sequential(nnx.Linear(3, 4, rngs=rngs), nnx.Linear(4, 2, rngs=rngs))
-        last = nnx.All(nnx.Param, nnx.PathContains(1))
-        grads = nnx.grad(lambda model: model(x).sum(), argnums=nnx.DiffState(0, last))(model)
-        return [i in grads["layers"] for i in (0, 0, 1, 1)], grads["layers"][1]["bias"][...]
-
-
-class Hooks(Pair):
-    """What the layers return (forward hooks)"""
-
-    inputs = {"x": normal(5, 3)}
-    no_gradient = "intermediate results"
-    note = (
-        "NNX's `sow` under `nnx.capture` came after flax 0.12.0. On every version: call the layers one by one. "
-        "(Compared: the shapes.)"
-    )
-
-    def torch(x):
-        model, seen = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2)), {}
-        for name, layer in model.named_children():
-            layer.register_forward_hook(lambda layer, args, output, name=name: seen.update({name: output.shape}))
-        model(x)
-        return [tuple(seen[name]) for name in ("0", "1")]
-
-    def linen(x):
-        model = nn.Sequential([nn.Dense(4), nn.Dense(2)])
-        variables = model.init(jax.random.key(0), x)
-        _, state = model.apply(variables, x, capture_intermediates=True, mutable=["intermediates"])
-        seen = state["intermediates"]
-        return [seen[name]["__call__"][0].shape for name in ("layers_0", "layers_1")]
