@@ -334,7 +334,7 @@ def model_of_optimizer():
     nnx.Optimizer(layer(), optax.sgd(0.1), wrt=nnx.Param).model  # noqa: B018
 
 
-@message("ValueError", "Found data on value of type|Found unexpected Arrays on value of type", "layers.OwnModule")
+@message("ValueError", "Found data on value of type|Found unexpected Arrays on value of type", "modules.OwnModule")
 def list_of_modules():
     """A plain list of layers: `nnx.List([…])`, since flax 0.12."""
 
@@ -393,14 +393,14 @@ def dropout_without_key():
     nn.Dropout(0.5, deterministic=False).apply({}, jnp.ones(3))
 
 
-@message("ValueError", "must be passed to the constructor or at call time", "layers.TrainEval")
+@message("ValueError", "must be passed to the constructor or at call time", "modules.TrainEval")
 def neither_train_nor_eval():
     """Dropout and BatchNorm are told at every call which they are in: `deterministic=`, `use_running_average=`."""
     nn.Dropout(0.5).apply({}, jnp.ones(3))
 
 
 @message(
-    "AssignSubModuleError", "must be defined in `setup()` or in a method wrapped in `@compact`", "layers.OwnModule"
+    "AssignSubModuleError", "must be defined in `setup()` or in a method wrapped in `@compact`", "modules.OwnModule"
 )
 def without_compact():
     """A layer is made in a method that lacks `@nn.compact`."""
@@ -418,7 +418,7 @@ def call_without_weights():
     nn.Dense(2)(jnp.ones((1, 3)))
 
 
-@message("SetAttributeFrozenModuleError", "Module instance is frozen outside of setup method", "layers.Hooks")
+@message("SetAttributeFrozenModuleError", "Module instance is frozen outside of setup method", "modules.Hooks")
 def attribute_at_call():
     """`self.x = …` in a Linen model: `self.sow("intermediates", "x", x)`, or return it."""
 
@@ -431,7 +431,7 @@ def attribute_at_call():
     Model().init(jax.random.key(0), jnp.ones(3))
 
 
-@message("NameInUseError", "Name in use", "layers.TiedWeights")
+@message("NameInUseError", "Name in use", "sequences.TiedWeights")
 def name_twice():
     """Two layers of one name; to use one layer twice, make it once."""
 

@@ -66,7 +66,8 @@ def page_text() -> str:
         f"where there are any. {traps} entries differ on purpose: these are marked **Trap**, the difference is checked "
         "too, and *Write* is what gives PyTorch's result.",
         "Imports are the usual ones: `F` is torch.nn.functional, `jnp` jax.numpy, `lax` jax.lax, `nnx` flax.nnx, `nn` "
-        "flax.linen, `ocp` orbax.checkpoint. Names without a definition are inputs.",
+        "flax.linen, `ocp` orbax.checkpoint; `layers`, `optimizers` and `porting` are this repository's, from `course`. "
+        "Names without a definition are inputs.",
         f"Look it up by subject, by one of [{len(covered)} names of PyTorch](#names-of-pytorch), or by the words of "
         f"[{len(messages.MESSAGES)} error messages](#error-messages) of JAX, Flax and Optax.",
         "## Contents",
@@ -97,7 +98,8 @@ def shown(group: str, entry: type[kinds.Pair], lesson_names: dict[str, str]) -> 
     ]
     if entry.trap:
         stem = entry.lesson[0]
-        page.append(f"**Trap.** {entry.trap} Shown in [{lesson_names.get(stem, stem)}](notebooks/{stem}.ipynb).")
+        shown_in = f" Shown in [{lesson_names.get(stem, stem)}](notebooks/{stem}.ipynb)." if stem else ""
+        page.append(f"**Trap.** {entry.trap}{shown_in}")
     if "fix" in sides:
         page.append(f"*Write*\n\n```python\n{snippet(entry, 'fix')}\n```")
     if entry.note:
