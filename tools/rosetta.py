@@ -66,7 +66,7 @@ def page_text() -> str:
         f"where there are any. {traps} entries differ on purpose: these are marked **Trap**, the difference is checked "
         "too, and *Write* is what gives PyTorch's result.",
         "Imports are the usual ones: `F` is torch.nn.functional, `jnp` jax.numpy, `lax` jax.lax, `nnx` flax.nnx, `nn` "
-        "flax.linen, `ocp` orbax.checkpoint; `layers`, `optimizers` and `porting` are this repository's, from `course`. "
+        "flax.linen, `ocp` orbax.checkpoint; `layers`, `optimizers` and `porting` are of this repository's `course`. "
         "Names without a definition are inputs.",
         f"Look it up by subject, by one of [{len(covered)} names of PyTorch](#names-of-pytorch), or by the words of "
         f"[{len(messages.MESSAGES)} error messages](#error-messages) of JAX, Flax and Optax.",
