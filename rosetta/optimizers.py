@@ -16,7 +16,7 @@ from flax.training.train_state import TrainState
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from course import optimizers
-from rosetta.kinds import Optimizer, Pair, normal, positive
+from rosetta.kinds import Optimizer, Pair, normal
 
 LESSON = "03_state_and_trees"
 NO_GRADIENT = "the step of an optimizer is not differentiated"
@@ -809,7 +809,7 @@ class TwoOptimizers(Pair):
 class LBFGS(Pair):
     """The L-BFGS optimizer"""
 
-    inputs = {"w": normal(3), "x": positive(8, 3)}
+    inputs = {"w": normal(3), "loss": lambda rng: lambda w: ((w - 1) ** 4 + w**2).sum()}
     tolerance = 1e-3  # both stop near the minimum
     no_gradient = NO_GRADIENT
     also = ("optim.Optimizer.step",)
@@ -818,21 +818,18 @@ class LBFGS(Pair):
         "closure. A PyTorch step is up to 20 iterations, an update of Optax's is one."
     )
 
-    def torch(w, x):
+    def torch(w, loss):
         optimizer = torch.optim.LBFGS([w.requires_grad_()], line_search_fn="strong_wolfe")
-        loss = lambda: torch.cosh(x @ w).sum()  # noqa: E731
-        optimizer.step(lambda: optimizer.zero_grad() or (y := loss()).backward() or y)
+        optimizer.step(lambda: optimizer.zero_grad() or (value := loss(w)).backward() or value)
         return w
 
-    def jax(w, x):
-        rule, loss = optax.lbfgs(), lambda w: jnp.cosh(x @ w).sum()
+    def jax(w, loss):
+        def step(_, at):
+            value, grad = jax.value_and_grad(loss)(at[0])
+            updates, state = optax.lbfgs().update(grad, at[1], at[0], value=value, grad=grad, value_fn=loss)
+            return optax.apply_updates(at[0], updates), state
 
-        def step(_, carry):
-            (w, state), (value, grad) = carry, jax.value_and_grad(loss)(carry[0])
-            updates, state = rule.update(grad, state, w, value=value, grad=grad, value_fn=loss)
-            return optax.apply_updates(w, updates), state
-
-        return jax.lax.fori_loop(0, 20, step, (w, rule.init(w)))[0]
+        return jax.lax.fori_loop(0, 20, step, (w, optax.lbfgs().init(w)))[0]
 
 
 class AddGroup(Pair):

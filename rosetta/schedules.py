@@ -14,7 +14,7 @@ import torch
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import SWALR
 
-from course import optimizers
+import course.optimizers
 from rosetta.kinds import Pair, Schedule, normal
 from rosetta.optimizers import LESSON, NO_GRADIENT, apart
 from tools.environment import double_precision
@@ -395,20 +395,18 @@ class Plateau(Pair):
         return [schedule.step(loss) or optimizer.param_groups[0]["lr"] for loss in losses]
 
     def jax(losses):
-        rule, rates = optax.contrib.reduce_on_plateau(factor=0.1, patience=2), []
-        state = rule.init(jnp.zeros(()))
+        rule = optax.contrib.reduce_on_plateau(factor=0.1, patience=2)
+        states = [rule.init(jnp.zeros(()))]
         for loss in losses:
-            _, state = rule.update(jnp.zeros(()), state, value=loss)
-            rates.append(0.1 * state.scale)
-        return rates
+            states.append(rule.update(jnp.zeros(()), states[-1], value=loss)[1])
+        return [0.1 * state.scale for state in states[1:]]
 
     def fix(losses):
-        rule, rates = optimizers.reduce_on_plateau(factor=0.1, patience=2), []
-        state = rule.init(None)
+        rule = course.optimizers.reduce_on_plateau(factor=0.1, patience=2)
+        states = [rule.init(None)]
         for loss in losses:
-            _, state = rule.update(None, state, value=loss)
-            rates.append(0.1 * state.scale)
-        return rates
+            states.append(rule.update(None, states[-1], value=loss)[1])
+        return [0.1 * state.scale for state in states[1:]]
 
     def differ(theirs, ours):
         theirs, ours = np.array(theirs), np.array(ours)
@@ -421,7 +419,7 @@ class Plateau(Pair):
             _, state = rule.update(jnp.zeros(()), state, value=loss)
             rates.append(0.1 * state.scale)
         assert np.allclose(rates, [0.1] * 4 + [0.01] * 2)
-        chain = optax.chain(optax.sgd(0.1), optimizers.reduce_on_plateau(patience=0, factor=0.5, learning_rate=0.1))
+        chain = optax.chain(optax.sgd(0.1), course.optimizers.reduce_on_plateau(patience=0, factor=0.5, learning_rate=0.1))
         state = chain.init(jnp.ones(()))
         for value, rate in ((1.0, 0.1), (None, 0.1), (1.0, 0.05), (None, 0.05)):
             updates, state = chain.update(jnp.ones(()), state, value=value)
@@ -482,15 +480,14 @@ class MomentumSchedule(Pair):
         for step, w.grad in enumerate(g):
             optimizer.param_groups[0]["momentum"] = 0.5 + 0.1 * step
             optimizer.step()
-        return w
+        return -0.1 * optimizer.state[w]["momentum_buffer"]
 
     def jax(w, g):
         rule = optax.inject_hyperparams(optax.sgd)(learning_rate=0.1, momentum=lambda step: 0.5 + 0.1 * step)
         state = rule.init(w)
         for grads in g:
             updates, state = rule.update(grads, state, w)
-            w = optax.apply_updates(w, updates)
-        return w
+        return updates
 
 
 class GroupSchedules(Pair):
