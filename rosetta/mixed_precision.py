@@ -1,8 +1,8 @@
 """Mixed precision
 
-A layer of flax has two types: `param_dtype` of its weights, float32 unless told otherwise, and `dtype` of its calculation
-and its result. There is no autocast that chooses for each operation: what is to be float32, a softmax or a loss, is
-cast. bfloat16 needs no loss scaling; float16 does, on both sides.
+A layer of flax has two types: `param_dtype` of its weights, float32 unless told otherwise, and `dtype` of what it
+calculates and returns. Autocast, which chooses for each operation, is not there: what is to be float32, a softmax or a
+loss, is cast. float16 needs its loss scaled, on both sides; bfloat16 does not.
 """
 
 import jax
@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from flax import linen as nn
 from flax import nnx
+from flax.training import dynamic_scale
 
 from rosetta.kinds import Pair, normal, positive
 from rosetta.optimizers import layer, model, params
@@ -27,7 +28,10 @@ class Autocast(Pair):
     tolerance = 2e-2  # bfloat16 has 8 bits
     no_gradient = ROUNDED
     also = ("torch.autocast", "amp.autocast", "cuda.amp.autocast", "torch.is_autocast_enabled")
-    note = "Weights stay float32 on both sides, the result is bfloat16. Give `dtype` to every layer when you build the model."
+    note = (
+        "Weights stay float32 on both sides, the result is bfloat16. Give `dtype` to every layer when you build the "
+        "model."
+    )
 
     def torch(model, x):
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -74,8 +78,8 @@ class DtypeOfALayer(Pair):
     inputs = {"x": normal(2, 3)}
     also = ("nn.Linear",)
     trap = (
-        "PyTorch's `dtype=` is that of the weights. In flax it is that of the calculation; the weights are float32 unless "
-        "`param_dtype` says otherwise."
+        "PyTorch's `dtype=` is that of the weights. In flax it is that of the calculation; the weights are float32 "
+        "unless `param_dtype` says otherwise."
     )
 
     def torch(x):
@@ -127,7 +131,10 @@ class ScaleTheLoss(Pair):
     inputs = {"w": lambda rng: rng.normal(size=3).astype(np.float32), "x": lambda rng: np.full(3, 1e-5, np.float32)}
     no_gradient = "its result is a gradient"
     also = ("amp.GradScaler", "cuda.amp.GradScaler")
-    note = "float16 has nothing between 6e-8 and 0: unscaled, both gradients are zero. bfloat16 reaches to 1e-38 and needs none."
+    note = (
+        "float16 has nothing between 6e-8 and 0: unscaled, both gradients are zero. bfloat16 reaches to 1e-38 and "
+        "needs none."
+    )
 
     def torch(w, x):
         half = w.half().requires_grad_()
@@ -144,34 +151,39 @@ class ScaleTheLoss(Pair):
         w = torch.ones(3, dtype=torch.float16, requires_grad=True)
         (1e-3 * w * torch.full((3,), 1e-5, dtype=torch.float16)).sum().backward()
         assert (w.grad == 0).all()
-        assert 1e-38 > jnp.finfo(jnp.bfloat16).smallest_normal > 1e-39 * 5
+        assert jnp.finfo(jnp.bfloat16).smallest_normal < 2e-38
 
 
 class DynamicScale(Pair):
     """A loss scale that adapts itself"""
 
-    inputs = {"finite": [True, True, False, True]}
-    also = ("amp.GradScaler",)
+    inputs = {"w": normal(1), "g": np.array([[1], [1], [np.inf], [1]], np.float32)}
+    no_gradient = "scales"
+    also = ("amp.GradScaler", "amp.GradScaler.update", "amp.GradScaler.scale")
     note = (
-        "Halved and the step left out when a gradient is not finite, doubled after so many good steps. "
-        "`flax.training.dynamic_scale.DynamicScale` does it around a gradient."
+        "Halved when a gradient is not finite, doubled after so many good steps. `DynamicScale` of "
+        "`flax.training.dynamic_scale` does it around a gradient."
     )
 
-    def torch(finite):
-        w, scales = torch.nn.Parameter(torch.zeros(1)), []
+    def torch(w, g):
         scaler, sgd = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2), torch.optim.SGD([w], lr=0.1)
-        for good in finite:
-            w.grad = scaler.scale(torch.tensor([1.0 if good else torch.inf]))
+        scales = []
+        for w.grad in scaler.scale(g):
             scales.append(scaler.step(sgd) or scaler.update() or scaler.get_scale())
         return torch.tensor(scales)
 
-    def jax(finite):
-        scale, good_steps, scales = 8.0, 0, []
-        for good in finite:  # jnp.isfinite of all gradients
-            good_steps = jnp.where(good, good_steps + 1, 0)
-            scale *= jnp.where(good, jnp.where(good_steps % 2 == 0, 2.0, 1.0), 0.5)
-            scales.append(scale)
-        return jnp.stack(scales)
+    def jax(g):
+        def update(scale_and_good, finite):
+            good = jnp.where(finite, scale_and_good[1] + 1, 0)
+            scale = scale_and_good[0] * jnp.where(finite, jnp.where(good == 2, 2.0, 1.0), 0.5)
+            return (scale, good % 2), scale
+
+        return jax.lax.scan(update, (8.0, 0), jnp.isfinite(g).all(axis=1))[1]
+
+    def claims():
+        grad = dynamic_scale.DynamicScale().value_and_grad(lambda w: (w**2).sum())
+        scale, finite, _, grads = grad(jnp.ones(3))
+        assert finite and (grads == 2).all() and scale.scale == 65536.0
 
 
 class SkipInfinite(Pair):
@@ -180,7 +192,9 @@ class SkipInfinite(Pair):
     inputs = {"w": normal(3), "g": lambda rng: np.array([1.0, np.inf, 2.0], np.float32)}
     no_gradient = "the step of an optimizer is not differentiated"
     also = ("amp.GradScaler.step",)
-    note = "After `max_consecutive_errors` of them in a row it lets one through, so that the run fails where it is seen."
+    note = (
+        "After `max_consecutive_errors` of them in a row it lets one through, so that the run fails where it is seen."
+    )
 
     def torch(w, g):
         w.grad = g
@@ -208,8 +222,8 @@ class MasterWeights(Pair):
     inputs = {"w": lambda rng: rng.uniform(1, 1.9, 3).astype(np.float32)}
     no_gradient = "updates"
     note = (
-        "Added to bfloat16 weights, an update below 0.2 % of them is lost on both sides. Keep the weights in float32, as "
-        "here, and cast inside the loss: `param_dtype` stays float32, `dtype` is bfloat16."
+        "Added to bfloat16 weights, an update below 0.2 % of them is lost on both sides. Keep the weights in float32, "
+        "as here, and cast inside the loss: `param_dtype` stays float32, `dtype` is bfloat16."
     )
 
     def torch(w):
@@ -286,8 +300,9 @@ class SmallEpsilon(Pair):
     inputs = {"w": positive(3)}
     no_gradient = "updates"
     trap = (
-        "1e-8 is 0 in float16, so Adam divides zero by zero where a gradient is 0: NaN, in JAX by the rules of the dtype. "
-        "PyTorch's step, as it is written, ends there as well; hand both an epsilon of 1e-4, or float32 weights."
+        "1e-8 is 0 in float16, so Adam divides zero by zero where a gradient is 0: NaN, in JAX by the rules of the "
+        "dtype. PyTorch's step, as it is written, ends there as well; hand both an epsilon of 1e-4, or float32 "
+        "weights."
     )
 
     def torch(w):

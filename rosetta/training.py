@@ -1,7 +1,7 @@
 """Training loops
 
-The loop is your own on both sides. What PyTorch does by side effects, hooks and modes, is a value that is returned here:
-losses stay on the device until they are looked at, and what stops a run is a number that the loop compares.
+The loop is your own on both sides. What PyTorch does by side effects, hooks and modes is a value here, returned and
+handed on; losses stay on the device until they are looked at.
 """
 
 import jax
@@ -21,7 +21,9 @@ class Epochs(Pair):
 
     inputs = {"w": normal(3), "batches": normal(4, 5, 3)}
     no_gradient = NO_GRADIENT
-    note = "`lax.scan` is the loop compiled: state goes round, what each step returns is stacked. A Python loop works too."
+    note = (
+        "`lax.scan` is the loop compiled: state goes round, what each step returns is stacked. A Python loop works too."
+    )
 
     def torch(w, batches):
         sgd, losses = torch.optim.SGD([w.requires_grad_()], lr=0.1), []
@@ -44,7 +46,10 @@ class CollectLosses(Pair):
     inputs = {"x": normal(5, 3)}
     no_gradient = "numbers to be looked at"
     also = ("Tensor.item", "Tensor.detach")
-    note = "`float(loss)` in each step waits for it, as `.item()` does on a GPU. Keep the arrays, and look once, at the end."
+    note = (
+        "`float(loss)` in each step waits for it, as `.item()` does on a GPU. Keep the arrays, and look once, at the "
+        "end."
+    )
 
     def torch(x):
         losses = [row.square().mean().item() for row in x]
@@ -81,7 +86,10 @@ class RunningMean(Pair):
 
     inputs = {"values": normal(4, 5)}
     no_gradient = "a metric"
-    note = "Updates change it in place, as NNX does; `reset()` starts anew. There is `Accuracy`, `Welford`, `MultiMetric` too."
+    note = (
+        "Updates change it in place, as NNX does; `reset()` starts anew. There is `Accuracy`, `Welford`, `MultiMetric` "
+        "too."
+    )
 
     def torch(values):
         total, count = 0.0, 0
@@ -127,7 +135,10 @@ class Evaluate(Pair):
     inputs = {"model": model, "layer": layer, "params": params, "x": normal(8, 3)}
     no_gradient = "there is none"
     also = ("torch.no_grad", "torch.inference_mode", "torch.set_grad_enabled", "torch.enable_grad", "nn.Module.eval")
-    note = "What is not differentiated records nothing, so nothing is switched off; `eval()` is for dropout and batch norm."
+    note = (
+        "What is not differentiated records nothing, so nothing is switched off; `eval()` is for dropout and batch "
+        "norm."
+    )
 
     def torch(model, x):
         model.eval()
@@ -171,7 +182,11 @@ class AfterBackwardHook(Pair):
 
     inputs = {"w": normal(3), "x": normal(3)}
     no_gradient = "its result is a gradient"
-    also = ("Tensor.register_hook", "Tensor.register_post_accumulate_grad_hook", "nn.Module.register_full_backward_hook")
+    also = (
+        "Tensor.register_hook",
+        "Tensor.register_post_accumulate_grad_hook",
+        "nn.Module.register_full_backward_hook",
+    )
     note = "A gradient is a value: change it after `jax.grad`. Inside the function, `jax.custom_vjp` does it."
 
     def torch(w, x):
