@@ -14,14 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import orbax.checkpoint as ocp
-import safetensors.flax
-import safetensors.torch
 import torch
 from flax import linen as nn
 from flax import nnx, serialization, traverse_util
 from jax.sharding import SingleDeviceSharding
 
-from rosetta.kinds import Pair, folder, normal
+from rosetta.kinds import Pair, folder, normal, raises
 from rosetta.optimizers import layer, model, params
 
 LESSON = "03_state_and_trees"
@@ -366,8 +364,8 @@ class WholeModel(Pair):
     no_gradient = NO_GRADIENT
     also = ("torch.save", "torch.load")
     note = (
-        "Pickled are names of classes: the code must be there and unchanged. In files that are to last, save the "
-        "weights."
+        "Pickled are names of classes: the code must be there and unchanged. Linen's layers cannot be pickled, and "
+        "hold no weights. In files that are to last, save the weights."
     )
 
     def torch(model):
@@ -381,9 +379,11 @@ class WholeModel(Pair):
         return pickle.loads(data).kernel[...]
 
     def linen(params):
-        data = pickle.dumps((nn.Dense(1), params))
-        dense, params = pickle.loads(data)
-        return params["kernel"]
+        data = pickle.dumps(params)
+        return pickle.loads(data)["kernel"]
+
+    def claims():
+        assert raises((AttributeError, pickle.PicklingError), pickle.dumps, nn.Dense(1))
 
 
 class SafeTensors(Pair):
@@ -391,19 +391,18 @@ class SafeTensors(Pair):
 
     inputs = {"x": normal(3, 2), "folder": folder()}
     no_gradient = NO_GRADIENT
-    note = "Flat names to arrays. bfloat16 arrives as bfloat16."
 
     def torch(x, folder):
-        safetensors.torch.save_file({"kernel": x}, folder / "x.safetensors")
-        return safetensors.torch.load_file(folder / "x.safetensors")
+        from safetensors.torch import load_file, save_file
+
+        save_file({"kernel": x}, folder / "x.safetensors")
+        return load_file(folder / "x.safetensors")
 
     def jax(x, folder):
-        safetensors.flax.save_file({"kernel": x}, folder / "x.safetensors")
-        return safetensors.flax.load_file(folder / "x.safetensors")
+        from safetensors.flax import load_file, save_file
 
-    def claims():
-        data = safetensors.flax.save({"x": jnp.ones(3, jnp.bfloat16)})
-        assert safetensors.flax.load(data)["x"].dtype == jnp.bfloat16
+        save_file({"kernel": x}, folder / "x.safetensors")
+        return load_file(folder / "x.safetensors")
 
 
 class KeepLastTwo(Pair):
