@@ -172,7 +172,7 @@ class ReduceScatter(Collective, Pair):
 
     def torch(x):
         part = torch.empty(len(x) // torch.distributed.get_world_size())
-        torch.distributed.reduce_scatter_tensor(part, x)
+        torch.distributed.reduce_scatter_single(part, x)
         return part
 
     def jax(x):
@@ -246,6 +246,7 @@ class Scatter(Collective, Pair):
 class Barrier(Collective, Pair):
     """Wait for all processes"""
 
+    no_gradient = "a number"
     also = ("distributed.barrier", "distributed.monitored_barrier")
     note = "Seldom needed: a collective waits by itself."
 
@@ -277,8 +278,11 @@ class SendReceive(Pair):
         return jax.vmap(send, axis_name="data")(x)
 
     def claims():
-        one = jax.vmap(lambda row: jax.lax.ppermute(row, "data", [(0, 1)]), axis_name="data")(jnp.ones(3))
-        assert one.tolist() == [0, 1, 0]
+        mesh = Mesh(np.array(jax.devices()), ("data",))
+        nobody = jax.shard_map(
+            lambda x: jax.lax.ppermute(x, "data", []), mesh=mesh, in_specs=P("data"), out_specs=P("data")
+        )
+        assert (nobody(jnp.ones(8)) == 0).all()
 
 
 class AxisIndex(Pair):
@@ -421,6 +425,7 @@ class OnlyTheFirst(Collective, Pair):
     """On one process only"""
 
     inputs = {"folder": folder()}
+    no_gradient = "writes a file"
     note = "Not for Orbax: all processes call `save`, and each writes its parts."
 
     def torch(folder):
