@@ -275,6 +275,7 @@ class UpdateInPlace(Pair):
 class FullGraph(Pair):
     """Refuse what cannot be compiled (fullgraph)"""
 
+    also = ("torch.compile",)
     inputs = {"x": positive(3)}
     no_gradient = NO_LEAF
     trap = (

@@ -437,3 +437,20 @@ class PadLastBatch(Pair):
         padded = jnp.pad(x, (0, -len(x) % 4)).reshape(-1, 4)
         mask = jnp.arange(padded.size).reshape(padded.shape) < len(x)
         return padded.mean(axis=1, where=mask)
+
+
+class OwnOrder(Pair):
+    """An order of your own (sampler)"""
+
+    inputs = {"sequences": sequences}
+    no_gradient = DATA
+    also = ("utils.data.Sampler", "utils.data.BatchSampler")
+    note = "A sampler is an array of indices. Sorted by length, batches of sequences need little padding."
+
+    def torch(sequences):
+        order = sorted(range(3), key=lambda i: len(sequences[i]))
+        return [len(s[0]) for s in DataLoader([*sequences], batch_size=1, sampler=order)]
+
+    def jax(sequences):
+        order = np.argsort([len(s) for s in sequences])
+        return [len(sequences[i]) for i in order]

@@ -801,3 +801,26 @@ class PrecisionRecall(Pair):
         predicted = logits > 0
         hits = (predicted & labels).sum()
         return hits / predicted.sum(), hits / labels.sum()
+
+
+class LastLayer(Pair):
+    """Last layer and cross entropy in one"""
+
+    inputs = {"x": normal(6, 3), "w": normal(4, 3), "labels": integers(0, 4, 6)}
+    also = ("nn.LinearCrossEntropyLoss",)
+    note = "PyTorch may do it in chunks, without all logits at once: here `jax.checkpoint` over `lax.map` does."
+
+    def torch(x, w, labels):
+        return F.linear_cross_entropy(x, w, labels)
+
+    def jax(x, w, labels):
+        return optax.softmax_cross_entropy_with_integer_labels(x @ w.T, labels).mean()
+
+    def claims():
+        x, w, labels = jnp.arange(18.0).reshape(6, 3) / 9, jnp.ones((4, 3)).at[0].set(2.0), jnp.arange(6) % 4
+
+        def chunk(rows):
+            return optax.softmax_cross_entropy_with_integer_labels(rows[0] @ w.T, rows[1])
+
+        losses = jax.lax.map(jax.checkpoint(chunk), (x.reshape(2, 3, 3), labels.reshape(2, 3)))
+        assert abs(losses.mean() - LastLayer.sides()["jax"](x, w, labels)) < 1e-6

@@ -54,6 +54,7 @@ def walk(rule, side="jax"):
 class OneStep(Pair):
     """One optimizer step"""
 
+    also = ("optim.Optimizer.step", "optim.Optimizer")
     inputs = {"model": model, "layer": layer, "params": params, "x": normal(8, 3)}
     no_gradient = NO_GRADIENT
     note = (
@@ -520,6 +521,7 @@ class SetRate(Pair):
 class NoDecayOnBiases(Pair):
     """No weight decay on biases and norms"""
 
+    also = ("optim.Optimizer.add_param_group",)
     inputs = {"model": model, "params": params, "x": normal(8, 3)}
     no_gradient = NO_GRADIENT
     note = "Without a mask every parameter decays, as in PyTorch without groups. `update` needs the parameters then."
@@ -599,6 +601,7 @@ class Freeze(Pair):
 class ClipTinyNorm(Pair):
     """Clip by a tiny norm"""
 
+    also = ("nn.utils.clip_grads_with_norm_",)
     inputs = {"g": lambda rng: (1e-5 * rng.normal(size=8)).astype(np.float32)}
     no_gradient = NO_GRADIENT
     trap = (
@@ -630,6 +633,7 @@ class ClipTinyNorm(Pair):
 class Accumulate(Pair):
     """Accumulate gradients in the optimizer"""
 
+    also = ("Tensor.grad",)
     inputs = {"w": lambda rng: np.zeros(3, np.float32), "batches": normal(2, 3)}
     no_gradient = NO_GRADIENT
     trap = "`.grad` holds the sum of what was accumulated; `MultiSteps` takes the mean."
@@ -667,6 +671,7 @@ class Accumulate(Pair):
 class MovingAverage(Pair):
     """Exponential moving average of weights"""
 
+    also = ("optim.swa_utils.AveragedModel", "optim.swa_utils.get_ema_multi_avg_fn", "optim.swa_utils.get_ema_avg_fn")
     inputs = {"model": model, "path": normal(5, 1, 3)}
     no_gradient = NO_GRADIENT
     trap = (
@@ -702,6 +707,7 @@ class MovingAverage(Pair):
 class EqualAverage(Pair):
     """Stochastic weight averaging (SWA)"""
 
+    also = ("optim.swa_utils.AveragedModel", "optim.swa_utils.get_swa_multi_avg_fn", "optim.swa_utils.update_bn")
     inputs = {"model": model, "path": normal(5, 1, 3)}
     no_gradient = NO_GRADIENT
     note = "Batch statistics do not fit the averaged weights: run the training data through the model once more."
@@ -773,6 +779,7 @@ class ClipAllGradients(Pair):
 class TotalNorm(Pair):
     """Norm of all gradients"""
 
+    also = ("nn.utils.get_total_norm",)
     inputs = {"a": normal(3, 4), "b": normal(4)}
 
     def torch(a, b):
@@ -835,6 +842,7 @@ class LBFGS(Pair):
 class AddGroup(Pair):
     """Add weights to an optimizer (add_param_group)"""
 
+    also = ("optim.Optimizer.add_param_group", "optim.Optimizer")
     inputs = {"w": normal(3), "head": normal(2)}
     no_gradient = NO_GRADIENT
     note = "A rule knows no weights, so it serves both; here the head's rate is another one, and so is its rule."

@@ -138,6 +138,7 @@ class Overwrite(Pair):
 class KeepTheBest(Pair):
     """Keep the best weights in memory"""
 
+    also = ("nn.Module.state_dict",)
     inputs = {"model": model, "layer": layer, "params": params}
     no_gradient = NO_GRADIENT
     note = "`state_dict()` and `nnx.state` refer to live arrays: without a copy they follow the training."
@@ -236,6 +237,7 @@ class Assign(Pair):
 class ReadPt(Pair):
     """Read a .pt file"""
 
+    also = ("torch.load",)
     inputs = {"model": model, "folder": folder()}
     no_gradient = NO_GRADIENT
     note = (

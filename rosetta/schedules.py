@@ -338,8 +338,8 @@ class CyclicLR(Schedule):
     """A cyclic rate (triangles)"""
 
     note = (
-        "Optax has no triangle of its own. PyTorch's `triangular2` halves the height each time: times "
-        "`0.5 ** (step // 10)`; its default cycles SGD's momentum as well."
+        "A schedule of one's own, as Optax knows no triangle. PyTorch's `triangular2` halves the height each time: "
+        "times `0.5 ** (step // 10)`; its default cycles SGD's momentum as well."
     )
 
     def torch(optimizer):
@@ -368,6 +368,8 @@ class InverseRoot(Schedule):
 
 class ToSWA(Schedule):
     """Anneal to the rate of weight averaging"""
+
+    also = ("optim.swa_utils.SWALR",)
 
     def torch(optimizer):
         return SWALR(optimizer, swa_lr=0.01, anneal_epochs=10)
@@ -419,7 +421,9 @@ class Plateau(Pair):
             _, state = rule.update(jnp.zeros(()), state, value=loss)
             rates.append(0.1 * state.scale)
         assert np.allclose(rates, [0.1] * 4 + [0.01] * 2)
-        chain = optax.chain(optax.sgd(0.1), course.optimizers.reduce_on_plateau(patience=0, factor=0.5, learning_rate=0.1))
+        chain = optax.chain(
+            optax.sgd(0.1), course.optimizers.reduce_on_plateau(patience=0, factor=0.5, learning_rate=0.1)
+        )
         state = chain.init(jnp.ones(()))
         for value, rate in ((1.0, 0.1), (None, 0.1), (1.0, 0.05), (None, 0.05)):
             updates, state = chain.update(jnp.ones(()), state, value=value)

@@ -160,7 +160,6 @@ class StepHook(Pair):
     no_gradient = NO_GRADIENT
     also = (
         "optim.Optimizer.register_step_post_hook", "optim.Optimizer.register_step_pre_hook",
-        "optim.optimizer.register_optimizer_step_post_hook",
     )  # fmt: skip
     note = "A link of the chain sees what passes. Under `jit` it is traced once: call out by `jax.debug.callback`."
 
