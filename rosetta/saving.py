@@ -366,8 +366,8 @@ class WholeModel(Pair):
     no_gradient = NO_GRADIENT
     also = ("torch.save", "torch.load")
     note = (
-        "Pickled are names of classes: the code must be there and unchanged. Linen's layers cannot be pickled, and "
-        "hold no weights. In files that are to last, save the weights."
+        "Layers of flax cannot all be pickled, as they hold initialisers that are local functions. Pickle the arrays, "
+        "and build the model from its code, which must be there in PyTorch too: a pickle holds the name of the class."
     )
 
     def torch(model):
@@ -377,8 +377,10 @@ class WholeModel(Pair):
         return torch.load(buffer, weights_only=False).weight.T
 
     def nnx(layer):
-        data = pickle.dumps(layer)
-        return pickle.loads(data).kernel[...]
+        data = pickle.dumps(nnx.to_pure_dict(nnx.state(layer)))
+        again = nnx.Linear(3, 1, rngs=nnx.Rngs(1))
+        nnx.update(again, pickle.loads(data))
+        return again.kernel[...]
 
     def linen(params):
         data = pickle.dumps(params)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
+from flax import linen as nn
 from flax import nnx
 from flax.training.early_stopping import EarlyStopping
 
@@ -64,21 +65,23 @@ class EarlyStop(Pair):
     """Stop early"""
 
     inputs = {"losses": [3.0, 2.0, 2.5, 1.5, 1.6, 1.7, 1.4]}
-    note = "Also for a loop by hand. An `EarlyStopping` is a value: `update` returns the next one."
+    note = (
+        "`patience` bad values are let pass, the next one stops. `update` changes nothing: it returns the next state."
+    )
 
     def torch(losses):
-        best, bad = float("inf"), 0
-        for epoch, loss in enumerate(losses):
-            best, bad = (loss, 0) if loss < best else (best, bad + 1)
-            if bad > 1:
-                return epoch
+        best, bad, epoch = float("inf"), 0, 0
+        while bad < 2:
+            best, bad = (losses[epoch], 0) if losses[epoch] < best else (best, bad + 1)
+            epoch += 1
+        return epoch
 
     def jax(losses):
-        stop = EarlyStopping(patience=1)
-        for epoch, loss in enumerate(losses):
-            stop = stop.update(loss)
-            if stop.should_stop:
-                return epoch
+        stop, epoch = EarlyStopping(patience=1), 0
+        while not stop.should_stop:
+            stop = stop.update(losses[epoch])
+            epoch += 1
+        return epoch
 
 
 class RunningMean(Pair):
@@ -150,7 +153,7 @@ class Evaluate(Pair):
         return layer(x)
 
     def linen(params, x):
-        return x @ params["kernel"] + params["bias"]
+        return nn.Dense(1).apply({"params": params}, x)
 
 
 class StepHook(Pair):
@@ -175,6 +178,14 @@ class StepHook(Pair):
         updates, _ = rule.update(g, rule.init(w), w)
         return optax.apply_updates(w, updates), seen
 
+    def claims():
+        seen = []
+        look = optax.stateless(lambda grads, _: jax.debug.callback(seen.append, grads) or grads)
+        for _ in range(2):
+            jax.jit(look.update)(jnp.ones(()), look.init(None))
+        jax.effects_barrier()
+        assert len(seen) == 2
+
 
 class AfterBackwardHook(Pair):
     """Change gradients on their way (tensor hooks)"""
@@ -186,7 +197,7 @@ class AfterBackwardHook(Pair):
         "Tensor.register_post_accumulate_grad_hook",
         "nn.Module.register_full_backward_hook",
     )
-    note = "A gradient is a value: change it after `jax.grad`. Inside the function, `jax.custom_vjp` does it."
+    note = "A gradient is a value: change it after `jax.grad`."
 
     def torch(w, x):
         w.requires_grad_().register_hook(lambda grad: grad.clamp(-0.5, 0.5))
@@ -266,7 +277,7 @@ class AccuracyOverBatches(Pair):
     """Accuracy over all batches"""
 
     inputs = {"logits": normal(4, 6, 3), "labels": integers(0, 3, 4, 6)}
-    note = "The count is kept on the device; under `jit` no batch waits for the one before."
+    note = "The counts are kept on the device."
 
     def torch(logits, labels):
         hits = sum((a.argmax(-1) == b).sum() for a, b in zip(logits, labels, strict=True))
