@@ -161,7 +161,8 @@ def reduce_on_plateau(
     An update that is handed a value is one `schedule.step(value)`; without one it only scales, so that a validation
     loss is handed over once an epoch. The new rate holds for that same update; PyTorch, which looks after its step, has
     it for the next: hand an epoch's loss to the first update of the next. `optax.contrib.reduce_on_plateau` lowers the
-    rate at the bad value number `patience`, PyTorch at the one after; it knows no "max", and its `min_scale` is no rate.
+    rate at the bad value number `patience`, PyTorch at the one after; optax's knows no "max", and its `min_scale` is
+    no rate.
 
     Args:
       mode: "min" or "max", what is better.

@@ -353,7 +353,7 @@ class Reset(Pair):
     inputs = {"x": normal(3)}
     no_gradient = NO_LEAF
     also = ("compiler.reset",)
-    note = "One function alone: `f.clear_cache()`."
+    note = "`jax.clear_caches()` forgets all functions."
 
     def torch(x):
         f = torch.compile(lambda x: 2 * x, backend="eager")
@@ -366,6 +366,9 @@ class Reset(Pair):
         f(x)
         f.clear_cache()
         return f(x)
+
+    def claims():
+        assert callable(jax.clear_caches)
 
 
 class IsCompiling(Pair):
@@ -393,8 +396,8 @@ class AheadOfTime(Pair):
     inputs = {"x": normal(3)}
     no_gradient = NO_LEAF
     note = (
-        "The compiled one takes these shapes alone. `compiler_options={...}` go to `compile`; PyTorch's `mode` and "
-        "`options`."
+        "The compiled one takes these shapes alone. `compile(compiler_options={...})` is what PyTorch's `mode` and "
+        "`options` are for."
     )
 
     def torch(x):
@@ -424,7 +427,7 @@ class JitTrace(Pair):
     also = ("jit.trace", "jit.trace_module")
     trap = (
         "`torch.jit.trace` keeps the branch that its example took, with a warning, and is silently wrong for others. "
-        "`jit` raises instead of choosing."
+        "`jit` raises; a branch that is to be fixed is chosen by a static argument."
     )
 
     def torch(x):
@@ -434,6 +437,9 @@ class JitTrace(Pair):
 
     def jax(x):
         return jax.jit(lambda x: x if x.sum() > 0 else -x)(-x)
+
+    def fix(x):
+        return jax.jit(lambda x, positive: x if positive else -x, static_argnames="positive")(-x, positive=True)
 
     def differ(theirs, ours):
         return theirs.tolist() == [-1, -2] and isinstance(ours, jax.errors.TracerBoolConversionError)

@@ -184,9 +184,7 @@ class Adam(Optimizer):
 class Betas(Optimizer):
     """The betas of Adam"""
 
-    note = (
-        "`betas` is spelt `b1` and `b2`; epsilon is added to the root on both sides (Optax's `eps_root` goes under it)."
-    )
+    note = "`betas` is spelt `b1` and `b2`; epsilon is added to the root on both sides."
 
     def torch(params):
         return torch.optim.Adam(params, lr=0.1, betas=(0.5, 0.9), eps=1e-3)
@@ -198,7 +196,7 @@ class Betas(Optimizer):
 class Fused(Optimizer):
     """Fused and foreach steps"""
 
-    note = "No switch: the whole step, jitted, is one program, whose loops over the weights XLA fuses."
+    note = "No switch: jitted, the whole step is one program."
 
     def torch(params):
         return torch.optim.Adam(params, lr=0.1, foreach=True)  # or fused=True
@@ -308,7 +306,7 @@ class Adagrad(Optimizer):
 class Adadelta(Optimizer):
     """The Adadelta optimizer"""
 
-    note = "PyTorch's default learning rate is 1, Optax has none."
+    note = "PyTorch's default learning rate is 1."
 
     def torch(params):
         return torch.optim.Adadelta(params, lr=1.0)
