@@ -1,8 +1,8 @@
 """Losses and metrics
 
 Optax returns a loss for every example, as with `reduction="none"`; the mean, or the sum, is yours to take. Predictions
-come first, labels second, as in PyTorch. No loss checks shapes: what broadcasts is computed. Where Optax has no function
-the loss is written out: one line of `jnp`, and its gradient comes by itself.
+come first, labels second, as in PyTorch. No loss checks shapes: what broadcasts is computed. What Optax does not have
+is written out, and its gradient comes by itself.
 """
 
 import jax

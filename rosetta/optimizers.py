@@ -843,7 +843,7 @@ class AddGroup(Pair):
     also = ("optim.Optimizer.add_param_group", "optim.Optimizer")
     inputs = {"w": normal(3), "head": normal(2)}
     no_gradient = NO_GRADIENT
-    note = "A rule knows no weights, so it serves both; here the head's rate is another one, and so is its rule."
+    note = "A rule knows no weights: another rate is another rule, and a state begins when its weights come."
 
     def torch(w, head):
         optimizer = torch.optim.Adam([w], lr=0.1)
@@ -917,3 +917,7 @@ class KeepInRange(Pair):
         sgd = optax.sgd(0.1)
         updates, _ = sgd.update(g, sgd.init(w), w)
         return optax.projections.projection_box(optax.apply_updates(w, updates), -0.5, 0.5)
+
+    def claims():
+        names = ("projection_l2_ball", "projection_simplex", "projection_non_negative")
+        assert all(hasattr(optax.projections, name) for name in names)
