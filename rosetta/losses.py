@@ -27,6 +27,16 @@ def distributions(*shape):
     return draw
 
 
+def adaptive(rng):
+    """torch's adaptive softmax; `adaptive_weights` are its kernels, for JAX."""
+    torch.manual_seed(0)
+    return torch.nn.AdaptiveLogSoftmaxWithLoss(4, 10, cutoffs=[3])
+
+
+def adaptive_weights(rng):
+    return [jnp.asarray(p.detach().numpy().T) for p in adaptive(rng).parameters()]
+
+
 class MeanSquares(Pair):
     """Mean squared error"""
 
@@ -824,3 +834,24 @@ class LastLayer(Pair):
 
         losses = jax.lax.map(jax.checkpoint(chunk), (x.reshape(2, 3, 3), labels.reshape(2, 3)))
         assert abs(losses.mean() - LastLayer.sides()["jax"](x, w, labels)) < 1e-6
+
+
+class AdaptiveSoftmax(Pair):
+    """Adaptive softmax for many classes"""
+
+    inputs = {"x": normal(6, 4), "labels": integers(0, 10, 6), "model": adaptive, "weights": adaptive_weights}
+    also = ("nn.AdaptiveLogSoftmaxWithLoss", "nn.AdaptiveLogSoftmaxWithLoss.log_prob")
+    note = (
+        "`cutoffs=[3]`: three frequent classes, and one that stands for the rare ones. PyTorch computes no tail for "
+        "the former."
+    )
+
+    def torch(model, x, labels):
+        return model(x, labels).loss
+
+    def jax(weights, x, labels):
+        head, down, up = weights
+        log_head = jax.nn.log_softmax(x @ head)  # (6, 3 + 1)
+        log_tail = log_head[:, 3:] + jax.nn.log_softmax(x @ down @ up)  # (6, 7)
+        log_p = jnp.concatenate([log_head[:, :3], log_tail], axis=1)
+        return -jnp.take_along_axis(log_p, labels[:, None], axis=1).mean()

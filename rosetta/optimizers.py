@@ -41,6 +41,14 @@ def layer(rng):
     return made
 
 
+def sparse(rng):
+    """Gradients of a table in three steps; each touches two of the five rows."""
+    grads = rng.normal(size=(3, 5, 2)).astype(np.float32)
+    for grad, rows in zip(grads, ([1, 3], [1, 2], [0, 3]), strict=True):
+        grad[np.setdiff1d(range(5), rows)] = 0
+    return grads
+
+
 def apart(theirs, ours):
     """The largest difference anywhere along two paths."""
     return float(np.abs(np.array(theirs) - np.array(ours)).max())
@@ -921,3 +929,43 @@ class KeepInRange(Pair):
     def claims():
         names = ("projection_l2_ball", "projection_simplex", "projection_non_negative")
         assert all(hasattr(optax.projections, name) for name in names)
+
+
+class LazyAdam(Pair):
+    """Adam on the rows that a batch touched"""
+
+    inputs = {"table": normal(5, 2), "grads": sparse}
+    no_gradient = NO_GRADIENT
+    trap = (
+        "`SparseAdam` moves the rows that have a gradient, and ages their moments alone. JAX's gradient of a lookup is "
+        "dense, with zeros: Adam goes on moving the other rows by their momentum."
+    )
+
+    def torch(table, grads):
+        adam = torch.optim.SparseAdam([table], lr=0.1)
+        for grad in grads:
+            table.grad = grad.to_sparse(1)
+            adam.step()
+        return table
+
+    def jax(table, grads):
+        def step(old, grad):
+            updates, state = optax.adam(0.1).update(grad, old[1])
+            return (old[0] + updates, state), None
+
+        return jax.lax.scan(step, (table, optax.adam(0.1).init(table)), grads)[0][0]
+
+    def fix(table, grads):
+        def step(old, grad):
+            updates, state = optax.adam(0.1).update(grad, old[1])
+            keep = lambda n, o: jnp.where((grad != 0).any(1, keepdims=True), n, o) if n.ndim else n  # noqa: E731
+            return jax.tree.map(keep, (old[0] + updates, state), old), None
+
+        return jax.lax.scan(step, (table, optax.adam(0.1).init(table)), grads)[0][0]
+
+    def differ(theirs, ours, fixed):
+        return apart(theirs, ours) > 0.05 and apart(theirs, fixed) < 1e-5
+
+    def claims():
+        grad = jax.grad(lambda table: table[jnp.array([1])].sum())(jnp.ones((3, 2)))
+        assert grad.tolist() == [[0, 0], [1, 1], [0, 0]]
