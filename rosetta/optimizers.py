@@ -963,8 +963,8 @@ class LazyAdam(Pair):
 
         return jax.lax.scan(step, (table, optax.adam(0.1).init(table)), grads)[0][0]
 
-    def differ(theirs, ours, fixed):
-        return apart(theirs, ours) > 0.05 and apart(theirs, fixed) < 1e-5
+    def differ(theirs, ours):
+        return apart(theirs.numpy(), ours) > 0.05
 
     def claims():
         grad = jax.grad(lambda table: table[jnp.array([1])].sum())(jnp.ones((3, 2)))
