@@ -9,6 +9,7 @@
   timing               01b_titanic_nnx            the first call and the steady state, never mixed
   train.titanic_nnx    01b_titanic_nnx            the same model and loop in Flax NNX
   train.titanic_linen  01c_titanic_linen          and in Flax Linen
+  optimizers           04_optimizers              what optax lacks and parity needs: AMSGrad, NAdam, plateaus, clipping
   porting              06_porting_layers          weights carried between PyTorch, NNX and Linen, models compared
   layers               06_porting_layers          what flax lacks and parity needs: biases, b_hn, variance, padding
   torch_compile        08_tracing                 which torch.compile backend this machine can run

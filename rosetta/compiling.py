@@ -4,15 +4,18 @@
 function does is done that once. `torch.compile` guards what it read and compiles anew, or falls back to Python.
 """
 
+import warnings
 from types import SimpleNamespace
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import torch
+from flax import nnx
 from torch.utils.flop_counter import FlopCounterMode
 
-from rosetta.kinds import Pair, normal
+from rosetta.kinds import Pair, normal, positive
 
 NO_LEAF = "torch.compile warns of an input that requires a gradient and is no leaf"
 
@@ -21,6 +24,12 @@ def nothing_compiled(rng: np.random.Generator) -> list:
     """An empty list, for what is compiled from here on; torch.compile forgets the sizes that it has seen."""
     torch.compiler.reset()
     return []
+
+
+def double_until(x: torch.Tensor) -> torch.Tensor:
+    while x.sum() < 10:
+        x = 2 * x
+    return x
 
 
 class Compile(Pair):
@@ -47,6 +56,8 @@ class Compile(Pair):
 
 class LookInside(Pair):
     """See the operations of the graph"""
+
+    also = ("fx.symbolic_trace", "fx.experimental.proxy_tensor.make_fx")
 
     def torch():
         graph = torch.fx.symbolic_trace(lambda x: torch.tanh(x) * 2 + x).graph
@@ -259,3 +270,257 @@ class UpdateInPlace(Pair):
 
     def differ(ours):  # the type depends on which of JAX's paths meets the array first
         return isinstance(ours, RuntimeError | ValueError) and "deleted" in str(ours)
+
+
+class FullGraph(Pair):
+    """Refuse what cannot be compiled (fullgraph)"""
+
+    also = ("torch.compile",)
+    inputs = {"x": positive(3)}
+    no_gradient = NO_LEAF
+    trap = (
+        "Where a branch depends on values `torch.compile` falls back to Python unless `fullgraph=True`. `jit` knows "
+        "nothing but whole graphs: it raises."
+    )
+
+    def torch(x):
+        return torch.compile(lambda x: 2 * x if x.sum() > 0 else x, backend="eager")(x)
+
+    def jax(x):
+        return jax.jit(lambda x: 2 * x if x.sum() > 0 else x)(x)
+
+    def fix(x):
+        return jax.jit(lambda x: jax.lax.cond(x.sum() > 0, lambda x: 2 * x, lambda x: x, x))(x)
+
+    def differ(ours):
+        return isinstance(ours, jax.errors.TracerBoolConversionError)
+
+    def claims():
+        whole = torch.compile(lambda x: 2 * x if x.sum() > 0 else x, backend="eager", fullgraph=True)
+        try:
+            whole(torch.ones(3))
+        except Exception as error:
+            assert "branching" in str(error)
+        else:
+            raise AssertionError("no error")
+
+
+class CompileModel(Pair):
+    """Compile a model"""
+
+    inputs = {"x": normal(4, 3)}
+    no_gradient = NO_LEAF
+    also = ("nn.Module.compile",)
+    note = "Linen's `apply` is a function already: `jax.jit(model.apply)(variables, x)`."
+
+    def torch(x):
+        model = torch.nn.Linear(3, 2)
+        model.compile(backend="eager")
+        return model(x).shape
+
+    def nnx(x):
+        model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+        call = nnx.jit(lambda model, x: model(x))
+        return call(model, x).shape
+
+
+class Disable(Pair):
+    """Leave compiling out"""
+
+    inputs = {"x": normal(3)}
+    no_gradient = NO_LEAF
+    also = ("compiler.disable", "compiler.set_stance")
+    note = "For one function within a compiled one there is `jax.pure_callback`, which calls Python at run time."
+
+    def torch(x):
+        f = torch.compiler.disable(lambda x: torch.tensor(x.tolist()) * 2)
+        return torch.compile(f, backend="eager")(x)
+
+    def jax(x):
+        f = jax.jit(lambda x: jnp.array(x.tolist()) * 2)
+        with jax.disable_jit():
+            return f(x)
+
+    def claims():
+        double = lambda x: np.array(x.tolist(), np.float32) * 2  # noqa: E731
+        f = jax.jit(lambda x: jax.pure_callback(double, jax.ShapeDtypeStruct((3,), jnp.float32), x))
+        assert f(jnp.ones(3)).tolist() == [2, 2, 2]
+
+
+class Reset(Pair):
+    """Forget what was compiled"""
+
+    inputs = {"x": normal(3)}
+    no_gradient = NO_LEAF
+    also = ("compiler.reset",)
+    note = "`jax.clear_caches()` forgets all functions."
+
+    def torch(x):
+        f = torch.compile(lambda x: 2 * x, backend="eager")
+        f(x)
+        torch.compiler.reset()
+        return f(x)
+
+    def jax(x):
+        f = jax.jit(lambda x: 2 * x)
+        f(x)
+        f.clear_cache()
+        return f(x)
+
+    def claims():
+        assert callable(jax.clear_caches)
+
+
+class IsCompiling(Pair):
+    """Is this being compiled?"""
+
+    inputs = {"x": normal(3)}
+    no_gradient = NO_LEAF
+    also = ("compiler.is_compiling", "compiler.is_dynamo_compiling", "jit.is_tracing", "jit.is_scripting")
+    note = "A tracer is also what `grad` and `vmap` hand in."
+
+    def torch(x):
+        f = lambda x: (x, torch.compiler.is_compiling())  # noqa: E731
+        return f(x)[1], torch.compile(f, backend="eager", fullgraph=True)(x)[1]
+
+    def jax(x):
+        seen = []
+        f = lambda x: seen.append(isinstance(x, jax.core.Tracer)) or x  # noqa: E731
+        f(x), jax.jit(f)(x)
+        return tuple(seen)
+
+
+class AheadOfTime(Pair):
+    """Compile before the first call"""
+
+    inputs = {"x": normal(3)}
+    no_gradient = NO_LEAF
+    note = (
+        "The compiled one takes these shapes alone. `compile(compiler_options={...})` is what PyTorch's `mode` and "
+        "`options` are for."
+    )
+
+    def torch(x):
+        f = torch.compile(lambda x: torch.tanh(x) * 2, backend="eager")
+        f(torch.zeros(3))  # a call is what compiles
+        return f(x)
+
+    def jax(x):
+        f = jax.jit(lambda x: jnp.tanh(x) * 2)
+        compiled = f.lower(jax.ShapeDtypeStruct((3,), jnp.float32)).compile()
+        return compiled(x)
+
+    def claims():
+        compiled = jax.jit(jnp.tanh).lower(jax.ShapeDtypeStruct((3,), jnp.float32)).compile(compiler_options={})
+        try:
+            compiled(jnp.ones(4))
+        except TypeError:
+            return
+        raise AssertionError("no error")
+
+
+class JitTrace(Pair):
+    """Trace a branch of Python"""
+
+    inputs = {"x": np.array([1.0, 2.0], np.float32)}
+    no_gradient = "a traced program"
+    also = ("jit.trace", "jit.trace_module")
+    trap = (
+        "`torch.jit.trace` keeps the branch that its example took, with a warning, and is silently wrong for others. "
+        "`jit` raises; a branch that is to be fixed is chosen by a static argument."
+    )
+
+    def torch(x):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.jit.trace(lambda x: x if x.sum() > 0 else -x, torch.ones(2))(-x)
+
+    def jax(x):
+        return jax.jit(lambda x: x if x.sum() > 0 else -x)(-x)
+
+    def fix(x):
+        return jax.jit(lambda x, positive: x if positive else -x, static_argnames="positive")(-x, positive=True)
+
+    def differ(theirs, ours):
+        return theirs.tolist() == [-1, -2] and isinstance(ours, jax.errors.TracerBoolConversionError)
+
+
+class JitScript(Pair):
+    """Compile Python's control flow (TorchScript)"""
+
+    inputs = {"x": positive(3)}
+    no_gradient = "a loop whose count is data has no reverse mode"
+    also = ("jit.script", "jit.script_if_tracing")
+    note = (
+        "JAX does not read Python's source: loops and branches on values are `lax.while_loop`, `fori_loop` and `cond`."
+    )
+
+    def torch(x):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.jit.script(double_until)(x)  # while x.sum() < 10: x = 2 * x
+
+    def jax(x):
+        return jax.jit(lambda x: jax.lax.while_loop(lambda x: x.sum() < 10, lambda x: 2 * x, x))(x)
+
+
+class ExportProgram(Pair):
+    """Export a program (StableHLO)"""
+
+    inputs = {"x": normal(4, 3)}
+    no_gradient = "a program without its code"
+    also = ("export.export", "export.save", "export.load", "onnx.export", "jit.save", "jit.load", "jit.freeze")
+    note = (
+        "Shapes and weights are fixed in it. `exported.serialize()` makes bytes of it (it needs flatbuffers), "
+        "`exported.mlir_module()` the StableHLO text, which other tools read."
+    )
+
+    def torch(x):
+        model = torch.nn.Sequential(torch.nn.Tanh())
+        return torch.export.export(model, (x,)).module()(x)
+
+    def jax(x):
+        exported = jax.export.export(jax.jit(jnp.tanh))(jax.ShapeDtypeStruct((4, 3), jnp.float32))
+        return exported.call(x)
+
+    def claims():
+        exported = jax.export.export(jax.jit(jnp.tanh))(jax.ShapeDtypeStruct((4, 3), jnp.float32))
+        assert "stablehlo.tanh" in exported.mlir_module()
+
+
+class ExportAnyBatch(Pair):
+    """Export for any batch size"""
+
+    inputs = {"x": normal(5, 3)}
+    no_gradient = "a program without its code"
+    also = ("export.Dim", "export.dims")
+    note = (
+        "`jit` itself has no shape that is open: `torch.compile(dynamic=True)` corresponds to an export, or to padding."
+    )
+
+    def torch(x):
+        shapes = ({0: torch.export.Dim("batch")},)
+        program = torch.export.export(torch.nn.Tanh(), (torch.ones(4, 3),), dynamic_shapes=shapes)
+        return program.module()(x)
+
+    def jax(x):
+        shape = jax.export.symbolic_shape("batch, 3")
+        exported = jax.export.export(jax.jit(jnp.tanh))(jax.ShapeDtypeStruct(shape, jnp.float32))
+        return exported.call(x)
+
+
+class OwnOperation(Pair):
+    """Call foreign code from a compiled function"""
+
+    inputs = {"x": normal(3)}
+    no_gradient = "foreign code has no derivative"
+    also = ("library.custom_op", "library.register_fake", "autograd.Function")
+    note = "A gradient is given by `jax.custom_vjp`; compiled C or CUDA is called by `jax.ffi`."
+
+    def torch(x):
+        sine = lambda x: torch.from_numpy(np.sin(x.numpy()))  # noqa: E731
+        return torch.compile(torch.compiler.disable(sine), backend="eager")(x)
+
+    def jax(x):
+        sine = lambda x: np.sin(np.asarray(x))  # noqa: E731
+        return jax.jit(lambda x: jax.pure_callback(sine, jax.ShapeDtypeStruct(x.shape, x.dtype), x))(x)

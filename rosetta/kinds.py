@@ -26,11 +26,12 @@ words that stand in it, where one does.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import copy
 import inspect
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -44,11 +45,12 @@ import torch
 from flax import nnx
 
 from course import porting
+from tools.environment import double_precision
 
 GROUPS = (
     "creation", "indexing", "reductions", "linear_algebra", "random_numbers", "autograd", "control_flow", "layers",
-    "activations", "initialization", "images", "sequences", "modules", "losses", "optimizers", "data", "devices",
-    "saving", "compiling", "debugging", "parallelism",
+    "activations", "initialization", "images", "sequences", "modules", "losses", "optimizers", "schedules", "training",
+    "data", "devices", "mixed_precision", "saving", "compiling", "debugging", "parallelism",
 )  # fmt: skip
 
 Draw = Callable[[np.random.Generator], Any]
@@ -235,17 +237,37 @@ class Layer(Pair):
 
 
 class Optimizer(Pair):
-    """Ten steps along the same random gradients, from the same weights; `torch(params)` and `jax()` make the rule."""
+    """Ten steps along the same random gradients, from the same weights; `torch(params)` and `jax()` make the rule.
+
+    In float32, and once more in float64 to 1e-12 (of a trap the fix alone). `float32_only` names sides that calculate
+    in float32 with x64 on as well; `fix` is then the form that does not.
+    """
 
     STEPS = 10
+    float32_only: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def check(cls, seed: int) -> None:
+        super().check(seed)
+        with _all_in_float64():
+            theirs = cls.result("torch", cls.draw(seed))
+            for side in cls.sides().keys() - {"torch"} - ({"jax"} if cls.trap else set()):
+                arguments = (theirs, cls.result(side, cls.draw(seed)), 1e-12, f"{cls.__name__}, {side} in float64")
+                if side in cls.float32_only:
+                    assert raises(AssertionError, assert_equal, *arguments), f"{cls.__name__}, {side}: exact in float64"
+                else:
+                    assert_equal(*arguments)
+        assert not cls.float32_only or "fix" in cls.sides(), f"{cls.__name__}: write the exact form"
+
+    @classmethod
+    def draw(cls, seed: int) -> dict[str, Any]:
+        return super().draw(seed) | {"seed": seed}
 
     @classmethod
     def result(cls, side: str, drawn: dict[str, Any]) -> list[np.ndarray]:
-        rng = np.random.default_rng(1)
-        start, gradients = (
-            rng.normal(size=(4, 3)).astype(np.float32),
-            rng.normal(size=(cls.STEPS, 4, 3)).astype(np.float32),
-        )
+        rng, dtype = np.random.default_rng(1 + drawn.get("seed", 0)), jnp.zeros(()).dtype
+        start = rng.normal(size=(4, 3)).astype(dtype)
+        gradients = rng.normal(size=(cls.STEPS, 4, 3)).astype(dtype)
         path, rule = [], cls.sides()[side]
         if side == "torch":
             weights = torch.nn.Parameter(torch.from_numpy(start.copy()))
@@ -269,22 +291,37 @@ class Optimizer(Pair):
 
 
 class Schedule(Optimizer):
-    """The learning rates of 40 steps, from 0.1; `torch(optimizer)` and `jax()` make the schedule."""
+    """The learning rates of 40 steps, from 0.1; `torch(optimizer)` and `jax()` make the schedule.
+
+    Optax counts in int32, in a jitted step: so are the schedules asked.
+    """
 
     STEPS = 40
 
     @classmethod
     def result(cls, side: str, drawn: dict[str, Any]) -> np.ndarray:
-        rule, rates = cls.sides()[side], []
+        rule, rates, dtype = cls.sides()[side], [], jnp.zeros(()).dtype
         if side != "torch":
-            return np.array([float(rule()(step)) for step in range(cls.STEPS)], np.float32)
+            schedule = jax.jit(rule())
+            return np.array([schedule(np.int32(step)) for step in range(cls.STEPS)], dtype)
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
         schedule = rule(optimizer)
         for _ in range(cls.STEPS):
             rates.append(optimizer.param_groups[0]["lr"])
             optimizer.step()
             schedule.step()
-        return np.array(rates, np.float32)
+        return np.array(rates, dtype)
+
+
+@contextlib.contextmanager
+def _all_in_float64() -> Iterator[None]:
+    """JAX with float64, and PyTorch with float64 as its default: some of its optimizers keep scalars in that."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        with double_precision():
+            yield
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def raises(error: type[Exception], function: Callable, *arguments: Any) -> bool:

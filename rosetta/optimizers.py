@@ -1,8 +1,8 @@
-"""Optimizers and schedules
+"""Optimizers
 
 Optax's optimizer is a rule without weights: `init` makes its state, `update` turns gradients into updates that already
 carry the minus, and `optax.apply_updates` adds them. Rules are chained, clipping and weight decay included. The names
-are PyTorch's, many defaults are not; a schedule counts updates, never epochs.
+are PyTorch's, many defaults are not. Where there is a learning rate there may be a schedule.
 """
 
 import jax
@@ -13,11 +13,10 @@ import torch
 from flax import linen as nn
 from flax import nnx
 from flax.training.train_state import TrainState
-from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from rosetta.kinds import Optimizer, Pair, Schedule, normal
-from tools.environment import double_precision
+from course import optimizers
+from rosetta.kinds import Optimizer, Pair, normal
 
 LESSON = "03_state_and_trees"
 NO_GRADIENT = "the step of an optimizer is not differentiated"
@@ -42,16 +41,12 @@ def layer(rng):
     return made
 
 
-def optimizer(rng):
-    return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
-
-
-def train_epoch(rng):
-    def five_steps(optimizer):
-        for _ in range(5):
-            optimizer.step()
-
-    return five_steps
+def sparse(rng):
+    """Gradients of a table in three steps; each touches two of the five rows."""
+    grads = rng.normal(size=(3, 5, 2)).astype(np.float32)
+    for grad, rows in zip(grads, ([1, 3], [1, 2], [0, 3]), strict=True):
+        grad[np.setdiff1d(range(5), rows)] = 0
+    return grads
 
 
 def apart(theirs, ours):
@@ -59,9 +54,15 @@ def apart(theirs, ours):
     return float(np.abs(np.array(theirs) - np.array(ours)).max())
 
 
+def walk(rule, side="jax"):
+    """The path of an optimizer's entry along the random gradients."""
+    return type("Walk", (Optimizer,), {side: rule}).result(side, {})
+
+
 class OneStep(Pair):
     """One optimizer step"""
 
+    also = ("optim.Optimizer.step", "optim.Optimizer")
     inputs = {"model": model, "layer": layer, "params": params, "x": normal(8, 3)}
     no_gradient = NO_GRADIENT
     note = (
@@ -118,13 +119,40 @@ class ApplyUpdates(Pair):
 class Momentum(Optimizer):
     """SGD with momentum or Nesterov"""
 
-    note = "`dampening` has no counterpart."
+    also = ("optim.SGD",)
 
     def torch(params):
         return torch.optim.SGD(params, lr=0.1, momentum=0.9, nesterov=True)
 
     def jax():
         return optax.sgd(0.1, momentum=0.9, nesterov=True)
+
+
+class Dampening(Optimizer):
+    """SGD with dampening"""
+
+    note = (
+        "Optax's `sgd` has no `dampening`. PyTorch's scales every gradient but the first on its way into the momentum."
+    )
+
+    def torch(params):
+        return torch.optim.SGD(params, lr=0.1, momentum=0.9, dampening=0.5)
+
+    def jax():
+        dampening = optax.scale_by_schedule(lambda step: jnp.where(step == 0, 1.0, 1 - 0.5))
+        return optax.chain(dampening, optax.sgd(0.1, momentum=0.9))
+
+
+class Maximize(Optimizer):
+    """Gradient ascent (maximize)"""
+
+    note = "Or differentiate minus the objective."
+
+    def torch(params):
+        return torch.optim.SGD(params, lr=0.1, momentum=0.9, maximize=True)
+
+    def jax():
+        return optax.chain(optax.scale(-1.0), optax.sgd(0.1, momentum=0.9))
 
 
 class MomentumDecay(Optimizer):
@@ -152,13 +180,38 @@ class MomentumDecay(Optimizer):
 class Adam(Optimizer):
     """The Adam optimizer"""
 
-    note = "Optax's bias correction is in float32: over long runs the two drift apart by rounding."
+    note = "With float32 weights Optax's bias correction is in float32 as well: over long runs the two drift apart."
 
     def torch(params):
         return torch.optim.Adam(params, lr=1e-3)
 
     def jax():
         return optax.adam(1e-3)
+
+
+class Betas(Optimizer):
+    """The betas of Adam"""
+
+    note = "`betas` is spelt `b1` and `b2`; epsilon is added to the root on both sides."
+
+    def torch(params):
+        return torch.optim.Adam(params, lr=0.1, betas=(0.5, 0.9), eps=1e-3)
+
+    def jax():
+        return optax.adam(0.1, b1=0.5, b2=0.9, eps=1e-3)
+
+
+class Fused(Optimizer):
+    """Fused and foreach steps"""
+
+    note = "No switch: jitted, the whole step is one program."
+
+    def torch(params):
+        return torch.optim.Adam(params, lr=0.1, foreach=True)  # or fused=True
+
+    def jax():
+        adam = optax.adam(0.1)
+        return optax.GradientTransformation(adam.init, jax.jit(adam.update))
 
 
 class AdamDecay(Optimizer):
@@ -230,6 +283,11 @@ class Adagrad(Optimizer):
 
     trap = "PyTorch's sum of squares starts at 0, Optax's at 0.1: its first steps are shorter."
     lesson = (LESSON, "initial_accumulator_value=0.0, eps=0.0")
+    note = (
+        "`optax.adagrad(0.1, initial_accumulator_value=0.0, eps=0.0)` is the same but for PyTorch's epsilon, 1e-10 "
+        "beside the root; Optax's stands under it. `lr_decay` is a schedule: `lambda step: 0.1 / (1 + lr_decay * "
+        "step)`."
+    )
 
     def torch(params):
         return torch.optim.Adagrad(params, lr=0.1)
@@ -238,10 +296,19 @@ class Adagrad(Optimizer):
         return optax.adagrad(0.1)
 
     def fix():
-        return optax.adagrad(0.1, initial_accumulator_value=0.0, eps=0.0)
+        def update(grads, sums, params=None):
+            sums = jax.tree.map(lambda s, g: s + g * g, sums, grads)
+            return jax.tree.map(lambda s, g: -0.1 * g / (jnp.sqrt(s) + 1e-10), sums, grads), sums
+
+        return optax.GradientTransformation(optax.tree.zeros_like, update)
 
     def differ(theirs, ours):
         return apart(theirs, ours) > 0.05
+
+    def claims():
+        assert apart(walk(lambda: optax.adagrad(0.1, 0.0, eps=0.0)), walk(Adagrad.sides()["fix"])) < 1e-6
+        decayed = walk(lambda params: torch.optim.Adagrad(params, lr=0.1, lr_decay=0.1), "torch")
+        assert apart(decayed, walk(lambda: optax.adagrad(lambda step: 0.1 / (1 + 0.1 * step), 0.0, eps=0.0))) < 1e-6
 
 
 class Adadelta(Optimizer):
@@ -270,7 +337,11 @@ class RAdam(Optimizer):
     """The RAdam optimizer"""
 
     tolerance = 2e-4  # the length of the average is a small difference of large numbers, in float32 in Optax
-    note = "Equal to about 4 digits over the first steps: Optax computes the correction in float32."
+    float32_only = ("jax",)  # and where it is not, epsilon is seen
+    note = (
+        "Equal to about 4 digits over the first steps: with float32 weights Optax computes the correction in float32. "
+        "In float64 epsilon is seen: PyTorch adds it before the second moment's bias is divided out, Optax after."
+    )
 
     def torch(params):
         return torch.optim.RAdam(params, lr=0.1)
@@ -278,15 +349,20 @@ class RAdam(Optimizer):
     def jax():
         return optax.radam(0.1)
 
+    def fix():
+        eps = lambda step: 1e-8 / jnp.sqrt(1 - 0.999 ** (step + 1.0))  # noqa: E731
+        return optax.inject_hyperparams(optax.radam)(learning_rate=0.1, eps=eps)
+
 
 class NAdam(Optimizer):
     """The NAdam optimizer"""
 
     trap = (
         "PyTorch raises the momentum from half of its value over thousands of steps (`momentum_decay`); Optax uses it "
-        "in full at once. There is no switch."
+        "in full at once."
     )
     lesson = (LESSON, "torch's NAdam raises its momentum")
+    note = "The course's `nadam` is such a rule; PyTorch's own is Optax's where `momentum_decay` is huge."
 
     def torch(params):
         return torch.optim.NAdam(params, lr=0.1)
@@ -294,20 +370,115 @@ class NAdam(Optimizer):
     def jax():
         return optax.nadam(0.1)
 
-    def differ(theirs, ours):
-        warm = NAdam.walk(lambda params: torch.optim.NAdam(params, lr=0.1, momentum_decay=1e9))
-        return apart(theirs, ours) > 0.1 and apart(warm, ours) < 1e-4
+    def fix():
+        from course import optimizers
 
-    @classmethod
-    def walk(cls, rule):
-        return type("Warm", (Optimizer,), {"torch": rule}).result("torch", {})
+        return optimizers.nadam(0.1)
+
+    def differ(theirs, ours):
+        return apart(theirs, ours) > 0.1
+
+    def claims():
+        at_once = walk(lambda params: torch.optim.NAdam(params, lr=0.1, momentum_decay=1e9), "torch")
+        assert apart(at_once, walk(lambda: optax.nadam(0.1))) < 1e-4
+
+
+class Rprop(Optimizer):
+    """The Rprop optimizer"""
+
+    trap = (
+        "`optax.rprop` hands out each update one step late: the first is zero, and one before a change of sign is "
+        "never made. Its state holds the right one."
+    )
+
+    def torch(params):
+        return torch.optim.Rprop(params, lr=0.1)
+
+    def jax():
+        return optax.rprop(0.1)
+
+    def fix():
+        def update(grads, state, params=None):
+            _, state = optax.scale_by_rprop(0.1).update(grads, state)
+            return optax.tree.scale(-1.0, state.prev_updates), state
+
+        return optax.GradientTransformation(optax.scale_by_rprop(0.1).init, update)
+
+    def differ(theirs, ours, fixed):
+        one_late = np.isclose(ours[1], fixed[0], atol=1e-6)
+        return 0.2 < one_late.mean() < 1 and apart(theirs, ours) > 0.05
+
+    def claims():
+        rule = optax.rprop(0.1)
+        assert (rule.update(jnp.ones(3), rule.init(jnp.ones(3)))[0] == 0).all()
+
+
+class ASGD(Optimizer):
+    """The ASGD optimizer (averaged SGD)"""
+
+    note = (
+        "The terms are weight decay (`lambd`) and a falling rate (`alpha`). The average of the weights, PyTorch's "
+        "`state[w]['ax']` from step `t0` on, is one of your own: `optax.incremental_update(w, average, 1 / n)`."
+    )
+
+    def torch(params):
+        return torch.optim.ASGD(params, lr=0.1)
+
+    def jax():
+        rate = lambda step: 0.1 / (1 + 1e-4 * 0.1 * step) ** 0.75  # noqa: E731
+        return optax.chain(optax.add_decayed_weights(1e-4), optax.scale_by_learning_rate(rate))
+
+
+class Adafactor(Optimizer):
+    """The Adafactor optimizer"""
+
+    trap = (
+        "PyTorch factors every matrix and takes `lr` for the largest rate, over one over the root of the step. Optax "
+        "factors from 128 rows and columns on and takes the rate as it is."
+    )
+    note = "With these arguments alone, `optax.adafactor(rate, min_dim_size_to_factor=1)` is the same, in float32."
+
+    def torch(params):
+        return torch.optim.Adafactor(params, lr=0.1)
+
+    def jax():
+        return optax.adafactor(0.1)
+
+    def fix():
+        rate = lambda step: jnp.minimum(0.1, (step + 1.0) ** -0.5)  # noqa: E731
+        decay = lambda step, power: 1 - (step + 1.0) ** -power  # noqa: E731
+        rms = optax.scale_by_factored_rms(min_dim_size_to_factor=1, decay_rate_fn=decay)
+        ends = optax.scale_by_param_block_rms(), optax.scale_by_learning_rate(rate)
+        return optax.chain(rms, optax.clip_by_block_rms(1.0), *ends)
+
+    def differ(theirs, ours):
+        return apart(theirs, ours) > 0.05
+
+    def claims():
+        rate = lambda step: jnp.minimum(0.1, (step + 1.0) ** -0.5)  # noqa: E731
+        short = walk(lambda: optax.adafactor(rate, min_dim_size_to_factor=1))
+        assert apart(short, walk(Adafactor.sides()["fix"])) < 1e-5
+
+
+class CenteredRMSprop(Optimizer):
+    """RMSprop, centred and with momentum"""
+
+    def torch(params):
+        return torch.optim.RMSprop(params, lr=0.1, centered=True, momentum=0.9)
+
+    def jax():
+        return optax.rmsprop(0.1, decay=0.99, eps_in_sqrt=False, centered=True, momentum=0.9)
 
 
 class AMSGrad(Optimizer):
     """The AMSGrad optimizer"""
 
-    trap = "Optax corrects the second moment's bias before it takes the maximum, PyTorch after. There is no switch."
+    trap = "Optax corrects the second moment's bias before it takes the maximum, PyTorch after."
     lesson = (LESSON, "Adam with amsgrad")
+    note = (
+        "For `AdamW(amsgrad=True)` chain `optimizers.scale_by_amsgrad()`, `optax.add_decayed_weights(0.01)` and "
+        "`optax.scale_by_learning_rate(0.1)`."
+    )
 
     def torch(params):
         return torch.optim.Adam(params, lr=0.1, amsgrad=True)
@@ -315,177 +486,20 @@ class AMSGrad(Optimizer):
     def jax():
         return optax.amsgrad(0.1)
 
-    def differ(theirs, ours):
-        return apart(theirs[:1], ours[:1]) < 1e-5 and apart(theirs, ours) > 0.05
-
-
-class StepLR(Schedule):
-    """Divide the rate every few steps"""
-
-    trap = "`exponential_decay` falls a little at every step, unless it is told `staircase=True`."
-    lesson = (LESSON, '"StepLR(10): staircase"')
-    note = (
-        "With x64 on, `exponential_decay`, `linear_schedule` and `warmup_cosine_decay_schedule` still return float32 "
-        "for the int32 steps that Optax counts: 1e-9 off here. Hand them `step.astype(float)` from a schedule of yours."
-    )
-
-    def torch(optimizer):
-        return lr_scheduler.StepLR(optimizer, step_size=10, gamma=0.1)
-
-    def jax():
-        return optax.exponential_decay(0.1, transition_steps=10, decay_rate=0.1)
-
     def fix():
-        return optax.exponential_decay(0.1, transition_steps=10, decay_rate=0.1, staircase=True)
+        from course import optimizers
+
+        return optimizers.amsgrad(0.1)
 
     def differ(theirs, ours):
-        return apart(theirs[::10], ours[::10]) < 1e-6 and bool((ours[1:10] < theirs[1:10] - 0.01).all())
+        return apart(theirs[:1], ours[:1]) < 1e-5 and apart(theirs, ours) > 0.01
 
     def claims():
-        schedules = (
-            optax.exponential_decay(0.1, 10, 0.1, staircase=True), optax.linear_schedule(0.1, 0.0, 10),
-            optax.warmup_cosine_decay_schedule(0.01, 0.1, 10, 40),
+        links = (
+            optimizers.scale_by_amsgrad(), optax.add_decayed_weights(0.01), optax.scale_by_learning_rate(0.1),
         )  # fmt: skip
-        with double_precision():
-            for schedule in schedules:
-                step = jnp.int32(7)
-                rough, fine = schedule(step), schedule(step.astype(float))
-                assert rough.dtype == jnp.float32 and fine.dtype == jnp.float64 and 0 < abs(rough - fine) < 2e-9
-
-
-class Epochs(Pair):
-    """A schedule that counts epochs"""
-
-    inputs = {"optimizer": optimizer, "train_epoch": train_epoch}
-    trap = (
-        "PyTorch's `schedule.step()` is called when you like, often once an epoch. Optax's schedule counts updates: "
-        "multiply the epochs by the steps in one."
-    )
-    lesson = (LESSON, '"StepLR(2), stepped every 5 batches"')
-
-    def torch(optimizer, train_epoch):
-        schedule = lr_scheduler.StepLR(optimizer, step_size=2)
-        for _ in range(4):
-            train_epoch(optimizer)  # 5 batches
-            schedule.step()
-        return schedule.get_last_lr()
-
-    def jax():
-        schedule = optax.exponential_decay(0.1, transition_steps=2, decay_rate=0.1, staircase=True)
-        return [schedule(4 * 5)]
-
-    def fix():
-        schedule = optax.exponential_decay(0.1, transition_steps=2 * 5, decay_rate=0.1, staircase=True)
-        return [schedule(4 * 5)]
-
-    def differ(theirs, ours):
-        return abs(theirs[0] - 1e-3) < 1e-6 and float(ours[0]) < 1e-9
-
-
-class MultiStepLR(Schedule):
-    """Divide the rate at given steps"""
-
-    note = "The numbers are factors, and they multiply: from step 20 on the rate is 0.001."
-
-    def torch(optimizer):
-        return lr_scheduler.MultiStepLR(optimizer, milestones=[10, 20], gamma=0.1)
-
-    def jax():
-        return optax.piecewise_constant_schedule(0.1, {10: 0.1, 20: 0.1})
-
-
-class CosineFloor(Schedule):
-    """Cosine decay to a smallest rate"""
-
-    trap = "`eta_min` is a rate; `alpha` is a fraction of the first rate."
-    lesson = (LESSON, '"eta_min=0.01: alpha is a fraction"')
-
-    def torch(optimizer):
-        return lr_scheduler.CosineAnnealingLR(optimizer, T_max=40, eta_min=0.01)
-
-    def jax():
-        return optax.cosine_decay_schedule(0.1, decay_steps=40, alpha=0.01)
-
-    def fix():
-        return optax.cosine_decay_schedule(0.1, decay_steps=40, alpha=0.01 / 0.1)
-
-    def differ(theirs, ours):
-        return theirs[-1] > 0.01 > 0.002 > ours[-1] > 0.001
-
-
-class CosinePastTheEnd(Schedule):
-    """Cosine decay, past its end"""
-
-    trap = "After `T_max` steps PyTorch's rate climbs again; Optax's stays at its last value."
-    lesson = (LESSON, '"CosineAnnealingLR(20) climbs again"')
-
-    def torch(optimizer):
-        return lr_scheduler.CosineAnnealingLR(optimizer, T_max=20)
-
-    def jax():
-        return optax.cosine_decay_schedule(0.1, decay_steps=20)
-
-    def fix():
-        return lambda step: 0.1 * (1 + jnp.cos(jnp.pi * step / 20)) / 2
-
-    def differ(theirs, ours):
-        return apart(theirs[:21], ours[:21]) < 1e-6 and theirs[-1] > 0.09 and bool((ours[20:] == 0).all())
-
-
-class WarmUp(Schedule):
-    """Linear warm-up, then cosine decay"""
-
-    trap = "`decay_steps` is the length of the whole schedule, the warm-up included."
-    lesson = (LESSON, '"decay_steps includes the warm-up"')
-    note = "`optax.join_schedules(schedules, boundaries)` is the general form, PyTorch's `SequentialLR`."
-
-    def torch(optimizer):
-        warm_up = lr_scheduler.LinearLR(optimizer, start_factor=0.1, total_iters=10)
-        decay = lr_scheduler.CosineAnnealingLR(optimizer, T_max=30)
-        return lr_scheduler.SequentialLR(optimizer, [warm_up, decay], milestones=[10])
-
-    def jax():
-        return optax.warmup_cosine_decay_schedule(0.01, 0.1, warmup_steps=10, decay_steps=30)
-
-    def fix():
-        return optax.warmup_cosine_decay_schedule(0.01, 0.1, warmup_steps=10, decay_steps=10 + 30)
-
-    def differ(theirs, ours):
-        return apart(theirs[:11], ours[:11]) < 1e-6 and bool((ours[30:] == 0).all()) and theirs[30] > 0.02
-
-
-class OneCycle(Schedule):
-    """One cycle"""
-
-    trap = (
-        "PyTorch's peak comes one step early, at `pct_start * total_steps - 1`, and its end too. It also cycles the "
-        "momentum, which Optax leaves alone."
-    )
-    lesson = (LESSON, '"OneCycleLR(50) peaks a step early"')
-
-    def torch(optimizer):
-        return lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=50)
-
-    def jax():
-        return optax.cosine_onecycle_schedule(50, peak_value=0.1)
-
-    def fix():
-        return optax.cosine_onecycle_schedule(50 - 1, peak_value=0.1, pct_start=(0.3 * 50 - 1) / 49)
-
-    def differ(theirs, ours):
-        return int(theirs.argmax()) == 14 and int(ours.argmax()) == 15
-
-
-class OwnSchedule(Schedule):
-    """A schedule of your own"""
-
-    note = "Any function of the step count, written in `jnp`: it is traced. PyTorch's is a factor, Optax's the rate."
-
-    def torch(optimizer):
-        return lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
-
-    def jax():
-        return lambda step: 0.1 / (1 + step)
+        theirs = walk(lambda params: torch.optim.AdamW(params, lr=0.1, amsgrad=True), "torch")
+        assert apart(theirs, walk(lambda: optax.chain(*links))) < 1e-5
 
 
 class SetRate(Pair):
@@ -513,6 +527,7 @@ class SetRate(Pair):
 class NoDecayOnBiases(Pair):
     """No weight decay on biases and norms"""
 
+    also = ("optim.Optimizer.add_param_group",)
     inputs = {"model": model, "params": params, "x": normal(8, 3)}
     no_gradient = NO_GRADIENT
     note = "Without a mask every parameter decays, as in PyTorch without groups. `update` needs the parameters then."
@@ -592,6 +607,7 @@ class Freeze(Pair):
 class ClipTinyNorm(Pair):
     """Clip by a tiny norm"""
 
+    also = ("nn.utils.clip_grads_with_norm_",)
     inputs = {"g": lambda rng: (1e-5 * rng.normal(size=8)).astype(np.float32)}
     no_gradient = NO_GRADIENT
     trap = (
@@ -611,8 +627,10 @@ class ClipTinyNorm(Pair):
         return optax.tree.norm(clipped) / 1e-5
 
     def fix(g):
-        norm = optax.tree.norm(g)
-        return optax.tree.norm(g * jnp.minimum(1, 1e-5 / (norm + 1e-6))) / 1e-5
+        from course import optimizers
+
+        clipped, norm = optimizers.clip_grad_norm(g, max_norm=1e-5)
+        return optax.tree.norm(clipped) / 1e-5
 
     def differ(theirs, ours):
         return abs(float(ours) - 1) < 1e-5 and float(theirs) < 0.99
@@ -621,6 +639,7 @@ class ClipTinyNorm(Pair):
 class Accumulate(Pair):
     """Accumulate gradients in the optimizer"""
 
+    also = ("Tensor.grad",)
     inputs = {"w": lambda rng: np.zeros(3, np.float32), "batches": normal(2, 3)}
     no_gradient = NO_GRADIENT
     trap = "`.grad` holds the sum of what was accumulated; `MultiSteps` takes the mean."
@@ -658,6 +677,7 @@ class Accumulate(Pair):
 class MovingAverage(Pair):
     """Exponential moving average of weights"""
 
+    also = ("optim.swa_utils.AveragedModel", "optim.swa_utils.get_ema_multi_avg_fn", "optim.swa_utils.get_ema_avg_fn")
     inputs = {"model": model, "path": normal(5, 1, 3)}
     no_gradient = NO_GRADIENT
     trap = (
@@ -688,3 +708,264 @@ class MovingAverage(Pair):
 
     def differ(theirs, ours):
         return apart(theirs.detach().numpy(), ours) > 0.01
+
+
+class EqualAverage(Pair):
+    """Stochastic weight averaging (SWA)"""
+
+    also = ("optim.swa_utils.AveragedModel", "optim.swa_utils.get_swa_multi_avg_fn", "optim.swa_utils.update_bn")
+    inputs = {"model": model, "path": normal(5, 1, 3)}
+    no_gradient = NO_GRADIENT
+    note = "Batch statistics do not fit the averaged weights: run the training data through the model once more."
+
+    def torch(model, path):
+        average = AveragedModel(model)
+        for weight in path:
+            model.weight.data.copy_(weight)
+            average.update_parameters(model)
+        return average.module.weight
+
+    def jax(path):
+        average = path[0]
+        for n, weight in enumerate(path[1:], start=2):
+            average = optax.incremental_update(weight, average, step_size=1 / n)
+        return average
+
+
+class ClipValues(Pair):
+    """Clip gradients by value"""
+
+    inputs = {"g": normal(8)}
+    no_gradient = NO_GRADIENT
+    note = "In a chain: `optax.chain(optax.clip(0.5), optax.adam(1e-3))`."
+
+    def torch(g):
+        w = torch.nn.Parameter(torch.zeros(8))
+        w.grad = g
+        torch.nn.utils.clip_grad_value_([w], 0.5)
+        return w.grad
+
+    def jax(g):
+        return jax.tree.map(lambda g: jnp.clip(g, -0.5, 0.5), g)
+
+    def claims():
+        rule = optax.clip(0.5)
+        assert rule.update(jnp.array([-1.0, 0.2, 1.0]), rule.init(0.0))[0].tolist() == [-0.5, jnp.float32(0.2), 0.5]
+
+
+class ClipAllGradients(Pair):
+    """Clip by the norm of all gradients"""
+
+    inputs = {"a": normal(3, 4), "b": normal(4)}
+    no_gradient = NO_GRADIENT
+    also = ("nn.utils.clip_grad_norm",)
+    note = (
+        "`optimizers.clip_by_global_norm(0.5)` is the same for a chain, and `norm_type=` any p. Optax's own leaves out "
+        "PyTorch's epsilon: 2e-6 off where the norm is 0.5."
+    )
+
+    def torch(a, b):
+        a.grad, b.grad = a.clone(), b.clone()
+        norm = torch.nn.utils.clip_grad_norm_([a, b], max_norm=0.5)
+        return a.grad, b.grad, norm
+
+    def jax(a, b):
+        from course import optimizers
+
+        (a, b), norm = optimizers.clip_grad_norm((a, b), max_norm=0.5)
+        return a, b, norm
+
+    def claims():
+        grads = {"w": jnp.array([0.3, 0.4]) * 1.000001}
+        for rule, off in ((optax.clip_by_global_norm(0.5), 0), (optimizers.clip_by_global_norm(0.5), 2e-6)):
+            clipped, _ = rule.update(grads, rule.init(grads))
+            assert abs(float(1 - optax.tree.norm(clipped) / 0.5) - off) < 5e-7
+
+
+class TotalNorm(Pair):
+    """Norm of all gradients"""
+
+    also = ("nn.utils.get_total_norm",)
+    inputs = {"a": normal(3, 4), "b": normal(4)}
+
+    def torch(a, b):
+        return torch.nn.utils.get_total_norm([a, b])
+
+    def jax(a, b):
+        return optax.tree.norm({"a": a, "b": b})
+
+
+class TwoOptimizers(Pair):
+    """Two optimizers in one step (GAN)"""
+
+    inputs = {"g": normal(3), "d": normal(3), "z": normal(5, 3)}
+    no_gradient = NO_GRADIENT
+    note = (
+        "Each loss is differentiated by its own weights: no `detach`, and no gradient is left where it should not be."
+    )
+
+    def torch(g, d, z):
+        ((z * g.detach()) @ d.requires_grad_()).square().mean().backward()
+        torch.optim.SGD([d], lr=0.1).step()
+        (-((z * g.requires_grad_()) @ d.detach()).mean()).backward()
+        torch.optim.Adam([g], lr=0.1).step()
+        return d, g
+
+    def jax(g, d, z):
+        adam, sgd = optax.adam(0.1), optax.sgd(0.1)
+        of_d = jax.grad(lambda d: (((z * g) @ d) ** 2).mean())(d)
+        d = optax.apply_updates(d, sgd.update(of_d, sgd.init(d))[0])
+        of_g = jax.grad(lambda g: -((z * g) @ d).mean())(g)
+        return d, optax.apply_updates(g, adam.update(of_g, adam.init(g))[0])
+
+
+class LBFGS(Pair):
+    """The L-BFGS optimizer"""
+
+    inputs = {"w": normal(3), "loss": lambda rng: lambda w: ((w - 1) ** 4 + w**2).sum()}
+    tolerance = 1e-3  # both stop near the minimum
+    no_gradient = NO_GRADIENT
+    also = ("optim.Optimizer.step",)
+    note = (
+        "The line search asks for the function again: `value`, `grad` and `value_fn` in the place of PyTorch's "
+        "closure. A PyTorch step is up to 20 iterations, an update of Optax's is one."
+    )
+
+    def torch(w, loss):
+        optimizer = torch.optim.LBFGS([w.requires_grad_()], line_search_fn="strong_wolfe")
+        optimizer.step(lambda: optimizer.zero_grad() or (value := loss(w)).backward() or value)
+        return w
+
+    def jax(w, loss):
+        def step(_, at):
+            value, grad = jax.value_and_grad(loss)(at[0])
+            updates, state = optax.lbfgs().update(grad, at[1], at[0], value=value, grad=grad, value_fn=loss)
+            return optax.apply_updates(at[0], updates), state
+
+        return jax.lax.fori_loop(0, 20, step, (w, optax.lbfgs().init(w)))[0]
+
+
+class AddGroup(Pair):
+    """Add weights to an optimizer (add_param_group)"""
+
+    also = ("optim.Optimizer.add_param_group", "optim.Optimizer")
+    inputs = {"w": normal(3), "head": normal(2)}
+    no_gradient = NO_GRADIENT
+    note = "A rule knows no weights: another rate is another rule, and a state begins when its weights come."
+
+    def torch(w, head):
+        optimizer = torch.optim.Adam([w], lr=0.1)
+        optimizer.add_param_group({"params": [head], "lr": 0.01})
+        w.grad, head.grad = w.clone(), head.clone()
+        optimizer.step()
+        return w, head
+
+    def jax(w, head):
+        rules = {"w": optax.adam(0.1), "head": optax.adam(0.01)}
+        params = {"w": w, "head": head}
+        states = {name: rules[name].init(params[name]) for name in params}
+        updates = {name: rules[name].update(params[name], states[name])[0] for name in params}
+        return tuple(optax.apply_updates(params, updates)[name] for name in ("w", "head"))
+
+
+class ZeroGrad(Pair):
+    """Set gradients to zero before a step"""
+
+    inputs = {"w": normal(3), "x": normal(2, 3)}
+    no_gradient = NO_GRADIENT
+    also = ("nn.Module.zero_grad", "optim.Optimizer.zero_grad")
+    note = "A gradient is a return value: nothing is left over from the step before, and nothing to be zeroed."
+
+    def torch(w, x):
+        optimizer = torch.optim.SGD([w.requires_grad_()], lr=0.1)
+        for row in x:
+            optimizer.zero_grad(set_to_none=True)
+            (row @ w).square().backward()
+        return w.grad
+
+    def jax(w, x):
+        for row in x:
+            grads = jax.grad(lambda w, row: (row @ w) ** 2)(w, row)
+        return grads
+
+
+class LookAtTheState(Pair):
+    """Look at the moments of Adam"""
+
+    inputs = {"w": normal(3), "g": normal(3)}
+    no_gradient = NO_GRADIENT
+    also = ("optim.Optimizer.state_dict",)
+    note = "The state is a tuple, a link of the chain each; `optax.tree.get` finds a name in it, however deep."
+
+    def torch(w, g):
+        w.grad, optimizer = g, torch.optim.Adam([w])
+        optimizer.step()
+        return optimizer.state[w]["exp_avg"], optimizer.state[w]["step"].int()
+
+    def jax(w, g):
+        rule = optax.adam(1e-3)
+        _, state = rule.update(g, rule.init(w), w)
+        return optax.tree.get(state, "mu"), optax.tree.get(state, "count")
+
+
+class KeepInRange(Pair):
+    """Keep weights in a range after each step"""
+
+    inputs = {"w": normal(6), "g": normal(6)}
+    no_gradient = NO_GRADIENT
+    note = "`optax.projections` has balls, simplices and the non-negative numbers too."
+
+    def torch(w, g):
+        w.grad = g
+        torch.optim.SGD([w], lr=0.1).step()
+        with torch.no_grad():
+            return w.clamp_(-0.5, 0.5)
+
+    def jax(w, g):
+        sgd = optax.sgd(0.1)
+        updates, _ = sgd.update(g, sgd.init(w), w)
+        return optax.projections.projection_box(optax.apply_updates(w, updates), -0.5, 0.5)
+
+    def claims():
+        names = ("projection_l2_ball", "projection_simplex", "projection_non_negative")
+        assert all(hasattr(optax.projections, name) for name in names)
+
+
+class LazyAdam(Pair):
+    """Adam on the rows that a batch touched"""
+
+    inputs = {"table": normal(5, 2), "grads": sparse}
+    no_gradient = NO_GRADIENT
+    trap = (
+        "`SparseAdam` moves the rows that have a gradient, and ages their moments alone. JAX's gradient of a lookup is "
+        "dense, with zeros: Adam goes on moving the other rows by their momentum."
+    )
+
+    def torch(table, grads):
+        adam = torch.optim.SparseAdam([table], lr=0.1)
+        for grad in grads:
+            table.grad = grad.to_sparse(1)
+            adam.step()
+        return table
+
+    def jax(table, grads):
+        def step(old, grad):
+            updates, state = optax.adam(0.1).update(grad, old[1])
+            return (old[0] + updates, state), None
+
+        return jax.lax.scan(step, (table, optax.adam(0.1).init(table)), grads)[0][0]
+
+    def fix(table, grads):
+        def step(old, grad):
+            updates, state = optax.adam(0.1).update(grad, old[1])
+            keep = lambda n, o: jnp.where((grad != 0).any(1, keepdims=True), n, o) if n.ndim else n  # noqa: E731
+            return jax.tree.map(keep, (old[0] + updates, state), old), None
+
+        return jax.lax.scan(step, (table, optax.adam(0.1).init(table)), grads)[0][0]
+
+    def differ(theirs, ours):
+        return apart(theirs.numpy(), ours) > 0.05
+
+    def claims():
+        grad = jax.grad(lambda table: table[jnp.array([1])].sum())(jnp.ones((3, 2)))
+        assert grad.tolist() == [[0, 0], [1, 1], [0, 0]]
