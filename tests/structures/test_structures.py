@@ -1,0 +1,230 @@
+"""Every structure from PyTorch to NNX and Linen, across and back, in float64: arrays, outputs and gradients.
+
+Arrays arrive to the bit. Outputs and gradients agree within 1e-10 of their scale: the sums are float64, in another order.
+"""
+
+import copy
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax import nnx
+
+from course import porting
+from course.porting.modules import to_numpy
+from tests.structures import convolutions
+from tests.structures.structure import channels_last
+
+STRUCTURES = {**convolutions.STRUCTURES}
+BOUND = 1e-10
+BIASES = ("bias_ih", "bias_hh")
+
+pytestmark = [pytest.mark.structures, pytest.mark.usefixtures("x64")]
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_structure(name):
+    structure, rng = STRUCTURES[name], np.random.default_rng(0)
+    inputs = structure.inputs(rng)
+    source = torch_model(structure, inputs, seed=0)
+    arrays = {name: to_numpy(tensor) for name, tensor in source.state_dict().items()}
+    flax_inputs = [jnp.asarray(x) for x in channels_last(inputs, structure.images)]
+    template = linen_target(structure, flax_inputs)
+
+    module = porting.torch_to_nnx(source, nnx_model(structure), **structure.told)
+    variables = porting.torch_to_linen(source, template, **structure.told)
+    same_nnx(porting.arrays_to_nnx(arrays, nnx_model(structure), **structure.told), module)
+    same(porting.arrays_to_linen(arrays, template, **structure.told), variables)
+    across(structure, module, variables, template)
+    for back in (porting.nnx_to_torch, porting.linen_to_torch):
+        fresh = torch_model(structure, inputs, seed=1)
+        flax = module if back is porting.nnx_to_torch else variables
+        same_torch(back(flax, fresh, **structure.told), source, summed=back.__name__ in structure.summed)
+
+    outputs, gradients = run_torch(structure, source, inputs)
+    module.eval()
+    for run, port, flax, told in (
+        (run_nnx, porting.nnx_to_arrays, module, module),
+        (partial(run_linen, structure.linen), porting.linen_to_arrays, variables, template),
+    ):
+        ours, carried = run(flax, flax_inputs, weights_of(outputs))
+        close(ours, outputs)
+        carried = port(carried, gradients, **structure.told, gradients=True, **TEMPLATE(told))
+        close(carried.values(), gradients.values(), carried)
+
+    if any("running_mean" in name for name in arrays):
+        train(structure, source, module, variables, inputs, flax_inputs)
+
+
+def TEMPLATE(told):
+    return {}
+
+
+# --- the three models ------------------------------------------------------------------------------------------
+
+
+def torch_model(structure, inputs, seed):
+    """In eval mode, no array as it was built, running averages those of a batch."""
+    torch.manual_seed(seed)
+    model = structure.torch().double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.3)
+    if any("running_mean" in name for name in model.state_dict()):
+        model.train()(*map(torch.from_numpy, inputs))
+    return model.eval()
+
+
+def nnx_model(structure, seed=0):
+    """Without initialising what porting overwrites; random streams have keys."""
+    if structure.keep:
+        return structure.nnx(rngs=nnx.Rngs(seed))
+    graph, streams, rest = nnx.split(nnx.eval_shape(lambda: structure.nnx(rngs=nnx.Rngs(0))), nnx.RngState, ...)
+    return nnx.merge(graph, jax.tree.map(concrete, streams), rest)
+
+
+def concrete(leaf):
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.random.key(0) if is_key else jnp.zeros(leaf.shape, leaf.dtype)
+
+
+def linen_target(structure, inputs):
+    if structure.keep:
+        return structure.linen.init(jax.random.key(0), *inputs)
+    return porting.linen_template(structure.linen, *inputs)
+
+
+# --- running them ----------------------------------------------------------------------------------------------
+
+
+def as_tuple(outputs):
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def weights_of(outputs):
+    return [np.cos(np.arange(output.size)).reshape(output.shape) for output in outputs]
+
+
+def run_torch(structure, model, inputs):
+    """Outputs with flax's axes, and the gradients of their weighted sum by name."""
+    outputs = as_tuple(model(*map(torch.from_numpy, inputs)))
+    arranged = [
+        output.movedim(1, -1) if number in structure.image_outputs else output for number, output in enumerate(outputs)
+    ]
+    weights = weights_of([to_numpy(output) for output in arranged])
+    sum((output * torch.from_numpy(w)).sum() for output, w in zip(arranged, weights, strict=True)).backward()
+    gradients = {name: to_numpy(parameter.grad) for name, parameter in model.named_parameters()}
+    return [to_numpy(output) for output in arranged], gradients
+
+
+def weighted(outputs, weights):
+    return sum((output * w).sum() for output, w in zip(outputs, weights, strict=True))
+
+
+def run_nnx(module, inputs, weights):
+    graph, params, rest = nnx.split(module, nnx.Param, ...)
+
+    @partial(jax.jit, static_argnums=())
+    @partial(jax.grad, has_aux=True)
+    def run(params, rest, inputs):
+        outputs = as_tuple(nnx.merge(graph, params, rest, copy=True)(*inputs))
+        return weighted(outputs, weights), outputs
+
+    gradients, outputs = run(params, rest, inputs)
+    return outputs, gradients
+
+
+def run_linen(model, variables, inputs, weights):
+    rest = {name: collection for name, collection in variables.items() if name != "params"}
+
+    @jax.jit
+    @partial(jax.grad, has_aux=True)
+    def run(params, inputs):
+        outputs = as_tuple(model.apply({"params": params, **rest}, *inputs))
+        return weighted(outputs, weights), outputs
+
+    gradients, outputs = run(variables["params"], inputs)
+    return outputs, gradients
+
+
+def train(structure, source, module, variables, inputs, flax_inputs):
+    """A batch in training mode: outputs, and the running means that it leaves."""
+    source = copy.deepcopy(source).train()
+    outputs = as_tuple(source(*map(torch.from_numpy, inputs)))
+    outputs = channels_last([to_numpy(output) for output in outputs], structure.image_outputs)
+    means = {name: to_numpy(tensor) for name, tensor in source.state_dict().items() if "running_mean" in name}
+    arrays = {name: to_numpy(tensor) for name, tensor in source.state_dict().items()}
+
+    module.train()
+    graph, state = nnx.split(module)
+
+    @jax.jit
+    def run(state, inputs):
+        module = nnx.merge(graph, state, copy=True)
+        outputs = as_tuple(module(*inputs))
+        return outputs, nnx.state(module)
+
+    ours, state = run(state, flax_inputs)
+    close(ours, outputs)
+    nnx.update(module, state)
+    found = porting.nnx_to_arrays(module, arrays, **structure.told)
+    close([found[name] for name in means], means.values(), means)
+
+    apply = jax.jit(partial(structure.linen.clone(train=True).apply, mutable=["batch_stats"]))
+    ours, stats = apply(variables, *flax_inputs)
+    close(as_tuple(ours), outputs)
+    stats = {"params": variables["params"], **stats}
+    found = porting.linen_to_arrays(stats, arrays, **structure.told, **TEMPLATE(None))
+    close([found[name] for name in means], means.values(), means)
+
+
+# --- what must be the same -------------------------------------------------------------------------------------
+
+
+def close(ours, theirs, names=None):
+    """Every array within 1e-10 of its scale."""
+    ours, theirs = list(ours), list(theirs)
+    for name, a, b in zip(names or range(len(theirs)), ours, theirs, strict=True):
+        scale = np.abs(b).max(initial=0)
+        assert np.shape(a) == np.shape(b) and np.isfinite(scale), name
+        gap = np.abs(np.asarray(a) - b).max(initial=0)
+        assert gap <= BOUND * scale, f"{name}: off by {gap:.1e}, values up to {scale:.1e}"
+
+
+def same(ours, theirs):
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def weights_in(module):
+    return nnx.to_pure_dict(nnx.state(module, nnx.Not(nnx.RngState)))
+
+
+def same_nnx(ours, theirs):
+    same(weights_in(ours), weights_in(theirs))
+
+
+def same_torch(ours, theirs, summed=False):
+    """State dicts to the bit, but for the count of batches that flax has not; where it adds two biases, their sum."""
+    ours, theirs = ours.state_dict(), theirs.state_dict()
+    assert list(ours) == list(theirs)
+    for name, tensor in theirs.items():
+        if "num_batches_tracked" in name:
+            continue
+        got = ours[name]
+        if summed and any(bias in name for bias in BIASES):
+            other = name.replace("_ih", "_??").replace("_hh", "_ih").replace("_??", "_hh")
+            tensor, got = tensor + theirs[other], got + ours[other]
+        assert torch.equal(got, tensor), name
+
+
+def across(structure, module, variables, template):
+    """NNX to Linen and back."""
+    same(porting.nnx_to_linen(module, template), variables)
+    again = porting.linen_to_nnx(variables, nnx_model(structure, seed=1))
+    same(porting.nnx_to_linen(again, template), variables)
+    if not structure.two_biases:
+        same_nnx(again, module)
