@@ -474,7 +474,8 @@ class _Matching:
             kinds = " and ".join(kind for kind, _ in fitting)
             remedy = f"say which, treat_as={{{layer.name!r}: {fitting[0][0]!r}}}"
             if "ConvTranspose" in kinds:
-                remedy += ", or pass flax's module, which knows: an nnx.Module, or porting.linen_template(model, x)"
+                remedy += ", or pass flax's module, which knows, as the target or as template=: an nnx.Module, or "
+                remedy += "porting.linen_template(model, x)"
             self.wrong(
                 layer, "weight", first, f"expected weights of one kind of layer, got some that fit {kinds}", remedy
             )

@@ -81,9 +81,8 @@ class NnxBasicBlock(nnx.Module):
     def __init__(self, inputs, outputs, stride=1, *, rngs):
         self.conv1, self.bn1 = nnx_conv_norm(inputs, outputs, 3, rngs, strides=stride, padding=1)
         self.conv2, self.bn2 = nnx_conv_norm(outputs, outputs, 3, rngs, padding=1)
-        self.downsample = None
-        if stride > 1:
-            self.downsample = nnx.Sequential(*nnx_conv_norm(inputs, outputs, 1, rngs, strides=stride))
+        shortcut = nnx_conv_norm(inputs, outputs, 1, rngs, strides=stride) if stride > 1 else ()
+        self.downsample = nnx.Sequential(*shortcut) if shortcut else None
 
     def __call__(self, x):
         z = nnx.relu(self.bn1(self.conv1(x)))
@@ -96,9 +95,8 @@ class NnxBottleneck(nnx.Module):
         self.conv1, self.bn1 = nnx_conv_norm(inputs, 4, 1, rngs)
         self.conv2, self.bn2 = nnx_conv_norm(4, 4, 3, rngs, strides=stride, padding=1, feature_group_count=groups)
         self.conv3, self.bn3 = nnx_conv_norm(4, outputs, 1, rngs)
-        self.downsample = None
-        if stride > 1:
-            self.downsample = nnx.Sequential(*nnx_conv_norm(inputs, outputs, 1, rngs, strides=stride))
+        shortcut = nnx_conv_norm(inputs, outputs, 1, rngs, strides=stride) if stride > 1 else ()
+        self.downsample = nnx.Sequential(*shortcut) if shortcut else None
 
     def __call__(self, x):
         z = nnx.relu(self.bn1(self.conv1(x)))
@@ -130,16 +128,17 @@ class LinenBasicBlock(linen.Module):
     stride: int = 1
     train: bool = False
 
-    @linen.compact
-    def __call__(self, x):
+    def setup(self):
         conv, norm = linen_layers(self.train)
-        z = conv(self.outputs, (3, 3), self.stride, padding=1, name="conv1")(x)
-        z = linen.relu(norm(name="bn1")(z))
-        z = conv(self.outputs, (3, 3), padding=1, name="conv2")(z)
-        z = norm(name="bn2")(z)
+        self.conv1, self.bn1 = conv(self.outputs, (3, 3), self.stride, padding=1), norm()
+        self.conv2, self.bn2 = conv(self.outputs, (3, 3), padding=1), norm()
         if self.stride > 1:
-            x = linen.Sequential([conv(self.outputs, (1, 1), self.stride), norm()], name="downsample")(x)
-        return linen.relu(z + x)
+            self.downsample = linen.Sequential([conv(self.outputs, (1, 1), self.stride), norm()])
+
+    def __call__(self, x):
+        z = linen.relu(self.bn1(self.conv1(x)))
+        z = self.bn2(self.conv2(z))
+        return linen.relu(z + (self.downsample(x) if self.stride > 1 else x))
 
 
 class LinenBottleneck(linen.Module):
@@ -148,31 +147,37 @@ class LinenBottleneck(linen.Module):
     train: bool = False
     groups: int = 2
 
-    @linen.compact
-    def __call__(self, x):
+    def setup(self):
         conv, norm = linen_layers(self.train)
-        z = linen.relu(norm(name="bn1")(conv(4, (1, 1), name="conv1")(x)))
-        z = conv(4, (3, 3), self.stride, padding=1, feature_group_count=self.groups, name="conv2")(z)
-        z = linen.relu(norm(name="bn2")(z))
-        z = norm(name="bn3")(conv(self.outputs, (1, 1), name="conv3")(z))
+        self.conv1, self.bn1 = conv(4, (1, 1)), norm()
+        self.conv2 = conv(4, (3, 3), self.stride, padding=1, feature_group_count=self.groups)
+        self.bn2 = norm()
+        self.conv3, self.bn3 = conv(self.outputs, (1, 1)), norm()
         if self.stride > 1:
-            x = linen.Sequential([conv(self.outputs, (1, 1), self.stride), norm()], name="downsample")(x)
-        return linen.relu(z + x)
+            self.downsample = linen.Sequential([conv(self.outputs, (1, 1), self.stride), norm()])
+
+    def __call__(self, x):
+        z = linen.relu(self.bn1(self.conv1(x)))
+        z = linen.relu(self.bn2(self.conv2(z)))
+        z = self.bn3(self.conv3(z))
+        return linen.relu(z + (self.downsample(x) if self.stride > 1 else x))
 
 
 class LinenResNet(linen.Module):
     block: type[linen.Module]
     train: bool = False
 
-    @linen.compact
-    def __call__(self, x):
+    def setup(self):
         conv, norm = linen_layers(self.train)
         block = partial(self.block, train=self.train)
-        x = linen.relu(norm(name="bn1")(conv(4, (7, 7), 2, padding=3, name="conv1")(x)))
+        self.conv1, self.bn1 = conv(4, (7, 7), 2, padding=3), norm()
+        self.layer1, self.layer2 = linen.Sequential([block(4), block(4)]), linen.Sequential([block(8, stride=2)])
+        self.fc = linen.Dense(5, **F64)
+
+    def __call__(self, x):
+        x = linen.relu(self.bn1(self.conv1(x)))
         x = linen.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
-        x = linen.Sequential([block(4), block(4)], name="layer1")(x)
-        x = linen.Sequential([block(8, stride=2)], name="layer2")(x)
-        return linen.Dense(5, name="fc", **F64)(x.mean((1, 2)))
+        return self.fc(self.layer2(self.layer1(x)).mean((1, 2)))
 
 
 # --- 3: MobileNet --------------------------------------------------------------------------------------------
@@ -616,17 +621,22 @@ class LinenWaveNet(linen.Module):
     width: int = 4
     levels: int = 3
 
-    @linen.compact
+    def setup(self):
+        conv, levels = partial(linen.Conv, padding="CAUSAL", **F64), range(self.levels)
+        self.causal = conv(self.width, (2,))
+        self.filters = [conv(self.width, (2,), kernel_dilation=2**k) for k in levels]
+        self.gates = [conv(self.width, (2,), kernel_dilation=2**k) for k in levels]
+        self.residuals, self.skips = [conv(self.width, (1,)) for _ in levels], [conv(6, (1,)) for _ in levels]
+        self.end = linen.Sequential([linen.relu, conv(6, (1,)), linen.relu, conv(8, (1,))])
+
     def __call__(self, x):
-        conv, relu = partial(linen.Conv, padding="CAUSAL", **F64), linen.relu
-        x, total = conv(self.width, (2,), name="causal")(x), 0
-        for k in range(self.levels):
-            filters = conv(self.width, (2,), kernel_dilation=2**k, name=f"filters_{k}")(x)
-            gate = conv(self.width, (2,), kernel_dilation=2**k, name=f"gates_{k}")(x)
-            z = jnp.tanh(filters) * linen.sigmoid(gate)
-            x = x + conv(self.width, (1,), name=f"residuals_{k}")(z)
-            total = total + conv(6, (1,), name=f"skips_{k}")(z)
-        return linen.Sequential([relu, conv(6, (1,)), relu, conv(8, (1,))], name="end")(total)
+        x, total = self.causal(x), 0
+        for filters, gate, residual, skip in zip(
+            self.filters, self.gates, self.residuals, self.skips, strict=True
+        ):
+            z = jnp.tanh(filters(x)) * linen.sigmoid(gate(x))
+            x, total = x + residual(z), total + skip(z)
+        return self.end(total)
 
 
 # --- 17: PReLU, one slope and one for every channel ----------------------------------------------------------
