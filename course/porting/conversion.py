@@ -54,7 +54,7 @@ def arrays_to_nnx(
       treat_as: torch's path of a layer -> its kind, one of `course.porting.layouts.KINDS`, where names and shapes do
         not tell, or a module's class is another: {"h.*.attn.c_attn": "Conv1D"}.
       gradients: whether these are gradients, or an optimizer's moments, instead of weights: where flax has one bias
-        for two of torch's, each of the two has the whole gradient.
+        for two of torch's, each of the two has the whole gradient. What is told may then name nothing, a buffer.
       template: the NNX module, or what `linen_template` makes, where flax's side is a state or a tree of arrays alone,
         gradients say: it knows of square kernels whether they are of a transposed convolution.
     Returns:

@@ -397,7 +397,8 @@ class _Matching:
             (self.told.patterns, torch_names), (self.told.ignore, torch_names), (self.told.treat_as, torch_names),
             (self.told.keep, list(map(at, self.target.arrays))),
         ):  # fmt: skip
-            self.problems += patterns.unused(there)
+            if not self.gradients:  # of what was told for the weights, some names only buffers
+                self.problems += patterns.unused(there)
         if self.problems:
             raise PortingError(self.problems)
         return Match(list(self.places.values()), self.behind, self.tied)

@@ -1220,6 +1220,7 @@ STRUCTURES = {
     "LoRA on a torch model": Structure(
         TorchLayers, partial(NnxAdapted, partial(nnx.LoRALinear, lora_rank=2, lora_param_dtype=jnp.float64)),
         LinenAdapted(LinenDenseWithAdapter), images(2, 5, WIDTH), keep=("layers/*/*/lora",),
+        linen_keep=("layers_*/*/lora",),
     ),
     "LoRA in torch": Structure(
         lambda: TorchLayers(TorchLoRALinear), partial(NnxAdapted, NnxLoRALinear), LinenAdapted(LinenLoRALinear),
