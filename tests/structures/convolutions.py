@@ -24,9 +24,7 @@ class TorchBasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(outputs)
         self.downsample = None
         if stride > 1:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
-            )
+            self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x):
         z = F.relu(self.bn1(self.conv1(x)))
@@ -44,9 +42,7 @@ class TorchBottleneck(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.downsample = None
         if stride > 1:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
-            )
+            self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x):
         z = self.relu(self.bn1(self.conv1(x)))
@@ -589,9 +585,7 @@ class TorchWaveNet(nn.Module):
 
     def forward(self, x):
         x, total = self.causal(x), 0
-        for filters, gate, residual, skip in zip(
-            self.filters, self.gates, self.residuals, self.skips, strict=True
-        ):
+        for filters, gate, residual, skip in zip(self.filters, self.gates, self.residuals, self.skips, strict=True):
             z = torch.tanh(filters(x)) * torch.sigmoid(gate(x))
             x, total = x + residual(z), total + skip(z)
         return self.end(total)
@@ -609,9 +603,7 @@ class NnxWaveNet(nnx.Module):
 
     def __call__(self, x):
         x, total = self.causal(x), 0
-        for filters, gate, residual, skip in zip(
-            self.filters, self.gates, self.residuals, self.skips, strict=True
-        ):
+        for filters, gate, residual, skip in zip(self.filters, self.gates, self.residuals, self.skips, strict=True):
             z = jnp.tanh(filters(x)) * nnx.sigmoid(gate(x))
             x, total = x + residual(z), total + skip(z)
         return self.end(total)
@@ -631,9 +623,7 @@ class LinenWaveNet(linen.Module):
 
     def __call__(self, x):
         x, total = self.causal(x), 0
-        for filters, gate, residual, skip in zip(
-            self.filters, self.gates, self.residuals, self.skips, strict=True
-        ):
+        for filters, gate, residual, skip in zip(self.filters, self.gates, self.residuals, self.skips, strict=True):
             z = jnp.tanh(filters(x)) * linen.sigmoid(gate(x))
             x, total = x + residual(z), total + skip(z)
         return self.end(total)
@@ -645,9 +635,7 @@ class LinenWaveNet(linen.Module):
 class TorchPReLUNet(nn.Module):
     def __init__(self):
         super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(1, 4, 3), nn.PReLU(), nn.Conv2d(4, 4, 3, stride=2), nn.PReLU(4)
-        )
+        self.features = nn.Sequential(nn.Conv2d(1, 4, 3), nn.PReLU(), nn.Conv2d(4, 4, 3, stride=2), nn.PReLU(4))
         self.head = nn.Sequential(nn.Flatten(), nn.Linear(4 * 2 * 2, 5), nn.PReLU(), nn.Linear(5, 3))
 
     def forward(self, x):

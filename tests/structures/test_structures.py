@@ -91,7 +91,8 @@ def concrete(leaf):
 
 def linen_target(structure, inputs):
     if structure.keep:
-        return structure.linen.init(jax.random.key(0), *inputs)
+        variables = structure.linen.init(jax.random.key(0), *inputs)
+        return porting.nnx_to_linen(nnx_model(structure), variables)  # what is kept is the same on both sides
     return porting.linen_template(structure.linen, *inputs)
 
 

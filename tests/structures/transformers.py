@@ -429,7 +429,11 @@ class TorchBertSelfAttention(nn.Module):
 class TorchBertOutput(nn.Module):
     def __init__(self, inputs):
         super().__init__()
-        self.dense, self.LayerNorm, self.dropout = nn.Linear(inputs, WIDTH), nn.LayerNorm(WIDTH, eps=1e-12), nn.Dropout()
+        self.dense, self.LayerNorm, self.dropout = (
+            nn.Linear(inputs, WIDTH),
+            nn.LayerNorm(WIDTH, eps=1e-12),
+            nn.Dropout(),
+        )
 
     def forward(self, x, residual):
         return self.LayerNorm(self.dropout(self.dense(x)) + residual)

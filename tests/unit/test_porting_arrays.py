@@ -211,6 +211,33 @@ def test_square_kernels_are_told_apart_by_flaxs_module(transposed):
     jax.tree.map(np.testing.assert_array_equal, told, found)
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+def test_of_gradients_a_template_says_what_their_layers_are(transposed):
+    kind, layer = ("ConvTranspose", nnx.ConvTranspose) if transposed else ("Conv", nnx.Conv)
+    arrays = arrays_of(square(transposed))
+    module = nnx.Sequential(layer(3, 3, (2, 2), padding="VALID", rngs=nnx.Rngs(0), **F64))
+    template = porting.linen_template(linen.Sequential([getattr(linen, kind)(3, (2, 2), **F64)]), NHWC)
+    state = nnx.state(porting.arrays_to_nnx(arrays, module), nnx.Param)
+    variables = porting.arrays_to_linen(arrays, template)
+    for back, carry, flax, known in (
+        (porting.nnx_to_arrays, porting.arrays_to_nnx, state, module),
+        (porting.linen_to_arrays, porting.arrays_to_linen, variables["params"], template),
+    ):
+        with pytest.raises(PortingError, match="fit Conv and ConvTranspose; say which, treat_as=.* or as template=: "):
+            back(flax, arrays, gradients=True)
+        for name, array in back(flax, arrays, gradients=True, template=known).items():
+            np.testing.assert_array_equal(array, arrays[name])
+        again = carry(arrays, flax, gradients=True, template=known)
+        jax.tree.map(np.testing.assert_array_equal, again, flax)
+
+
+def test_what_is_told_for_weights_may_name_nothing_of_gradients():
+    told, params = {"ignore": ["mask"], "names": {"fc": "head"}}, {"head": {"kernel": jnp.ones((3, 2))}}
+    assert porting.linen_to_arrays(params, {"fc.weight": np.zeros((2, 3))}, **told, gradients=True)["fc.weight"].all()
+    with pytest.raises(PortingError, match="expected ignore='mask' to name something"):
+        porting.linen_to_arrays(params, {"fc.weight": np.zeros((2, 3))}, **told)
+
+
 def test_kernels_that_are_not_square_are_told_apart_by_their_shapes():
     source = torch.nn.ModuleDict({"down": torch.nn.Conv2d(3, 4, 2), "up": torch.nn.ConvTranspose2d(4, 3, 2)}).double()
     params = {"down": {"kernel": np.zeros((2, 2, 3, 4)), "bias": np.zeros(4)}}
