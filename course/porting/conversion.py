@@ -50,7 +50,8 @@ def arrays_to_nnx(
         stands for one part of a path, {"h.*.attn": "blocks/*/attention"}; with none on flax's side the layers are
         stacked along the first axis, as `nn.scan` and `nnx.vmap` have them: {"h.*": "blocks"}.
       ignore: paths of layers or arrays that the other side does without, ["mask", "head"]; stars as in `names`.
-      keep: flax's paths of layers or arrays that stay as they are: a new head, LoRA.
+      keep: flax's paths of layers or arrays that stay as they are: a new head, LoRA; Linen's also as NNX has them,
+        "blocks/*/lora".
       treat_as: torch's path of a layer -> its kind, one of `course.porting.layouts.KINDS`, where names and shapes do
         not tell, or a module's class is another: {"h.*.attn.c_attn": "Conv1D"}.
       gradients: whether these are gradients, or an optimizer's moments, instead of weights: where flax has one bias

@@ -1,1 +1,1 @@
-"""Whole models, each written in PyTorch, Flax NNX and Flax Linen: what `course.porting` is for (make test-structures)."""
+"""Whole models, each in PyTorch, Flax NNX and Flax Linen: what `course.porting` is for (make test-structures)."""

@@ -1,6 +1,7 @@
 """Bags of words, twins, operators, graphs."""
 
 from functools import partial
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -101,7 +102,7 @@ class LinenSiamese(linen.Module):
 
 def torch_mlp(*sizes):
     layers = []
-    for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+    for a, b in pairwise(sizes):
         layers += [nn.Linear(a, b), nn.Tanh()]
     return nn.Sequential(*layers[:-1])
 
@@ -120,7 +121,7 @@ class NnxDeepONet(nnx.Module):
     def __init__(self, *, rngs):
         def mlp(*sizes):
             layers = []
-            for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+            for a, b in pairwise(sizes):
                 layers += [nnx.Linear(a, b, rngs=rngs, **F64), jnp.tanh]
             return nnx.Sequential(*layers[:-1])
 

@@ -21,7 +21,8 @@ class Structure:
       linen: the model; one with BatchNorm has an attribute `train`.
       inputs: a random generator -> the inputs as torch takes them.
       images, image_outputs: which of them have the channels second in torch and last in flax.
-      names, ignore, keep, treat_as: what porting is told; `linen_keep` has Linen's paths.
+      names, ignore, keep, treat_as: what porting is told.
+      twice: tied weights, which a file may hold under a second name.
       summed: "nnx", "linen", where flax has one bias for two of torch's.
       two_biases: whether NNX has two biases where Linen has one.
     """
@@ -36,17 +37,13 @@ class Structure:
     ignore: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
     treat_as: dict[str, str] = field(default_factory=dict)
-    linen_keep: tuple[str, ...] = ()
+    twice: tuple[str, ...] = ()
     summed: tuple[str, ...] = ()
     two_biases: bool = False
 
     @property
     def told(self) -> dict[str, Any]:
         return {"names": self.names, "ignore": self.ignore, "keep": self.keep, "treat_as": self.treat_as}
-
-    @property
-    def told_linen(self) -> dict[str, Any]:
-        return self.told | {"keep": self.linen_keep}
 
 
 def channels_last(arrays: Sequence[np.ndarray], which: Sequence[int]) -> list[np.ndarray]:

@@ -1192,7 +1192,7 @@ VIT = {
 VIT_STACKED = VIT | {
     "names": {"blocks.*": "blocks", "blocks.*.attn.qkv": "blocks/attn", "blocks.*.attn.proj": "blocks/attn/out"}
 }
-GPT = {"treat_as": {"h.*.*.c_*": "Conv1D"}, "ignore": ("h.*.attn.bias",)}
+GPT = {"treat_as": {"h.*.*.c_*": "Conv1D"}, "ignore": ("h.*.attn.bias",), "twice": ("lm_head.weight",)}
 
 
 def padded(rng):
@@ -1220,11 +1220,13 @@ STRUCTURES = {
         TorchSwin, NnxSwin, LinenSwin(), images(2, 3, 16, 16), images=(0,),
         ignore=("blocks.*.attn.relative_position_index", "blocks.*.attn_mask"),
     ),
-    "ALBERT": Structure(TorchAlbert, NnxAlbert, LinenAlbert(), tokens(9, 2, 5), names={"layers.0": "layer"}),
+    "ALBERT": Structure(
+        TorchAlbert, NnxAlbert, LinenAlbert(), tokens(9, 2, 5), names={"layers.0": "layer"},
+        twice=("layers.1", "layers.2"),
+    ),
     "LoRA on a torch model": Structure(
         TorchLayers, partial(NnxAdapted, partial(nnx.LoRALinear, lora_rank=2, lora_param_dtype=jnp.float64)),
         LinenAdapted(LinenDenseWithAdapter), images(2, 5, WIDTH), keep=("layers/*/*/lora",),
-        linen_keep=("layers_*/*/lora",),
     ),
     "LoRA in torch": Structure(
         lambda: TorchLayers(TorchLoRALinear), partial(NnxAdapted, NnxLoRALinear), LinenAdapted(LinenLoRALinear),

@@ -223,7 +223,7 @@ def test_of_gradients_a_template_says_what_their_layers_are(transposed):
         (porting.nnx_to_arrays, porting.arrays_to_nnx, state, module),
         (porting.linen_to_arrays, porting.arrays_to_linen, variables["params"], template),
     ):
-        with pytest.raises(PortingError, match="fit Conv and ConvTranspose; say which, treat_as=.* or as template=: "):
+        with pytest.raises(PortingError, match=r"fit Conv and ConvTranspose; say which, treat_as=.* or as template=: "):
             back(flax, arrays, gradients=True)
         for name, array in back(flax, arrays, gradients=True, template=known).items():
             np.testing.assert_array_equal(array, arrays[name])
@@ -408,6 +408,10 @@ def test_single_arrays_are_renamed_and_flaxs_own_are_kept():
     assert (
         porting.arrays_to_linen(arrays, params, {"cls_token": "cls"}, ["old", "lora"], keep=["mask"])["cls"][0, 0] == 1
     )
+    blocks = {"blocks_0": {"fc": {"kernel": jnp.zeros((3, 2))}, "lora_1": {"a": jnp.full(2, 7.0)}}}
+    weights = {"blocks.0.fc.weight": np.ones((2, 3))}
+    for keep in ("blocks_*/lora_1", "blocks/*/lora/1"):
+        assert porting.arrays_to_linen(weights, blocks, keep=[keep])["blocks_0"]["lora_1"]["a"].sum() == 14
     bias = porting.arrays_to_linen(
         {"a.weight": np.ones((2, 3)), "a.bias": np.ones(2)},
         {"a": {"kernel": jnp.zeros((3, 2))}, "b": jnp.zeros(2)}, {"a.bias": "b"},
@@ -621,6 +625,14 @@ def test_every_name_of_a_tied_weight_comes_back_new(transposed):
     back = porting.linen_to_arrays({"embed": {"embedding": jnp.asarray(arrays["embed.weight"]) + 1}}, arrays)
     for name in ("embed.weight", "out.weight"):
         np.testing.assert_allclose(back[name], arrays[name] + 1)
+
+
+def test_a_file_may_hold_a_tied_weight_twice():
+    arrays = {name: array.copy() for name, array in arrays_of(TiedNet(False)).items()}
+    params = {"embed": {"embedding": jnp.zeros((7, 4))}}
+    with pytest.raises(PortingError, match=r"it equals embed\.weight: if the two are tied, ignore=\['out\.weight'\]"):
+        porting.arrays_to_linen(arrays, params)
+    assert porting.arrays_to_linen(arrays, params, ignore=["out.weight"])["embed"]["embedding"].any()
 
 
 def dense(rows, columns, value=0.0):
