@@ -38,7 +38,7 @@ def arrays_to_nnx(
     keep: Iterable[str] = (),
     treat_as: Names | None = None,
     gradients: bool = False,
-    template: Any = None,
+    template: nnx.Module | None = None,
 ) -> nnx.Module:
     """Copy arrays that are laid out and named as in torch into an NNX module that has layers at the same paths.
 
@@ -80,7 +80,7 @@ def arrays_to_linen(
     keep: Iterable[str] = (),
     treat_as: Names | None = None,
     gradients: bool = False,
-    template: Any = None,
+    template: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Linen variables with arrays that are laid out and named as in torch; arguments and errors as for `arrays_to_nnx`.
 
@@ -108,7 +108,7 @@ def nnx_to_arrays(
     keep: Iterable[str] = (),
     treat_as: Names | None = None,
     gradients: bool = False,
-    template: Any = None,
+    template: nnx.Module | None = None,
 ) -> dict[str, np.ndarray]:
     """An NNX module's arrays, laid out and named as in torch.
 
@@ -131,7 +131,7 @@ def linen_to_arrays(
     keep: Iterable[str] = (),
     treat_as: Names | None = None,
     gradients: bool = False,
-    template: Any = None,
+    template: Mapping[str, Any] | None = None,
 ) -> dict[str, np.ndarray]:
     """Linen variables, or a tree of gradients, laid out and named as in torch; arguments as for `nnx_to_arrays`."""
     target, like = _knowing(LinenTree(variables), template), _checked(like)
