@@ -11,8 +11,9 @@ NBVAL = $$($(PY) -c "import sys; print('--nbval' if sys.version_info[:2] == (3, 
 	--nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-with=tests/nbval.cfg
 PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 CHECKED = --doctest-modules course tests
+STRUCTURES = -m structures tests/structures
 
-.PHONY: help setup run test check test-all test-benchmarks test-floor test-newest fuzz mutants bench pde publish-results lab build rosetta adopt dataset guards lint clean
+.PHONY: help setup run test check test-structures test-all test-benchmarks test-floor test-newest fuzz mutants bench pde publish-results lab build rosetta adopt dataset guards lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,18 +38,22 @@ run: $(VENV)/.ready ## execute every lesson into build/run/ and print a table of
 	@$(PY) -m tools.run --jobs $(JOBS)
 
 test: $(VENV)/.ready ## validate notebooks (outputs compared) and package: what CI requires
-	$(PYTEST) $(NBVAL) -m "not benchmark" notebooks/*.ipynb $(CHECKED)
+	$(PYTEST) $(NBVAL) -m "not benchmark and not structures" notebooks/*.ipynb $(CHECKED)
 
 check: $(VENV)/.ready ## the quick part of the tests, without notebook kernels
-	$(PYTEST) -p no:nbval -m "not slow and not benchmark" $(CHECKED)
+	$(PYTEST) -p no:nbval -m "not slow and not benchmark and not structures" $(CHECKED)
 
 test-benchmarks: $(VENV)/.ready-bench ## every benchmark in its quick form
 	$(PYTEST) -p no:nbval -m benchmark tests/repo/test_benchmarks.py
 
-test-all: test test-benchmarks test-floor ## test, the benchmarks, and the same on the oldest supported versions
+test-structures: $(VENV)/.ready ## 35 whole models, from PyTorch to NNX, Linen and back
+	$(PYTEST) --dist load -p no:nbval $(STRUCTURES)
 
-test-floor: $(VENV)-floor/.ready ## unit tests, parity tests and lessons on the versions of requirements/floor.txt
+test-all: test test-structures test-benchmarks test-floor ## test, whole models, the benchmarks, and the same on the oldest supported versions
+
+test-floor: $(VENV)-floor/.ready ## unit and parity tests, whole models and lessons on the versions of requirements/floor.txt
 	$(VENV)-floor/bin/python -m pytest -n $(JOBS) --dist loadfile --doctest-modules course tests/unit tests/parity
+	$(VENV)-floor/bin/python -m pytest -n $(JOBS) $(STRUCTURES)
 	@$(VENV)-floor/bin/python -m tools.run --jobs $(JOBS) --warnings-are-errors
 
 $(VENV)-floor/.ready: $(VENV)/.ready requirements.txt requirements/floor.txt pyproject.toml tools/floor.py

@@ -6,6 +6,7 @@ Needs JAX, flax and NumPy; the functions that take a torch module need torch as 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -37,6 +38,7 @@ def arrays_to_nnx(
     keep: Iterable[str] = (),
     treat_as: Names | None = None,
     gradients: bool = False,
+    template: nnx.Module | None = None,
 ) -> nnx.Module:
     """Copy arrays that are laid out and named as in torch into an NNX module that has layers at the same paths.
 
@@ -48,11 +50,14 @@ def arrays_to_nnx(
         stands for one part of a path, {"h.*.attn": "blocks/*/attention"}; with none on flax's side the layers are
         stacked along the first axis, as `nn.scan` and `nnx.vmap` have them: {"h.*": "blocks"}.
       ignore: paths of layers or arrays that the other side does without, ["mask", "head"]; stars as in `names`.
-      keep: flax's paths of layers or arrays that stay as they are: a new head, LoRA.
+      keep: flax's paths of layers or arrays that stay as they are: a new head, LoRA; Linen's also as NNX has them,
+        "blocks/*/lora".
       treat_as: torch's path of a layer -> its kind, one of `course.porting.layouts.KINDS`, where names and shapes do
         not tell, or a module's class is another: {"h.*.attn.c_attn": "Conv1D"}.
       gradients: whether these are gradients, or an optimizer's moments, instead of weights: where flax has one bias
-        for two of torch's, each of the two has the whole gradient.
+        for two of torch's, each of the two has the whole gradient. What is told may then name nothing, a buffer.
+      template: the NNX module, or what `linen_template` makes, where flax's side is a state or a tree of arrays alone,
+        gradients say: it knows of square kernels whether they are of a transposed convolution.
     Returns:
       `module`.
     Raises:
@@ -62,7 +67,7 @@ def arrays_to_nnx(
     """
     target, arrays = NnxTree(module), _checked(arrays)
     told = Told(names, ignore, keep, treat_as)
-    found = matching.match(arrays, target.target, told, gradients=gradients)
+    found = matching.match(arrays, _knowing(target, template), told, gradients=gradients)
     return target.write(_as_jax(found.to_flax(arrays, gradients=gradients)))
 
 
@@ -75,6 +80,7 @@ def arrays_to_linen(
     keep: Iterable[str] = (),
     treat_as: Names | None = None,
     gradients: bool = False,
+    template: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Linen variables with arrays that are laid out and named as in torch; arguments and errors as for `arrays_to_nnx`.
 
@@ -83,13 +89,13 @@ def arrays_to_linen(
       variables: the target, left unchanged: as `model.init(key, x)` returns it, or its "params" alone (a tree with
         neither "params" nor "batch_stats" is taken for that), or as `linen_template` makes it, which knows of square
         kernels whether they are of a transposed convolution.
-      names, ignore, keep, treat_as, gradients: as for `arrays_to_nnx`.
+      names, ignore, keep, treat_as, gradients, template: as for `arrays_to_nnx`.
     Returns:
       A new tree of the same structure and shapes, in these dtypes.
     """
     target, arrays = LinenTree(variables), _checked(arrays)
     told = Told(names, ignore, keep, treat_as)
-    found = matching.match(arrays, target.target, told, gradients=gradients)
+    found = matching.match(arrays, _knowing(target, template), told, gradients=gradients)
     return target.write(_as_jax(found.to_flax(arrays, gradients=gradients)))
 
 
@@ -102,6 +108,7 @@ def nnx_to_arrays(
     keep: Iterable[str] = (),
     treat_as: Names | None = None,
     gradients: bool = False,
+    template: nnx.Module | None = None,
 ) -> dict[str, np.ndarray]:
     """An NNX module's arrays, laid out and named as in torch.
 
@@ -109,9 +116,9 @@ def nnx_to_arrays(
       module: the source, or an `nnx.State`: gradients, an optimizer's moments.
       like: name -> array: what the result looks like, in names, shapes and dtypes; arrays that flax does without keep
         these values. The checkpoint that the model came from, say.
-      names, ignore, keep, treat_as, gradients: as for `arrays_to_nnx`.
+      names, ignore, keep, treat_as, gradients, template: as for `arrays_to_nnx`.
     """
-    target, like = NnxTree(module).target, _checked(like)
+    target, like = _knowing(NnxTree(module), template), _checked(like)
     return _back(target, like, Told(names, ignore, keep, treat_as), gradients)
 
 
@@ -124,10 +131,16 @@ def linen_to_arrays(
     keep: Iterable[str] = (),
     treat_as: Names | None = None,
     gradients: bool = False,
+    template: Mapping[str, Any] | None = None,
 ) -> dict[str, np.ndarray]:
     """Linen variables, or a tree of gradients, laid out and named as in torch; arguments as for `nnx_to_arrays`."""
-    target, like = LinenTree(variables).target, _checked(like)
+    target, like = _knowing(LinenTree(variables), template), _checked(like)
     return _back(target, like, Told(names, ignore, keep, treat_as), gradients)
+
+
+def _knowing(tree: NnxTree | LinenTree, template: Any) -> Target:
+    """A tree's arrays, with the kinds of layers that a template knows."""
+    return tree.target if template is None else replace(tree.target, kinds=type(tree)(template).target.kinds)
 
 
 def _back(target: Target, like: Arrays, told: Told, gradients: bool) -> dict[str, np.ndarray]:

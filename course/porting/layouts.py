@@ -182,6 +182,7 @@ GATES = {4: "ifgo", 3: "rzn", 1: ("",)}
 
 # how a cell's matrices are spelt: fused, one a gate, or fused with both biases as in course.layers
 FUSED, GATES_APART, BOTH_BIASES = "fused", "gates apart", "both biases"
+TWO_BIASES = {("dense_i", "bias"), ("dense_h", "bias")}
 
 
 def _cell(gates: int, suffix: str, spelling: str) -> list[Leaf]:
@@ -283,16 +284,19 @@ def spellings(kind: str, shapes: Shapes) -> list[list[Leaf]] | None:
     return found
 
 
-def recast_cell(leaves: Mapping[Path, np.ndarray]) -> dict[Path, np.ndarray] | None:
+def recast_cell(leaves: Mapping[Path, np.ndarray], *, both: bool = False) -> dict[Path, np.ndarray] | None:
     """A recurrent cell's leaves in its other spelling: fused matrices (NNX) for one a gate (Linen), or the reverse.
 
     Args:
       leaves: {("dense_i", "kernel"): ..., ...} or {("ii", "kernel"): ..., ...}.
+      both: whether the fused spelling has both biases, as in course.layers.
     Returns:
-      The same cell, or None for a GRU with b_hn, which the fused spelling has no place for.
+      The same cell, or None for a GRU with b_hn where the fused spelling has no place for it.
     """
     if any(path[-1] == "kernel" and array.ndim > 2 for path, array in leaves.items()):  # a stack of cells
-        cells = [recast_cell(dict(zip(leaves, each, strict=True))) for each in zip(*leaves.values(), strict=True)]
+        cells = [
+            recast_cell(dict(zip(leaves, each, strict=True)), both=both) for each in zip(*leaves.values(), strict=True)
+        ]
         return None if None in cells else {path: np.stack([c[path] for c in cells if c]) for path in cells[0] or {}}
     fused = ("dense_i", "kernel") in leaves
     first = next(path for path in leaves if path[0] in ({"dense_h"} if fused else {"hi", "hr", "h"}))
@@ -303,7 +307,8 @@ def recast_cell(leaves: Mapping[Path, np.ndarray]) -> dict[Path, np.ndarray] | N
     shapes: dict[str, Shape] = {"weight_ih": (gates * width, inputs), "weight_hh": (gates * width, width)}
     shapes |= {"bias_ih": (gates * width,), "bias_hh": (gates * width,)}
     tensors = {name: np.zeros(shape, dtype) for name, shape in shapes.items()}
-    here, there = (FUSED, GATES_APART) if fused else (GATES_APART, FUSED)
+    with_both = BOTH_BIASES if both or leaves.keys() >= TWO_BIASES else FUSED
+    here, there = (with_both, GATES_APART) if fused else (GATES_APART, with_both)
     for leaf in _cell(gates, "", here):
         if leaf.flax in leaves:
             leaf.write(np.asarray(leaves[leaf.flax]), tensors)

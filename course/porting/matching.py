@@ -297,6 +297,11 @@ def _filled(flax: str, groups: tuple[str, ...]) -> tuple[str, int | None]:
     return flax, int(left[-1]) if left and left[-1].isdecimal() else None
 
 
+def _in_nnx(path: Path) -> str:
+    """blocks_1/norm -> blocks.1.norm"""
+    return re.sub(r"_(\d+)(?![^.])", r".\1", ".".join(path))
+
+
 def find(path: Path, there: Mapping[Path, Any]) -> Path | None:
     """The spelling of a path that exists in flax, or None."""
     return next((spelt for spelt in _spelt(path) if spelt in there), None)
@@ -370,7 +375,7 @@ class _Matching:
     ):  # fmt: skip
         self.arrays, self.target, self.told, self.problems = arrays, target, told, problems
         self.back, self.gradients = back, gradients
-        self.kept = {path for path in target.arrays if told.keep.find(".".join(path))}
+        self.kept = {path for path in target.arrays if told.keep.find(".".join(path)) or told.keep.find(_in_nnx(path))}
         self.there = {path: array for path, array in target.arrays.items() if path not in self.kept}
         self.names = Names(told, self.there)
         self.problems += [problem for problem in target.problems if not told.keep.find(problem.flax)]
@@ -397,7 +402,8 @@ class _Matching:
             (self.told.patterns, torch_names), (self.told.ignore, torch_names), (self.told.treat_as, torch_names),
             (self.told.keep, list(map(at, self.target.arrays))),
         ):  # fmt: skip
-            self.problems += patterns.unused(there)
+            if not self.gradients:  # of what was told for the weights, some names only buffers
+                self.problems += patterns.unused(there)
         if self.problems:
             raise PortingError(self.problems)
         return Match(list(self.places.values()), self.behind, self.tied)
@@ -474,7 +480,8 @@ class _Matching:
             kinds = " and ".join(kind for kind, _ in fitting)
             remedy = f"say which, treat_as={{{layer.name!r}: {fitting[0][0]!r}}}"
             if "ConvTranspose" in kinds:
-                remedy += ", or pass flax's module, which knows: an nnx.Module, or porting.linen_template(model, x)"
+                remedy += ", or pass flax's module, which knows, as the target or as template=: an nnx.Module, or "
+                remedy += "porting.linen_template(model, x)"
             self.wrong(
                 layer, "weight", first, f"expected weights of one kind of layer, got some that fit {kinds}", remedy
             )
@@ -600,7 +607,21 @@ class _Matching:
         expected = "/".join((*filter(None, layer.name.split(".")), *leaf.flax))
         what = f" ({leaf.rule})" if leaf.rule != "as it is" else ""
         shown = some([f"{at(path)} {np.shape(self.target.arrays[path])}" for path in free], most=4)
-        self.wrong(layer, leaf, None, f"expected {expected} {made} in {self.target.side}{what}, got {shown}", likely)
+        wrong = f"expected {expected} {made} in {self.target.side}{what}, got {shown}"
+        if (twin := self.twin(layer.path(leaf.torch[0]))) is not None:
+            likely += f"; it equals {twin}: if the two are tied, ignore=[{layer.path(leaf.torch[0])!r}]"
+        self.wrong(layer, leaf, None, wrong, likely)
+
+    def twin(self, name: str) -> str | None:
+        """A tensor of the same numbers: a file may hold a tied weight twice."""
+        array = self.arrays[name]
+        if not array.size or (array == array.flat[0]).all():  # zeros are like others by chance
+            return None
+        for other, there in self.arrays.items():  # the first few tell of most that they differ
+            same = other != name and there.shape == array.shape and np.array_equal(there.flat[:9], array.flat[:9])
+            if same and np.array_equal(there, array):
+                return other
+        return None
 
     def check_stacks(self) -> None:
         for place in self.places.values():

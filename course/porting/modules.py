@@ -185,7 +185,7 @@ def to_numpy(tensor: torch.Tensor, name: str = "") -> np.ndarray:
 
 def to_tensor(array: np.ndarray) -> torch.Tensor:
     """The reverse."""
-    array = np.ascontiguousarray(array)
+    array = np.array(array, order="C")  # ascontiguousarray makes one axis of none
     if array.dtype == jnp.bfloat16:
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)

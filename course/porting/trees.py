@@ -12,7 +12,7 @@ from flax import linen, nnx
 from flax.core import unfreeze
 from flax.traverse_util import empty_node, flatten_dict, unflatten_dict
 
-from course.porting.layouts import Path, recast_cell
+from course.porting.layouts import TWO_BIASES, Path, recast_cell
 from course.porting.matching import Target, at
 from course.porting.problems import PortingError, Problem
 
@@ -175,11 +175,12 @@ def across(source: Target, target: Target) -> dict[Path, jax.Array]:
         cell = {p[-2:]: array for p, array in spelt.items() if len(p) > 1 and p[:-2] == path}
         wanted = {p[-2:] for p in places if len(p) > 1 and p[:-2] == path}
         if ("dense_i", "kernel") in cell.keys() ^ wanted and any(p[0] in RECURRENT for p in cell.keys() | wanted):
-            recast = recast_cell({p: array for p, array in cell.items() if p[0] in RECURRENT})
+            leaves = {p: array for p, array in cell.items() if p[0] in RECURRENT}
+            recast = recast_cell(leaves, both=wanted >= TWO_BIASES)
             if recast is None:
                 problems.append(
                     Problem("", None, at(path), None, f"expected b_hn of zeros in {source.side}'s GRU, got others",
-                            f"{target.side}'s fused cell has no b_hn: zero it")
+                            f"{target.side}'s fused cell has no b_hn: build course.layers.GRUCell, or zero it")
                 )  # fmt: skip
             else:
                 spelt = {p: a for p, a in spelt.items() if len(p) < 2 or p[:-2] != path or p[-2] not in RECURRENT}

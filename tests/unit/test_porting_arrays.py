@@ -211,6 +211,33 @@ def test_square_kernels_are_told_apart_by_flaxs_module(transposed):
     jax.tree.map(np.testing.assert_array_equal, told, found)
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+def test_of_gradients_a_template_says_what_their_layers_are(transposed):
+    kind, layer = ("ConvTranspose", nnx.ConvTranspose) if transposed else ("Conv", nnx.Conv)
+    arrays = arrays_of(square(transposed))
+    module = nnx.Sequential(layer(3, 3, (2, 2), padding="VALID", rngs=nnx.Rngs(0), **F64))
+    template = porting.linen_template(linen.Sequential([getattr(linen, kind)(3, (2, 2), **F64)]), NHWC)
+    state = nnx.state(porting.arrays_to_nnx(arrays, module), nnx.Param)
+    variables = porting.arrays_to_linen(arrays, template)
+    for back, carry, flax, known in (
+        (porting.nnx_to_arrays, porting.arrays_to_nnx, state, module),
+        (porting.linen_to_arrays, porting.arrays_to_linen, variables["params"], template),
+    ):
+        with pytest.raises(PortingError, match=r"fit Conv and ConvTranspose; say which, treat_as=.* or as template=: "):
+            back(flax, arrays, gradients=True)
+        for name, array in back(flax, arrays, gradients=True, template=known).items():
+            np.testing.assert_array_equal(array, arrays[name])
+        again = carry(arrays, flax, gradients=True, template=known)
+        jax.tree.map(np.testing.assert_array_equal, again, flax)
+
+
+def test_what_is_told_for_weights_may_name_nothing_of_gradients():
+    told, params = {"ignore": ["mask"], "names": {"fc": "head"}}, {"head": {"kernel": jnp.ones((3, 2))}}
+    assert porting.linen_to_arrays(params, {"fc.weight": np.zeros((2, 3))}, **told, gradients=True)["fc.weight"].all()
+    with pytest.raises(PortingError, match="expected ignore='mask' to name something"):
+        porting.linen_to_arrays(params, {"fc.weight": np.zeros((2, 3))}, **told)
+
+
 def test_kernels_that_are_not_square_are_told_apart_by_their_shapes():
     source = torch.nn.ModuleDict({"down": torch.nn.Conv2d(3, 4, 2), "up": torch.nn.ConvTranspose2d(4, 3, 2)}).double()
     params = {"down": {"kernel": np.zeros((2, 2, 3, 4)), "bias": np.zeros(4)}}
@@ -381,6 +408,10 @@ def test_single_arrays_are_renamed_and_flaxs_own_are_kept():
     assert (
         porting.arrays_to_linen(arrays, params, {"cls_token": "cls"}, ["old", "lora"], keep=["mask"])["cls"][0, 0] == 1
     )
+    blocks = {"blocks_0": {"fc": {"kernel": jnp.zeros((3, 2))}, "lora_1": {"a": jnp.full(2, 7.0)}}}
+    weights = {"blocks.0.fc.weight": np.ones((2, 3))}
+    for keep in ("blocks_*/lora_1", "blocks/*/lora/1"):
+        assert porting.arrays_to_linen(weights, blocks, keep=[keep])["blocks_0"]["lora_1"]["a"].sum() == 14
     bias = porting.arrays_to_linen(
         {"a.weight": np.ones((2, 3)), "a.bias": np.ones(2)},
         {"a": {"kernel": jnp.zeros((3, 2))}, "b": jnp.zeros(2)}, {"a.bias": "b"},
@@ -597,6 +628,14 @@ def test_every_name_of_a_tied_weight_comes_back_new(transposed):
     back = porting.linen_to_arrays({"embed": {"embedding": jnp.asarray(arrays["embed.weight"]) + 1}}, arrays)
     for name in ("embed.weight", "out.weight"):
         np.testing.assert_allclose(back[name], arrays[name] + 1)
+
+
+def test_a_file_may_hold_a_tied_weight_twice():
+    arrays = {name: array.copy() for name, array in arrays_of(TiedNet(False)).items()}
+    params = {"embed": {"embedding": jnp.zeros((7, 4))}}
+    with pytest.raises(PortingError, match=r"it equals embed\.weight: if the two are tied, ignore=\['out\.weight'\]"):
+        porting.arrays_to_linen(arrays, params)
+    assert porting.arrays_to_linen(arrays, params, ignore=["out.weight"])["embed"]["embedding"].any()
 
 
 def dense(rows, columns, value=0.0):

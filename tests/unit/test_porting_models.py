@@ -9,7 +9,7 @@ import pytest
 import torch
 from flax import linen, nnx
 
-from course import porting
+from course import layers, porting
 from course.porting import PortingError
 
 
@@ -325,6 +325,33 @@ def test_gru_refuses_b_hn_in_nnx_and_keeps_it_in_linen():
     variables = porting.nnx_to_linen(module, variables)
     np.testing.assert_allclose(model.apply(variables, x), expected, atol=1e-6)
     np.testing.assert_allclose(porting.linen_to_nnx(variables, module)(x), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("cell", "linen_cell"), [(layers.GRUCell, linen.GRUCell), (layers.LSTMCell, linen.OptimizedLSTMCell)]
+)
+def test_a_cell_with_both_biases_goes_to_linen_and_back(cell, linen_cell):
+    torch_cell = (torch.nn.GRUCell if cell is layers.GRUCell else torch.nn.LSTMCell)(3, 2)
+    template = jax.eval_shape(lambda: linen_cell(2).init(jax.random.key(0), *cell_arguments(cell)))
+    module = porting.torch_to_nnx(torch_cell, cell(3, 2, rngs=nnx.Rngs(0)))
+    variables = porting.nnx_to_linen(module, template)
+    jax.tree.map(np.testing.assert_array_equal, variables, porting.torch_to_linen(torch_cell, template))
+    again = porting.linen_to_nnx(variables, cell(3, 2, rngs=nnx.Rngs(1)))
+    jax.tree.map(np.testing.assert_array_equal, porting.nnx_to_linen(again, template), variables)
+    if cell is layers.GRUCell:
+        np.testing.assert_array_equal(variables["params"]["hn"]["bias"], torch_cell.bias_hh[4:].detach())
+        np.testing.assert_array_equal(again.dense_h.bias[4:], torch_cell.bias_hh[4:].detach())
+
+
+def cell_arguments(cell):
+    carry = jnp.zeros((5, 2))
+    return (carry if cell is layers.GRUCell else (carry, carry)), X
+
+
+def test_an_array_without_axes_goes_both_ways():
+    source, back = (torch.nn.ParameterDict({"gain": torch.tensor(value)}) for value in (3.0, 0.0))
+    variables = porting.torch_to_linen(source, {"params": {"gain": jnp.zeros(())}})
+    assert same_state(porting.linen_to_torch(variables, back), source)
 
 
 @pytest.mark.slow
