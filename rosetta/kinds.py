@@ -43,8 +43,8 @@ from flax import nnx
 from course import porting
 
 GROUPS = (
-    "creation", "indexing", "reductions", "linear_algebra", "random_numbers", "autograd", "control_flow", "layers",
-    "losses", "optimizers", "data", "devices", "saving", "compiling", "debugging", "parallelism",
+    "creation", "indexing", "elementwise", "reductions", "linear_algebra", "random_numbers", "autograd", "control_flow",
+    "layers", "losses", "optimizers", "data", "devices", "saving", "compiling", "debugging", "parallelism",
 )  # fmt: skip
 
 Draw = Callable[[np.random.Generator], Any]
