@@ -1,8 +1,8 @@
 """Arithmetic and comparisons
 
-Operators and functions mostly have the same names and the same rules, NumPy's: `//` and `%` of negative numbers, `round`
-to the even neighbour, NaN in comparisons. What differs are masks, casts of numbers that do not fit, and scalars that
-carry a dtype.
+Operators and functions mostly have the same names and the same rules, NumPy's: `//` and `%` of negative numbers,
+`round` to the even neighbour, NaN in comparisons. What differs are masks, casts of numbers that do not fit, and scalars
+that carry a dtype.
 """
 
 import functools
@@ -234,9 +234,9 @@ class Trigonometry(Pair):
 
     inputs = {"x": positive(4)}
     also = (
-        "torch.tan", "torch.asin", "torch.acos", "torch.sinh", "torch.cosh", "torch.asinh", "torch.acosh", "torch.atanh",
-        "torch.arcsin", "torch.arccos", "torch.arctan", "torch.arcsinh", "torch.arccosh", "torch.arctanh", "torch.arctan2",
-        "torch.rad2deg", "torch.deg2rad", "special.sinc",
+        "torch.tan", "torch.asin", "torch.acos", "torch.sinh", "torch.cosh", "torch.asinh", "torch.acosh",
+        "torch.atanh", "torch.arcsin", "torch.arccos", "torch.arctan", "torch.arcsinh", "torch.arccosh",
+        "torch.arctanh", "torch.arctan2", "torch.rad2deg", "torch.deg2rad", "special.sinc",
     )  # fmt: skip
 
     def torch(x):
@@ -676,11 +676,11 @@ class Complex(Pair):
 
     def torch(x, y):
         z = torch.complex(x, y)
-        return torch.real(z), torch.imag(z), z.abs(), torch.angle(z), torch.polar(x, y), z.conj()
+        return torch.real(z), torch.imag(z), z.abs(), torch.angle(z), torch.polar(x, y), z.conj() * z
 
     def jax(x, y):
         z = lax.complex(x, y)
-        return z.real, z.imag, jnp.abs(z), jnp.angle(z), x * jnp.exp(1j * y), z.conj()
+        return z.real, z.imag, jnp.abs(z), jnp.angle(z), x * jnp.exp(1j * y), z.conj() * z
 
 
 class RealAsComplex(Pair):
