@@ -258,7 +258,7 @@ class Empty(Pair):
     """Memory that is not initialised"""
 
     note = "Memory is always written in JAX: `jnp.empty` is `jnp.zeros`, and so is `jnp.empty_like`."
-    also = ("Tensor.new_empty", "torch.empty_strided")
+    also = ("Tensor.new_empty",)
 
     def torch():
         return torch.empty(2, 3).zero_(), torch.empty_like(torch.ones(3)).zero_()
@@ -270,8 +270,6 @@ class Empty(Pair):
 class Ranges(Pair):
     """Ranges of numbers"""
 
-    also = ("torch.range",)
-
     def torch():
         return torch.arange(0, 10, 2), torch.arange(5.0), torch.linspace(0, 1, 5)
 
@@ -282,7 +280,7 @@ class Ranges(Pair):
 class LogRange(Pair):
     """Numbers evenly spaced on a log scale"""
 
-    note = "Steps are given in both, 50 in JAX if not."
+    note = "`steps` must be given in PyTorch; `num` is 50 in JAX where it is not."
 
     def torch():
         return torch.logspace(0, 2, 5), torch.logspace(0, 3, 4, base=2)
@@ -570,7 +568,7 @@ class Contiguous(Pair):
 
     inputs = {"x": normal(2, 3)}
     note = "The compiler chooses how an array lies in memory. There are no strides, and `reshape` always works."
-    also = ("Tensor.is_contiguous", "Tensor.stride", "Tensor.as_strided")
+    also = ("Tensor.is_contiguous", "Tensor.stride")
 
     def torch(x):
         return x.mT.contiguous().view(-1)
@@ -677,13 +675,7 @@ class TransposeBatch(Pair):
     inputs = {"x": normal(3, 3, 3)}
     trap = "`.T` and `jnp.transpose` reverse all axes, the batch with them; with a cube no shape gives it away."
     lesson = ("00_start_here", "j.T.shape")
-    also = (
-        "Tensor.mT",
-        "Tensor.T",
-        "Tensor.mH",
-        "Tensor.H",
-        "torch.adjoint",
-    )
+    also = ("Tensor.mT", "Tensor.T")
 
     def torch(x):
         return x.mT
@@ -779,6 +771,7 @@ class JoinNamed(Pair):
     """hstack, vstack, dstack"""
 
     inputs = {"x": normal(2, 3), "y": normal(2, 3)}
+    note = "`column_stack` and `atleast_1d` to `atleast_3d` have the same names, too."
     also = ("torch.row_stack", "torch.column_stack", "torch.atleast_1d", "torch.atleast_2d", "torch.atleast_3d")
 
     def torch(x, y):
@@ -862,6 +855,7 @@ class Unbind(Pair):
     """Take apart along a dimension"""
 
     inputs = {"x": normal(3, 2), "y": normal(7)}
+    note = "`hsplit`, `vsplit` and `dsplit` are the same in both: how many pieces, or the places of the cuts."
     also = ("torch.hsplit", "torch.vsplit", "torch.dsplit")
 
     def torch(x, y):
@@ -869,6 +863,13 @@ class Unbind(Pair):
 
     def jax(x, y):
         return jnp.unstack(x, axis=1), jnp.array_split(y, 3), [row.sum() for row in x]
+
+    def claims():
+        x = np.arange(64.0).reshape(4, 4, 4)
+        for name in ("hsplit", "vsplit", "dsplit"):
+            for where in (2, [1, 2]):
+                parts = zip(getattr(torch, name)(torch.tensor(x), where), getattr(jnp, name)(x, where), strict=True)
+                assert all(np.array_equal(*part) for part in parts)
 
 
 class Flip(Pair):

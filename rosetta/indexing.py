@@ -69,7 +69,7 @@ class LabelOfEachRow(Pair):
 
 
 class NumberAndList(Pair):
-    """A number and an index array, with a slice between"""
+    """A number and an index array around a slice"""
 
     inputs = {"x": normal(2, 3, 4)}
     trap = (
@@ -217,7 +217,6 @@ class ChangedCopy(Pair):
     """A changed copy: `select_scatter`, `slice_scatter`"""
 
     inputs = {"x": normal(4, 3), "row": normal(3), "rows": normal(2, 3)}
-    also = ("torch.diagonal_scatter",)
 
     def torch(x, row, rows):
         return torch.select_scatter(x, row, 0, 1), torch.slice_scatter(x, rows, 0, 1, 3)
@@ -352,10 +351,10 @@ class IndexFill(Pair):
 
 
 class ScatterAdd(Pair):
-    """Add or take the maximum at an index per column"""
+    """Add, or take the maximum, at given places"""
 
     inputs = {"x": normal(3, 4), "index": integers(0, 3, 5, 4), "y": normal(5, 4)}
-    also = ("Tensor.scatter_add", "Tensor.scatter_reduce_", "Tensor.index_reduce", "Tensor.index_reduce_")
+    also = ("Tensor.scatter_add", "Tensor.scatter_reduce_")
 
     def torch(x, index, y):
         added = x.clone().scatter_add_(0, index, y)

@@ -48,7 +48,7 @@ class SumOfSeveral(Pair):
     """Sum over several dimensions"""
 
     inputs = {"x": positive(2, 3, 4)}
-    also = ("torch.mean", "torch.nanmean", "torch.nansum", "Tensor.nansum", "Tensor.nanmean")
+    also = ("torch.mean",)
 
     def torch(x):
         return x.sum(dim=(0, 2)), x.mean(dim=(-2, -1), keepdim=True), torch.amax(x, dim=(1, 2)), x.prod(dim=1)
@@ -203,10 +203,10 @@ class ArgMax(Pair):
     note = "Of ties both name the first, of NaN the first NaN. Without a dimension the index counts all elements."
 
     def torch(x, y):
-        return x.argmax(dim=1), torch.argmin(x, dim=0), x.argmax(), y.argmax(), torch.argmax(x, dim=0, keepdim=True)
+        return x.argmax(dim=1), torch.argmin(x, dim=0), x.argmax(), y.argmax()
 
     def jax(x, y):
-        return x.argmax(axis=1), jnp.argmin(x, axis=0), x.argmax(), y.argmax(), jnp.argmax(x, axis=0, keepdims=True)
+        return x.argmax(axis=1), jnp.argmin(x, axis=0), x.argmax(), y.argmax()
 
 
 class MaxOfTies(Pair):
@@ -463,7 +463,6 @@ class ArgSort(Pair):
     inputs = {"x": integers(0, 3, 8), "y": np.array([np.nan, 1.0, 3.0], np.float32)}
     no_gradient = "a NaN goes in"
     note = "NaN counts as the largest on both sides. `argsort` is stable in JAX; ask for it in PyTorch."
-    also = ("torch.msort",)
 
     def torch(x, y):
         order, down = torch.argsort(x, stable=True), torch.argsort(x, descending=True, stable=True)
@@ -591,7 +590,6 @@ class Histogram(Pair):
 
     inputs = {"x": normal(50)}
     note = "Values outside of the range are left out. Without a range both take the smallest and the largest."
-    also = ("torch.histogramdd",)
 
     def torch(x):
         counts, edges = torch.histogram(x.detach(), 5, range=(-2.0, 2.0))
@@ -616,9 +614,8 @@ class Bincount(Pair):
         return jnp.bincount(x, length=5), jnp.bincount(x, weights, length=5)
 
     def claims():
-        assert raises(RuntimeError, torch.bincount, torch.tensor([-1])) and jnp.bincount(
-            jnp.array([-1, 2])
-        ).tolist() == [1, 0, 1]
+        assert raises(RuntimeError, torch.bincount, torch.tensor([-1]))
+        assert jnp.bincount(jnp.array([-1, 2])).tolist() == [1, 0, 1]
         assert raises(jax.errors.ConcretizationTypeError, jax.jit(jnp.bincount), jnp.array([1]))
 
 
