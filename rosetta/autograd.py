@@ -26,14 +26,9 @@ class LossAndGradient(Pair):
     inputs = {"w": normal(3), "x": normal(8, 3)}
     no_gradient = A_GRADIENT
     also = (
-        "Tensor.backward",
-        "Tensor.requires_grad_",
-        "Tensor.requires_grad",
-        "Tensor.grad",
-        "Tensor.is_leaf",
-        "Tensor.grad_fn",
-        "autograd.backward",
-    )
+        "Tensor.backward", "Tensor.requires_grad_", "Tensor.requires_grad", "Tensor.grad", "Tensor.is_leaf",
+        "Tensor.grad_fn", "autograd.backward",
+    )  # fmt: skip
 
     def torch(w, x):
         w.requires_grad_()
@@ -53,10 +48,7 @@ class SeveralInputs(Pair):
 
     inputs = {"w": normal(3), "b": normal(), "x": normal(8, 3)}
     no_gradient = A_GRADIENT
-    also = (
-        "autograd.grad",
-        "func.grad",
-    )
+    also = ("autograd.grad", "func.grad")
 
     def torch(w, b, x):
         w.requires_grad_(), b.requires_grad_()
@@ -220,12 +212,10 @@ class GradientHook(Pair):
     """Change the gradient on its way back"""
 
     inputs = {"x": normal(4)}
-    also = ("Tensor.register_post_accumulate_grad_hook",)
 
     def torch(x):
-        y = 3 * x
-        if y.requires_grad:
-            y.register_hook(lambda gradient: gradient.clamp(-0.1, 0.1))
+        y = 3 * x.requires_grad_()
+        y.register_hook(lambda gradient: gradient.clamp(-0.1, 0.1))
         return y.square()
 
     def jax(x):
@@ -274,8 +264,7 @@ class BatchOfDerivatives(Pair):
     )
 
     def torch(w, x):
-        x = x if x.requires_grad else x.requires_grad_()
-        u = torch.sin(torch.outer(x, w)).sum(dim=1)
+        u = torch.sin(torch.outer(x.requires_grad_(), w)).sum(dim=1)
         return torch.autograd.grad(u.sum(), x, create_graph=True)[0] - u
 
     def jax(w, x):
@@ -327,13 +316,29 @@ class HessianVector(Pair):
 
     inputs = {"x": normal(4), "v": normal(4)}
     no_gradient = A_GRADIENT
-    also = ("autograd.functional.vhp", "func.linearize")
+    also = ("autograd.functional.vhp",)
 
     def torch(x, v):
         return torch.autograd.functional.hvp(lambda x: x.sin().prod(), x, v)[1]
 
     def jax(x, v):
         return jax.jvp(jax.grad(lambda x: jnp.sin(x).prod()), (x,), (v,))[1]
+
+
+class Linearize(Pair):
+    """Linearise once, apply to many vectors"""
+
+    inputs = {"x": normal(4), "u": normal(4), "v": normal(4)}
+    no_gradient = "its result is a derivative"
+    also = ("func.linearize",)
+
+    def torch(x, u, v):
+        value, first = torch.autograd.functional.jvp(torch.sin, x, u)
+        return value, first, torch.autograd.functional.jvp(torch.sin, x, v)[1]
+
+    def jax(x, u, v):
+        value, push = jax.linearize(jnp.sin, x)
+        return value, push(u), push(v)
 
 
 class SeveralJacobians(Pair):
@@ -373,7 +378,7 @@ class FunctionalCall(Pair):
 
     inputs = {"w": normal(2, 3), "b": normal(2), "x": normal(8, 3)}
     note = "What PyTorch does on request is the only way in Linen. In NNX: `nnx.merge(graphdef, params)(x)`."
-    also = ("nn.utils.stateless.functional_call", "func.stack_module_state")
+    also = ("nn.utils.stateless.functional_call",)
 
     def torch(w, b, x):
         layer = torch.nn.Linear(3, 2)
@@ -395,7 +400,7 @@ class NumericalCheck(Pair):
     inputs = {"x": positive(3)}
     no_gradient = "its result is a verdict"
     note = "It raises where they differ. In float32 its tolerance is wide; with `jax_enable_x64` it is narrow."
-    also = ("autograd.gradcheck.gradcheck", "autograd.gradgradcheck")
+    also = ("autograd.gradgradcheck",)
 
     def torch(x):
         return torch.autograd.gradcheck(torch.sin, x.double().requires_grad_())
@@ -416,11 +421,14 @@ class NumericalCheck(Pair):
 
 
 class AngleAtOrigin(Pair):
-    """Gradient of an angle or a length at the origin"""
+    """Gradient of an angle at the origin"""
 
     inputs = {"x": np.array([0.0, 1.0], np.float32), "y": np.array([0.0, 1.0], np.float32)}
     no_gradient = A_GRADIENT
-    trap = "The slope of `atan2` at (0, 0) is 0 in PyTorch and NaN in JAX; that of `hypot` NaN in PyTorch and finite in JAX."
+    trap = (
+        "The slope of `atan2` at (0, 0) is 0 in PyTorch and NaN in JAX; that of `hypot` NaN in PyTorch and finite in "
+        "JAX."
+    )
 
     def torch(x, y):
         return torch.func.grad(lambda x: torch.atan2(y, x).sum())(x)
@@ -464,11 +472,9 @@ class Jvp(Pair):
     inputs = {"x": normal(3), "v": normal(3)}
     note = "Under the same name in `torch.func`."
     also = (
-        "func.jvp",
-        "autograd.forward_ad.dual_level",
-        "autograd.forward_ad.make_dual",
+        "func.jvp", "autograd.forward_ad.dual_level", "autograd.forward_ad.make_dual",
         "autograd.forward_ad.unpack_dual",
-    )
+    )  # fmt: skip
 
     def torch(x, v):
         return torch.autograd.functional.jvp(torch.sin, x, v, create_graph=True)
@@ -482,10 +488,7 @@ class Vjp(Pair):
 
     inputs = {"x": normal(3), "v": normal(3)}
     no_gradient = A_GRADIENT
-    also = (
-        "func.vjp",
-        "autograd.functional.vjp",
-    )
+    also = ("func.vjp", "autograd.functional.vjp")
 
     def torch(x, v):
         x.requires_grad_()
@@ -503,11 +506,7 @@ class Jacobian(Pair):
     inputs = {"x": normal(3), "a": normal(5, 3)}
     no_gradient = "its result is a derivative"
     note = "`jacfwd` costs a pass per input, `jacrev` one per output; `torch.func` has both as well."
-    also = (
-        "func.jacrev",
-        "func.jacfwd",
-        "autograd.functional.jacobian",
-    )
+    also = ("func.jacrev", "func.jacfwd", "autograd.functional.jacobian")
 
     def torch(x, a):
         return torch.autograd.functional.jacobian(lambda x: torch.tanh(a @ x), x)
@@ -521,10 +520,7 @@ class Hessian(Pair):
 
     inputs = {"x": normal(3)}
     no_gradient = "its result is a derivative"
-    also = (
-        "func.hessian",
-        "autograd.functional.hessian",
-    )
+    also = ("func.hessian", "autograd.functional.hessian")
 
     def torch(x):
         return torch.autograd.functional.hessian(lambda x: (x @ x) ** 2, x)
@@ -556,10 +552,7 @@ class CustomBackward(Pair):
         "A longer `forward` or `backward` is written with `def` under `@staticmethod`. What `ctx` saves in PyTorch is "
         "the second result of JAX's forward function, and comes back as `saved`."
     )
-    also = (
-        "autograd.Function",
-        "autograd.function.once_differentiable",
-    )
+    also = ("autograd.Function",)
 
     def torch(x):
         class Reverse(torch.autograd.Function):
@@ -581,10 +574,7 @@ class Checkpoint(Pair):
     """Recompute activations instead of storing them"""
 
     inputs = {"x": normal(4), "w": normal(4, 4)}
-    also = (
-        "utils.checkpoint.checkpoint",
-        "utils.checkpoint.checkpoint_sequential",
-    )
+    also = ("utils.checkpoint.checkpoint",)
 
     def torch(x, w):
         return torch.utils.checkpoint.checkpoint(lambda x: torch.tanh(x @ w), x, use_reentrant=False)

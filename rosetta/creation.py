@@ -30,12 +30,7 @@ class Wide:
 class FromList(Pair):
     """From a Python list"""
 
-    also = (
-        "torch.scalar_tensor",
-        "torch.Tensor",
-        "torch.FloatTensor",
-        "torch.LongTensor",
-    )
+    also = ("torch.scalar_tensor", "torch.Tensor", "torch.FloatTensor", "torch.LongTensor")
 
     def torch():
         return torch.tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -174,11 +169,7 @@ class FromTensor(Pair):
         "`copy=True` does not help on every version (on jax 0.10.2 the memory is shared all the same)."
     )
     lesson = ("00_start_here", "jnp.from_dlpack(t)")
-    also = (
-        "utils.dlpack.from_dlpack",
-        "utils.dlpack.to_dlpack",
-        "torch.from_dlpack",
-    )
+    also = ("utils.dlpack.from_dlpack", "utils.dlpack.to_dlpack", "torch.from_dlpack")
 
     def torch():
         t = torch.zeros(3)
@@ -208,13 +199,8 @@ class Filled(Pair):
     inputs = {"x": normal(2, 3)}
     note = "A shape is one tuple in JAX: `jnp.zeros(2, 3)` takes the 3 for a dtype."
     also = (
-        "torch.zeros_like",
-        "torch.ones",
-        "Tensor.new_zeros",
-        "Tensor.new_ones",
-        "Tensor.new_full",
-        "torch.full_like",
-    )
+        "torch.zeros_like", "torch.ones", "Tensor.new_zeros", "Tensor.new_ones", "Tensor.new_full", "torch.full_like",
+    )  # fmt: skip
 
     def torch(x):
         return torch.zeros(2, 3), torch.ones_like(x), torch.full((2,), 7.0)
@@ -374,19 +360,9 @@ class Cast(Pair):
     inputs = {"x": normal(2, 3)}
     note = "`.astype` is the one way in JAX: `.float()` is `.astype(jnp.float32)`, `.long()` `.astype(int)`, int32."
     also = (
-        "Tensor.to",
-        "Tensor.float",
-        "Tensor.half",
-        "Tensor.double",
-        "Tensor.bfloat16",
-        "Tensor.int",
-        "Tensor.long",
-        "Tensor.bool",
-        "Tensor.short",
-        "Tensor.char",
-        "Tensor.byte",
-        "Tensor.type",
-    )
+        "Tensor.to", "Tensor.float", "Tensor.half", "Tensor.double", "Tensor.bfloat16", "Tensor.int", "Tensor.long",
+        "Tensor.bool", "Tensor.short", "Tensor.char", "Tensor.byte", "Tensor.type",
+    )  # fmt: skip
 
     def torch(x):
         return x.to(torch.bfloat16)
@@ -480,10 +456,7 @@ class SizeOfDimension(Pair):
     inputs = {"x": normal(2, 3)}
     trap = "`size` is the number of elements in JAX, a number and no method."
     lesson = ("00_start_here", "x.size(0)")
-    also = (
-        "Tensor.size",
-        "Tensor.shape",
-    )
+    also = ("Tensor.size", "Tensor.shape")
 
     def torch(x):
         return x.size(0)
@@ -517,13 +490,7 @@ class View(Pair):
     inputs = {"x": normal(2, 6)}
     trap = "`view` in JAX reads the same bytes as another dtype, as in NumPy. The word for shapes is `reshape`."
     lesson = ("00_start_here", "x.view(6, 4)")
-    also = (
-        "Tensor.reshape",
-        "torch.reshape",
-        "Tensor.view",
-        "Tensor.view_as",
-        "Tensor.reshape_as",
-    )
+    also = ("Tensor.reshape", "torch.reshape", "Tensor.view", "Tensor.view_as", "Tensor.reshape_as")
 
     def torch(x):
         return x.view(4, 3)
@@ -649,12 +616,7 @@ class SwapDimensions(Pair):
     inputs = {"x": normal(2, 3, 4)}
     trap = "`transpose` names two dimensions in PyTorch, and all of them in JAX. `swapaxes` means the same in both."
     lesson = ("00_start_here", "x.transpose(0, 1)")
-    also = (
-        "torch.swapaxes",
-        "torch.swapdims",
-        "Tensor.transpose_",
-        "Tensor.t",
-    )
+    also = ("torch.swapaxes", "torch.swapdims", "Tensor.transpose_", "Tensor.t")
 
     def torch(x):
         return x.transpose(0, 1)
@@ -755,10 +717,7 @@ class Join(Pair):
     """Join tensors"""
 
     inputs = {"x": normal(2, 3), "y": normal(2, 3)}
-    also = (
-        "torch.concat",
-        "torch.concatenate",
-    )
+    also = ("torch.concat", "torch.concatenate")
 
     def torch(x, y):
         return torch.cat([x, y], dim=1), torch.stack([x, y])
@@ -889,11 +848,7 @@ class PadLast(Pair):
 
     inputs = {"x": normal(2, 3)}
     note = "PyTorch lists the dimensions from the last, JAX all from the first; `jnp.pad(x, (1, 2))` pads every one."
-    also = (
-        "F.pad",
-        "nn.ConstantPad1d",
-        "nn.ZeroPad1d",
-    )
+    also = ("F.pad", "nn.ConstantPad1d", "nn.ZeroPad1d")
 
     def torch(x):
         return torch.nn.functional.pad(x, (1, 2))

@@ -95,10 +95,7 @@ class StepThrough(Pair):
     inputs = {"x": normal(4)}
     no_gradient = "torch.compile warns of an input that requires a gradient and is no leaf"
     note = "Then `breakpoint()` and `print` see values. Inside a compiled program there is `jax.debug.breakpoint()`."
-    also = (
-        "compiler.set_stance",
-        "compiler.disable",
-    )
+    also = ("compiler.set_stance",)
 
     def torch(x):
         f = torch.compile(lambda x: torch.tanh(x) * 2, backend="eager")
@@ -120,10 +117,7 @@ class StopAtNaN(Pair):
         "`detect_anomaly` watches the backward pass and raises a RuntimeError, `debug_nans` every result of every call "
         "and raises a FloatingPointError. Both are slow."
     )
-    also = (
-        "autograd.detect_anomaly",
-        "autograd.set_detect_anomaly",
-    )
+    also = ("autograd.detect_anomaly", "autograd.set_detect_anomaly")
 
     @classmethod
     def result(cls, side, drawn):
@@ -252,11 +246,7 @@ class Profile(Pair):
     inputs = {"folder": folder(), "x": normal(10, 10)}
     no_gradient = "writes a file"
     note = "Both can be read by Perfetto; JAX's also by XProf (TensorBoard)."
-    also = (
-        "profiler.profile",
-        "profiler.schedule",
-        "profiler.tensorboard_trace_handler",
-    )
+    also = ("profiler.profile", "profiler.tensorboard_trace_handler")
 
     def torch(folder, x):
         with torch.profiler.profile() as profile:

@@ -401,10 +401,7 @@ class Gather(Pair):
     """Pick one element per row"""
 
     inputs = {"x": normal(4, 5), "index": integers(0, 5, 4, 1)}
-    also = (
-        "torch.take_along_dim",
-        "Tensor.take_along_dim",
-    )
+    also = ("torch.take_along_dim", "Tensor.take_along_dim")
 
     def torch(x, index):
         return x.gather(1, index)
@@ -417,10 +414,7 @@ class Scatter(Pair):
     """Write one element per row"""
 
     inputs = {"x": normal(4, 5), "index": integers(0, 5, 4, 1), "value": normal(4, 1)}
-    also = (
-        "Tensor.scatter",
-        "torch.scatter",
-    )
+    also = ("Tensor.scatter", "torch.scatter")
 
     def torch(x, index, value):
         return x.scatter_(1, index, value)
@@ -493,11 +487,7 @@ class Clamp(Pair):
     """Limit values to a range, in place"""
 
     inputs = {"x": normal(3, 4)}
-    also = (
-        "Tensor.clamp",
-        "torch.clamp",
-        "Tensor.clip",
-    )
+    also = ("Tensor.clamp", "torch.clamp", "Tensor.clip")
 
     def torch(x):
         x.clamp_(-1, 1)
@@ -516,10 +506,7 @@ class Mask(Pair):
     trap = "The shape of the result depends on values. Outside `jit` it works; inside, JAX raises."
     note = "Often the selection is not needed: for its sum, `jnp.where(x > 0, x, 0).sum()` does."
     lesson = ("00_start_here", "jax.jit(lambda x: x[x > 0])")
-    also = (
-        "torch.masked_select",
-        "Tensor.masked_select",
-    )
+    also = ("torch.masked_select", "Tensor.masked_select")
 
     def torch(x):
         return x[x > 0]

@@ -31,13 +31,7 @@ class Draws:
 class OneSeed(Pair):
     """Repeat a draw with its seed"""
 
-    also = (
-        "torch.seed",
-        "torch.initial_seed",
-        "cuda.manual_seed",
-        "cuda.manual_seed_all",
-        "random.manual_seed",
-    )
+    also = ("cuda.manual_seed", "cuda.manual_seed_all", "random.manual_seed")
 
     def torch():
         torch.manual_seed(0)
@@ -214,12 +208,7 @@ class Uniform(Draws, Pair):
 
     inputs = {"key": key()}
     mean, spread, bounds = 0.5, 5 / 12**0.5, (-2, 3)
-    also = (
-        "torch.rand",
-        "torch.rand_like",
-        "distributions.Uniform",
-        "Tensor.random_",
-    )
+    also = ("torch.rand", "torch.rand_like", "distributions.Uniform")
 
     def torch():
         return torch.empty(50, 40).uniform_(-2, 3)
@@ -299,7 +288,7 @@ class Gamma(Draws, Pair):
 
     inputs = {"key": key()}
     mean, spread, bounds = 3 / 2, 3**0.5 / 2, (0, np.inf)
-    also = ("distributions.Gamma", "distributions.Chi2")
+    also = ("distributions.Gamma",)
 
     def torch():
         return torch.distributions.Gamma(3.0, rate=2.0).sample((5000,))
@@ -436,7 +425,7 @@ class Integers(Draws, Pair):
         "The shape comes first, the upper end is excluded in both. A bound of 2.5 is a TypeError in PyTorch; "
         "JAX cuts it to 2 without a word."
     )
-    also = ("torch.randint_like",)
+    also = ("torch.randint_like", "Tensor.random_")
 
     def torch():
         return torch.randint(0, 10, (2000,))
@@ -450,10 +439,7 @@ class Categorical(Draws, Pair):
 
     inputs = {"key": key(), "logits": np.log(np.array([0.2, 0.3, 0.5], np.float32))}
     mean, spread, bounds = 1.3, 0.61**0.5, (0, 2)
-    also = (
-        "distributions.Categorical",
-        "distributions.OneHotCategorical",
-    )
+    also = ("distributions.Categorical",)
 
     def torch(logits):
         return torch.distributions.Categorical(logits=logits).sample((2000,))
@@ -530,7 +516,7 @@ class LogDensity(Pair):
     inputs = {"x": normal(5), "mean": normal(5), "std": positive(5), "cov": spd(5)}
     tolerance = 5e-5  # a Cholesky factor by each
     note = "Parameters come as loc and scale in JAX; a gamma's scale is 1 / rate."
-    also = ("distributions.MultivariateNormal", "distributions.Distribution")
+    also = ("distributions.MultivariateNormal",)
 
     def torch(x, mean, std, cov):
         gamma = torch.distributions.Gamma(3.0, 2.0).log_prob(std)
@@ -563,7 +549,7 @@ class DivergenceOfNormals(Pair):
 
     inputs = {"mean": normal(4), "std": positive(4)}
     note = "The term of a variational autoencoder."
-    also = ("distributions.kl_divergence", "distributions.kl.kl_divergence", "distributions.Independent")
+    also = ("distributions.kl_divergence", "distributions.kl.kl_divergence")
 
     def torch(mean, std):
         q, p = torch.distributions.Normal(mean, std), torch.distributions.Normal(0.0, 1.0)
@@ -634,11 +620,7 @@ class DropoutMask(Draws, Pair):
     inputs = {"key": key(), "x": np.ones((50, 40), np.float32)}
     mean, spread, bounds = 1.0, (0.2 / 0.8) ** 0.5, (0, 1.2501)
     no_gradient = "the masks differ"
-    also = (
-        "Tensor.bernoulli_",
-        "Tensor.bernoulli",
-        "distributions.Bernoulli",
-    )
+    also = ("Tensor.bernoulli_", "Tensor.bernoulli", "distributions.Bernoulli")
 
     def torch(x):
         keep = torch.bernoulli(torch.full_like(x, 0.8))
@@ -659,10 +641,6 @@ class NoiseUnderVmap(Pair):
         "numbers, since they share the key."
     )
     lesson = ("09_transformations", "one key for all examples")
-    also = (
-        "torch.vmap",
-        "func.vmap",
-    )
 
     def torch(x):
         return torch.func.vmap(lambda x: x + torch.randn(()))(x)

@@ -117,10 +117,7 @@ class StandardDeviation(Pair):
     inputs = {"x": normal(5, 4)}
     trap = "PyTorch divides by N - 1, JAX by N, as NumPy does."
     lesson = ("00_start_here", "x.std()")
-    also = (
-        "torch.std",
-        "torch.var",
-    )
+    also = ("torch.std", "torch.var")
 
     def torch(x):
         return x.std(dim=0), x.var()
@@ -177,10 +174,7 @@ class MaxAlong(Pair):
     inputs = {"x": normal(3, 4)}
     trap = "PyTorch returns values and indices, JAX the values alone."
     lesson = ("00_start_here", "x.max(axis=0)")
-    also = (
-        "Tensor.min",
-        "torch.min",
-    )
+    also = ("Tensor.min", "torch.min")
 
     def torch(x):
         values, indices = x.max(dim=1)
@@ -360,10 +354,7 @@ class Cumulative(Pair):
     """Cumulative sums and products"""
 
     inputs = {"x": positive(5)}
-    also = (
-        "Tensor.cumsum_",
-        "Tensor.cumprod_",
-    )
+    also = ("Tensor.cumsum_", "Tensor.cumprod_")
 
     def torch(x):
         return x.cumsum(0), x.cumprod(0)
