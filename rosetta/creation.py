@@ -198,9 +198,7 @@ class Filled(Pair):
 
     inputs = {"x": normal(2, 3)}
     note = "A shape is one tuple in JAX: `jnp.zeros(2, 3)` takes the 3 for a dtype."
-    also = (
-        "torch.zeros_like", "torch.ones", "Tensor.new_zeros", "Tensor.new_ones", "Tensor.new_full", "torch.full_like",
-    )  # fmt: skip
+    also = ("torch.zeros_like", "torch.ones")
 
     def torch(x):
         return torch.zeros(2, 3), torch.ones_like(x), torch.full((2,), 7.0)
@@ -213,6 +211,7 @@ class LikeAnother(Pair):
     """Of the dtype of another tensor"""
 
     inputs = {"x": integers(0, 9, 2, 3), "y": normal(2)}
+    also = ("Tensor.new_tensor", "Tensor.new_ones")
     note = "On several devices: `jnp.zeros(..., device=y.sharding)`."
 
     def torch(x, y):
@@ -300,17 +299,17 @@ class IntegerDtype(Wide, Pair):
     lesson = ("00_start_here", "np.array([4, -4])")
 
     def torch():
-        return torch.tensor([1, 2, 3]) * 2**40
+        return torch.tensor([1, 2, 3])
 
     def jax():
         return jnp.array([1, 2, 3])
 
     def fix():
         jax.config.update("jax_enable_x64", True)  # once, where the program starts
-        return jnp.array([1, 2, 3]) * 2**40
+        return jnp.array([1, 2, 3])
 
-    def differ(theirs, ours):
-        return theirs.dtype == torch.int64 and ours.dtype == jnp.int32
+    def differ(theirs, ours, fixed):
+        return theirs.dtype == torch.int64 and ours.dtype == jnp.int32 and fixed.dtype == np.int64
 
 
 class LargeIntegers(Wide, Pair):

@@ -7,10 +7,12 @@ code can't raise on a value.
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import torch
+from jax.experimental import sparse
 
 from rosetta.elementwise import quiet
-from rosetta.kinds import Pair, normal, positive, raises, spd
+from rosetta.kinds import Pair, booleans, normal, positive, raises, spd
 
 
 class Product(Pair):
@@ -144,31 +146,6 @@ class Norms(Pair):
         return jnp.linalg.norm(x), jnp.linalg.vector_norm(x, axis=1), jnp.linalg.norm(x, ord=1, axis=0)
 
 
-class NormAtZero(Pair):
-    """Gradient of a norm at 0"""
-
-    inputs = {"x": np.zeros(3, np.float32)}
-    no_gradient = "its result is a gradient"
-    trap = "0 in PyTorch, NaN in JAX. A `where` inside and outside of the root, or a small number under it, mends it."
-
-    def torch(x):
-        return torch.func.grad(lambda x: x.norm())(x)
-
-    def jax(x):
-        return jax.grad(lambda x: jnp.linalg.norm(x))(x)
-
-    def fix(x):
-        def norm(x):
-            square = x @ x
-            return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
-
-        return jax.grad(norm)(x)
-
-    def differ(theirs, ours):
-        small = jax.grad(lambda x: jnp.sqrt(x @ x + 1e-12))(jnp.zeros(3))
-        return theirs.tolist() == small.tolist() == [0, 0, 0] and np.isnan(ours).all()
-
-
 class NormOfMatrix(Pair):
     """The norm of a matrix of order 1"""
 
@@ -222,11 +199,7 @@ class DistanceToItself(Pair):
         return jax.grad(lambda x: jnp.linalg.norm(x[:, None] - x, axis=-1).sum())(x)
 
     def fix(x):
-        def distances(x):
-            square = ((x[:, None] - x) ** 2).sum(-1)
-            return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
-
-        return jax.grad(lambda x: distances(x).sum())(x)
+        return jax.grad(lambda x: optax.safe_norm(x[:, None] - x, 0.0, axis=-1).sum())(x)
 
     def differ(theirs, ours):
         return torch.isfinite(theirs).all() and np.isnan(ours).all()
@@ -511,6 +484,28 @@ class DiagonalMatrices(Pair):
 
     def jax(x, a, b):
         return jax.vmap(jnp.diag)(x), jax.scipy.linalg.block_diag(a, b), jnp.diagonal(x, 1), jnp.diagflat(x)
+
+
+class Sparse(Pair):
+    """Sparse matrices"""
+
+    inputs = {"x": normal(4, 3), "mask": booleans(4, 3), "v": normal(3, 2)}
+    no_gradient = "the number of entries depends on values"
+    note = "`jax.experimental.sparse`. Under `jit` say how many entries there are: `BCOO.fromdense(x, nse=6)`."
+    also = ("torch.sparse_coo_tensor", "torch.sparse.mm")
+
+    def torch(x, mask, v):
+        matrix = (x * mask).to_sparse()
+        return torch.sparse.mm(matrix, v), matrix.to_dense()
+
+    def jax(x, mask, v):
+        matrix = sparse.BCOO.fromdense(x * mask)
+        return matrix @ v, matrix.todense()
+
+    def claims():
+        x = jnp.eye(3)
+        assert (jax.jit(lambda x: sparse.BCOO.fromdense(x, nse=6).todense())(x) == x).all()
+        assert raises(jax.errors.ConcretizationTypeError, jax.jit(lambda x: sparse.BCOO.fromdense(x).todense()), x)
 
 
 class Cross(Pair):

@@ -105,7 +105,7 @@ class MeanOfIntegers(Pair):
         return x.mean()
 
     def fix(x):
-        return x.astype(jnp.float32).mean()  # both sides, where the same code is wanted
+        return x.astype(jnp.float32).mean()
 
     def differ(theirs, ours):
         return isinstance(theirs, RuntimeError) and ours.dtype == jnp.float32
