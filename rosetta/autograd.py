@@ -521,6 +521,10 @@ class Jacobian(Pair):
     def jax(x, a):
         return jax.jacfwd(lambda x: jnp.tanh(a @ x))(x)
 
+    def claims():
+        x = jnp.array([0.3, 0.5])
+        assert np.allclose(jax.jacrev(jnp.sin)(x), jax.jacfwd(jnp.sin)(x)) and torch.func.jacfwd and torch.func.jacrev
+
 
 class Hessian(Pair):
     """Hessian matrix"""

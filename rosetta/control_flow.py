@@ -138,6 +138,9 @@ class ManyBranches(Pair):
         branches = [jnp.sin, jnp.cos, jnp.tanh]
         return jax.lax.switch(which, branches, x)
 
+    def claims():
+        assert jax.lax.switch(7, [jnp.sin, jnp.cos], 0.0) == 1
+
 
 class DataCount(Pair):
     """As many turns as the data say"""
@@ -219,6 +222,12 @@ class WriteInLoop(Pair):
 
     def jax(x):
         return jax.lax.fori_loop(1, 6, lambda i, y: y.at[i].set(0.5 * y[i - 1] + x[i]), x)
+
+    def claims():
+        def last(x):
+            return jax.lax.fori_loop(1, 3, lambda i, y: y.at[i].set(0.5 * y[i - 1] + x[i]), x)[-1]
+
+        assert jax.grad(last)(jnp.ones(3)).tolist() == [0.25, 0.5, 1]
 
 
 class WhileGradient(Pair):
@@ -386,6 +395,12 @@ class CarryType(Pair):
 
     def fix(x):
         return jax.lax.scan(lambda total, value: (total + value, None), jnp.zeros((), x.dtype), x)[0]
+
+    def claims():
+        def total(start):
+            return jax.lax.scan(lambda total, value: (total + value, None), start, jnp.ones(3))[0]
+
+        assert total(0) == 3 and raises(TypeError, total, jnp.int32(0))
 
     def differ(ours):
         return isinstance(ours, TypeError)

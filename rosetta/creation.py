@@ -125,6 +125,10 @@ class ToNumpy(Pair):
     def jax(x):
         return np.asarray(x)
 
+    def claims():
+        x = jnp.ones(2)
+        assert not np.asarray(x).flags.writeable and np.array(x).flags.writeable
+
 
 class ToPython(Pair):
     """To Python numbers and lists"""
@@ -205,6 +209,9 @@ class Filled(Pair):
 
     def jax(x):
         return jnp.zeros((2, 3)), jnp.ones_like(x), jnp.full((2,), 7.0)
+
+    def claims():
+        assert raises(TypeError, jnp.zeros, 2, 3)
 
 
 class LikeAnother(Pair):
@@ -290,6 +297,12 @@ class OneHot(Pair):
 
     def jax(labels):
         return jax.nn.one_hot(labels, 4)
+
+    def claims():
+        labels = jnp.array([5])
+        assert jax.nn.one_hot(labels, 4).tolist() == [[0, 0, 0, 0]] and jax.nn.one_hot(labels, 4).dtype == jnp.float32
+        assert jax.nn.one_hot(labels, 4, dtype=int).dtype == jnp.int32
+        assert torch.nn.functional.one_hot(torch.tensor([1]), 4).dtype == torch.int64
 
 
 class IntegerDtype(Wide, Pair):
@@ -400,6 +413,10 @@ class SmallIntegers(Pair):
     def jax(x, mask):
         x = x.astype(jnp.uint8)
         return x + 100, x - x[::-1], x * mask, mask + mask[::-1], x.sum(), mask.sum()
+
+    def claims():
+        assert torch.ones(2, dtype=torch.uint8).sum().dtype == torch.int64
+        assert jnp.ones(2, jnp.uint8).sum().dtype == jnp.uint32
 
 
 class NumPyNumbers(Pair):
@@ -558,6 +575,9 @@ class Unsqueeze(Pair):
 
     def jax(x):
         return jnp.expand_dims(x, 1)
+
+    def claims():
+        assert torch.ones(2, 3)[:, None].shape == jnp.ones((2, 3))[:, None].shape == (2, 1, 3)
 
 
 class Squeeze(Pair):
@@ -855,6 +875,9 @@ class PadLast(Pair):
     def jax(x):
         return jnp.pad(x, ((0, 0), (1, 2)))
 
+    def claims():
+        assert jnp.pad(jnp.ones((2, 3)), (1, 2)).shape == (5, 6)
+
 
 class Grid(Pair):
     """A grid of coordinates"""
@@ -869,6 +892,9 @@ class Grid(Pair):
 
     def jax(x, y):
         return jnp.meshgrid(x, y, indexing="ij")
+
+    def claims():
+        assert jnp.meshgrid(jnp.ones(2), jnp.ones(3))[0].shape == (3, 2)
 
 
 class Combinations(Pair):

@@ -332,6 +332,10 @@ class IndexAdd(Pair):
     def jax(x, group):
         return jnp.zeros((3, 2)).at[group].add(x)
 
+    def claims():
+        x, group = jnp.arange(6.0).reshape(3, 2), jnp.array([0, 2, 0])
+        assert (jax.ops.segment_sum(x, group, num_segments=3) == jnp.zeros((3, 2)).at[group].add(x)).all()
+
 
 class IndexFill(Pair):
     """index_fill, index_copy, index_put"""
@@ -627,3 +631,9 @@ class DynamicSlice(Pair):
     def jax(x):
         i = x[:4].argmax()
         return jax.lax.dynamic_slice_in_dim(x, i, 2)
+
+    def claims():
+        x, i = jnp.arange(6), jnp.array(5)
+        assert jax.lax.dynamic_slice_in_dim(x, i, 2).tolist() == [4, 5]
+        assert x[i - 2 : i].tolist() == [3, 4]
+        assert raises(IndexError, jax.jit(lambda x, i: x[i : i + 2]), x, i)

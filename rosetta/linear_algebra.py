@@ -392,6 +392,11 @@ class Triangular(Pair):
     def jax(a, b):
         return jax.scipy.linalg.solve_triangular(jnp.tril(a), b, lower=True)
 
+    def claims():
+        a, b = jnp.array([[2.0, 1.0], [5.0, 4.0]]), jnp.array([3.0, 4.0])
+        assert np.allclose(jax.scipy.linalg.solve_triangular(a, b), [1, 1])
+        assert raises(TypeError, torch.linalg.solve_triangular, torch.eye(2), torch.eye(2))
+
 
 class LeastSquares(Pair):
     """Least squares"""
@@ -459,6 +464,11 @@ class SingularValues(Pair):
     def jax(x):
         u, s, vh = jnp.linalg.svd(x, full_matrices=False)
         return s, u * s @ vh
+
+    def claims():
+        x = np.eye(5, 3, dtype=np.float32)
+        full = torch.linalg.svd(torch.tensor(x))[0].shape, jnp.linalg.svd(x)[0].shape
+        assert full == ((5, 5), (5, 5)) and torch.svd(torch.tensor(x))[0].shape == (5, 3)
 
 
 class Diagonals(Pair):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from rosetta.kinds import Pair, integers, key, normal, plain, positive, spd
+from rosetta.kinds import Pair, integers, key, normal, plain, positive, raises, spd
 
 
 class Draws:
@@ -431,6 +431,10 @@ class Integers(Draws, Pair):
     def jax(key):
         return jax.random.randint(key, (2000,), 0, 10)
 
+    def claims():
+        assert raises(TypeError, torch.randint, 0, 2.5, (3,))
+        assert jax.random.randint(jax.random.key(0), (50,), 0, 2.5).max() == 1
+
 
 class Categorical(Draws, Pair):
     """Sample classes from logits"""
@@ -463,6 +467,9 @@ class ShuffleRows(Pair):
         shuffled = jax.random.permutation(key, x)
         return shuffled[shuffled[:, 0].argsort()]
 
+    def claims():
+        assert sorted(jax.random.permutation(jax.random.key(0), 5).tolist()) == [0, 1, 2, 3, 4]
+
 
 class WithoutReplacement(Pair):
     """Sample without replacement"""
@@ -477,6 +484,10 @@ class WithoutReplacement(Pair):
     def jax(key, weights):
         chosen = jax.random.choice(key, 4, (4,), replace=False, p=weights)
         return jnp.sort(chosen)
+
+    def claims():
+        assert raises(RuntimeError, torch.multinomial, torch.ones(3), 10)
+        assert jax.random.choice(jax.random.key(0), 3, (10,)).shape == (10,)
 
 
 class WithReplacement(Draws, Pair):

@@ -251,6 +251,9 @@ class LargerOfTwo(Pair):
     def jax(x, y):
         return jnp.maximum(x, y)
 
+    def claims():
+        assert raises(TypeError, jnp.max, jnp.ones(2), jnp.ones(2))
+
 
 class Median(Pair):
     """Median of an even number of values"""
@@ -447,6 +450,11 @@ class Sort(Pair):
     def jax(x):
         return jnp.sort(x, axis=1, descending=True), jnp.argsort(x, axis=1, descending=True)
 
+    def claims():
+        x = np.array([[2, 1, 2], [0, 3, 0]])
+        assert np.array_equal(jnp.sort(x), torch.sort(torch.tensor(x)).values)
+        assert jnp.argsort(x).tolist() == [[1, 0, 2], [0, 2, 1]]
+
 
 class ArgSort(Pair):
     """Order of the elements, ties and NaN"""
@@ -540,6 +548,11 @@ class Unique(Pair):
 
     def jax(x):
         return jnp.unique(x, return_counts=True)
+
+    def claims():
+        x = jnp.array([3, 1, 3])
+        assert raises(jax.errors.ConcretizationTypeError, jax.jit(jnp.unique), x)
+        assert jax.jit(lambda x: jnp.unique(x, size=2))(x).tolist() == [1, 3]
 
 
 class UniqueInverse(Pair):
