@@ -10,8 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
+from flax import linen as nn
+from flax import nnx
 
-from rosetta.kinds import Pair, normal
+from rosetta.kinds import Pair, normal, positive, raises
+from tools.environment import double_precision
 
 A_GRADIENT = "its result is a gradient"
 
@@ -21,6 +24,10 @@ class LossAndGradient(Pair):
 
     inputs = {"w": normal(3), "x": normal(8, 3)}
     no_gradient = A_GRADIENT
+    also = (
+        "Tensor.backward", "Tensor.requires_grad_", "Tensor.requires_grad", "Tensor.grad", "Tensor.is_leaf",
+        "Tensor.grad_fn", "autograd.backward",
+    )  # fmt: skip
 
     def torch(w, x):
         w.requires_grad_()
@@ -40,6 +47,7 @@ class SeveralInputs(Pair):
 
     inputs = {"w": normal(3), "b": normal(), "x": normal(8, 3)}
     no_gradient = A_GRADIENT
+    also = ("autograd.grad", "func.grad")
 
     def torch(w, b, x):
         w.requires_grad_(), b.requires_grad_()
@@ -93,13 +101,357 @@ class Detach(Pair):
     """Stop the gradient"""
 
     inputs = {"x": normal(3)}
-    note = "There is no `no_grad`: what is not differentiated with `jax.grad` records nothing."
+    note = "What is not differentiated with `jax.grad` records nothing; see the entry on `no_grad`."
+    also = ("Tensor.detach_", "Tensor.data")
 
     def torch(x):
         return x * x.detach()
 
     def jax(x):
         return x * jax.lax.stop_gradient(x)
+
+
+class NoGrad(Pair):
+    """Calculate without gradients: `no_grad`"""
+
+    inputs = {"w": normal(3), "x": normal(8, 3)}
+    no_gradient = "none is wanted"
+    note = "There is no such block, and none is needed: nothing is recorded outside `jax.grad`."
+    also = ("torch.inference_mode", "autograd.no_grad", "autograd.inference_mode", "torch.is_grad_enabled")
+
+    def torch(w, x):
+        w.requires_grad_()
+        with torch.no_grad():
+            predicted = x @ w
+        return predicted
+
+    def jax(w, x):
+        predicted = x @ w
+        return predicted
+
+
+class NoGradInside(Pair):
+    """`no_grad` inside of a loss"""
+
+    inputs = {"w": normal(3), "x": normal(8, 3)}
+    note = "As for the target of a Q network or of self-distillation: under `jax.grad` all is recorded, so cut it off."
+
+    def torch(w, x):
+        with torch.no_grad():
+            target = torch.tanh(x @ w)
+        return (x @ w - target).square().mean()
+
+    def jax(w, x):
+        target = jax.lax.stop_gradient(jnp.tanh(x @ w))
+        return ((x @ w - target) ** 2).mean()
+
+
+class EnableGrad(Pair):
+    """Gradients in evaluation: `enable_grad`"""
+
+    inputs = {"x": normal(3)}
+    no_gradient = A_GRADIENT
+    note = "As for a force from an energy, or an attack on an input."
+    also = ("torch.set_grad_enabled", "autograd.enable_grad", "autograd.set_grad_enabled")
+
+    def torch(x):
+        with torch.no_grad(), torch.enable_grad():
+            x.requires_grad_()
+            energy = x.pow(4).sum()
+        return torch.autograd.grad(energy, x)[0]
+
+    def jax(x):
+        return jax.grad(lambda x: (x**4).sum())(x)
+
+
+class ValueAndGrad(Pair):
+    """Value and gradient by `torch.func`"""
+
+    inputs = {"w": normal(3), "x": normal(8, 3)}
+    no_gradient = A_GRADIENT
+    trap = "The order is turned round: `grad_and_value` in PyTorch, `value_and_grad` in JAX."
+
+    def torch(w, x):
+        return torch.func.grad_and_value(lambda w: (x @ w).square().mean())(w)
+
+    def jax(w, x):
+        return jax.value_and_grad(lambda w: ((x @ w) ** 2).mean())(w)
+
+    def fix(w, x):
+        value, gradient = jax.value_and_grad(lambda w: ((x @ w) ** 2).mean())(w)
+        return gradient, value
+
+    def differ(theirs, ours):
+        return theirs[0].shape == ours[1].shape == (3,) and theirs[1].shape == ours[0].shape == ()
+
+
+class IntermediateGradient(Pair):
+    """Gradient of an intermediate: `retain_grad`, `register_hook`"""
+
+    inputs = {"w": normal(3), "x": normal(8, 3)}
+    no_gradient = A_GRADIENT
+    note = "Add zeros where the gradient is wanted, and differentiate by them; with `argnums=(0, 1)` by both at once."
+    also = ("Tensor.register_hook",)
+
+    def torch(w, x):
+        hidden = torch.tanh(x @ w.requires_grad_())
+        hidden.retain_grad()
+        hidden.square().sum().backward()
+        return hidden.grad
+
+    def jax(w, x):
+        def loss_fn(w, probe):
+            hidden = jnp.tanh(x @ w) + probe
+            return (hidden**2).sum()
+
+        return jax.grad(loss_fn, argnums=1)(w, jnp.zeros(8))
+
+
+class GradientHook(Pair):
+    """Change the gradient on its way back"""
+
+    inputs = {"x": normal(4)}
+
+    def torch(x):
+        y = 3 * x.requires_grad_()
+        y.register_hook(lambda gradient: gradient.clamp(-0.1, 0.1))
+        return y.square()
+
+    def jax(x):
+        clipped = jax.custom_vjp(lambda y: y)
+        clipped.defvjp(lambda y: (y, None), lambda _, gradient: (gradient.clip(-0.1, 0.1),))
+        return clipped(3 * x) ** 2
+
+
+class StraightThrough(Pair):
+    """Straight-through gradient of a rounding"""
+
+    inputs = {"x": normal(6)}
+
+    def torch(x):
+        return x + (x.round() - x).detach()
+
+    def jax(x):
+        return x + jax.lax.stop_gradient(jnp.round(x) - x)
+
+
+class SecondDerivative(Pair):
+    """Second derivative: `create_graph`"""
+
+    inputs = {"x": normal()}
+    no_gradient = "its result is a derivative"
+
+    def torch(x):
+        y = torch.sin(x.requires_grad_()) * x
+        (slope,) = torch.autograd.grad(y, x, create_graph=True)
+        (bend,) = torch.autograd.grad(slope, x)
+        return slope, bend
+
+    def jax(x):
+        slope = jax.grad(lambda x: jnp.sin(x) * x)
+        bend = jax.grad(slope)
+        return slope(x), bend(x)
+
+
+class BatchOfDerivatives(Pair):
+    """Derivative by the input, for a batch: `create_graph`"""
+
+    inputs = {"w": normal(3), "x": normal(8)}
+    note = (
+        "As the residual of a physics-informed network. PyTorch's sum works since each row depends on its own input "
+        "alone; `vmap` needs no such trick (and `jax.grad` of a batch is a TypeError). The residual can be "
+        "differentiated by the weights on both sides."
+    )
+
+    def torch(w, x):
+        u = torch.sin(torch.outer(x.requires_grad_(), w)).sum(dim=1)
+        return torch.autograd.grad(u.sum(), x, create_graph=True)[0] - u
+
+    def jax(w, x):
+        def u(x):
+            return jnp.sin(x * w).sum()
+
+        return jax.vmap(jax.grad(u))(x) - jax.vmap(u)(x)
+
+    def claims():
+        assert raises(TypeError, jax.grad(jnp.sin), jnp.ones(8))
+
+
+class GradientPenalty(Pair):
+    """Gradient penalty"""
+
+    inputs = {"w": normal(3), "x": normal(8, 3)}
+    no_gradient = A_GRADIENT
+
+    def torch(w, x):
+        w.requires_grad_(), x.requires_grad_()
+        (slopes,) = torch.autograd.grad(torch.tanh(x @ w).sum(), x, create_graph=True)
+        (slopes.norm(dim=1) - 1).square().mean().backward()
+        return w.grad
+
+    def jax(w, x):
+        def penalty(w):
+            slopes = jax.vmap(jax.grad(lambda x: jnp.tanh(x @ w)))(x)
+            return ((jnp.linalg.norm(slopes, axis=1) - 1) ** 2).mean()
+
+        return jax.grad(penalty)(w)
+
+
+class BackwardAgain(Pair):
+    """Backward twice through one graph: `retain_graph`"""
+
+    inputs = {"x": normal(3), "u": normal(3), "v": normal(3)}
+    no_gradient = A_GRADIENT
+    note = "Nothing is freed: `pull` may be called as often as you like."
+
+    def torch(x, u, v):
+        y = torch.sin(x.requires_grad_())
+        first = torch.autograd.grad(y, x, u, retain_graph=True)
+        return first, torch.autograd.grad(y, x, v)
+
+    def jax(x, u, v):
+        _, pull = jax.vjp(jnp.sin, x)
+        return pull(u), pull(v)
+
+
+class HessianVector(Pair):
+    """Hessian times vector"""
+
+    inputs = {"x": normal(4), "v": normal(4)}
+    no_gradient = A_GRADIENT
+    also = ("autograd.functional.vhp",)
+
+    def torch(x, v):
+        return torch.autograd.functional.hvp(lambda x: x.sin().prod(), x, v)[1]
+
+    def jax(x, v):
+        return jax.jvp(jax.grad(lambda x: jnp.sin(x).prod()), (x,), (v,))[1]
+
+
+class Linearize(Pair):
+    """Linearise once, apply to many vectors"""
+
+    inputs = {"x": normal(4), "u": normal(4), "v": normal(4)}
+    no_gradient = "its result is a derivative"
+    also = ("func.linearize",)
+
+    def torch(x, u, v):
+        value, first = torch.autograd.functional.jvp(torch.sin, x, u)
+        return value, first, torch.autograd.functional.jvp(torch.sin, x, v)[1]
+
+    def jax(x, u, v):
+        value, push = jax.linearize(jnp.sin, x)
+        return value, push(u), push(v)
+
+
+class SeveralJacobians(Pair):
+    """Jacobians of a batch"""
+
+    inputs = {"a": normal(5, 3), "x": normal(8, 3)}
+    no_gradient = "its result is a derivative"
+
+    def torch(a, x):
+        return torch.func.vmap(torch.func.jacrev(lambda x: torch.tanh(a @ x)))(x)
+
+    def jax(a, x):
+        return jax.vmap(jax.jacrev(lambda x: jnp.tanh(a @ x)))(x)
+
+
+class VmapDimensions(Pair):
+    """vmap over other dimensions"""
+
+    inputs = {"x": normal(3, 8), "scale": normal(8), "w": normal(3)}
+    also = ("func.vmap", "torch.vmap")
+
+    def torch(x, scale, w):
+        def f(x, scale, w):
+            return scale * x * w
+
+        return torch.vmap(f, in_dims=(1, 0, None), out_dims=1)(x, scale, w)
+
+    def jax(x, scale, w):
+        def f(x, scale, w):
+            return scale * x * w
+
+        return jax.vmap(f, in_axes=(1, 0, None), out_axes=1)(x, scale, w)
+
+
+class FunctionalCall(Pair):
+    """Call a module with other weights: `functional_call`"""
+
+    inputs = {"w": normal(2, 3), "b": normal(2), "x": normal(8, 3)}
+    note = "What PyTorch does on request is the only way in Linen. In NNX: `nnx.merge(graphdef, params)(x)`."
+    also = ("nn.utils.stateless.functional_call",)
+
+    def torch(w, b, x):
+        layer = torch.nn.Linear(3, 2)
+        return torch.func.functional_call(layer, {"weight": w, "bias": b}, x)
+
+    def linen(w, b, x):
+        layer = nn.Dense(2)
+        return layer.apply({"params": {"kernel": w.T, "bias": b}}, x)
+
+    def claims():
+        graphdef, params = nnx.split(nnx.Linear(3, 2, rngs=nnx.Rngs(0)))
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        assert not nnx.merge(graphdef, zeros)(jnp.ones((1, 3))).any()
+
+
+class NumericalCheck(Pair):
+    """Check gradients numerically"""
+
+    inputs = {"x": positive(3)}
+    no_gradient = "its result is a verdict"
+    note = "It raises where they differ. In float32 its tolerance is wide; with `jax_enable_x64` it is narrow."
+    also = ("autograd.gradgradcheck",)
+
+    def torch(x):
+        return torch.autograd.gradcheck(torch.sin, x.double().requires_grad_())
+
+    def jax(x):
+        from jax.test_util import check_grads
+
+        check_grads(jnp.sin, (x,), order=2)
+        return True
+
+    def claims():
+        from jax.test_util import check_grads
+
+        wrong = jax.custom_jvp(jnp.sin)
+        wrong.defjvp(lambda primals, tangents: (jnp.sin(primals[0]), tangents[0]))
+        assert raises(AssertionError, check_grads, wrong, (jnp.float32(1.0),), 1)
+        near = jax.custom_jvp(jnp.sin)
+        near.defjvp(lambda primals, tangents: (jnp.sin(primals[0]), 1.001 * jnp.cos(primals[0]) * tangents[0]))
+        check_grads(near, (jnp.float32(1.0),), 1)
+        with double_precision():
+            assert raises(AssertionError, check_grads, near, (jnp.float64(1.0),), 1)
+
+
+class AngleAtOrigin(Pair):
+    """Gradient of an angle at the origin"""
+
+    inputs = {"x": np.array([0.0, 1.0], np.float32), "y": np.array([0.0, 1.0], np.float32)}
+    no_gradient = A_GRADIENT
+    trap = (
+        "The slope of `atan2` at (0, 0) is 0 in PyTorch and NaN in JAX; that of `hypot` NaN in PyTorch and finite in "
+        "JAX."
+    )
+
+    def torch(x, y):
+        return torch.func.grad(lambda x: torch.atan2(y, x).sum())(x)
+
+    def jax(x, y):
+        return jax.grad(lambda x: jnp.atan2(y, x).sum())(x)
+
+    def fix(x, y):
+        origin = (x == 0) & (y == 0)
+        return jax.grad(lambda x: jnp.atan2(y, jnp.where(origin, 1, x)).sum())(x)
+
+    def differ(theirs, ours):
+        theirs_of_hypot = torch.func.grad(lambda x: torch.hypot(x, torch.zeros(())))(torch.zeros(()))
+        ours_of_hypot = jax.grad(lambda x: jnp.hypot(x, 0.0))(0.0)
+        hypot = np.isnan(theirs_of_hypot.item()) and np.isfinite(ours_of_hypot)
+        return hypot and theirs[0] == 0 and np.isnan(ours).tolist() == [True, False]
 
 
 class Freeze(Pair):
@@ -126,6 +478,10 @@ class Jvp(Pair):
 
     inputs = {"x": normal(3), "v": normal(3)}
     note = "Under the same name in `torch.func`."
+    also = (
+        "func.jvp", "autograd.forward_ad.dual_level", "autograd.forward_ad.make_dual",
+        "autograd.forward_ad.unpack_dual",
+    )  # fmt: skip
 
     def torch(x, v):
         return torch.autograd.functional.jvp(torch.sin, x, v, create_graph=True)
@@ -139,6 +495,7 @@ class Vjp(Pair):
 
     inputs = {"x": normal(3), "v": normal(3)}
     no_gradient = A_GRADIENT
+    also = ("func.vjp", "autograd.functional.vjp")
 
     def torch(x, v):
         x.requires_grad_()
@@ -156,6 +513,7 @@ class Jacobian(Pair):
     inputs = {"x": normal(3), "a": normal(5, 3)}
     no_gradient = "its result is a derivative"
     note = "`jacfwd` costs a pass per input, `jacrev` one per output; `torch.func` has both as well."
+    also = ("func.jacrev", "func.jacfwd", "autograd.functional.jacobian")
 
     def torch(x, a):
         return torch.autograd.functional.jacobian(lambda x: torch.tanh(a @ x), x)
@@ -163,12 +521,17 @@ class Jacobian(Pair):
     def jax(x, a):
         return jax.jacfwd(lambda x: jnp.tanh(a @ x))(x)
 
+    def claims():
+        x = jnp.array([0.3, 0.5])
+        assert np.allclose(jax.jacrev(jnp.sin)(x), jax.jacfwd(jnp.sin)(x)) and torch.func.jacfwd and torch.func.jacrev
+
 
 class Hessian(Pair):
     """Hessian matrix"""
 
     inputs = {"x": normal(3)}
     no_gradient = "its result is a derivative"
+    also = ("func.hessian", "autograd.functional.hessian")
 
     def torch(x):
         return torch.autograd.functional.hessian(lambda x: (x @ x) ** 2, x)
@@ -181,6 +544,7 @@ class PerExample(Pair):
     """Gradient of each example"""
 
     inputs = {"w": normal(3), "x": normal(8, 3)}
+    also = ("torch.vmap",)
 
     def torch(w, x):
         slope = torch.func.grad(lambda w, x: (x @ w).square())
@@ -199,6 +563,7 @@ class CustomBackward(Pair):
         "A longer `forward` or `backward` is written with `def` under `@staticmethod`. What `ctx` saves in PyTorch is "
         "the second result of JAX's forward function, and comes back as `saved`."
     )
+    also = ("autograd.Function",)
 
     def torch(x):
         class Reverse(torch.autograd.Function):
@@ -220,6 +585,7 @@ class Checkpoint(Pair):
     """Recompute activations instead of storing them"""
 
     inputs = {"x": normal(4), "w": normal(4, 4)}
+    also = ("utils.checkpoint.checkpoint",)
 
     def torch(x, w):
         return torch.utils.checkpoint.checkpoint(lambda x: torch.tanh(x @ w), x, use_reentrant=False)
@@ -234,6 +600,7 @@ class ClipNorm(Pair):
     inputs = {"w": normal(3), "x": normal(8, 3)}
     no_gradient = A_GRADIENT
     note = "In a training loop: `optax.chain(optax.clip_by_global_norm(0.1), optax.adam(1e-3))`."
+    also = ("nn.utils.clip_grad_norm_",)
 
     def torch(w, x):
         w.requires_grad_()
@@ -261,6 +628,10 @@ class UntakenBranch(Pair):
 
     def jax(x):
         return jnp.where(x > 0, jnp.sqrt(x), 0.0)
+
+    def claims():
+        safe = jax.grad(lambda x: jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1)), 0.0))
+        assert [float(safe(x)) for x in (-1.0, 0.0, 4.0)] == [0, 0, 0.25]
 
 
 class Accumulates(Pair):
@@ -469,6 +840,11 @@ class UnusedWeight(Pair):
     def jax(w, unused):
         grads = jax.grad(lambda w, unused: (w**2).sum(), argnums=(0, 1))(w, unused)
         return grads[1]
+
+    def fix(w, unused):
+        params = {"w": w}  # leave it out of what is differentiated, and of the optimizer
+        grads = jax.grad(lambda params, unused: (params["w"] ** 2).sum())(params, unused)
+        return "unused" not in grads
 
     def differ(theirs, ours):
         return theirs is True and ours.tolist() == [0, 0]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jax.experimental import checkify
 
-from rosetta.kinds import Pair, folder, normal, positive
+from rosetta.kinds import Pair, folder, normal, positive, raises
 
 
 class PrintInside(Pair):
@@ -35,6 +35,35 @@ class PrintInside(Pair):
             return 2 * x
 
         return f(x)
+
+
+class PrintOptions(Pair):
+    """How arrays are printed"""
+
+    inputs = {"x": np.array([1 / 3, 200.0], np.float32)}
+    no_gradient = "its result is a text"
+    note = "`jnp.set_printoptions` is NumPy's own: it changes both. There is no `sci_mode`; say `suppress=True`."
+    also = ("torch.set_printoptions",)
+
+    def torch(x):
+        torch.set_printoptions(precision=2, sci_mode=False)
+        text = str(x)
+        torch.set_printoptions(profile="default")
+        return text.removeprefix("tensor([").removesuffix("])").replace(" ", "").split(",")
+
+    def jax(x):
+        with jnp.printoptions(precision=2, suppress=True, floatmode="fixed"):
+            text = str(x)
+        return text.strip("[]").split()
+
+    def claims():
+        before = np.get_printoptions()
+        jnp.set_printoptions(precision=3)
+        try:
+            assert np.get_printoptions()["precision"] == 3
+            assert raises(TypeError, lambda: jnp.set_printoptions(sci_mode=False))
+        finally:
+            np.set_printoptions(**before)
 
 
 class LookAtValues(Pair):
@@ -66,6 +95,7 @@ class StepThrough(Pair):
     inputs = {"x": normal(4)}
     no_gradient = "torch.compile warns of an input that requires a gradient and is no leaf"
     note = "Then `breakpoint()` and `print` see values. Inside a compiled program there is `jax.debug.breakpoint()`."
+    also = ("compiler.set_stance",)
 
     def torch(x):
         f = torch.compile(lambda x: torch.tanh(x) * 2, backend="eager")
@@ -87,6 +117,7 @@ class StopAtNaN(Pair):
         "`detect_anomaly` watches the backward pass and raises a RuntimeError, `debug_nans` every result of every call "
         "and raises a FloatingPointError. Both are slow."
     )
+    also = ("autograd.detect_anomaly", "autograd.set_detect_anomaly")
 
     @classmethod
     def result(cls, side, drawn):
@@ -103,6 +134,71 @@ class StopAtNaN(Pair):
     def jax(x):
         with jax.debug_nans(True):
             jax.grad(lambda x: (0 * jnp.sqrt(x)).sum())(x)
+
+
+class WhichIsNaN(Pair):
+    """Which of the weights has a NaN"""
+
+    inputs = {"w": np.array([1.0, np.nan], np.float32), "b": np.zeros(2, np.float32)}
+    no_gradient = "its result is a name"
+
+    def torch(w, b):
+        params = {"layer.w": w, "layer.b": b}
+        return [name for name, value in params.items() if torch.isnan(value).any()]
+
+    def jax(w, b):
+        leaves = jax.tree_util.tree_leaves_with_path({"layer": {"w": w, "b": b}})
+        bad = [path for path, value in leaves if jnp.isnan(value).any()]
+        return [jax.tree_util.keystr(path, simple=True, separator=".") for path in bad]
+
+
+class CloseInTests(Pair):
+    """Assert in a test that results are close"""
+
+    inputs = {"x": np.ones(3, np.float32)}
+    no_gradient = "its result is a verdict"
+    trap = (
+        "NumPy's `assert_allclose`, which JAX programs use, allows 1e-7 relative and nothing absolute: float32 results "
+        "fail. `assert_close` allows 1.3e-6 and 1e-5 for float32, by dtype, and asks for equal dtypes."
+    )
+    also = ("testing.assert_close", "testing.assert_allclose")
+
+    def torch(x):
+        torch.testing.assert_close(x + 2e-6, x)
+        return True
+
+    def jax(x):
+        np.testing.assert_allclose(x + 2e-6, x)
+        return True
+
+    def fix(x):
+        np.testing.assert_allclose(x + 2e-6, x, rtol=1.3e-6, atol=1e-5)
+        return True
+
+    def differ(theirs, ours):
+        one, small = torch.ones(2), torch.zeros(2)
+        torch.testing.assert_close(small + 0.9e-5, small), torch.testing.assert_close(100 * one, 100 * one + 0.9e-4)
+        wide = raises(AssertionError, torch.testing.assert_close, small + 1.1e-5, small)
+        dtypes = raises(AssertionError, torch.testing.assert_close, one, one.double())
+        return wide and dtypes and theirs is True and isinstance(ours, AssertionError)
+
+
+class Deterministic(Pair):
+    """The same result at every run"""
+
+    inputs = {"x": normal(50)}
+    no_gradient = "its result is a verdict"
+    note = "On a GPU set `XLA_FLAGS=--xla_gpu_deterministic_ops=true` before JAX starts. Draws depend on the key alone."
+    also = ("torch.use_deterministic_algorithms", "torch.are_deterministic_algorithms_enabled")
+
+    def torch(x):
+        torch.use_deterministic_algorithms(True)
+        same = torch.equal(x.cumsum(0), x.cumsum(0))
+        torch.use_deterministic_algorithms(False)
+        return same
+
+    def jax(x):
+        return jnp.array_equal(x.cumsum(), x.cumsum())
 
 
 class AssertInside(Pair):
@@ -150,6 +246,7 @@ class Profile(Pair):
     inputs = {"folder": folder(), "x": normal(10, 10)}
     no_gradient = "writes a file"
     note = "Both can be read by Perfetto; JAX's also by XProf (TensorBoard)."
+    also = ("profiler.profile", "profiler.tensorboard_trace_handler")
 
     def torch(folder, x):
         with torch.profiler.profile() as profile:
@@ -161,3 +258,26 @@ class Profile(Pair):
         with jax.profiler.trace(str(folder)):
             (x @ x).block_until_ready()
         return any(folder.glob("**/*trace.json*"))
+
+
+class NamedRegions(Pair):
+    """Name a part for the profiler"""
+
+    inputs = {"x": normal(4)}
+    note = "`TraceAnnotation` names time on the host, `jax.named_scope` operations inside of a compiled program."
+    also = ("autograd.profiler.record_function", "cuda.nvtx.range", "cuda.nvtx.range_push")
+
+    def torch(x):
+        with torch.profiler.record_function("step"):
+            return torch.tanh(x)
+
+    def jax(x):
+        with jax.profiler.TraceAnnotation("step"), jax.named_scope("step"):
+            return jnp.tanh(x)
+
+    def claims():
+        def f(x):
+            with jax.named_scope("my_step"):
+                return jnp.tanh(x)
+
+        assert "my_step" in jax.jit(f).lower(jnp.ones(3)).compile().as_text()

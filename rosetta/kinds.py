@@ -48,9 +48,9 @@ from course import porting
 from tools.environment import double_precision
 
 GROUPS = (
-    "creation", "indexing", "reductions", "linear_algebra", "random_numbers", "autograd", "control_flow", "layers",
-    "activations", "initialization", "images", "sequences", "modules", "losses", "optimizers", "schedules", "training",
-    "data", "devices", "mixed_precision", "saving", "compiling", "debugging", "parallelism",
+    "creation", "indexing", "elementwise", "reductions", "linear_algebra", "random_numbers", "autograd", "control_flow",
+    "layers", "activations", "initialization", "images", "sequences", "modules", "losses", "optimizers", "schedules",
+    "training", "data", "devices", "mixed_precision", "saving", "compiling", "debugging", "parallelism",
 )  # fmt: skip
 
 Draw = Callable[[np.random.Generator], Any]

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from jax import lax
 
-from rosetta.kinds import Pair, integers, normal, positive
+from rosetta.kinds import Pair, integers, normal, positive, raises
 
 
 class Sum(Pair):
@@ -22,6 +23,52 @@ class Sum(Pair):
 
     def jax(x):
         return x.sum(axis=1), x.mean(axis=0, keepdims=True)
+
+
+class SumOverNone(Pair):
+    """Sum over no dimension"""
+
+    inputs = {"x": normal(2, 3)}
+    trap = "An empty list of dimensions means all of them in PyTorch, and none in JAX, as in NumPy."
+
+    def torch(x):
+        return x.sum(dim=[])
+
+    def jax(x):
+        return x.sum(axis=())
+
+    def fix(x):
+        return x.sum()
+
+    def differ(theirs, ours):
+        return theirs.shape == () and ours.shape == (2, 3)
+
+
+class SumOfSeveral(Pair):
+    """Sum over several dimensions"""
+
+    inputs = {"x": positive(2, 3, 4)}
+    also = ("torch.mean",)
+
+    def torch(x):
+        return x.sum(dim=(0, 2)), x.mean(dim=(-2, -1), keepdim=True), torch.amax(x, dim=(1, 2)), x.prod(dim=1)
+
+    def jax(x):
+        return x.sum(axis=(0, 2)), x.mean(axis=(-2, -1), keepdims=True), jnp.max(x, axis=(1, 2)), x.prod(axis=1)
+
+
+class PassOverNaN(Pair):
+    """Pass over NaN: nanmean, nansum, nanmedian"""
+
+    inputs = {"x": np.array([[1.0, np.nan, 3.0], [np.nan, 5.0, 7.0]], np.float32)}
+    no_gradient = "a NaN goes in"
+    also = ("torch.nanquantile", "Tensor.nanquantile", "Tensor.nanmedian")
+
+    def torch(x):
+        return torch.nanmean(x, dim=1), torch.nansum(x), torch.nanquantile(x, 0.5, dim=1)
+
+    def jax(x):
+        return jnp.nanmean(x, axis=1), jnp.nansum(x), jnp.nanquantile(x, 0.5, axis=1)
 
 
 class SumOfIntegers(Pair):
@@ -57,6 +104,9 @@ class MeanOfIntegers(Pair):
     def jax(x):
         return x.mean()
 
+    def fix(x):
+        return x.astype(jnp.float32).mean()
+
     def differ(theirs, ours):
         return isinstance(theirs, RuntimeError) and ours.dtype == jnp.float32
 
@@ -67,6 +117,7 @@ class StandardDeviation(Pair):
     inputs = {"x": normal(5, 4)}
     trap = "PyTorch divides by N - 1, JAX by N, as NumPy does."
     lesson = ("00_start_here", "x.std()")
+    also = ("torch.std", "torch.var")
 
     def torch(x):
         return x.std(dim=0), x.var()
@@ -82,12 +133,48 @@ class StandardDeviation(Pair):
         return std and var
 
 
+class MeanAndStd(Pair):
+    """Mean and spread in one call"""
+
+    inputs = {"x": normal(5, 4)}
+    also = ("torch.var_mean",)
+
+    def torch(x):
+        std, mean = torch.std_mean(x, dim=0)
+        return std, mean, x.var(correction=0), torch.cov(x), torch.corrcoef(x)
+
+    def jax(x):
+        std, mean = x.std(axis=0, ddof=1), x.mean(axis=0)
+        return std, mean, x.var(), jnp.cov(x), jnp.corrcoef(x)
+
+
+class StdOfConstant(Pair):
+    """Gradient of a standard deviation of equal values"""
+
+    inputs = {"x": np.ones(4, np.float32)}
+    no_gradient = "its result is a gradient"
+    trap = "0 in PyTorch, NaN in JAX: the square root's infinite slope times 0. Put a small number under the root."
+
+    def torch(x):
+        return torch.func.grad(lambda x: x.std())(x)
+
+    def jax(x):
+        return jax.grad(lambda x: x.std(ddof=1))(x)
+
+    def fix(x):
+        return jax.grad(lambda x: jnp.sqrt(x.var(ddof=1) + 1e-12))(x)
+
+    def differ(theirs, ours):
+        return theirs.tolist() == [0] * 4 and np.isnan(ours).all()
+
+
 class MaxAlong(Pair):
     """Maximum along a dimension"""
 
     inputs = {"x": normal(3, 4)}
     trap = "PyTorch returns values and indices, JAX the values alone."
     lesson = ("00_start_here", "x.max(axis=0)")
+    also = ("Tensor.min", "torch.min")
 
     def torch(x):
         values, indices = x.max(dim=1)
@@ -103,17 +190,69 @@ class MaxAlong(Pair):
         return len(theirs) == 2 and isinstance(ours, jax.Array) and ours.tolist() == theirs[0].tolist()
 
 
+class ArgMax(Pair):
+    """argmax, argmin: ties and NaN"""
+
+    inputs = {"x": integers(0, 3, 4, 6), "y": np.array([1.0, np.nan, 3.0], np.float32)}
+    note = "Of ties both name the first, of NaN the first NaN. Without a dimension the index counts all elements."
+
+    def torch(x, y):
+        return x.argmax(dim=1), torch.argmin(x, dim=0), x.argmax(), y.argmax()
+
+    def jax(x, y):
+        return x.argmax(axis=1), jnp.argmin(x, axis=0), x.argmax(), y.argmax()
+
+
+class MaxOfTies(Pair):
+    """Gradient of a maximum with ties"""
+
+    inputs = {"x": np.array([1.0, 3.0, 3.0], np.float32)}
+    no_gradient = "its result is a gradient"
+    trap = "`max(dim)` sends all to the first of the largest, `jnp.max` shares it among them (as `torch.amax` does)."
+
+    def torch(x):
+        return torch.func.grad(lambda x: x.max(dim=0).values)(x)
+
+    def jax(x):
+        return jax.grad(lambda x: x.max(axis=0))(x)
+
+    def fix(x):
+        return jax.grad(lambda x: x[x.argmax(axis=0)])(x)
+
+    def differ(theirs, ours):
+        amax = torch.func.grad(lambda x: x.amax(0))(torch.tensor([1.0, 3, 3]))
+        return theirs.tolist() == [0, 1, 0] and ours.tolist() == amax.tolist() == [0, 0.5, 0.5]
+
+
+class SmallestAndLargest(Pair):
+    """Smallest and largest together"""
+
+    inputs = {"x": normal(3, 4)}
+
+    def torch(x):
+        smallest, largest = torch.aminmax(x, dim=1)
+        return smallest, largest, x.amin(), torch.amax(x)
+
+    def jax(x):
+        smallest, largest = x.min(axis=1), x.max(axis=1)
+        return smallest, largest, x.min(), x.max()
+
+
 class LargerOfTwo(Pair):
     """Larger of two tensors"""
 
     inputs = {"x": normal(3), "y": normal(3)}
     note = "In `jnp.max(x, y)` the `y` would be the axis."
+    also = ("torch.maximum",)
 
     def torch(x, y):
         return torch.max(x, y)
 
     def jax(x, y):
         return jnp.maximum(x, y)
+
+    def claims():
+        assert raises(TypeError, jnp.max, jnp.ones(2), jnp.ones(2))
 
 
 class Median(Pair):
@@ -136,10 +275,45 @@ class Median(Pair):
         return ours > fixed and theirs.item() == fixed.item()
 
 
+class Quantile(Pair):
+    """Quantiles, the k-th smallest"""
+
+    inputs = {"x": normal(4, 7)}
+
+    def torch(x):
+        middle, index = torch.kthvalue(x, 3, dim=1)
+        return torch.quantile(x, 0.3, dim=1), middle, index, x.median(dim=1).values
+
+    def jax(x):
+        index = jnp.argsort(x, axis=1)[:, 2]
+        middle = jnp.sort(x, axis=1)[:, 2]
+        return jnp.quantile(x, 0.3, axis=1), middle, index, jnp.median(x, axis=1)
+
+
+class Mode(Pair):
+    """Most frequent value"""
+
+    inputs = {"x": integers(0, 4, 3, 9)}
+    note = "Of ties both take the smallest. PyTorch returns an index with it, JAX the count."
+
+    def torch(x):
+        values, index = torch.mode(x, dim=1)
+        return values
+
+    def jax(x):
+        values, count = jax.scipy.stats.mode(x, axis=1)
+        return values
+
+    def claims():
+        x = np.array([2, 1, 2, 1, 3])
+        assert torch.mode(torch.tensor(x)).values.item() == jax.scipy.stats.mode(x).mode.item() == 1
+
+
 class LogSumExp(Pair):
     """Log of a sum of exponentials"""
 
     inputs = {"x": normal(3, 4)}
+    also = ("special.logsumexp",)
 
     def torch(x):
         return torch.logsumexp(x, dim=1)
@@ -148,16 +322,119 @@ class LogSumExp(Pair):
         return jax.nn.logsumexp(x, axis=1)
 
 
+class AnyAll(Pair):
+    """Any, all, how many"""
+
+    inputs = {"x": integers(0, 2, 3, 4)}
+
+    def torch(x):
+        return torch.any(x > 0), x.all(dim=1), torch.count_nonzero(x), torch.count_nonzero(x, dim=0)
+
+    def jax(x):
+        return jnp.any(x > 0), x.all(axis=1), jnp.count_nonzero(x), jnp.count_nonzero(x, axis=0)
+
+
+class AllOfBytes(Pair):
+    """All of a uint8"""
+
+    inputs = {"x": integers(1, 9, 3)}
+    trap = "`all` and `any` of a uint8 are a uint8 in PyTorch, which `~` turns into 254; in JAX they are a bool."
+
+    def torch(x):
+        return ~x.to(torch.uint8).all()
+
+    def jax(x):
+        return ~x.astype(jnp.uint8).all()
+
+    def fix(x):
+        return ~x.astype(jnp.uint8).all().astype(jnp.uint8)
+
+    def differ(theirs, ours):
+        return theirs.item() == 254 and ours.dtype == bool and not ours
+
+
 class Cumulative(Pair):
     """Cumulative sums and products"""
 
     inputs = {"x": positive(5)}
+    also = ("Tensor.cumsum_", "Tensor.cumprod_")
 
     def torch(x):
         return x.cumsum(0), x.cumprod(0)
 
     def jax(x):
         return x.cumsum(0), x.cumprod(0)
+
+
+class CumulativeFlat(Pair):
+    """Cumulative sum without a dimension"""
+
+    inputs = {"x": normal(2, 3)}
+    trap = "PyTorch wants a dimension. Without one JAX flattens the array, as NumPy does."
+
+    def torch(x):
+        return x.cumsum()
+
+    def jax(x):
+        return x.cumsum()
+
+    def fix(x):
+        return x.cumsum(axis=-1)
+
+    def differ(theirs, ours):
+        return isinstance(theirs, TypeError) and ours.shape == (6,)
+
+
+class CumulativeMaximum(Pair):
+    """Cumulative maximum, with indices"""
+
+    inputs = {"x": np.array([1.0, 3.0, 2.0, 3.0, 3.0], np.float32)}
+    trap = (
+        "`lax.cummax` returns the values alone, and shares the gradient among ties. PyTorch names the last of the "
+        "ties, and sends the gradient there."
+    )
+    also = ("torch.cummin", "Tensor.cummin")
+
+    def torch(x):
+        values, indices = torch.cummax(x, dim=0)
+        return values, indices
+
+    def jax(x):
+        return lax.cummax(x, axis=0)
+
+    def fix(x):
+        indices = lax.cummax(jnp.where(x == lax.cummax(x), jnp.arange(len(x)), 0))
+        return x[indices], indices
+
+    def differ(theirs, ours):
+        slopes = jax.grad(lambda x: lax.cummax(x).sum())(jnp.array([1.0, 3, 2, 3, 3]))
+        shared = slopes.tolist() == [1, 2.75, 0, 0.75, 0.5]
+        return shared and theirs[1].tolist() == [0, 1, 1, 3, 4] and np.array_equal(theirs[0], ours)
+
+
+class LogCumulative(Pair):
+    """Cumulative log of a sum of exponentials"""
+
+    inputs = {"x": normal(3, 5)}
+
+    def torch(x):
+        return torch.logcumsumexp(x, dim=1)
+
+    def jax(x):
+        return lax.cumlogsumexp(x, axis=1)
+
+
+class Differences(Pair):
+    """Differences of neighbours, trapezoidal rule"""
+
+    inputs = {"x": normal(6), "t": np.array([0, 1, 2, 4, 5, 8], np.float32)}
+    also = ("torch.trapz",)
+
+    def torch(x, t):
+        return torch.diff(x), torch.diff(x, n=2), torch.trapezoid(x, t), torch.gradient(x)[0]
+
+    def jax(x, t):
+        return jnp.diff(x), jnp.diff(x, n=2), jnp.trapezoid(x, t), jnp.gradient(x)
 
 
 class Sort(Pair):
@@ -172,6 +449,58 @@ class Sort(Pair):
 
     def jax(x):
         return jnp.sort(x, axis=1, descending=True), jnp.argsort(x, axis=1, descending=True)
+
+    def claims():
+        x = np.array([[2, 1, 2], [0, 3, 0]])
+        assert np.array_equal(jnp.sort(x), torch.sort(torch.tensor(x)).values)
+        assert jnp.argsort(x).tolist() == [[1, 0, 2], [0, 2, 1]]
+
+
+class ArgSort(Pair):
+    """Order of the elements, ties and NaN"""
+
+    inputs = {"x": integers(0, 3, 8), "y": np.array([np.nan, 1.0, 3.0], np.float32)}
+    no_gradient = "a NaN goes in"
+    note = "NaN counts as the largest on both sides. `argsort` is stable in JAX; ask for it in PyTorch."
+
+    def torch(x, y):
+        order, down = torch.argsort(x, stable=True), torch.argsort(x, descending=True, stable=True)
+        return order, down, torch.sort(y).values, y.argsort(descending=True)
+
+    def jax(x, y):
+        order, down = jnp.argsort(x), jnp.argsort(x, descending=True)
+        return order, down, jnp.sort(y), y.argsort(descending=True)
+
+
+class SortBackwards(Pair):
+    """Sort downwards by turning round"""
+
+    inputs = {"x": np.array([1, 2, 1, 2])}
+    trap = "`argsort(x)[::-1]` turns the order of ties round as well; `descending=True` keeps it."
+
+    def torch(x):
+        return torch.argsort(x, descending=True, stable=True)
+
+    def jax(x):
+        return jnp.argsort(x)[::-1]
+
+    def fix(x):
+        return jnp.argsort(x, descending=True)
+
+    def differ(theirs, ours):
+        return theirs.tolist() == [1, 3, 0, 2] and ours.tolist() == [3, 1, 2, 0]
+
+
+class SortByColumn(Pair):
+    """Sort rows by a column"""
+
+    inputs = {"x": normal(5, 3)}
+
+    def torch(x):
+        return x[x[:, 1].argsort()]
+
+    def jax(x):
+        return x[x[:, 1].argsort()]
 
 
 class TopK(Pair):
@@ -189,6 +518,25 @@ class TopK(Pair):
         return values, indices
 
 
+class TopKOther(Pair):
+    """The k smallest, along another dimension"""
+
+    inputs = {"x": normal(6, 3)}
+    note = "Of ties both name the first; NaN counts as the largest."
+
+    def torch(x):
+        values, indices = torch.topk(x, 2, dim=0, largest=False)
+        return values, indices
+
+    def jax(x):
+        values, indices = lax.top_k(-x.T, 2)
+        return -values.T, indices.T
+
+    def claims():
+        for x in ([1.0, 2, 1, 2], [np.nan, 1, 3]):
+            assert torch.topk(torch.tensor(x), 2).indices.tolist() == lax.top_k(jnp.array(x), 2)[1].tolist()
+
+
 class Unique(Pair):
     """Unique values and their counts"""
 
@@ -200,3 +548,129 @@ class Unique(Pair):
 
     def jax(x):
         return jnp.unique(x, return_counts=True)
+
+    def claims():
+        x = jnp.array([3, 1, 3])
+        assert raises(jax.errors.ConcretizationTypeError, jax.jit(jnp.unique), x)
+        assert jax.jit(lambda x: jnp.unique(x, size=2))(x).tolist() == [1, 3]
+
+
+class UniqueInverse(Pair):
+    """Unique values and where they stood"""
+
+    inputs = {"x": integers(0, 4, 9), "rows": integers(0, 2, 6, 2)}
+    also = ("Tensor.unique",)
+
+    def torch(x, rows):
+        values, inverse = torch.unique(x, return_inverse=True)
+        return values, inverse, torch.unique(rows, dim=0)
+
+    def jax(x, rows):
+        values, inverse = jnp.unique(x, return_inverse=True)
+        return values, inverse, jnp.unique(rows, axis=0)
+
+
+class UniqueNeighbours(Pair):
+    """Runs of equal values"""
+
+    inputs = {"x": integers(0, 2, 9)}
+    note = "The number of runs depends on values; under `jit` use `jnp.nonzero(..., size=)` for `starts`."
+    also = ("Tensor.unique_consecutive",)
+
+    def torch(x):
+        return torch.unique_consecutive(x, return_counts=True)
+
+    def jax(x):
+        starts = jnp.nonzero(jnp.diff(x, prepend=x[0] - 1))[0]
+        return x[starts], jnp.diff(starts, append=len(x))
+
+    def claims():
+        runs = jax.jit(lambda x: jnp.nonzero(jnp.diff(x, prepend=x[0] - 1), size=3)[0])
+        assert runs(jnp.array([1, 1, 2, 1])).tolist() == [0, 2, 3]
+
+
+class Histogram(Pair):
+    """Histogram"""
+
+    inputs = {"x": normal(50)}
+    note = "Values outside of the range are left out. Without a range both take the smallest and the largest."
+
+    def torch(x):
+        counts, edges = torch.histogram(x.detach(), 5, range=(-2.0, 2.0))
+        return torch.histc(x.detach(), 5, -2, 2), counts, edges, torch.histc(x.detach(), 3)
+
+    def jax(x):
+        counts, edges = jnp.histogram(x, 5, range=(-2.0, 2.0))
+        return counts, counts, edges, jnp.histogram(x, 3)[0]
+
+
+class Bincount(Pair):
+    """Count integers: bincount"""
+
+    inputs = {"x": integers(0, 4, 9), "weights": normal(9)}
+    no_gradient = "PyTorch has none"
+    note = "Under `jit` say `length=`. A negative number raises in PyTorch and counts as 0 in JAX."
+
+    def torch(x, weights):
+        return torch.bincount(x, minlength=5), torch.bincount(x, weights.detach(), minlength=5).float()
+
+    def jax(x, weights):
+        return jnp.bincount(x, length=5), jnp.bincount(x, weights, length=5)
+
+    def claims():
+        assert raises(RuntimeError, torch.bincount, torch.tensor([-1]))
+        assert jnp.bincount(jnp.array([-1, 2])).tolist() == [1, 0, 1]
+        assert raises(jax.errors.ConcretizationTypeError, jax.jit(jnp.bincount), jnp.array([1]))
+
+
+class Search(Pair):
+    """Where a value belongs: searchsorted"""
+
+    inputs = {"edges": np.array([1.0, 2.0, 3.0], np.float32), "x": np.array([0.5, 1.0, 2.5, 3.0, 9.0], np.float32)}
+    note = '`right=True` is `side="right"`. For rows of edges use `jax.vmap(jnp.searchsorted)`.'
+
+    def torch(edges, x):
+        batch = torch.searchsorted(torch.stack([edges, 2 * edges]), torch.stack([x, x]))
+        return torch.searchsorted(edges, x), torch.searchsorted(edges, x, right=True), batch
+
+    def jax(edges, x):
+        batch = jax.vmap(jnp.searchsorted)(jnp.stack([edges, 2 * edges]), jnp.stack([x, x]))
+        return jnp.searchsorted(edges, x), jnp.searchsorted(edges, x, side="right"), batch
+
+
+class Bucketize(Pair):
+    """Bins of values: bucketize and digitize"""
+
+    inputs = {"edges": np.array([1.0, 2.0, 3.0], np.float32), "x": np.array([0.5, 1.0, 2.5, 3.0, 9.0], np.float32)}
+    trap = "`right` means the opposite: a value on an edge goes to the lower bin in PyTorch, to the upper in JAX."
+
+    def torch(edges, x):
+        return torch.bucketize(x, edges)
+
+    def jax(edges, x):
+        return jnp.digitize(x, edges)
+
+    def fix(edges, x):
+        return jnp.searchsorted(edges, x)
+
+    def differ(theirs, ours):
+        edges, x = np.array([1.0, 2, 3], np.float32), np.array([0.5, 1, 2.5, 3, 9], np.float32)
+        opposite = torch.bucketize(torch.tensor(x), torch.tensor(edges), right=True).tolist() == ours.tolist()
+        return opposite and theirs.tolist() == [0, 0, 2, 2, 3] and ours.tolist() == [0, 1, 2, 3, 3]
+
+
+class EmptyMaximum(Pair):
+    """Reduce an empty tensor"""
+
+    note = "The maximum of nothing raises on both sides, the mean is NaN, the sum 0, the product 1."
+
+    def torch():
+        x = torch.zeros(0)
+        return x.sum(), x.prod(), x.mean(), x.all()
+
+    def jax():
+        x = jnp.zeros(0)
+        return x.sum(), x.prod(), x.mean(), x.all()
+
+    def claims():
+        assert raises(RuntimeError, torch.zeros(0).max) and raises(ValueError, jnp.zeros(0).max)
