@@ -17,6 +17,9 @@ import torch
 
 from rosetta import kinds
 
+Located = tuple[str, type[kinds.Pair]]  # (group, entry)
+Index = dict[str, list[Located]]
+
 SHORT = {"torch.nn.functional": "F", "torch.optim.lr_scheduler": "lr_scheduler", "torch.Tensor": "Tensor"}
 PROPERTIES = {"H", "T", "device", "dtype", "grad", "grad_fn", "imag", "is_leaf", "mT", "ndim", "real", "shape"}
 # what a call on some object may be, when it is none on a tensor
@@ -40,12 +43,12 @@ def resolve(name: str) -> Any:
     return found
 
 
-def index(entries: list[tuple[str, type[kinds.Pair]]], most: int = 3) -> dict[str, list[tuple[str, type[kinds.Pair]]]]:
+def index(entries: list[Located], most: int = 2) -> Index:
     """Name -> the entries that cover it, the best first, of (group, entry); alphabetical, at most so many for a name.
 
     The best are those that list the name, then those that say least besides.
     """
-    ranked: dict[str, list[tuple[tuple[bool, int, int], tuple[str, type[kinds.Pair]]]]] = {}
+    ranked: dict[str, list[tuple[tuple[bool, int, int], Located]]] = {}
     for place, (group, entry) in enumerate(entries):
         found = names(entry)
         for name, listed in found.items():

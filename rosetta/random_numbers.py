@@ -608,21 +608,6 @@ class SampleWithoutGradient(Pair):
         return (theirs.item(), ours.item()) == (1, 2)
 
 
-class GumbelSoftmax(Pair):
-    """Gumbel softmax"""
-
-    inputs = {"key": key(), "logits": normal(4, 3)}
-    no_gradient = "the numbers are random"
-
-    def torch(logits):
-        soft = torch.nn.functional.gumbel_softmax(logits, tau=0.5)
-        return soft.sum(dim=1)
-
-    def jax(key, logits):
-        soft = jax.nn.softmax((logits + jax.random.gumbel(key, logits.shape)) / 0.5)
-        return soft.sum(axis=1)
-
-
 class DropoutMask(Draws, Pair):
     """Dropout by hand"""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import itertools
 import re
 import textwrap
 from pathlib import Path
@@ -72,18 +73,13 @@ def page_text() -> str:
         f"[{len(messages.MESSAGES)} error messages](#error-messages) of JAX, Flax and Optax.",
         "## Contents",
     ]
-    for name, found in everything.items():
-        title = title_and_text(modules[name])[0]
-        marked = sum(bool(entry.trap) for entry in found)
-        summary = f"<summary>{title}: {len(found)} entries{f', {marked} traps' if marked else ''}</summary>"
-        links = "\n".join(f"- {link(title, entry)}" for entry in found)
-        page.append(f"<details>{summary}\n\n[Go to {title}](#{anchor(title)})\n\n{links}\n\n</details>")
+    page.append("\n".join(in_contents(name, modules[name], found) for name, found in everything.items()))
     for name, found in everything.items():
         title, text = title_and_text(modules[name])
-        page += [f"## {title}", text]
+        page += [f'## <a id="{name}"></a>{title}', text]
         for entry in found:
-            page += shown(title, entry, stems)
-    page += ["## Names of PyTorch", *name_index(covered, modules), "## Error messages", message_index(modules)]
+            page += shown(name, entry, stems)
+    page += ["## Names of PyTorch", *name_index(covered), "## Error messages", message_index(modules)]
     return "\n\n".join(page) + "\n"
 
 
@@ -107,13 +103,23 @@ def shown(group: str, entry: type[kinds.Pair], lesson_names: dict[str, str]) -> 
     return page
 
 
-def name_index(covered: dict[str, list[tuple[str, type[kinds.Pair]]]], modules: dict[str, ModuleType]) -> list[str]:
-    """The index of PyTorch's names, a list for each prefix."""
-    lists: dict[str, list[str]] = {}
+def name_index(covered: names.Index) -> list[str]:
+    """The index of PyTorch's names, a list for each prefix; neighbours with the same entries share a line."""
+    rows = []
     for name, found in covered.items():
-        links = ", ".join(link(title_and_text(modules[group])[0], entry) for group, entry in found)
-        lists.setdefault(name.rpartition(".")[0], []).append(f"- `{name}`: {links}")
-    return [part for prefix, lines in lists.items() for part in (f"### {prefix}", "\n".join(lines))]
+        prefix, _, last = name.rpartition(".")
+        twins = prefix in ("torch", "Tensor") and covered.get(f"torch.{last}") == covered.get(f"Tensor.{last}")
+        if not (twins and prefix == "Tensor"):  # it stands beside torch's
+            spelt = [name, f"Tensor.{last}"] if twins else [name]
+            rows.append((prefix, ", ".join(link(*entry) for entry in found), spelt))
+    parts = []
+    for prefix, of_prefix in itertools.groupby(rows, key=lambda row: row[0]):
+        lines = []
+        for links, alike in itertools.groupby(of_prefix, key=lambda row: row[1]):
+            spellings = ", ".join(f"`{name}`" for _, _, spelt in alike for name in spelt)
+            lines.append(f"- {spellings}: {links}")
+        parts += [f"### {prefix}", "\n".join(lines)]
+    return parts
 
 
 def message_index(modules: dict[str, ModuleType]) -> str:
@@ -121,12 +127,20 @@ def message_index(modules: dict[str, ModuleType]) -> str:
     lines = []
     for found in sorted(messages.MESSAGES, key=lambda found: (found.error.lower(), found.text.lower())):
         group, _, name = found.entry.partition(".")
-        entry = link(title_and_text(modules[group])[0], getattr(modules[group], name))
-        error, text = (" or ".join(f"`{part}`" for part in words.split("|")) for words in (found.error, found.text))
-        text = f"`` {found.text} ``" if "`" in found.text else text
+        error, text = (" or ".join(map(quoted, words.split("|"))) for words in (found.error, found.text))
         source = f" ([source]({found.source}))" if found.source else ""
-        lines.append(f"- {error}: {text}{source}. {found.meaning} See {entry}.")
+        lines.append(f"- {error}: {text}{source}. {found.meaning} See {link(group, getattr(modules[group], name))}.")
     return "\n".join(lines)
+
+
+def quoted(code: str) -> str:
+    """Code in Markdown, backticks included."""
+    return f"`` {code} ``" if "`" in code else f"`{code}`"
+
+
+def in_contents(name: str, module: ModuleType, found: list[type[kinds.Pair]]) -> str:
+    title, marked = title_and_text(module)[0], sum(bool(entry.trap) for entry in found)
+    return f"- [{title}](#{name}): {len(found)} entries{f', {marked} traps' if marked else ''}"
 
 
 def side_by_side(left: str, right: str) -> str:
@@ -140,12 +154,8 @@ def title_and_text(module: ModuleType) -> tuple[str, str]:
     return title, " ".join(text.split())
 
 
-def anchor(title: str) -> str:
-    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
-
-
 def target(group: str, entry: type[kinds.Pair]) -> str:
-    return f"{anchor(group)}-{entry.__name__.lower()}"
+    return f"{group}-{entry.__name__.lower()}"
 
 
 def link(group: str, entry: type[kinds.Pair]) -> str:
