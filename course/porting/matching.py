@@ -308,7 +308,10 @@ def find(path: Path, there: Mapping[Path, Any]) -> Path | None:
 
 
 def _spelt(path: Path) -> Iterator[Path]:
-    """Item 1 of a list is blocks/1 in NNX, blocks_1 in Linen; flax's Sequential keeps its items under `layers`."""
+    """Items of lists and dicts are blocks/1 and heads/cat in NNX, blocks_1 and heads_cat in Linen.
+
+    Flax's Sequential keeps its items under `layers`.
+    """
     if not path:
         yield ()
         return
@@ -317,10 +320,10 @@ def _spelt(path: Path) -> Iterator[Path]:
         if path[-1].isdigit():
             yield (*start, "layers", path[-1])
             yield (*start, f"layers_{path[-1]}")
-            if start:
-                yield (*start[:-1], f"{start[-1]}_{path[-1]}")
         elif path[-1] == "if":  # a keyword of Python's: NNX's cell cannot have an attribute of this name
             yield (*start, "if_")
+        if start:
+            yield (*start[:-1], f"{start[-1]}_{path[-1]}")
 
 
 # --- matching ------------------------------------------------------------------------------------------------

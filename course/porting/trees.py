@@ -13,7 +13,7 @@ from flax.core import unfreeze
 from flax.traverse_util import empty_node, flatten_dict, unflatten_dict
 
 from course.porting.layouts import TWO_BIASES, Path, recast_cell
-from course.porting.matching import Target, at
+from course.porting.matching import Target, at, find
 from course.porting.problems import PortingError, Problem
 
 CONVOLUTIONS = {
@@ -169,8 +169,9 @@ def _concrete(arrays: Mapping[Path, Any], wrong: str, remedy: str) -> None:
 def across(source: Target, target: Target) -> dict[Path, jax.Array]:
     """The arrays of one flax API at the other's paths, recurrent cells respelt."""
     _concrete(source.arrays, "expected an array to carry over, got a shape", "build the model itself, not its shape")
-    spelt = {linen_path(path): np.asarray(array) for path, array in source.arrays.items()}
-    places, problems = {linen_path(path): path for path in target.arrays}, []
+    in_linen = (source if source.side == "linen" else target).arrays
+    spelt = {linen_path(path, in_linen): np.asarray(array) for path, array in source.arrays.items()}
+    places, problems = {linen_path(path, in_linen): path for path in target.arrays}, []
     for path in {path[:-2] for path in places} & {path[:-2] for path in spelt}:
         cell = {p[-2:]: array for p, array in spelt.items() if len(p) > 1 and p[:-2] == path}
         wanted = {p[-2:] for p in places if len(p) > 1 and p[:-2] == path}
@@ -203,8 +204,10 @@ def across(source: Target, target: Target) -> dict[Path, jax.Array]:
 RECURRENT = {"dense_i", "dense_h", "i", "h", *(f"{side}{gate}" for side in "ih" for gate in "ifgorzn")}
 
 
-def linen_path(path: Path) -> Path:
-    """blocks/1/if_ -> blocks_1/if"""
+def linen_path(path: Path, there: Mapping[Path, Any]) -> Path:
+    """The spelling of a path that Linen has; where it has none, blocks/1/if_ -> blocks_1/if."""
+    if (found := find(path, there)) is not None:
+        return found
     spelt: list[str] = []
     for name in path:
         if name.isdigit() and spelt:

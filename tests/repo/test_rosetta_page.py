@@ -94,7 +94,7 @@ def test_index_puts_first_the_entry_that_says_least_besides():
 
     short, long, listed = entry(alone), entry(among_others), entry(among_others, "torch.relu")
     found = names.index([("a", long), ("a", short), ("b", listed)])
-    assert [entry for _, entry in found["torch.relu"]] == [listed, short, long]
+    assert [entry for _, entry in found["torch.relu"]] == [listed, short]  # two at most
 
 
 @pytest.mark.parametrize("found", messages.MESSAGES, ids=lambda found: found.text[:40])

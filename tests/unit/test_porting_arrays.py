@@ -341,6 +341,32 @@ def test_layers_that_flax_has_under_another_name():
     close(again(x), source.rnn(torch.from_numpy(x))[0])
 
 
+class NnxHeads(nnx.Module):
+    def __init__(self, rngs):
+        self.heads = nnx.Dict({name: nnx.Linear(3, 2, rngs=rngs, **F64) for name in ("cat", "dog")})
+
+
+class LinenHeads(linen.Module):
+    def setup(self):
+        self.heads = {name: linen.Dense(2, **F64) for name in ("cat", "dog")}
+
+    def __call__(self, x):
+        return sum(head(x) for head in self.heads.values())
+
+
+def test_a_dict_of_layers_goes_to_linen_and_across():
+    source = torch.nn.ModuleDict({"heads": torch.nn.ModuleDict({n: torch.nn.Linear(3, 2) for n in ("cat", "dog")})})
+    source, x = source.double(), RNG.normal(size=(4, 3))
+    expected = sum(head(torch.from_numpy(x)) for head in source["heads"].values())
+    template = porting.linen_template(LinenHeads(), x)
+    assert set(template["params"]) == {"heads_cat", "heads_dog"}
+    variables = porting.torch_to_linen(source, template)
+    close(LinenHeads().apply(variables, x), expected)
+    module = porting.linen_to_nnx(variables, NnxHeads(nnx.Rngs(0)))
+    close(sum(head(x) for head in module.heads.values()), expected)
+    jax.tree.map(np.testing.assert_array_equal, porting.nnx_to_linen(module, template), variables)
+
+
 # --- stacks, names, what stays -------------------------------------------------------------------------------
 
 
