@@ -13,7 +13,8 @@ KERNEL = {
 }
 
 # Tests compile thousands of small programs and run each once. XLA's older code generator takes half the time; from
-# jaxlib 0.11 on there is no such switch. Lessons and benchmarks run with XLA's defaults.
+# jaxlib 0.11 on there is no such switch. Lessons and benchmarks run with XLA's defaults. Of two equal sums one may be
+# rounded otherwise then, so that the gradient of their maximum is 0/0: tests/structures compiles at level 1.
 _OLDER = tuple(int(part) for part in version("jaxlib").split(".")[:2]) < (0, 11)
 QUICK_XLA = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 QUICK_XLA += " --xla_cpu_use_fusion_emitters=false" * _OLDER
