@@ -26,19 +26,21 @@ NAMES = {f"conv{n + 1}{end}": f"{kind}/{n}" for n in range(6) for end, kind in (
 
 
 class Trunk(nnx.Module):
-    """Six convolutions: frames (B, 1024) -> features (B, 256). Taught in 07_porting_checkpoints.
+    """Six convolutions, for models that put a head on top. Taught in 07_porting_checkpoints.
 
-    The averages of BatchNorm are those of the checkpoint, in training too.
+    BatchNorm's averages are those of the checkpoint, in training too.
     """
 
     def __init__(self, *, rngs: nnx.Rngs):
         widths, sizes, strides = (1, 128, 16, 16, 16, 32, 64), (512, *[64] * 5), (4, *[1] * 5)
-        shapes = zip(widths[:-1], widths[1:], sizes, strides, strict=True)
-        self.convs = nnx.List([nnx.Conv(i, o, (k, 1), strides=(s, 1), rngs=rngs) for i, o, k, s in shapes])
-        norm = {"epsilon": 0.0010000000474974513, "use_running_average": True, "rngs": rngs}
-        self.norms = nnx.List([nnx.BatchNorm(width, **norm) for width in widths[1:]])
+        pads = (254, 254), *[(31, 32)] * 5
+        rows = zip(widths[:-1], widths[1:], sizes, strides, pads, strict=True)
+        convs = [nnx.Conv(i, o, (k, 1), strides=(s, 1), padding=(p, (0, 0)), rngs=rngs) for i, o, k, s, p in rows]
+        settings = {"epsilon": 0.0010000000474974513, "use_running_average": True, "rngs": rngs}
+        self.convs, self.norms = nnx.List(convs), nnx.List([nnx.BatchNorm(n, **settings) for n in widths[1:]])
 
-    def __call__(self, frames: jax.Array) -> jax.Array:
+    def features(self, frames: jax.Array) -> jax.Array:
+        """Frames (B, 1024) -> features (B, 256)."""
         x = frames[:, :, None, None]  # (B, 1024, 1, 1)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = nnx.max_pool(norm(nnx.relu(conv(x))), (2, 1), strides=(2, 1))
@@ -53,7 +55,8 @@ class Crepe(Trunk):
         self.classifier = nnx.Linear(256, 360, rngs=rngs)
 
     def __call__(self, frames: jax.Array) -> jax.Array:
-        return nnx.sigmoid(self.classifier(super().__call__(frames)))
+        """The tracker's output."""
+        return nnx.sigmoid(self.classifier(self.features(frames)))
 
 
 def load(path: Path = CHECKPOINT) -> Crepe:
