@@ -1,7 +1,7 @@
 """A pitch tracker from a checkpoint: CREPE (Kim, Salamon, Li and Bello, ICASSP 2018), its smallest size, in NNX.
 
 What the file holds and where it comes from stands in data/README.md. Needs NumPy, JAX and flax. Lesson:
-07_porting_checkpoints.
+07b_real_checkpoint.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NAMES = {f"conv{n + 1}{end}": f"{kind}/{n}" for n in range(6) for end, kind in (
 
 
 class Trunk(nnx.Module):
-    """Six convolutions, for models that put a head on top. Taught in 07_porting_checkpoints.
+    """Six convolutions, for models that put a head on top. Taught in 07b_real_checkpoint.
 
     BatchNorm's averages are those of the checkpoint, in training too.
     """
@@ -48,7 +48,7 @@ class Trunk(nnx.Module):
 
 
 class Crepe(Trunk):
-    """Frames (B, 1024) -> how likely each of 360 pitches is, (B, 360). Taught in 07_porting_checkpoints."""
+    """Frames (B, 1024) -> how likely each of 360 pitches is, (B, 360). Taught in 07b_real_checkpoint."""
 
     def __init__(self, *, rngs: nnx.Rngs):
         super().__init__(rngs=rngs)
@@ -69,7 +69,7 @@ def load(path: Path = CHECKPOINT) -> Crepe:
 def frames(audio: np.ndarray, hop: int = 160) -> np.ndarray:
     """Cut audio of 16 kHz into frames of 1024 samples, each with mean 0 and standard deviation 1.
 
-    Taught in 07_porting_checkpoints.
+    Taught in 07b_real_checkpoint.
 
     Args:
       audio: (n,), n >= 1024.
@@ -85,7 +85,7 @@ def frames(audio: np.ndarray, hop: int = 160) -> np.ndarray:
 def pitch(activations: jax.Array) -> jax.Array:
     """Hertz from the model's output: the average of the nine pitches around the largest, in cents.
 
-    Taught in 07_porting_checkpoints.
+    Taught in 07b_real_checkpoint.
 
     Args:
       activations: (B, 360), of `Crepe`.

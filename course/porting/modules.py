@@ -185,7 +185,7 @@ def to_numpy(tensor: torch.Tensor, name: str = "") -> np.ndarray:
 
 def to_tensor(array: np.ndarray) -> torch.Tensor:
     """The reverse."""
-    array = np.ascontiguousarray(array)
+    array = np.asarray(array, order="C")  # `ascontiguousarray` would make a vector of a number
     if array.dtype == jnp.bfloat16:
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
