@@ -61,9 +61,8 @@ class Crepe(Trunk):
 
 def load(path: Path = CHECKPOINT) -> Crepe:
     """The tracker with the checkpoint's weights; no torch is needed."""
-    model = Crepe(rngs=nnx.Rngs(0))
-    porting.arrays_to_nnx(porting.read_checkpoint(path), model, names=NAMES)
-    return model
+    shapes = nnx.eval_shape(lambda: Crepe(rngs=nnx.Rngs(0)))
+    return porting.arrays_to_nnx(porting.read_checkpoint(path), shapes, NAMES)
 
 
 def frames(audio: np.ndarray, hop: int = 160) -> np.ndarray:

@@ -149,6 +149,58 @@ assert gap(drawn, headed.out.kernel[...]) == 0 and gap(net.stem.kernel[...], hea
 print("logits:", headed(nhwc).shape, "  the head as it was drawn, the rest from the file  ok")
 
 # %% [markdown]
+# ## Lists, and weights of your own
+#
+# Where the paths differ by habit only, nothing need be said: `blocks.0` of torch is `blocks/0` in NNX and `blocks_0` in
+# Linen; the items of a `Sequential` are found as well (the rules are in `course/porting/layouts.py`). Dropout has no
+# weights. A weight of your own keeps its name, its shape *and its axes*: torch's (4, 1, 1) means channels, and channels
+# last it falls on the height. Where the height is 4 as well, nothing raises.
+
+# %%
+class TorchGain(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.gain = torch.nn.Conv2d(4, 4, 1), torch.nn.Parameter(torch.rand(4, 1, 1))
+
+    def forward(self, x):  # (B, 4, 4, 4)
+        return self.conv(x) * self.gain
+
+
+class NnxGain(nnx.Module):
+    def __init__(self, shape, *, rngs):
+        self.conv, self.shape = nnx.Conv(4, 4, (1, 1), rngs=rngs), shape
+        self.gain = nnx.Param(jnp.ones((4, 1, 1)))
+
+    def __call__(self, x):
+        return self.conv(x) * self.gain[...].reshape(self.shape)
+
+
+torch_gain, maps = TorchGain().double(), rng.normal(size=(2, 4, 4, 4))
+for shape in ((4, 1, 1), (4,)):
+    gained = porting.torch_to_nnx(torch_gain, NnxGain(shape, rngs=nnx.Rngs(SEED)))
+    found = porting.compare(torch_gain, gained, maps, np.moveaxis(maps, 1, -1), tolerance=1e-10)
+    print("-", str(found).partition("; largest gap")[0])
+
+# %% [markdown]
+# A deep recurrent network is one layer in torch, and in flax a list of `RNN`s: one for each level, the second as wide
+# as the first one's output, and an `nnx.Bidirectional` of two where it reads both ways. `names` says where they are; ""
+# is torch's whole model.
+
+# %%
+class Levels(nnx.Module):
+    def __init__(self, *, rngs):
+        pairs = [[nnx.OptimizedLSTMCell(n, 5, param_dtype=jnp.float64, rngs=rngs) for _ in range(2)] for n in (4, 10)]
+        levels = [nnx.Bidirectional(*(nnx.RNN(cell, rngs=rngs) for cell in pair), rngs=rngs) for pair in pairs]
+        self.levels = nnx.List(levels)
+
+
+words = rng.normal(size=(2, 6, 4))
+deep = torch.nn.LSTM(4, 5, num_layers=2, bidirectional=True, batch_first=True).double()
+first, second = porting.torch_to_nnx(deep, Levels(rngs=nnx.Rngs(SEED)), names={"": "levels"}).levels
+assert gap(deep(torch.from_numpy(words))[0], second(first(words))) < 1e-12
+print("two levels, both directions: equal within 1e-12  ok")
+
+# %% [markdown]
 # ## What arrays cannot tell
 #
 # The same file fills a Linen model; `arrays_to_linen` takes a tree of variables, as `model.init` returns it. But a tree
@@ -251,6 +303,25 @@ trained = porting.nnx_to_arrays(net, arrays)
 for name, tensor in torch_net.state_dict().items():
     assert gap(tensor, trained[name]) < 1e-8, name  # Adam divides by gradients, some of them tiny
 print(f"{len(trained)} arrays after the step, running averages included, within 1e-8  ok")
+
+# %% [markdown]
+# With flax's own `BatchNorm` one number would be off, and no setting removes it: torch averages the unbiased variance,
+# N/(N-1) times flax's ([02](02_same_numbers.ipynb)), and for images N is batch × height × width. It matters in
+# evaluation alone: in training both normalise by the batch's own variance.
+
+# %%
+maps = rng.normal(size=(8, 4, 4, 6))
+torch_norm = torch.nn.BatchNorm2d(6).double()
+torch_norm(torch.from_numpy(maps).movedim(-1, 1))
+for kind in (nnx.BatchNorm, layers.BatchNorm):
+    norm = porting.torch_to_nnx(torch.nn.BatchNorm2d(6).double(), kind(6, momentum=0.9, rngs=nnx.Rngs(SEED)))
+    norm(maps)
+    means, variances = gap(torch_norm.running_mean, norm.mean[...]), gap(torch_norm.running_var, norm.var[...])
+    where = "flax" if kind is nnx.BatchNorm else "course.layers"
+    print(f"{where}: running means within 1e-12: {means < 1e-12}, variances within 1e-12: {variances < 1e-12}")
+new_share = 0.1 * maps.var(axis=(0, 1, 2))  # the average started at 1
+assert gap(torch_norm.running_var, 0.9 + new_share * 128 / 127) < 1e-12
+print("torch's is flax's with the factor 128/127 on the new share  ok")
 
 # %% [markdown]
 # ## Going on with a run that torch began
