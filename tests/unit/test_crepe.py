@@ -2,6 +2,7 @@
 
 import hashlib
 import runpy
+from itertools import pairwise
 from pathlib import Path
 
 import jax
@@ -50,7 +51,7 @@ class LinenCrepe(linen.Module):
 def test_the_file_is_torchcrepes():
     assert hashlib.sha256(crepe.CHECKPOINT.read_bytes()).hexdigest() == crepe.SHA256
     expected = {"classifier.weight": (360, 256), "classifier.bias": (360,)}
-    for n, (channels, width) in enumerate(zip(WIDTHS[:-1], WIDTHS[1:], strict=True), start=1):
+    for n, (channels, width) in enumerate(pairwise(WIDTHS), start=1):
         expected |= {f"conv{n}.weight": (width, channels, 64 if n > 1 else 512, 1), f"conv{n}.bias": (width,)}
         expected |= {f"conv{n}_BN.{name}": (width,) for name in ("weight", "bias", "running_mean", "running_var")}
         expected[f"conv{n}_BN.num_batches_tracked"] = ()
