@@ -36,8 +36,9 @@ class Trunk(nnx.Module):
         pads = (254, 254), *[(31, 32)] * 5
         rows = zip(widths[:-1], widths[1:], sizes, strides, pads, strict=True)
         convs = [nnx.Conv(i, o, (k, 1), strides=(s, 1), padding=(p, (0, 0)), rngs=rngs) for i, o, k, s, p in rows]
-        settings = {"epsilon": 0.0010000000474974513, "use_running_average": True, "rngs": rngs}
-        self.convs, self.norms = nnx.List(convs), nnx.List([nnx.BatchNorm(n, **settings) for n in widths[1:]])
+        epsilon = 0.0010000000474974513
+        norms = [nnx.BatchNorm(n, epsilon=epsilon, use_running_average=True, rngs=rngs) for n in widths[1:]]
+        self.convs, self.norms = nnx.List(convs), nnx.List(norms)
 
     def features(self, frames: jax.Array) -> jax.Array:
         """Frames (B, 1024) -> features (B, 256)."""
@@ -61,8 +62,9 @@ class Crepe(Trunk):
 
 def load(path: Path = CHECKPOINT) -> Crepe:
     """The tracker with the checkpoint's weights; no torch is needed."""
-    shapes = nnx.eval_shape(lambda: Crepe(rngs=nnx.Rngs(0)))
-    return porting.arrays_to_nnx(porting.read_checkpoint(path), shapes, NAMES)
+    model: Crepe = nnx.eval_shape(lambda: Crepe(rngs=nnx.Rngs(0)))
+    porting.arrays_to_nnx(porting.read_checkpoint(path), model, NAMES)
+    return model
 
 
 def frames(audio: np.ndarray, hop: int = 160) -> np.ndarray:

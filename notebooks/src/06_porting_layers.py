@@ -46,8 +46,9 @@ def gap(a, b):
 #
 # Three things must agree: the weights, the settings of every layer, and what happens between the layers.
 # [02](02_same_numbers.ipynb) had two dense layers, and one transpose was all. Here is a network with more to
-# lose, and below it the same in NNX, written down as it reads. torch keeps images as (batch, channels, height, width), flax as (batch,
-# height, width, channels): "NCHW" and "NHWC". So the input moves an axis; the layers find the channels at the end.
+# lose, and below it the same in NNX, written down as it reads. torch keeps images as (batch, channels, height,
+# width), flax as (batch, height, width, channels): "NCHW" and "NHWC". So the input moves an axis; the layers find
+# the channels at the end.
 
 # %%
 class TorchCNN(torch.nn.Module):

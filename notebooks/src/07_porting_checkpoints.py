@@ -118,7 +118,7 @@ except porting.PortingError as error:
     print(textwrap.fill(f"{error.problems[0].wrong}; {error.problems[0].remedy}", 110))
 
 # %% [markdown]
-# All of them, and nothing was copied. `names` says where torch's path leads in flax; a star stands for one part of
+# All of them, from both sides: arrays without a place, places without an array. Nothing was copied. `names` says where torch's path leads in flax; a star stands for one part of
 # it, so one line serves every block. (With no star on flax's side, `{"encoder.layer.*.dense": "blocks"}`, the layers
 # are stacked along a first axis, as `nn.scan` and `nnx.vmap` keep them.) `ignore` names what flax does without.
 # A key that names nothing is an error as well.
