@@ -124,11 +124,7 @@ pd.DataFrame(porting.mapping(torch_cnn, naive)).drop(columns="flax_shape")
 def torch_outputs(model, x):
     seen, model = {}, copy.deepcopy(model)  # the hooks stay on the copy
     for name, layer in model.named_children():
-
-        def keep(layer, args, output, name=name):
-            seen[name] = output.detach().numpy()
-
-        layer.register_forward_hook(keep)
+        layer.register_forward_hook(lambda _, args, output, name=name: seen.update({name: output.detach().numpy()}))
     model(torch.from_numpy(x))
     return seen
 

@@ -72,8 +72,8 @@ pd.DataFrame([(name, str(a.dtype), a.shape) for name, a in arrays.items()], colu
 
 # %% [markdown]
 # Nobody says that `stem` is a convolution or `norm` a BatchNorm; flax's module at the same path does, and
-# `arrays_to_nnx` lays the weights out for it. The layers are as in 06: padding in pairs, channels last, and
-# `layers.BatchNorm`, whose running variance is torch's.
+# `arrays_to_nnx` lays the weights out for it. Padding in pairs and channels last are from 06; the norm is
+# `course.layers.BatchNorm`, flax's with torch's running variance (more of it below).
 
 # %%
 class NnxNet(nnx.Module):
@@ -118,10 +118,11 @@ except porting.PortingError as error:
     print(textwrap.fill(f"{error.problems[0].wrong}; {error.problems[0].remedy}", 110))
 
 # %% [markdown]
-# All of them, from both sides: arrays without a place, places without an array. Nothing was copied. `names` says where torch's path leads in flax; a star stands for one part of
-# it, so one line serves every block. (With no star on flax's side, `{"encoder.layer.*.dense": "blocks"}`, the layers
-# are stacked along a first axis, as `nn.scan` and `nnx.vmap` keep them.) `ignore` names what flax does without.
-# A key that names nothing is an error as well.
+# All of them, from both sides: arrays without a place, places without an array. Nothing was copied.
+#
+# `names` says where torch's path leads in flax; a star stands for one part of it, so one line serves every block. (With
+# no star on flax's side, `{"encoder.layer.*.dense": "blocks"}`, the layers are stacked along a first axis, as `nn.scan`
+# and `nnx.vmap` keep them.) `ignore` names what flax does without. A key that names nothing is an error as well.
 
 # %%
 names = {"encoder.patch": "stem", "encoder.bn": "norm", "encoder.layer.*.dense": "blocks/*", "classifier": "out"}

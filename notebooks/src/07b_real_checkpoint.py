@@ -376,8 +376,8 @@ assert all(np.array_equal(after[name], array) for name, array in weights.items()
 print("the trunk is the file's, to the bit  ok")
 
 # %% [markdown]
-# Is that the trunk's merit? The same head on the bare frames, and on a trunk that was never trained. And a question that
-# the trunk was not made for, which of the four waveforms it was. **Will it do better or worse at that?**
+# Is that the trunk's merit? The same head on the bare frames, and on a trunk that was never trained. And a question
+# that the trunk was not made for: which of the four waveforms it was. **Will it do better or worse at that?**
 
 # %%
 bare, waveform = nnx.clone(namer), nnx.clone(namer)
