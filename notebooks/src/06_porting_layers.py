@@ -357,7 +357,6 @@ with_b_hn = port_nnx(gru, lambda rngs: nnx.RNN(layers.GRUCell(4, 5, **F64, rngs=
 assert gap(gru(torch.from_numpy(words))[0], with_b_hn(words)) < 1e-12
 print("Linen's hn/bias is b_hn:", gap(weights["params"]["cell"]["hn"]["bias"], gru.bias_hh_l0[10:]) == 0)
 
-
 # %% [markdown]
 # Two differences of an embedding that no comparison of ported weights shows: a fresh one has standard deviation 1 in
 # torch and 1/√width in flax; and an index out of range raises in torch and gives NaN in flax, where a negative one
@@ -407,7 +406,6 @@ too_small = np.where(labels != -100, per_token, 0).mean()
 print(f"torch {expected.item():.3f}  masked, but averaged over the padding too {too_small:.3f}")
 assert gap(expected, masked_loss(nnx_tagger, tokens, labels)) < 1e-12
 print("masked_loss: equal to torch's within 1e-12  ok")
-
 
 # %% [markdown]
 # ### Two biases under training

@@ -149,6 +149,7 @@ headed.eval()
 assert gap(drawn, headed.out.kernel[...]) == 0 and gap(net.stem.kernel[...], headed.stem.kernel[...]) == 0
 print("logits:", headed(nhwc).shape, "  the head as it was drawn, the rest from the file  ok")
 
+
 # %% [markdown]
 # ## Lists, and weights of your own
 #
@@ -182,6 +183,7 @@ for shape in ((4, 1, 1), (4,)):
     found = porting.compare(torch_gain, gained, maps, np.moveaxis(maps, 1, -1), tolerance=1e-10)
     print("-", str(found).partition("; largest gap")[0])
 
+
 # %% [markdown]
 # A deep recurrent network is one layer in torch, and in flax a list of `RNN`s: one for each level, the second as wide
 # as the first one's output, and an `nnx.Bidirectional` of two where it reads both ways. `names` says where they are; ""
@@ -200,6 +202,7 @@ deep = torch.nn.LSTM(4, 5, num_layers=2, bidirectional=True, batch_first=True).d
 first, second = porting.torch_to_nnx(deep, Levels(rngs=nnx.Rngs(SEED)), names={"": "levels"}).levels
 assert gap(deep(torch.from_numpy(words))[0], second(first(words))) < 1e-12
 print("two levels, both directions: equal within 1e-12  ok")
+
 
 # %% [markdown]
 # ## What arrays cannot tell
