@@ -303,7 +303,8 @@ median = pd.DataFrame(rounds[1:]).median()  # the first round warms up
 torch.set_num_threads(1)
 ratio = median.iloc[:2].min() / median.iloc[2]
 print((1e3 * median).round(1).to_string())
-print(f"flax is {'faster' if ratio > 1 else 'slower'} than torch eager: {ratio:.2f} times its speed; {cores} cores")
+verdict = "faster than" if ratio > 1.1 else "slower than" if ratio < 0.9 else "as fast as"  # within a tenth
+print(f"flax is {verdict} torch eager: {ratio:.2f} times its speed; {cores} cores")
 
 
 # %% [markdown]
@@ -388,9 +389,9 @@ waveform.head = nnx.Linear(256, 4, rngs=nnx.Rngs(SEED))
 drawn = [features(fresh, sounds) for sounds, _, _ in (train, test)]
 scores = {
     "note, CREPE's trunk": (named, 0.97, 1.0),
-    "note, a trunk as drawn": (fit(fresh, (drawn[0], train[1]), (drawn[1], test[1])), 0.3, 0.65),
+    "note, a trunk as drawn": (fit(fresh, (drawn[0], train[1]), (drawn[1], test[1])), 0.25, 0.65),
     "note, bare frames": (fit(bare, (train[0], train[1]), (test[0], test[1])), 0.1, 0.45),
-    "waveform, CREPE's trunk": (fit(waveform, (known[0], train[2]), (known[1], test[2])), 0.3, 0.65),
+    "waveform, CREPE's trunk": (fit(waveform, (known[0], train[2]), (known[1], test[2])), 0.25, 0.65),
 }
 for name, (accuracy, low, high) in scores.items():
     print(f"{name:24} accuracy between {low:.2f} and {high:.2f}: {low <= accuracy <= high}")
