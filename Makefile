@@ -102,8 +102,9 @@ rosetta: $(VENV)/.ready ## write ROSETTA.md anew from rosetta/
 adopt: $(VENV)/.ready ## carry edits of a notebook back to its source: make adopt NB=path.ipynb
 	@$(PY) -m tools.adopt "$(NB)"
 
-dataset: $(VENV)/.ready ## regenerate data/titanic.csv and check its hash
+dataset: $(VENV)/.ready ## regenerate the files in data/ and check their hashes
 	$(PY) data/make_titanic.py
+	$(PY) data/make_crepe.py
 
 guards: $(VENV)/.ready ## what must hold for sources, notebooks, package and pages: faults and remedies, in seconds
 	@$(PY) -m tools.guards

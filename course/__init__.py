@@ -12,6 +12,7 @@
   optimizers           04_optimizers              what optax lacks and parity needs: AMSGrad, NAdam, plateaus, clipping
   porting              06_porting_layers          weights carried between PyTorch, NNX and Linen, models compared
   layers               06_porting_layers          what flax lacks and parity needs: biases, b_hn, variance, padding
+  crepe                07b_real_checkpoint        a pitch tracker from a published checkpoint
   torch_compile        08_tracing                 which torch.compile backend this machine can run
   train.compiled       10_jit_speed               a whole training run as one compiled program
   train.rungs          10_jit_speed               one training loop in several forms, each faster than the last

@@ -15,7 +15,7 @@ given; without one, names and shapes do, and no torch is needed: `read_checkpoin
 | `problems` | what is wrong, all at once |
 | `comparison` | the first layer whose output differs |
 
-Lesson: 06_porting_layers.
+Lessons: 06_porting_layers, 07_porting_checkpoints.
 """
 
 from course.porting.checkpoints import read_checkpoint

@@ -1,4 +1,7 @@
-"""Checkpoints as a flat dict of NumPy arrays. Needs NumPy; safetensors and torch where a file is theirs."""
+"""Checkpoints as a flat dict of NumPy arrays. Needs NumPy; safetensors and torch where a file is theirs.
+
+Lesson: 07_porting_checkpoints.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """From torch to NNX and Linen, from either back, and across; with a torch module or with arrays alone.
 
-Needs JAX, flax and NumPy; the functions that take a torch module need torch as well. Lesson: 06_porting_layers.
+Needs JAX, flax and NumPy; the functions that take a torch module need torch as well. Lessons: 06_porting_layers,
+07_porting_checkpoints.
 """
 
 from __future__ import annotations

@@ -230,7 +230,8 @@ def test_the_wheel_carries_the_dataset_and_the_published_results(tmp_path):
     hatchling = pytest.importorskip("hatchling.builders.wheel")
     wheel = next(hatchling.WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"]))
     with zipfile.ZipFile(wheel) as archive:
-        assert archive.read("course/titanic.csv") == (ROOT / "data" / "titanic.csv").read_bytes()
+        for name in ("titanic.csv", "crepe_tiny.safetensors"):
+            assert archive.read(f"course/{name}") == (ROOT / "data" / name).read_bytes()
         assert "course/py.typed" in archive.namelist()
         assert not [name for name in archive.namelist() if not name.startswith(("course/", "torch_to_jax_course"))]
         archive.extractall(tmp_path / "unpacked")

@@ -69,6 +69,8 @@ def test_the_running_variance_is_unbiased(make, shape):
     np.testing.assert_allclose(module.var[...], source.running_var, atol=1e-12)
     np.testing.assert_allclose(module.mean[...], source.running_mean, atol=1e-12)
     assert int(module.num_batches_tracked[...]) == int(source.num_batches_tracked) == 3
+    returned = porting.nnx_to_torch(module, make(4).double()).state_dict()
+    assert all(torch.allclose(tensor, returned[name], atol=1e-12) for name, tensor in source.state_dict().items())
     module.eval()
     got = module(np.moveaxis(x, 1, -1))
     np.testing.assert_allclose(got, np.moveaxis(to_numpy(source.eval()(torch.from_numpy(x))), 1, -1), atol=1e-12)
