@@ -22,7 +22,7 @@ setup: $(VENV)/.ready ## create .venv with the pinned packages (every other targ
 
 $(VENV)/.ready: requirements.txt pyproject.toml tools/find_python.sh
 	@python="$$(PYTHON='$(PYTHON)' sh tools/find_python.sh 3.11 3.12 3.13)" && \
-	echo "Setting up $(VENV) with $$python; this downloads about 1 GB once." && \
+	echo "Setting up $(VENV) with $$python; this downloads 1 GB once, 3 GB with the CUDA build of PyTorch." && \
 	"$$python" -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip
 	$(PY) -m pip install -r requirements.txt

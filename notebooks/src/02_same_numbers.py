@@ -362,8 +362,8 @@ print("with weight_decay=0.01: within 1e-12  ok")
 
 # %% [markdown]
 # **3 · BatchNorm.** torch's `momentum` is the share of the *new* batch, 0.1; flax's is the share of the *old*
-# average, 0.99. Write: `momentum=0.9`. And torch averages the unbiased variance, N/(N-1) times flax's; there
-# is no switch for that.
+# average, 0.99. Write: `momentum=0.9`. And torch averages the unbiased variance, N/(N-1) times flax's. For that
+# flax has no switch; `layers.BatchNorm` of this course does it ([06](06_porting_layers.ipynb)).
 
 # %%
 batch = np.random.default_rng(SEED).normal(3.0, 2.0, (32, 4)).astype(np.float32)
