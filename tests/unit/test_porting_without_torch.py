@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import linen, nnx
 
-from course import porting
+from course import crepe, porting
 
 RNG = np.random.default_rng(0)
 ARRAYS = {
@@ -51,6 +51,14 @@ def test_arrays_make_models_and_come_back(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, porting.nnx_to_linen(module, variables), variables)
     for back in (porting.nnx_to_arrays(module, arrays), porting.linen_to_arrays(variables, arrays)):
         assert all(np.array_equal(back[name], array) for name, array in ARRAYS.items())
+
+
+def test_a_published_checkpoint_hears_a_tone():
+    model = crepe.load()
+    seconds = np.arange(16_000) / 16_000
+    for hertz in (110, 220, 440):
+        heard = crepe.pitch(model(crepe.frames(np.sin(2 * np.pi * hertz * seconds), hop=4000)))
+        np.testing.assert_allclose(heard, hertz, rtol=6e-3)  # ten cents; a semitone is a hundred
 
 
 def test_torchs_own_files_are_refused_with_the_remedy(monkeypatch):
