@@ -1,7 +1,7 @@
 """Linear algebra
 
-`jnp.linalg` has NumPy's names; more is in `jax.scipy.linalg`. A factorisation that fails returns NaN, since compiled
-code can't raise on a value.
+`jnp.linalg` has NumPy's names; more is in `jax.scipy.linalg`. What fails returns NaN or infinities, since compiled code
+can't raise on a value.
 """
 
 import jax
@@ -32,7 +32,7 @@ class NamedProducts(Pair):
     """mm, bmm, mv, outer, inner"""
 
     inputs = {"a": normal(2, 3), "b": normal(3, 4), "v": normal(3), "c": normal(5, 2, 3), "d": normal(5, 3, 4)}
-    also = ("torch.inner", "torch.ger", "torch.linalg.matmul")
+    also = ("torch.ger", "linalg.matmul")
 
     def torch(a, b, v, c, d):
         return torch.mm(a, b), torch.mv(a, v), torch.bmm(c, d), torch.outer(v, v), torch.inner(v, v)
@@ -42,26 +42,33 @@ class NamedProducts(Pair):
 
 
 class ProductAndSum(Pair):
-    """addmm, baddbmm, addmv"""
+    """addmm, baddbmm, addmv, addr"""
 
-    inputs = {"x": normal(2, 4), "a": normal(2, 3), "b": normal(3, 4), "c": normal(5, 2, 3), "d": normal(5, 3, 4)}
-    also = ("torch.addmv", "torch.addr", "Tensor.addmm_", "Tensor.baddbmm_")
+    inputs = {
+        "x": normal(2, 4), "a": normal(2, 3), "b": normal(3, 4), "c": normal(5, 2, 3), "d": normal(5, 3, 4),
+        "u": normal(2), "v": normal(4),
+    }  # fmt: skip
+    also = ("Tensor.addmm_", "Tensor.baddbmm_")
 
-    def torch(x, a, b, c, d):
-        return torch.addmm(x, a, b, beta=0.5, alpha=2), torch.baddbmm(x, c, d)
+    def torch(x, a, b, c, d, u, v):
+        scaled = torch.addmm(x, a, b, beta=0.5, alpha=2)
+        return scaled, torch.baddbmm(x, c, d), torch.addmv(u, x, v), torch.addr(x, u, v)
 
-    def jax(x, a, b, c, d):
-        return 0.5 * x + 2 * a @ b, x + c @ d
+    def jax(x, a, b, c, d, u, v):
+        scaled = 0.5 * x + 2 * a @ b
+        return scaled, x + c @ d, u + x @ v, x + jnp.outer(u, v)
 
 
 class DotOfBatches(Pair):
-    """dot of more than vectors"""
+    """dot and matmul of batches"""
 
     inputs = {"a": normal(5, 2, 3), "b": normal(5, 3, 4)}
-    trap = "`torch.dot` takes vectors alone. `jnp.dot` of batches pairs every matrix with every other: (5, 2, 5, 4)."
+    trap = (
+        "`jnp.dot` of batches pairs every matrix with every other, here (5, 2, 5, 4). `torch.dot` takes vectors alone."
+    )
 
     def torch(a, b):
-        return torch.dot(a, b)
+        return torch.matmul(a, b)
 
     def jax(a, b):
         return jnp.dot(a, b)
@@ -69,8 +76,9 @@ class DotOfBatches(Pair):
     def fix(a, b):
         return jnp.matmul(a, b)
 
-    def differ(theirs, ours, fixed):
-        return isinstance(theirs, RuntimeError) and ours.shape == (5, 2, 5, 4) and fixed.shape == (5, 2, 4)
+    def differ(theirs, ours):
+        alone = raises(RuntimeError, torch.dot, torch.ones(2, 2), torch.ones(2, 2))
+        return alone and theirs.shape == (5, 2, 4) and ours.shape == (5, 2, 5, 4)
 
 
 class Contractions(Pair):
@@ -125,12 +133,13 @@ class MixedProduct(Pair):
         with jax.numpy_dtype_promotion("strict"):  # then JAX raises too
             return a.astype(jnp.bfloat16) @ b.astype(jnp.bfloat16)
 
-    def differ(theirs, ours):
+    def differ(theirs, ours, fixed):
         def mixed():
             with jax.numpy_dtype_promotion("strict"):
                 return jnp.ones(2, jnp.bfloat16) @ jnp.ones(2)
 
-        return raises(ValueError, mixed) and isinstance(theirs, RuntimeError) and ours.dtype == jnp.float32
+        narrow = fixed.dtype == jnp.bfloat16 and raises(ValueError, mixed)
+        return narrow and isinstance(theirs, RuntimeError) and ours.dtype == jnp.float32
 
 
 class Norms(Pair):
@@ -140,10 +149,10 @@ class Norms(Pair):
     also = ("torch.norm", "Tensor.norm", "torch.frobenius_norm")
 
     def torch(x):
-        return torch.linalg.norm(x), torch.linalg.vector_norm(x, dim=1), torch.linalg.norm(x, ord=1, dim=0)
+        return torch.linalg.norm(x), torch.linalg.vector_norm(x, ord=1, dim=1), torch.linalg.matrix_norm(x, ord=1)
 
     def jax(x):
-        return jnp.linalg.norm(x), jnp.linalg.vector_norm(x, axis=1), jnp.linalg.norm(x, ord=1, axis=0)
+        return jnp.linalg.norm(x), jnp.linalg.vector_norm(x, ord=1, axis=1), jnp.linalg.matrix_norm(x, ord=1)
 
 
 class NormOfMatrix(Pair):
@@ -154,7 +163,6 @@ class NormOfMatrix(Pair):
         "`torch.norm(x, p=1)` adds up all absolute values. `jnp.linalg.norm(x, 1)`, like `torch.linalg.norm`, is the "
         "largest sum of a column."
     )
-    also = ("linalg.matrix_norm",)
 
     def torch(x):
         return torch.norm(x, p=1)
@@ -175,14 +183,14 @@ class Distances(Pair):
     """Distances of all pairs: cdist"""
 
     inputs = {"x": normal(4, 3), "y": normal(5, 3)}
-    also = ("torch.dist",)
 
     def torch(x, y):
-        return torch.cdist(x, y), torch.cdist(x, y, p=1)
+        return torch.cdist(x, y), torch.cdist(x, y, p=1), torch.dist(x[0], y[0])
 
     def jax(x, y):
         difference = x[:, None] - y[None]
-        return jnp.linalg.norm(difference, axis=-1), jnp.abs(difference).sum(-1)
+        euclidean = jnp.linalg.norm(difference, axis=-1)
+        return euclidean, jnp.abs(difference).sum(-1), jnp.linalg.norm(x[0] - y[0])
 
 
 class DistanceToItself(Pair):
@@ -222,6 +230,7 @@ class Determinant(Pair):
     """Determinant, and its logarithm"""
 
     inputs = {"a": spd(4)}
+    note = "Of a negative determinant `torch.logdet` is NaN, and `log` the logarithm of its absolute value."
     also = ("torch.det", "torch.slogdet", "torch.logdet", "Tensor.det", "Tensor.logdet", "Tensor.slogdet")
 
     def torch(a):
@@ -231,6 +240,10 @@ class Determinant(Pair):
     def jax(a):
         sign, log = jnp.linalg.slogdet(a)
         return jnp.linalg.det(a), sign, log, log
+
+    def claims():
+        a = np.diag([2.0, -1.0]).astype(np.float32)
+        assert torch.isnan(torch.logdet(torch.tensor(a))) and np.isclose(jnp.linalg.slogdet(a)[1], np.log(2))
 
 
 class PseudoInverse(Pair):
@@ -345,7 +358,7 @@ class LU(Pair):
 
     inputs = {"a": normal(4, 4), "b": normal(4, 2)}
     tolerance = 1e-4
-    also = ("torch.lu_solve", "torch.linalg.lu_solve")
+    also = ("torch.lu_solve",)
 
     def torch(a, b):
         lu, pivots = torch.linalg.lu_factor(a)
@@ -359,10 +372,10 @@ class LU(Pair):
 
 
 class NotPositiveDefinite(Pair):
-    """Cholesky of an indefinite matrix"""
+    """Cholesky of an indefinite matrix, inverse of a singular one"""
 
     inputs = {"a": spd(3)}
-    trap = "PyTorch raises, JAX returns NaN. So do the other factorisations; a singular inverse has infinities too."
+    trap = "PyTorch raises, JAX returns NaN. The inverse of a singular matrix has infinities, a solution by it NaN."
     lesson = ("00_start_here", "xp.linalg.cholesky(-xp.eye(1))")
     also = ("linalg.cholesky_ex",)
 
@@ -374,10 +387,14 @@ class NotPositiveDefinite(Pair):
 
     def fix(a):
         factor = jnp.linalg.cholesky(-a)
-        return jnp.isnan(factor).any()  # the sign of failure, under `jit` too
+        return ~jnp.isfinite(factor).all()  # the sign of failure, under `jit` too
 
-    def differ(theirs, ours):
-        return isinstance(theirs, torch.linalg.LinAlgError) and np.isnan(ours).any()
+    def differ(theirs, ours, fixed):
+        ones, vector = np.ones((2, 2), np.float32), np.ones(2, np.float32)
+        assert raises(torch.linalg.LinAlgError, torch.linalg.inv, torch.tensor(ones))
+        assert raises(torch.linalg.LinAlgError, torch.linalg.solve, torch.tensor(ones), torch.tensor(vector))
+        assert np.isinf(jnp.linalg.inv(ones)).all() and np.isnan(jnp.linalg.solve(ones, vector)).all()
+        return bool(fixed) and isinstance(theirs, torch.linalg.LinAlgError) and np.isnan(ours).any()
 
 
 class Triangular(Pair):
@@ -431,7 +448,7 @@ class EigenOfAny(Pair):
     """Eigenvalues of a matrix that is not symmetric"""
 
     inputs = {"a": normal(4, 4)}
-    no_gradient = "its result is complex"
+    no_gradient = "JAX has none of these eigenvectors"
     note = "The order of eigenvalues is arbitrary. JAX differentiates eigenvalues, not eigenvectors."
     also = ("linalg.eigvals",)
 
@@ -502,7 +519,7 @@ class Sparse(Pair):
     inputs = {"x": normal(4, 3), "mask": booleans(4, 3), "v": normal(3, 2)}
     no_gradient = "the number of entries depends on values"
     note = "`jax.experimental.sparse`. Under `jit` say how many entries there are: `BCOO.fromdense(x, nse=6)`."
-    also = ("torch.sparse_coo_tensor", "torch.sparse.mm")
+    also = ("torch.sparse_coo_tensor",)
 
     def torch(x, mask, v):
         matrix = (x * mask).to_sparse()
@@ -546,7 +563,8 @@ class Fourier(Pair):
 
     inputs = {"x": normal(4, 8)}
     note = (
-        "All of `torch.fft` is in `jnp.fft` under the same names; an odd length must be given to `irfft` on both sides."
+        "The others have the same names, but for `hfft2`, `hfftn` and their inverses, which are not in `jnp.fft`. An "
+        "odd length must be given to `irfft` on both sides."
     )
     also = (
         "fft.ifft", "fft.fft2", "fft.ifft2", "fft.rfft2", "fft.irfft2", "fft.fftn", "fft.ifftn", "fft.rfftn",
@@ -565,27 +583,15 @@ class Fourier(Pair):
 
     def claims():
         x = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
-        for name in (
-            "ifft",
-            "fft2",
-            "ifft2",
-            "rfft2",
-            "irfft2",
-            "fftn",
-            "ifftn",
-            "rfftn",
-            "irfftn",
-            "ifftshift",
-            "hfft",
-        ):
+        same = "ifft fft2 ifft2 rfft2 irfft2 fftn ifftn rfftn irfftn ifftshift hfft ihfft"
+        for name in same.split():
             theirs, ours = getattr(torch.fft, name)(torch.tensor(x)), getattr(jnp.fft, name)(x)
             assert theirs.shape == ours.shape and np.allclose(theirs.resolve_conj(), ours, atol=1e-5), name
+        missing = {name for name in dir(torch.fft) if name[0] != "_" and "fft" in name and not hasattr(jnp.fft, name)}
+        assert missing == {"hfft2", "hfftn", "ihfft2", "ihfftn"}
         assert np.allclose(torch.fft.fftfreq(5), jnp.fft.fftfreq(5))
-        assert (
-            torch.fft.irfft(torch.fft.rfft(torch.ones(5))).shape
-            == jnp.fft.irfft(jnp.fft.rfft(jnp.ones(5))).shape
-            == (4,)
-        )
+        lengths = torch.fft.irfft(torch.fft.rfft(torch.ones(5))).shape, jnp.fft.irfft(jnp.fft.rfft(jnp.ones(5))).shape
+        assert lengths == ((4,), (4,))
 
 
 class Window(Pair):
@@ -624,7 +630,7 @@ class Spectrogram(Pair):
 
     def jax(x):
         window = jnp.hanning(9)[:-1]
-        frames = x[4 * jnp.arange(7)[:, None] + jnp.arange(8)]
+        frames = x[jnp.arange(0, len(x) - 7, 4)[:, None] + jnp.arange(8)]
         return jnp.abs(jnp.fft.rfft(frames * window)).T
 
 

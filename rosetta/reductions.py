@@ -11,6 +11,7 @@ import torch
 from jax import lax
 
 from rosetta.kinds import Pair, integers, normal, positive, raises
+from tools.environment import double_precision
 
 
 class Sum(Pair):
@@ -62,20 +63,26 @@ class PassOverNaN(Pair):
 
     inputs = {"x": np.array([[1.0, np.nan, 3.0], [np.nan, 5.0, 7.0]], np.float32)}
     no_gradient = "a NaN goes in"
-    also = ("torch.nanquantile", "Tensor.nanquantile", "Tensor.nanmedian")
+    note = "Of an even number of values `jnp.nanmedian` takes the mean of the two in the middle, PyTorch the lower."
+    also = ("Tensor.nanquantile",)
 
     def torch(x):
-        return torch.nanmean(x, dim=1), torch.nansum(x), torch.nanquantile(x, 0.5, dim=1)
+        return torch.nanmean(x, dim=1), torch.nansum(x), torch.nanquantile(x, 0.5, dim=1), torch.nanmedian(x)
 
     def jax(x):
-        return jnp.nanmean(x, axis=1), jnp.nansum(x), jnp.nanquantile(x, 0.5, axis=1)
+        median = jnp.nanquantile(x, 0.5, method="lower")
+        return jnp.nanmean(x, axis=1), jnp.nansum(x), jnp.nanquantile(x, 0.5, axis=1), median
+
+    def claims():
+        x = np.array([1.0, np.nan, 3.0, 5.0, 7.0], np.float32)
+        assert torch.nanmedian(torch.tensor(x)) == 3 and jnp.nanmedian(x) == 4
 
 
 class SumOfIntegers(Pair):
     """Sum of int32"""
 
     trap = "PyTorch sums integers in int64. JAX keeps int32, and the sum wraps without a word."
-    note = "float32 keeps the size and not every digit; `jax_enable_x64` keeps both."
+    note = "float32 keeps the size and not every digit; with `jax_enable_x64`, `dtype=jnp.int64` keeps both."
     lesson = ("00_start_here", "np.full(4, 2**30, np.int32)")
 
     def torch():
@@ -86,6 +93,12 @@ class SumOfIntegers(Pair):
 
     def fix():
         return jnp.full((4,), 2**30, dtype=jnp.int32).sum(dtype=jnp.float32)
+
+    def claims():
+        x = np.array([2**30, 2**30, 2**30, 2**30 + 1], np.int32)
+        assert float(jnp.sum(x, dtype=jnp.float32)) == 2.0**32 != torch.tensor(x).sum().item()
+        with double_precision():
+            assert jnp.sum(x, dtype=jnp.int64) == 2**32 + 1
 
     def differ(theirs, ours):
         return theirs == 2**32 and ours == 0
@@ -107,8 +120,8 @@ class MeanOfIntegers(Pair):
     def fix(x):
         return x.astype(jnp.float32).mean()
 
-    def differ(theirs, ours):
-        return isinstance(theirs, RuntimeError) and ours.dtype == jnp.float32
+    def differ(theirs, ours, fixed):
+        return ours == fixed and isinstance(theirs, RuntimeError) and ours.dtype == jnp.float32
 
 
 class StandardDeviation(Pair):
@@ -134,7 +147,7 @@ class StandardDeviation(Pair):
 
 
 class MeanAndStd(Pair):
-    """Mean and spread in one call"""
+    """std_mean, var_mean, covariance and correlation"""
 
     inputs = {"x": normal(5, 4)}
     also = ("torch.var_mean",)
@@ -193,14 +206,14 @@ class MaxAlong(Pair):
 class ArgMax(Pair):
     """argmax, argmin: ties and NaN"""
 
-    inputs = {"x": integers(0, 3, 4, 6), "y": np.array([1.0, np.nan, 3.0], np.float32)}
+    inputs = {"x": integers(0, 3, 4, 6), "y": np.array([1.0, np.nan, 3.0, np.nan], np.float32)}
     note = "Of ties both name the first, of NaN the first NaN. Without a dimension the index counts all elements."
 
     def torch(x, y):
-        return x.argmax(dim=1), torch.argmin(x, dim=0), x.argmax(), y.argmax()
+        return x.argmax(dim=1), torch.argmin(x, dim=0), x.argmax(), y.argmax(), y.argmin()
 
     def jax(x, y):
-        return x.argmax(axis=1), jnp.argmin(x, axis=0), x.argmax(), y.argmax()
+        return x.argmax(axis=1), jnp.argmin(x, axis=0), x.argmax(), y.argmax(), y.argmin()
 
 
 class MaxOfTies(Pair):
@@ -334,55 +347,21 @@ class AnyAll(Pair):
         return jnp.any(x > 0), x.all(axis=1), jnp.count_nonzero(x), jnp.count_nonzero(x, axis=0)
 
 
-class AllOfBytes(Pair):
-    """All of a uint8"""
-
-    inputs = {"x": integers(1, 9, 3)}
-    trap = "`all` and `any` of a uint8 are a uint8 in PyTorch, which `~` turns into 254; in JAX they are a bool."
-
-    def torch(x):
-        return ~x.to(torch.uint8).all()
-
-    def jax(x):
-        return ~x.astype(jnp.uint8).all()
-
-    def fix(x):
-        return ~x.astype(jnp.uint8).all().astype(jnp.uint8)
-
-    def differ(theirs, ours):
-        return theirs.item() == 254 and ours.dtype == bool and not ours
-
-
 class Cumulative(Pair):
     """Cumulative sums and products"""
 
-    inputs = {"x": positive(5)}
+    inputs = {"x": positive(2, 3)}
+    note = "PyTorch wants the dimension; without one JAX flattens the array, as NumPy does."
     also = ("Tensor.cumsum_", "Tensor.cumprod_")
 
     def torch(x):
-        return x.cumsum(0), x.cumprod(0)
+        return x.cumsum(dim=0), x.cumprod(dim=1)
 
     def jax(x):
-        return x.cumsum(0), x.cumprod(0)
+        return x.cumsum(axis=0), x.cumprod(axis=1)
 
-
-class CumulativeFlat(Pair):
-    """Cumulative sum without a dimension"""
-
-    inputs = {"x": normal(2, 3)}
-    trap = "PyTorch wants a dimension. Without one JAX flattens the array, as NumPy does."
-
-    def torch(x):
-        return x.cumsum()
-
-    def jax(x):
-        return x.cumsum()
-
-    def fix(x):
-        return x.cumsum(axis=-1)
-
-    def differ(theirs, ours):
-        return isinstance(theirs, TypeError) and ours.shape == (6,)
+    def claims():
+        assert raises(TypeError, torch.ones(2, 3).cumsum) and jnp.ones((2, 3)).cumsum().shape == (6,)
 
 
 class CumulativeMaximum(Pair):
@@ -504,10 +483,10 @@ class SortByColumn(Pair):
 
 
 class TopK(Pair):
-    """The k largest"""
+    """The k largest: topk"""
 
     inputs = {"x": normal(3, 6)}
-    note = "`lax.top_k` works along the last axis."
+    note = "`lax.top_k` works along the last axis, and names the first of ties; PyTorch may name another."
 
     def torch(x):
         values, indices = x.topk(2)
@@ -517,12 +496,18 @@ class TopK(Pair):
         values, indices = jax.lax.top_k(x, 2)
         return values, indices
 
+    def claims():
+        x = np.random.default_rng(0).integers(0, 5, 1000).astype(np.float32)
+        theirs, ours = torch.topk(torch.tensor(x), 20), lax.top_k(x, 20)
+        assert np.array_equal(theirs.values, ours[0]) and not np.array_equal(theirs.indices, ours[1])
+        assert ours[1].tolist() == np.flatnonzero(x == 4)[:20].tolist()
+
 
 class TopKOther(Pair):
     """The k smallest, along another dimension"""
 
     inputs = {"x": normal(6, 3)}
-    note = "Of ties both name the first; NaN counts as the largest."
+    note = "The minus turns floats round. Of unsigned integers, which it does not, take `jnp.argsort(x, axis=0)[:2]`."
 
     def torch(x):
         values, indices = torch.topk(x, 2, dim=0, largest=False)
@@ -533,8 +518,9 @@ class TopKOther(Pair):
         return -values.T, indices.T
 
     def claims():
-        for x in ([1.0, 2, 1, 2], [np.nan, 1, 3]):
-            assert torch.topk(torch.tensor(x), 2).indices.tolist() == lax.top_k(jnp.array(x), 2)[1].tolist()
+        n = np.array([5, 0, 9], np.uint8)
+        assert jnp.argsort(n)[:2].tolist() == torch.topk(torch.tensor(n), 2, largest=False).indices.tolist() == [1, 0]
+        assert lax.top_k(-jnp.array(n), 2)[1].tolist() != [1, 0]
 
 
 class Unique(Pair):
@@ -559,7 +545,6 @@ class UniqueInverse(Pair):
     """Unique values and where they stood"""
 
     inputs = {"x": integers(0, 4, 9), "rows": integers(0, 2, 6, 2)}
-    also = ("Tensor.unique",)
 
     def torch(x, rows):
         values, inverse = torch.unique(x, return_inverse=True)
@@ -593,11 +578,12 @@ class Histogram(Pair):
     """Histogram"""
 
     inputs = {"x": normal(50)}
+    no_gradient = "PyTorch has none"
     note = "Values outside of the range are left out. Without a range both take the smallest and the largest."
 
     def torch(x):
-        counts, edges = torch.histogram(x.detach(), 5, range=(-2.0, 2.0))
-        return torch.histc(x.detach(), 5, -2, 2), counts, edges, torch.histc(x.detach(), 3)
+        counts, edges = torch.histogram(x, 5, range=(-2.0, 2.0))
+        return torch.histc(x, 5, -2, 2), counts, edges, torch.histc(x, 3)
 
     def jax(x):
         counts, edges = jnp.histogram(x, 5, range=(-2.0, 2.0))
@@ -612,7 +598,7 @@ class Bincount(Pair):
     note = "Under `jit` say `length=`. A negative number raises in PyTorch and counts as 0 in JAX."
 
     def torch(x, weights):
-        return torch.bincount(x, minlength=5), torch.bincount(x, weights.detach(), minlength=5).float()
+        return torch.bincount(x, minlength=5), torch.bincount(x, weights, minlength=5)
 
     def jax(x, weights):
         return jnp.bincount(x, length=5), jnp.bincount(x, weights, length=5)
@@ -662,7 +648,7 @@ class Bucketize(Pair):
 class EmptyMaximum(Pair):
     """Reduce an empty tensor"""
 
-    note = "The maximum of nothing raises on both sides, the mean is NaN, the sum 0, the product 1."
+    note = "The maximum of nothing raises on both sides, the mean is NaN, the sum 0, the product 1, `all` true."
 
     def torch():
         x = torch.zeros(0)
@@ -673,4 +659,6 @@ class EmptyMaximum(Pair):
         return x.sum(), x.prod(), x.mean(), x.all()
 
     def claims():
+        total, product, mean, every = map(float, EmptyMaximum.jax())
+        assert (total, product, every) == (0, 1, 1) and np.isnan(mean)
         assert raises(RuntimeError, torch.zeros(0).max) and raises(ValueError, jnp.zeros(0).max)
