@@ -233,7 +233,7 @@ class Filled(Pair):
 
 
 class LikeAnother(Pair):
-    """Of the dtype of another tensor"""
+    """Of the dtype of another: new_zeros, type_as, full_like"""
 
     inputs = {"x": integers(0, 9, 2, 3), "y": normal(2)}
     also = ("Tensor.new_tensor", "Tensor.new_ones")
@@ -799,9 +799,11 @@ class Split(Pair):
         return jnp.split(x, 2)
 
     def fix(x):
-        return jnp.split(x, len(x) // 2)
+        return jnp.split(x, np.arange(2, len(x), 2))
 
     def differ(theirs, ours):
+        uneven = torch.split(torch.ones(7), 2), jnp.split(jnp.ones(7), np.arange(2, 7, 2))
+        assert [len(part) for part in uneven[0]] == [len(part) for part in uneven[1]] == [2, 2, 2, 1]
         return [len(part) for part in theirs] == [2, 2, 2] and [len(part) for part in ours] == [3, 3]
 
 
@@ -850,7 +852,7 @@ class Chunk(Pair):
 
 
 class Unbind(Pair):
-    """Take apart along a dimension"""
+    """Take apart along a dimension: unbind, tensor_split"""
 
     inputs = {"x": normal(3, 2), "y": normal(7)}
     note = "`hsplit`, `vsplit` and `dsplit` are the same in both: how many pieces, or the places of the cuts."
@@ -887,7 +889,6 @@ class PadLast(Pair):
 
     inputs = {"x": normal(2, 3)}
     note = "PyTorch lists the dimensions from the last, JAX all from the first; `jnp.pad(x, (1, 2))` pads every one."
-    also = ("F.pad", "nn.ConstantPad1d", "nn.ZeroPad1d")
 
     def torch(x):
         return torch.nn.functional.pad(x, (1, 2))

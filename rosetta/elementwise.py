@@ -81,10 +81,10 @@ class FloorDivision(Pair):
     also = ("Tensor.floor_divide", "Tensor.remainder")
 
     def torch(x, y, z):
-        return x // y, torch.floor_divide(x, y), torch.remainder(x, y), x % y, z // 0.3, z % 0.3
+        return x // y, torch.floor_divide(x, y), torch.remainder(x, y), x % y, z // 0.3, z % -0.3
 
     def jax(x, y, z):
-        return x // y, jnp.floor_divide(x, y), jnp.remainder(x, y), x % y, z // 0.3, z % 0.3
+        return x // y, jnp.floor_divide(x, y), jnp.remainder(x, y), x % y, z // 0.3, z % -0.3
 
 
 class TruncatedDivision(Pair):
@@ -213,19 +213,19 @@ class Trigonometry(Pair):
         assert jnp.acosh(2.0) == jnp.arccosh(2.0) and np.allclose(jnp.arctan2(x, 1 - x), jnp.atan2(x, 1 - x))
 
 
-class Sigmoid(Pair):
-    """Sigmoid and logit"""
+class Logit(Pair):
+    """Logit, with and without bounds"""
 
-    inputs = {"x": normal(5), "p": np.array([0.0, 0.2, 0.7, 1.0], np.float32)}
+    inputs = {"p": np.array([0.0, 0.2, 0.7, 1.0], np.float32)}
     note = "JAX's `logit` has no `eps`, so clip first."
-    also = ("F.sigmoid", "nn.Sigmoid", "Tensor.sigmoid_", "special.expit", "special.logit")
+    also = ("special.logit", "Tensor.logit_")
 
-    def torch(x, p):
-        return torch.sigmoid(x), torch.logit(p[1:3]), torch.logit(p, eps=1e-3)
+    def torch(p):
+        return torch.logit(p[1:3]), torch.logit(p, eps=1e-3)
 
-    def jax(x, p):
+    def jax(p):
         logit = jax.scipy.special.logit
-        return jax.nn.sigmoid(x), logit(p[1:3]), logit(jnp.clip(p, 1e-3, 1 - 1e-3))
+        return logit(p[1:3]), logit(jnp.clip(p, 1e-3, 1 - 1e-3))
 
     def claims():
         assert raises(TypeError, lambda: jax.scipy.special.logit(0.5, eps=1e-3))
@@ -313,7 +313,10 @@ class AbsoluteAndSign(Pair):
     """Absolute value and sign"""
 
     inputs = {"x": normal(4), "n": integers(-3, 4, 4)}
-    note = "The sign of NaN is 0 in PyTorch and NaN in JAX."
+    note = (
+        "`signbit` has the same name, and `torch.sgn` of complex numbers is `jnp.sign`. The sign of NaN is 0 in "
+        "PyTorch and NaN in JAX."
+    )
     also = ("torch.absolute", "Tensor.abs_", "Tensor.sign_", "torch.signbit", "torch.sgn")
 
     def torch(x, n):
@@ -450,13 +453,15 @@ class Finite(Pair):
     """Find NaN and infinity, or replace them"""
 
     inputs = {"x": np.array([np.nan, np.inf, -np.inf, 1.0], np.float32)}
-    also = ("torch.isneginf", "torch.isposinf", "Tensor.nan_to_num_")
+    also = ("Tensor.nan_to_num_",)
 
     def torch(x):
-        return torch.isnan(x), torch.isinf(x), torch.isfinite(x), torch.nan_to_num(x, nan=-1.0)
+        infinite = torch.isinf(x), torch.isposinf(x), torch.isneginf(x)
+        return torch.isnan(x), infinite, torch.isfinite(x), torch.nan_to_num(x, nan=-1.0)
 
     def jax(x):
-        return jnp.isnan(x), jnp.isinf(x), jnp.isfinite(x), jnp.nan_to_num(x, nan=-1.0)
+        infinite = jnp.isinf(x), jnp.isposinf(x), jnp.isneginf(x)
+        return jnp.isnan(x), infinite, jnp.isfinite(x), jnp.nan_to_num(x, nan=-1.0)
 
 
 class WhereScalars(Pair):
@@ -504,7 +509,10 @@ class CastOutOfRange(Pair):
     """Cast floats that do not fit to integers"""
 
     inputs = {"x": np.array([-1.0, 300.0, 2.7], np.float32)}
-    trap = "In PyTorch a uint8 wraps (here; C leaves it open), in JAX it stops at 0 and 255. Integers wrap in both."
+    trap = (
+        "A float that does not fit a uint8 wraps in PyTorch (C leaves it open), and stops at 0 or 255 in "
+        "JAX. Integers wrap in both."
+    )
 
     def torch(x):
         return x.to(torch.uint8)

@@ -274,7 +274,7 @@ class WritePastEnd(Pair):
 
 
 class WriteThroughView(Pair):
-    """Change a row of a matrix"""
+    """Change a row of a matrix through a view"""
 
     inputs = {"x": normal(2, 3)}
     trap = "A slice is a view in PyTorch: `+=` on it changes the matrix. In JAX a slice is an array of its own."
@@ -322,7 +322,7 @@ class AddAtRepeatedIndices(Pair):
 
 
 class IndexAdd(Pair):
-    """Sum rows into groups"""
+    """Sum rows into groups: index_add"""
 
     inputs = {"x": normal(5, 2), "group": integers(0, 3, 5)}
     note = "`jax.ops.segment_sum(x, group, num_segments=3)` does the same."
@@ -357,7 +357,7 @@ class IndexFill(Pair):
 
 
 class ScatterAdd(Pair):
-    """Add, or take the maximum, at given places"""
+    """Add at given places, or take the maximum: scatter_add"""
 
     inputs = {"x": normal(3, 4), "index": integers(0, 3, 5, 4), "y": normal(5, 4)}
     also = ("Tensor.scatter_add", "Tensor.scatter_reduce_")
@@ -405,7 +405,7 @@ class EmptyGroup(Pair):
 
 
 class Gather(Pair):
-    """Pick one element per row"""
+    """Pick one element per row: gather"""
 
     inputs = {"x": normal(4, 5), "index": integers(0, 5, 4, 1)}
     note = "In PyTorch `index` may have fewer rows than `x`, and takes the first of them; JAX raises."
@@ -424,7 +424,7 @@ class Gather(Pair):
 
 
 class Scatter(Pair):
-    """Write one element per row"""
+    """Write one element per row: scatter"""
 
     inputs = {"x": normal(4, 5), "index": integers(0, 5, 4, 1), "value": normal(4, 1)}
     also = ("Tensor.scatter", "torch.scatter")
@@ -437,7 +437,7 @@ class Scatter(Pair):
 
 
 class MaskedFill(Pair):
-    """Fill where a mask holds"""
+    """Fill where a mask holds: masked_fill"""
 
     inputs = {"x": normal(3, 4), "mask": booleans(3, 4)}
     note = (
@@ -459,7 +459,7 @@ class MaskedFill(Pair):
 
 
 class MaskedScatter(Pair):
-    """Write a list of values where a mask holds"""
+    """Write values where a mask holds: masked_scatter"""
 
     inputs = {"x": normal(3, 4), "mask": booleans(3, 4), "values": normal(12)}
     note = "`x.at[mask].set(values[: mask.sum()])` does it too, but not under `jit`."
@@ -517,7 +517,7 @@ class Clamp(Pair):
 
 
 class Mask(Pair):
-    """Keep what a mask selects"""
+    """Keep what a mask selects: masked_select"""
 
     no_gradient = "the length of the result depends on values"
     inputs = {"x": normal(6)}
@@ -586,26 +586,21 @@ class NonzeroRows(Pair):
 
 
 class TriangleIndices(Pair):
-    """The indices of a triangle"""
+    """The elements of a triangle: tril_indices"""
 
     inputs = {"x": normal(3, 3)}
-    trap = "A tensor of two rows in PyTorch, which as an index picks rows; a tuple in JAX, which picks elements."
+    note = "A tensor of two rows in PyTorch; a tuple in JAX, which is an index as it is. `triu_indices` likewise."
     also = ("torch.triu_indices",)
 
     def torch(x):
-        index = torch.tril_indices(3, 3)
-        return x[index]
+        row, column = torch.tril_indices(3, 3)
+        return x[row, column]
 
     def jax(x):
-        index = jnp.tril_indices(3)
-        return x[index]
+        return x[jnp.tril_indices(3)]
 
-    def fix(x):
-        index = jnp.stack(jnp.tril_indices(3))
-        return x[index]
-
-    def differ(theirs, ours):
-        return theirs.shape == (2, 6, 3) and ours.shape == (6,)
+    def claims():
+        assert torch.triu_indices(3, 3, 1).tolist() == [index.tolist() for index in jnp.triu_indices(3, 1)]
 
 
 class FlatPosition(Pair):

@@ -372,7 +372,7 @@ class LU(Pair):
 
 
 class NotPositiveDefinite(Pair):
-    """Cholesky of an indefinite matrix, inverse of a singular one"""
+    """Cholesky of an indefinite, inverse of a singular matrix"""
 
     inputs = {"a": spd(3)}
     trap = "PyTorch raises, JAX returns NaN. The inverse of a singular matrix has infinities, a solution by it NaN."

@@ -227,7 +227,7 @@ class NormalWithMoments(Draws, Pair):
 
     inputs = {"key": key()}
     mean, spread = 5.0, 2.0
-    also = ("Tensor.normal_", "distributions.Normal", "nn.init.normal_")
+    also = ("Tensor.normal_", "distributions.Normal")
 
     def torch():
         return torch.normal(5.0, 2.0, size=(50, 40))
@@ -242,7 +242,6 @@ class TruncatedNormal(Draws, Pair):
     inputs = {"key": key()}
     mean, spread, bounds = 0.0, 1.0791, (-2, 2)  # normal numbers of spread 2, cut where they exceed 2
     trap = "The bounds are numbers in PyTorch. In JAX they are standard deviations, and the result is to be scaled."
-    also = ("nn.init.trunc_normal_",)
 
     def torch():
         return torch.nn.init.trunc_normal_(torch.empty(5000), std=2.0, a=-2.0, b=2.0)
@@ -292,6 +291,7 @@ class Beta(Draws, Pair):
 
     inputs = {"key": key()}
     mean, spread, bounds = 0.4, 0.2, (0, 1)
+    note = "`jax.random.dirichlet(key, alpha, shape)` for several classes."
     also = ("distributions.Beta", "distributions.Dirichlet")
 
     def torch():

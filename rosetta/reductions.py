@@ -582,11 +582,11 @@ class Histogram(Pair):
     note = "Values outside of the range are left out. Without a range both take the smallest and the largest."
 
     def torch(x):
-        counts, edges = torch.histogram(x, 5, range=(-2.0, 2.0))
-        return torch.histc(x, 5, -2, 2), counts, edges, torch.histc(x, 3)
+        counts, edges = torch.histogram(x, 5, range=(-1.0, 1.0))
+        return torch.histc(x, 5, -1, 1), counts, edges, torch.histc(x, 3)
 
     def jax(x):
-        counts, edges = jnp.histogram(x, 5, range=(-2.0, 2.0))
+        counts, edges = jnp.histogram(x, 5, range=(-1.0, 1.0))
         return counts, counts, edges, jnp.histogram(x, 3)[0]
 
 
@@ -595,18 +595,22 @@ class Bincount(Pair):
 
     inputs = {"x": integers(0, 4, 9), "weights": normal(9)}
     no_gradient = "PyTorch has none"
-    note = "Under `jit` say `length=`. A negative number raises in PyTorch and counts as 0 in JAX."
+    note = (
+        "Under `jit` say `length=`, which leaves out larger numbers. A negative number raises in PyTorch and counts as "
+        "0 in JAX."
+    )
 
     def torch(x, weights):
         return torch.bincount(x, minlength=5), torch.bincount(x, weights, minlength=5)
 
     def jax(x, weights):
-        return jnp.bincount(x, length=5), jnp.bincount(x, weights, length=5)
+        return jnp.bincount(x, minlength=5), jnp.bincount(x, weights, minlength=5)
 
     def claims():
         assert raises(RuntimeError, torch.bincount, torch.tensor([-1]))
         assert jnp.bincount(jnp.array([-1, 2])).tolist() == [1, 0, 1]
         assert raises(jax.errors.ConcretizationTypeError, jax.jit(jnp.bincount), jnp.array([1]))
+        assert jax.jit(lambda x: jnp.bincount(x, length=2))(jnp.array([0, 1, 5])).tolist() == [1, 1]
 
 
 class Search(Pair):
