@@ -130,7 +130,7 @@ class ToNumpy(Pair):
     """To a NumPy array"""
 
     inputs = {"x": normal(2, 3)}
-    note = "`np.asarray(x)` waits for the result and is read-only; `np.array(x)` is a copy of your own."
+    note = "`np.asarray(x)` waits for the result and is read-only; `np.array(x)` is a copy of your own. Under `jit` both raise."
     also = ("Tensor.numpy",)
 
     def torch(x):
@@ -141,6 +141,7 @@ class ToNumpy(Pair):
 
     def claims():
         x = jnp.ones(2)
+        assert raises(jax.errors.TracerArrayConversionError, jax.jit(np.asarray), x)
         assert not np.asarray(x).flags.writeable and np.array(x).flags.writeable
 
 

@@ -350,17 +350,17 @@ class Extremes(Pair):
 class Compare(Pair):
     """Compare element by element"""
 
-    inputs = {"x": integers(0, 3, 6), "y": integers(0, 3, 6)}
+    inputs = {"x": integers(0, 3, 9), "y": integers(0, 3, 9)}
     also = (
         "torch.gt", "torch.ge", "torch.ne", "torch.greater", "torch.greater_equal", "torch.less", "torch.less_equal",
         "torch.not_equal",
     )  # fmt: skip
 
     def torch(x, y):
-        return x == y, x.ne(y), torch.eq(x, y), torch.lt(x, y), torch.le(x, 1), (x > y), (x >= y).any()
+        return x == y, x.ne(y), torch.eq(x, y), torch.lt(x, y), torch.le(x, 1), x > y, x >= y
 
     def jax(x, y):
-        return x == y, x != y, jnp.equal(x, y), jnp.less(x, y), jnp.less_equal(x, 1), (x > y), (x >= y).any()
+        return x == y, x != y, jnp.equal(x, y), jnp.less(x, y), jnp.less_equal(x, 1), x > y, x >= y
 
 
 class CloseEnough(Pair):
@@ -622,7 +622,10 @@ class TruthOfOne(Pair):
     """A tensor of one element as a condition"""
 
     inputs = {"x": integers(-1, 2, 1, 1)}
-    note = "Both take one element of any shape for a bool; more than one raises on both sides, an empty one too."
+    note = (
+        "Both take one element of any shape for a bool; more than one raises on both sides, an empty one too. Under "
+        "`jit` JAX raises: see the `if` among the control flow."
+    )
     also = ("torch.is_nonzero",)
 
     def torch(x):
@@ -632,6 +635,7 @@ class TruthOfOne(Pair):
         return bool(x > 0), bool(x != 0)
 
     def claims():
+        assert raises(jax.errors.TracerBoolConversionError, jax.jit(bool), jnp.ones(1))
         for count in (0, 2):
             assert raises(RuntimeError, lambda count=count: bool(torch.ones(count)))
             assert raises(ValueError, lambda count=count: bool(jnp.ones(count)))

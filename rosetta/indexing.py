@@ -571,6 +571,7 @@ class NonzeroRows(Pair):
 
     inputs = {"x": integers(0, 2, 3, 4)}
     trap = "`torch.nonzero` gives a row for each element found, `jnp.nonzero` a tuple with an array for each dimension."
+    note = "Under `jit` both want a `size=`, as above."
 
     def torch(x):
         return torch.nonzero(x)
@@ -582,6 +583,9 @@ class NonzeroRows(Pair):
         return jnp.argwhere(x)
 
     def differ(theirs, ours):
+        x = jnp.array([[0, 1], [1, 0]])
+        assert raises(jax.errors.ConcretizationTypeError, jax.jit(jnp.argwhere), x)
+        assert jax.jit(lambda x: jnp.argwhere(x, size=2))(x).tolist() == [[0, 1], [1, 0]]
         return isinstance(ours, tuple) and np.array_equal(theirs, np.stack(ours, axis=1))
 
 

@@ -338,13 +338,13 @@ class LogSumExp(Pair):
 class AnyAll(Pair):
     """Any, all, how many"""
 
-    inputs = {"x": integers(0, 2, 3, 4)}
+    inputs = {"x": np.array([[1, 2, 3], [0, 0, 4], [0, 0, 0]])}
 
     def torch(x):
-        return torch.any(x > 0), x.all(dim=1), torch.count_nonzero(x), torch.count_nonzero(x, dim=0)
+        return torch.any(x > 3), x.all(dim=1), x.any(dim=1), torch.count_nonzero(x), torch.count_nonzero(x, dim=0)
 
     def jax(x):
-        return jnp.any(x > 0), x.all(axis=1), jnp.count_nonzero(x), jnp.count_nonzero(x, axis=0)
+        return jnp.any(x > 3), x.all(axis=1), x.any(axis=1), jnp.count_nonzero(x), jnp.count_nonzero(x, axis=0)
 
 
 class Cumulative(Pair):
@@ -545,6 +545,7 @@ class UniqueInverse(Pair):
     """Unique values and where they stood"""
 
     inputs = {"x": integers(0, 4, 9), "rows": integers(0, 2, 6, 2)}
+    note = "Under `jit` each wants a `size=`; places left over repeat the smallest value."
 
     def torch(x, rows):
         values, inverse = torch.unique(x, return_inverse=True)
@@ -553,6 +554,12 @@ class UniqueInverse(Pair):
     def jax(x, rows):
         values, inverse = jnp.unique(x, return_inverse=True)
         return values, inverse, jnp.unique(rows, axis=0)
+
+    def claims():
+        x = jnp.array([3, 1, 3])
+        values, inverse = jax.jit(lambda x: jnp.unique(x, return_inverse=True, size=4))(x)
+        assert values.tolist() == [1, 3, 1, 1] and inverse.tolist() == [1, 0, 1]
+        assert jax.jit(lambda x: jnp.unique(x, axis=0, size=2))(x[:, None]).tolist() == [[1], [3]]
 
 
 class UniqueNeighbours(Pair):
