@@ -130,7 +130,7 @@ class ToNumpy(Pair):
     """To a NumPy array"""
 
     inputs = {"x": normal(2, 3)}
-    note = "`np.asarray(x)` waits for the result and is read-only; `np.array(x)` is a copy of your own. Under `jit` both raise."
+    note = "`np.asarray(x)` waits for the result, `np.array(x)` is a copy to write to. Under `jit` both raise."
     also = ("Tensor.numpy",)
 
     def torch(x):
@@ -221,7 +221,7 @@ class Filled(Pair):
 
     inputs = {"x": normal(2, 3)}
     note = "A shape is one tuple in JAX: `jnp.zeros(2, 3)` takes the 3 for a dtype."
-    also = ("torch.ones",)
+    also = ("torch.zeros_like", "torch.ones")
 
     def torch(x):
         return torch.zeros(2, 3), torch.ones_like(x), torch.full((2,), 7.0)
@@ -241,12 +241,12 @@ class LikeAnother(Pair):
     note = "On several devices: `jnp.zeros(..., device=y.sharding)`."
 
     def torch(x, y):
-        return y.new_zeros(2, 3), y.new_full((2,), 7), x.type_as(y), torch.full_like(y, 2), torch.zeros_like(x)
+        return y.new_zeros(2, 3), y.new_full((2,), 7), y.new_tensor([1, 2]), x.type_as(y), torch.full_like(y, 2)
 
     def jax(x, y):
         return (
-            jnp.zeros((2, 3), y.dtype), jnp.full((2,), 7, y.dtype), x.astype(y.dtype), jnp.full_like(y, 2),
-            jnp.zeros_like(x),
+            jnp.zeros((2, 3), y.dtype), jnp.full((2,), 7, y.dtype), jnp.array([1, 2], y.dtype), x.astype(y.dtype),
+            jnp.full_like(y, 2),
         )  # fmt: skip
 
     def claims():

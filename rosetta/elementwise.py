@@ -338,13 +338,15 @@ class Extremes(Pair):
     inputs = {"x": np.array([np.nan, -2.0, 0.5], np.float32), "y": normal(3)}
     no_gradient = "NaN in, NaN out"
     note = "`maximum` passes a NaN on, `fmax` passes it over."
-    also = ("Tensor.clamp_min_", "Tensor.clamp_max", "Tensor.clamp_max_")
+    also = ("Tensor.clamp_min_", "Tensor.clamp_max_")
 
     def torch(x, y):
-        return torch.maximum(x, y), torch.minimum(x, y), torch.fmax(x, y), torch.fmin(x, y), torch.clamp_min(x, 0)
+        of_two = torch.maximum(x, y), torch.minimum(x, y), torch.fmax(x, y), torch.fmin(x, y)
+        return of_two, torch.clamp_min(x, 0), torch.clamp_max(x, 0)
 
     def jax(x, y):
-        return jnp.maximum(x, y), jnp.minimum(x, y), jnp.fmax(x, y), jnp.fmin(x, y), jnp.maximum(x, 0)
+        of_two = jnp.maximum(x, y), jnp.minimum(x, y), jnp.fmax(x, y), jnp.fmin(x, y)
+        return of_two, jnp.maximum(x, 0), jnp.minimum(x, 0)
 
 
 class Compare(Pair):
@@ -546,7 +548,7 @@ class ResultType(Pair):
     """The dtype that a calculation will have"""
 
     note = "float16 with bfloat16 is float32 on both sides; integers with floats keep the float's width."
-    also = ("Tensor.is_floating_point", "torch.is_complex", "Tensor.is_complex")
+    also = ("Tensor.is_floating_point",)
 
     def torch():
         promoted = torch.promote_types(torch.bfloat16, torch.float16)
@@ -584,11 +586,13 @@ class Complex(Pair):
 
     def torch(x, y):
         z = torch.complex(x, y)
-        return torch.real(z), torch.imag(z), z.abs(), torch.angle(z), torch.polar(x, y), z.conj() * z
+        parts = torch.real(z), torch.imag(z), z.abs(), torch.angle(z)
+        return parts, torch.polar(x, y), z.conj() * z, torch.is_complex(z), torch.is_complex(x)
 
     def jax(x, y):
         z = lax.complex(x, y)
-        return z.real, z.imag, jnp.abs(z), jnp.angle(z), x * jnp.exp(1j * y), z.conj() * z
+        parts = z.real, z.imag, jnp.abs(z), jnp.angle(z)
+        return parts, x * jnp.exp(1j * y), z.conj() * z, jnp.iscomplexobj(z), jnp.iscomplexobj(x)
 
 
 class RealAsComplex(Pair):

@@ -433,15 +433,14 @@ class Eigen(Pair):
 
     inputs = {"a": spd(4)}
     note = "The signs of eigenvectors are arbitrary: compare what is built from them."
-    also = ("linalg.eigvalsh",)
 
     def torch(a):
         values, vectors = torch.linalg.eigh(a)
-        return values, vectors * values @ vectors.mT
+        return values, vectors * values @ vectors.mT, torch.linalg.eigvalsh(a)
 
     def jax(a):
         values, vectors = jnp.linalg.eigh(a)
-        return values, vectors * values @ vectors.mT
+        return values, vectors * values @ vectors.mT, jnp.linalg.eigvalsh(a)
 
 
 class EigenOfAny(Pair):
@@ -449,7 +448,9 @@ class EigenOfAny(Pair):
 
     inputs = {"a": normal(4, 4)}
     no_gradient = "JAX has none of these eigenvectors"
-    note = "The order of eigenvalues is arbitrary. JAX differentiates eigenvalues, not eigenvectors."
+    note = (
+        "The order of eigenvalues is arbitrary. JAX differentiates eigenvalues (alone by `eigvals`), not eigenvectors."
+    )
     also = ("linalg.eigvals",)
 
     def torch(a):
@@ -472,15 +473,15 @@ class SingularValues(Pair):
 
     inputs = {"x": normal(5, 3)}
     note = "`full_matrices=True` is the default on both sides (of `torch.svd` it is not)."
-    also = ("torch.svd", "linalg.svdvals", "Tensor.svd")
+    also = ("torch.svd", "Tensor.svd")
 
     def torch(x):
         u, s, vh = torch.linalg.svd(x, full_matrices=False)
-        return s, u * s @ vh
+        return s, u * s @ vh, torch.linalg.svdvals(x)
 
     def jax(x):
         u, s, vh = jnp.linalg.svd(x, full_matrices=False)
-        return s, u * s @ vh
+        return s, u * s @ vh, jnp.linalg.svdvals(x)
 
     def claims():
         x = np.eye(5, 3, dtype=np.float32)
@@ -518,16 +519,22 @@ class Sparse(Pair):
 
     inputs = {"x": normal(4, 3), "mask": booleans(4, 3), "v": normal(3, 2)}
     no_gradient = "the number of entries depends on values"
-    note = "`jax.experimental.sparse`. Under `jit` say how many entries there are: `BCOO.fromdense(x, nse=6)`."
-    also = ("torch.sparse_coo_tensor",)
+    note = (
+        "`jax.experimental.sparse`: an index has a row for each entry, in PyTorch a column. Under `jit` say how many "
+        "entries there are: `BCOO.fromdense(x, nse=6)`."
+    )
 
     def torch(x, mask, v):
         matrix = (x * mask).to_sparse()
-        return torch.sparse.mm(matrix, v), matrix.to_dense()
+        index, values = torch.tensor([[0, 3], [2, 0]]), torch.tensor([5.0, 7.0])
+        built = torch.sparse_coo_tensor(index, values, (4, 3), check_invariants=True)
+        return torch.sparse.mm(matrix, v), built.to_dense()
 
     def jax(x, mask, v):
         matrix = sparse.BCOO.fromdense(x * mask)
-        return matrix @ v, matrix.todense()
+        index, values = jnp.array([[0, 2], [3, 0]]), jnp.array([5.0, 7.0])
+        built = sparse.BCOO((values, index), shape=(4, 3))
+        return matrix @ v, built.todense()
 
     def claims():
         x = jnp.eye(3)

@@ -372,6 +372,7 @@ class CumulativeMaximum(Pair):
         "`lax.cummax` returns the values alone, and shares the gradient among ties. PyTorch names the last of the "
         "ties, and sends the gradient there."
     )
+    note = "`torch.cummin` is `lax.cummin`, likewise."
     also = ("torch.cummin", "Tensor.cummin")
 
     def torch(x):
@@ -388,6 +389,7 @@ class CumulativeMaximum(Pair):
     def differ(theirs, ours):
         slopes = jax.grad(lambda x: lax.cummax(x).sum())(jnp.array([1.0, 3, 2, 3, 3]))
         shared = slopes.tolist() == [1, 2.75, 0, 0.75, 0.5]
+        assert torch.cummin(torch.tensor([3, 1, 2]), 0).values.tolist() == lax.cummin(jnp.array([3, 1, 2])).tolist()
         return shared and theirs[1].tolist() == [0, 1, 1, 3, 4] and np.array_equal(theirs[0], ours)
 
 
