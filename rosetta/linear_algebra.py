@@ -358,6 +358,7 @@ class LU(Pair):
 
     inputs = {"a": normal(4, 4), "b": normal(4, 2)}
     tolerance = 1e-4
+    note = "Pivots count from 1 in PyTorch, from 0 in JAX."
     also = ("torch.lu_solve",)
 
     def torch(a, b):
@@ -369,6 +370,38 @@ class LU(Pair):
         factors = jax.scipy.linalg.lu_factor(a)
         p, lower, upper = jax.scipy.linalg.lu(a)
         return jax.scipy.linalg.lu_solve(factors, b), p, lower, upper
+
+    def claims():
+        a = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
+        assert torch.linalg.lu_factor(torch.tensor(a))[1].tolist() == [2, 2]
+        assert jax.scipy.linalg.lu_factor(a)[1].tolist() == [1, 1]
+
+
+class OneTriangle(Pair):
+    """Cholesky and eigenvalues of a matrix given by a triangle"""
+
+    inputs = {"a": spd(3)}
+    no_gradient = "PyTorch gives half of it to the triangle that it does not read"
+    trap = (
+        "PyTorch reads the lower triangle alone. JAX takes the mean of the matrix and its transpose, here with half of "
+        "what stands below the diagonal."
+    )
+
+    def torch(a):
+        return torch.linalg.cholesky(a.tril()), torch.linalg.eigvalsh(a.tril())
+
+    def jax(a):
+        return jnp.linalg.cholesky(jnp.tril(a)), jnp.linalg.eigvalsh(jnp.tril(a))
+
+    def fix(a):
+        full = jnp.tril(a) + jnp.tril(a, -1).T
+        return jnp.linalg.cholesky(full), jnp.linalg.eigvalsh(full)
+
+    def differ(theirs, ours):
+        a = np.array([[2.0, 0.0], [1.0, 3.0]], np.float32)
+        halved = np.array([[2.0, 0.5], [0.5, 3.0]], np.float32)
+        assert np.allclose(jnp.linalg.cholesky(a), np.linalg.cholesky(halved), atol=1e-5)
+        return not np.allclose(theirs[0], ours[0], atol=1e-2) and not np.allclose(theirs[1], ours[1], atol=1e-2)
 
 
 class NotPositiveDefinite(Pair):

@@ -409,7 +409,7 @@ class RandomOrthogonal(Pair):
     """Random orthogonal matrix"""
 
     inputs = {"key": key()}
-    note = "Both directions of every column are as likely: the mean of many is 0."
+    note = "All orthogonal matrices are as likely, so the mean of many is 0."
 
     def torch():
         q = torch.nn.init.orthogonal_(torch.empty(4, 4))

@@ -364,6 +364,26 @@ class Cumulative(Pair):
         assert raises(TypeError, torch.ones(2, 3).cumsum) and jnp.ones((2, 3)).cumsum().shape == (6,)
 
 
+class CumulativeBytes(Pair):
+    """Cumulative sum of uint8"""
+
+    inputs = {"x": integers(100, 256, 4)}
+    trap = "PyTorch adds up in int64. JAX keeps uint8, and the sum wraps without a word (`sum` alone widens it)."
+
+    def torch(x):
+        return x.to(torch.uint8).cumsum(0)
+
+    def jax(x):
+        return x.astype(jnp.uint8).cumsum()
+
+    def fix(x):
+        return x.astype(jnp.uint8).cumsum(dtype=jnp.int32)
+
+    def differ(theirs, ours):
+        widened = jnp.full(2, 200, jnp.uint8).sum() == 400
+        return widened and ours.dtype == jnp.uint8 and (theirs % 256).tolist() == ours.tolist() and theirs.max() > 255
+
+
 class CumulativeMaximum(Pair):
     """Cumulative maximum, with indices"""
 
@@ -442,7 +462,10 @@ class ArgSort(Pair):
 
     inputs = {"x": integers(0, 3, 8), "y": np.array([np.nan, 1.0, 3.0], np.float32)}
     no_gradient = "a NaN goes in"
-    note = "NaN counts as the largest on both sides. `argsort` is stable in JAX; ask for it in PyTorch."
+    note = (
+        "NaN counts as the largest on both sides. `argsort` is stable in JAX; ask for it in PyTorch. "
+        "`argsort(x)[::-1]` turns the order of ties round, `descending=True` keeps it."
+    )
 
     def torch(x, y):
         order, down = torch.argsort(x, stable=True), torch.argsort(x, descending=True, stable=True)
@@ -452,24 +475,14 @@ class ArgSort(Pair):
         order, down = jnp.argsort(x), jnp.argsort(x, descending=True)
         return order, down, jnp.sort(y), y.argsort(descending=True)
 
-
-class SortBackwards(Pair):
-    """Sort downwards by turning round"""
-
-    inputs = {"x": np.array([1, 2, 1, 2])}
-    trap = "`argsort(x)[::-1]` turns the order of ties round as well; `descending=True` keeps it."
-
-    def torch(x):
-        return torch.argsort(x, descending=True, stable=True)
-
-    def jax(x):
-        return jnp.argsort(x)[::-1]
-
-    def fix(x):
-        return jnp.argsort(x, descending=True)
-
-    def differ(theirs, ours):
-        return theirs.tolist() == [1, 3, 0, 2] and ours.tolist() == [3, 1, 2, 0]
+    def claims():
+        x = jnp.array([1, 2, 1, 2])
+        assert jnp.argsort(x)[::-1].tolist() == [3, 1, 2, 0] and jnp.argsort(x, descending=True).tolist() == [
+            1,
+            3,
+            0,
+            2,
+        ]
 
 
 class SortByColumn(Pair):
