@@ -114,7 +114,10 @@ class ReadPastEnd(Pair):
     """Read past the end"""
 
     inputs = {"x": normal(4)}
-    trap = "PyTorch raises. JAX can't raise on a value, and reads the last element instead: an off-by-one goes unseen."
+    trap = (
+        "PyTorch raises. JAX can't raise on a value, and reads the last element instead (before the start, the first): an "
+        "off-by-one goes unseen."
+    )
     note = (
         '`x.at[index].get(mode="fill", fill_value=jnp.nan)` makes it seen. `checkify` makes the error a second result.'
     )
@@ -132,6 +135,7 @@ class ReadPastEnd(Pair):
 
     def claims():
         x = jnp.arange(3.0)
+        assert x[-5] == x[jnp.array(-5)] == x[0]
         assert jnp.isnan(x.at[jnp.array([0, 10])].get(mode="fill", fill_value=jnp.nan)).tolist() == [False, True]
         error, _ = checkify.checkify(lambda x: x[10], errors=checkify.index_checks)(x)
         assert "out-of-bounds indexing" in error.get() and raises(checkify.JaxRuntimeError, error.throw)

@@ -365,10 +365,10 @@ class Cumulative(Pair):
 
 
 class CumulativeBytes(Pair):
-    """Cumulative sum of uint8"""
+    """Cumulative sum or product of small integers"""
 
     inputs = {"x": integers(100, 256, 4)}
-    trap = "PyTorch adds up in int64. JAX keeps uint8, and the sum wraps without a word (`sum` alone widens it)."
+    trap = "PyTorch calculates in int64. JAX keeps uint8, and wraps without a word; `sum` and `prod` alone widen it."
 
     def torch(x):
         return x.to(torch.uint8).cumsum(0)
@@ -380,6 +380,10 @@ class CumulativeBytes(Pair):
         return x.astype(jnp.uint8).cumsum(dtype=jnp.int32)
 
     def differ(theirs, ours):
+        small = jnp.full(2, 20, jnp.uint8)
+        assert (
+            torch.full((2,), 20, dtype=torch.uint8).cumprod(0)[1] == small.prod() == 400 and small.cumprod()[1] == 144
+        )
         widened = jnp.full(2, 200, jnp.uint8).sum() == 400
         return widened and ours.dtype == jnp.uint8 and (theirs % 256).tolist() == ours.tolist() and theirs.max() > 255
 
@@ -542,7 +546,7 @@ class Unique(Pair):
     """Unique values and their counts"""
 
     inputs = {"x": integers(0, 4, 9)}
-    note = "Under `jit` the number of values must be given: `size=`."
+    note = "Under `jit` the number of values must be given: `size=`. PyTorch keeps every NaN, JAX one."
 
     def torch(x):
         return torch.unique(x, return_counts=True)
@@ -551,6 +555,8 @@ class Unique(Pair):
         return jnp.unique(x, return_counts=True)
 
     def claims():
+        nan = np.array([np.nan, np.nan], np.float32)
+        assert len(torch.unique(torch.tensor(nan))) == 2 and len(jnp.unique(nan)) == 1
         x = jnp.array([3, 1, 3])
         assert raises(jax.errors.ConcretizationTypeError, jax.jit(jnp.unique), x)
         assert jax.jit(lambda x: jnp.unique(x, size=2))(x).tolist() == [1, 3]
