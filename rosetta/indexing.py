@@ -115,7 +115,7 @@ class ReadPastEnd(Pair):
 
     inputs = {"x": normal(4)}
     trap = (
-        "PyTorch raises. JAX can't raise on a value, and reads the last element instead (before the start, the first): an "
+        "PyTorch raises. JAX can't raise on a value, and reads the last element (before the start, the first): an "
         "off-by-one goes unseen."
     )
     note = (

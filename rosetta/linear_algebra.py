@@ -378,7 +378,7 @@ class LU(Pair):
 
 
 class OneTriangle(Pair):
-    """Cholesky and eigenvalues of a matrix given by a triangle"""
+    """Cholesky and eigenvalues from one triangle"""
 
     inputs = {"a": spd(3)}
     no_gradient = "PyTorch gives half of it to the triangle that it does not read"

@@ -380,10 +380,8 @@ class CumulativeBytes(Pair):
         return x.astype(jnp.uint8).cumsum(dtype=jnp.int32)
 
     def differ(theirs, ours):
-        small = jnp.full(2, 20, jnp.uint8)
-        assert (
-            torch.full((2,), 20, dtype=torch.uint8).cumprod(0)[1] == small.prod() == 400 and small.cumprod()[1] == 144
-        )
+        product = torch.full((2,), 20, dtype=torch.uint8).cumprod(0)[1], jnp.full(2, 20, jnp.uint8).cumprod()[1]
+        assert [*map(int, product)] == [400, 144] and jnp.full(2, 20, jnp.uint8).prod() == 400
         widened = jnp.full(2, 200, jnp.uint8).sum() == 400
         return widened and ours.dtype == jnp.uint8 and (theirs % 256).tolist() == ours.tolist() and theirs.max() > 255
 
