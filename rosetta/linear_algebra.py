@@ -1,7 +1,7 @@
 """Linear algebra
 
-`jnp.linalg` has NumPy's names; more is in `jax.scipy.linalg`. A factorisation that fails returns NaN, since compiled
-code can't raise on a value.
+`jnp.linalg` has NumPy's names; more is in `jax.scipy.linalg`. What fails returns NaN or infinities, since compiled code
+can't raise on a value.
 """
 
 import jax
@@ -32,7 +32,7 @@ class NamedProducts(Pair):
     """mm, bmm, mv, outer, inner"""
 
     inputs = {"a": normal(2, 3), "b": normal(3, 4), "v": normal(3), "c": normal(5, 2, 3), "d": normal(5, 3, 4)}
-    also = ("torch.inner", "torch.ger", "torch.linalg.matmul")
+    also = ("torch.ger", "linalg.matmul")
 
     def torch(a, b, v, c, d):
         return torch.mm(a, b), torch.mv(a, v), torch.bmm(c, d), torch.outer(v, v), torch.inner(v, v)
@@ -42,26 +42,33 @@ class NamedProducts(Pair):
 
 
 class ProductAndSum(Pair):
-    """addmm, baddbmm, addmv"""
+    """addmm, baddbmm, addmv, addr"""
 
-    inputs = {"x": normal(2, 4), "a": normal(2, 3), "b": normal(3, 4), "c": normal(5, 2, 3), "d": normal(5, 3, 4)}
-    also = ("torch.addmv", "torch.addr", "Tensor.addmm_", "Tensor.baddbmm_")
+    inputs = {
+        "x": normal(2, 4), "a": normal(2, 3), "b": normal(3, 4), "c": normal(5, 2, 3), "d": normal(5, 3, 4),
+        "u": normal(2), "v": normal(4),
+    }  # fmt: skip
+    also = ("Tensor.addmm_", "Tensor.baddbmm_")
 
-    def torch(x, a, b, c, d):
-        return torch.addmm(x, a, b, beta=0.5, alpha=2), torch.baddbmm(x, c, d)
+    def torch(x, a, b, c, d, u, v):
+        scaled = torch.addmm(x, a, b, beta=0.5, alpha=2)
+        return scaled, torch.baddbmm(x, c, d), torch.addmv(u, x, v), torch.addr(x, u, v)
 
-    def jax(x, a, b, c, d):
-        return 0.5 * x + 2 * a @ b, x + c @ d
+    def jax(x, a, b, c, d, u, v):
+        scaled = 0.5 * x + 2 * a @ b
+        return scaled, x + c @ d, u + x @ v, x + jnp.outer(u, v)
 
 
 class DotOfBatches(Pair):
-    """dot of more than vectors"""
+    """dot and matmul of batches"""
 
     inputs = {"a": normal(5, 2, 3), "b": normal(5, 3, 4)}
-    trap = "`torch.dot` takes vectors alone. `jnp.dot` of batches pairs every matrix with every other: (5, 2, 5, 4)."
+    trap = (
+        "`jnp.dot` of batches pairs every matrix with every other, here (5, 2, 5, 4). `torch.dot` takes vectors alone."
+    )
 
     def torch(a, b):
-        return torch.dot(a, b)
+        return torch.matmul(a, b)
 
     def jax(a, b):
         return jnp.dot(a, b)
@@ -69,8 +76,9 @@ class DotOfBatches(Pair):
     def fix(a, b):
         return jnp.matmul(a, b)
 
-    def differ(theirs, ours, fixed):
-        return isinstance(theirs, RuntimeError) and ours.shape == (5, 2, 5, 4) and fixed.shape == (5, 2, 4)
+    def differ(theirs, ours):
+        alone = raises(RuntimeError, torch.dot, torch.ones(2, 2), torch.ones(2, 2))
+        return alone and theirs.shape == (5, 2, 4) and ours.shape == (5, 2, 5, 4)
 
 
 class Contractions(Pair):
@@ -125,12 +133,13 @@ class MixedProduct(Pair):
         with jax.numpy_dtype_promotion("strict"):  # then JAX raises too
             return a.astype(jnp.bfloat16) @ b.astype(jnp.bfloat16)
 
-    def differ(theirs, ours):
+    def differ(theirs, ours, fixed):
         def mixed():
             with jax.numpy_dtype_promotion("strict"):
                 return jnp.ones(2, jnp.bfloat16) @ jnp.ones(2)
 
-        return raises(ValueError, mixed) and isinstance(theirs, RuntimeError) and ours.dtype == jnp.float32
+        narrow = fixed.dtype == jnp.bfloat16 and raises(ValueError, mixed)
+        return narrow and isinstance(theirs, RuntimeError) and ours.dtype == jnp.float32
 
 
 class Norms(Pair):
@@ -140,10 +149,10 @@ class Norms(Pair):
     also = ("torch.norm", "Tensor.norm", "torch.frobenius_norm")
 
     def torch(x):
-        return torch.linalg.norm(x), torch.linalg.vector_norm(x, dim=1), torch.linalg.norm(x, ord=1, dim=0)
+        return torch.linalg.norm(x), torch.linalg.vector_norm(x, ord=1, dim=1), torch.linalg.matrix_norm(x, ord=1)
 
     def jax(x):
-        return jnp.linalg.norm(x), jnp.linalg.vector_norm(x, axis=1), jnp.linalg.norm(x, ord=1, axis=0)
+        return jnp.linalg.norm(x), jnp.linalg.vector_norm(x, ord=1, axis=1), jnp.linalg.matrix_norm(x, ord=1)
 
 
 class NormOfMatrix(Pair):
@@ -154,7 +163,6 @@ class NormOfMatrix(Pair):
         "`torch.norm(x, p=1)` adds up all absolute values. `jnp.linalg.norm(x, 1)`, like `torch.linalg.norm`, is the "
         "largest sum of a column."
     )
-    also = ("linalg.matrix_norm",)
 
     def torch(x):
         return torch.norm(x, p=1)
@@ -175,14 +183,14 @@ class Distances(Pair):
     """Distances of all pairs: cdist"""
 
     inputs = {"x": normal(4, 3), "y": normal(5, 3)}
-    also = ("torch.dist",)
 
     def torch(x, y):
-        return torch.cdist(x, y), torch.cdist(x, y, p=1)
+        return torch.cdist(x, y), torch.cdist(x, y, p=1), torch.dist(x[0], y[0])
 
     def jax(x, y):
         difference = x[:, None] - y[None]
-        return jnp.linalg.norm(difference, axis=-1), jnp.abs(difference).sum(-1)
+        euclidean = jnp.linalg.norm(difference, axis=-1)
+        return euclidean, jnp.abs(difference).sum(-1), jnp.linalg.norm(x[0] - y[0])
 
 
 class DistanceToItself(Pair):
@@ -222,6 +230,7 @@ class Determinant(Pair):
     """Determinant, and its logarithm"""
 
     inputs = {"a": spd(4)}
+    note = "Of a negative determinant `torch.logdet` is NaN, and `log` the logarithm of its absolute value."
     also = ("torch.det", "torch.slogdet", "torch.logdet", "Tensor.det", "Tensor.logdet", "Tensor.slogdet")
 
     def torch(a):
@@ -231,6 +240,10 @@ class Determinant(Pair):
     def jax(a):
         sign, log = jnp.linalg.slogdet(a)
         return jnp.linalg.det(a), sign, log, log
+
+    def claims():
+        a = np.diag([2.0, -1.0]).astype(np.float32)
+        assert torch.isnan(torch.logdet(torch.tensor(a))) and np.isclose(jnp.linalg.slogdet(a)[1], np.log(2))
 
 
 class PseudoInverse(Pair):
@@ -345,7 +358,8 @@ class LU(Pair):
 
     inputs = {"a": normal(4, 4), "b": normal(4, 2)}
     tolerance = 1e-4
-    also = ("torch.lu_solve", "torch.linalg.lu_solve")
+    note = "Pivots count from 1 in PyTorch, from 0 in JAX."
+    also = ("torch.lu_solve",)
 
     def torch(a, b):
         lu, pivots = torch.linalg.lu_factor(a)
@@ -357,12 +371,44 @@ class LU(Pair):
         p, lower, upper = jax.scipy.linalg.lu(a)
         return jax.scipy.linalg.lu_solve(factors, b), p, lower, upper
 
+    def claims():
+        a = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
+        assert torch.linalg.lu_factor(torch.tensor(a))[1].tolist() == [2, 2]
+        assert jax.scipy.linalg.lu_factor(a)[1].tolist() == [1, 1]
 
-class NotPositiveDefinite(Pair):
-    """Cholesky of an indefinite matrix"""
+
+class OneTriangle(Pair):
+    """Cholesky and eigenvalues from one triangle"""
 
     inputs = {"a": spd(3)}
-    trap = "PyTorch raises, JAX returns NaN. So do the other factorisations; a singular inverse has infinities too."
+    no_gradient = "PyTorch gives half of it to the triangle that it does not read"
+    trap = (
+        "PyTorch reads the lower triangle alone. JAX takes the mean of the matrix and its transpose, here with half of "
+        "what stands below the diagonal."
+    )
+
+    def torch(a):
+        return torch.linalg.cholesky(a.tril()), torch.linalg.eigvalsh(a.tril())
+
+    def jax(a):
+        return jnp.linalg.cholesky(jnp.tril(a)), jnp.linalg.eigvalsh(jnp.tril(a))
+
+    def fix(a):
+        full = jnp.tril(a) + jnp.tril(a, -1).T
+        return jnp.linalg.cholesky(full), jnp.linalg.eigvalsh(full)
+
+    def differ(theirs, ours):
+        a = np.array([[2.0, 0.0], [1.0, 3.0]], np.float32)
+        halved = np.array([[2.0, 0.5], [0.5, 3.0]], np.float32)
+        assert np.allclose(jnp.linalg.cholesky(a), np.linalg.cholesky(halved), atol=1e-5)
+        return not np.allclose(theirs[0], ours[0], atol=1e-2) and not np.allclose(theirs[1], ours[1], atol=1e-2)
+
+
+class NotPositiveDefinite(Pair):
+    """Cholesky of an indefinite, inverse of a singular matrix"""
+
+    inputs = {"a": spd(3)}
+    trap = "PyTorch raises, JAX returns NaN. The inverse of a singular matrix has infinities, a solution by it NaN."
     lesson = ("00_start_here", "xp.linalg.cholesky(-xp.eye(1))")
     also = ("linalg.cholesky_ex",)
 
@@ -374,10 +420,14 @@ class NotPositiveDefinite(Pair):
 
     def fix(a):
         factor = jnp.linalg.cholesky(-a)
-        return jnp.isnan(factor).any()  # the sign of failure, under `jit` too
+        return ~jnp.isfinite(factor).all()  # the sign of failure, under `jit` too
 
-    def differ(theirs, ours):
-        return isinstance(theirs, torch.linalg.LinAlgError) and np.isnan(ours).any()
+    def differ(theirs, ours, fixed):
+        ones, vector = np.ones((2, 2), np.float32), np.ones(2, np.float32)
+        assert raises(torch.linalg.LinAlgError, torch.linalg.inv, torch.tensor(ones))
+        assert raises(torch.linalg.LinAlgError, torch.linalg.solve, torch.tensor(ones), torch.tensor(vector))
+        assert np.isinf(jnp.linalg.inv(ones)).all() and np.isnan(jnp.linalg.solve(ones, vector)).all()
+        return bool(fixed) and isinstance(theirs, torch.linalg.LinAlgError) and np.isnan(ours).any()
 
 
 class Triangular(Pair):
@@ -416,23 +466,24 @@ class Eigen(Pair):
 
     inputs = {"a": spd(4)}
     note = "The signs of eigenvectors are arbitrary: compare what is built from them."
-    also = ("linalg.eigvalsh",)
 
     def torch(a):
         values, vectors = torch.linalg.eigh(a)
-        return values, vectors * values @ vectors.mT
+        return values, vectors * values @ vectors.mT, torch.linalg.eigvalsh(a)
 
     def jax(a):
         values, vectors = jnp.linalg.eigh(a)
-        return values, vectors * values @ vectors.mT
+        return values, vectors * values @ vectors.mT, jnp.linalg.eigvalsh(a)
 
 
 class EigenOfAny(Pair):
     """Eigenvalues of a matrix that is not symmetric"""
 
     inputs = {"a": normal(4, 4)}
-    no_gradient = "its result is complex"
-    note = "The order of eigenvalues is arbitrary. JAX differentiates eigenvalues, not eigenvectors."
+    no_gradient = "JAX has none of these eigenvectors"
+    note = (
+        "The order of eigenvalues is arbitrary. JAX differentiates eigenvalues (alone by `eigvals`), not eigenvectors."
+    )
     also = ("linalg.eigvals",)
 
     def torch(a):
@@ -455,15 +506,15 @@ class SingularValues(Pair):
 
     inputs = {"x": normal(5, 3)}
     note = "`full_matrices=True` is the default on both sides (of `torch.svd` it is not)."
-    also = ("torch.svd", "linalg.svdvals", "Tensor.svd")
+    also = ("torch.svd", "Tensor.svd")
 
     def torch(x):
         u, s, vh = torch.linalg.svd(x, full_matrices=False)
-        return s, u * s @ vh
+        return s, u * s @ vh, torch.linalg.svdvals(x)
 
     def jax(x):
         u, s, vh = jnp.linalg.svd(x, full_matrices=False)
-        return s, u * s @ vh
+        return s, u * s @ vh, jnp.linalg.svdvals(x)
 
     def claims():
         x = np.eye(5, 3, dtype=np.float32)
@@ -501,16 +552,22 @@ class Sparse(Pair):
 
     inputs = {"x": normal(4, 3), "mask": booleans(4, 3), "v": normal(3, 2)}
     no_gradient = "the number of entries depends on values"
-    note = "`jax.experimental.sparse`. Under `jit` say how many entries there are: `BCOO.fromdense(x, nse=6)`."
-    also = ("torch.sparse_coo_tensor", "torch.sparse.mm")
+    note = (
+        "`jax.experimental.sparse`: an index has a row for each entry, in PyTorch a column. Under `jit` say how many "
+        "entries there are: `BCOO.fromdense(x, nse=6)`."
+    )
 
     def torch(x, mask, v):
         matrix = (x * mask).to_sparse()
-        return torch.sparse.mm(matrix, v), matrix.to_dense()
+        index, values = torch.tensor([[0, 3], [2, 0]]), torch.tensor([5.0, 7.0])
+        built = torch.sparse_coo_tensor(index, values, (4, 3), check_invariants=True)
+        return torch.sparse.mm(matrix, v), built.to_dense()
 
     def jax(x, mask, v):
         matrix = sparse.BCOO.fromdense(x * mask)
-        return matrix @ v, matrix.todense()
+        index, values = jnp.array([[0, 2], [3, 0]]), jnp.array([5.0, 7.0])
+        built = sparse.BCOO((values, index), shape=(4, 3))
+        return matrix @ v, built.todense()
 
     def claims():
         x = jnp.eye(3)
@@ -546,7 +603,8 @@ class Fourier(Pair):
 
     inputs = {"x": normal(4, 8)}
     note = (
-        "All of `torch.fft` is in `jnp.fft` under the same names; an odd length must be given to `irfft` on both sides."
+        "The others have the same names, but for `hfft2`, `hfftn` and their inverses, which are not in `jnp.fft`. An "
+        "odd length must be given to `irfft` on both sides."
     )
     also = (
         "fft.ifft", "fft.fft2", "fft.ifft2", "fft.rfft2", "fft.irfft2", "fft.fftn", "fft.ifftn", "fft.rfftn",
@@ -565,27 +623,15 @@ class Fourier(Pair):
 
     def claims():
         x = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
-        for name in (
-            "ifft",
-            "fft2",
-            "ifft2",
-            "rfft2",
-            "irfft2",
-            "fftn",
-            "ifftn",
-            "rfftn",
-            "irfftn",
-            "ifftshift",
-            "hfft",
-        ):
+        same = "ifft fft2 ifft2 rfft2 irfft2 fftn ifftn rfftn irfftn ifftshift hfft ihfft"
+        for name in same.split():
             theirs, ours = getattr(torch.fft, name)(torch.tensor(x)), getattr(jnp.fft, name)(x)
             assert theirs.shape == ours.shape and np.allclose(theirs.resolve_conj(), ours, atol=1e-5), name
+        missing = {name for name in dir(torch.fft) if name[0] != "_" and "fft" in name and not hasattr(jnp.fft, name)}
+        assert missing == {"hfft2", "hfftn", "ihfft2", "ihfftn"}
         assert np.allclose(torch.fft.fftfreq(5), jnp.fft.fftfreq(5))
-        assert (
-            torch.fft.irfft(torch.fft.rfft(torch.ones(5))).shape
-            == jnp.fft.irfft(jnp.fft.rfft(jnp.ones(5))).shape
-            == (4,)
-        )
+        lengths = torch.fft.irfft(torch.fft.rfft(torch.ones(5))).shape, jnp.fft.irfft(jnp.fft.rfft(jnp.ones(5))).shape
+        assert lengths == ((4,), (4,))
 
 
 class Window(Pair):
@@ -624,7 +670,7 @@ class Spectrogram(Pair):
 
     def jax(x):
         window = jnp.hanning(9)[:-1]
-        frames = x[4 * jnp.arange(7)[:, None] + jnp.arange(8)]
+        frames = x[jnp.arange(0, len(x) - 7, 4)[:, None] + jnp.arange(8)]
         return jnp.abs(jnp.fft.rfft(frames * window)).T
 
 

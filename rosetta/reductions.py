@@ -11,6 +11,7 @@ import torch
 from jax import lax
 
 from rosetta.kinds import Pair, integers, normal, positive, raises
+from tools.environment import double_precision
 
 
 class Sum(Pair):
@@ -62,20 +63,26 @@ class PassOverNaN(Pair):
 
     inputs = {"x": np.array([[1.0, np.nan, 3.0], [np.nan, 5.0, 7.0]], np.float32)}
     no_gradient = "a NaN goes in"
-    also = ("torch.nanquantile", "Tensor.nanquantile", "Tensor.nanmedian")
+    note = "Of an even number of values `jnp.nanmedian` takes the mean of the two in the middle, PyTorch the lower."
+    also = ("Tensor.nanquantile",)
 
     def torch(x):
-        return torch.nanmean(x, dim=1), torch.nansum(x), torch.nanquantile(x, 0.5, dim=1)
+        return torch.nanmean(x, dim=1), torch.nansum(x), torch.nanquantile(x, 0.5, dim=1), torch.nanmedian(x)
 
     def jax(x):
-        return jnp.nanmean(x, axis=1), jnp.nansum(x), jnp.nanquantile(x, 0.5, axis=1)
+        median = jnp.nanquantile(x, 0.5, method="lower")
+        return jnp.nanmean(x, axis=1), jnp.nansum(x), jnp.nanquantile(x, 0.5, axis=1), median
+
+    def claims():
+        x = np.array([1.0, np.nan, 3.0, 5.0, 7.0], np.float32)
+        assert torch.nanmedian(torch.tensor(x)) == 3 and jnp.nanmedian(x) == 4
 
 
 class SumOfIntegers(Pair):
     """Sum of int32"""
 
     trap = "PyTorch sums integers in int64. JAX keeps int32, and the sum wraps without a word."
-    note = "float32 keeps the size and not every digit; `jax_enable_x64` keeps both."
+    note = "float32 keeps the size and not every digit; with `jax_enable_x64`, `dtype=jnp.int64` keeps both."
     lesson = ("00_start_here", "np.full(4, 2**30, np.int32)")
 
     def torch():
@@ -86,6 +93,12 @@ class SumOfIntegers(Pair):
 
     def fix():
         return jnp.full((4,), 2**30, dtype=jnp.int32).sum(dtype=jnp.float32)
+
+    def claims():
+        x = np.array([2**30, 2**30, 2**30, 2**30 + 1], np.int32)
+        assert float(jnp.sum(x, dtype=jnp.float32)) == 2.0**32 != torch.tensor(x).sum().item()
+        with double_precision():
+            assert jnp.sum(x, dtype=jnp.int64) == 2**32 + 1
 
     def differ(theirs, ours):
         return theirs == 2**32 and ours == 0
@@ -107,8 +120,8 @@ class MeanOfIntegers(Pair):
     def fix(x):
         return x.astype(jnp.float32).mean()
 
-    def differ(theirs, ours):
-        return isinstance(theirs, RuntimeError) and ours.dtype == jnp.float32
+    def differ(theirs, ours, fixed):
+        return ours == fixed and isinstance(theirs, RuntimeError) and ours.dtype == jnp.float32
 
 
 class StandardDeviation(Pair):
@@ -134,7 +147,7 @@ class StandardDeviation(Pair):
 
 
 class MeanAndStd(Pair):
-    """Mean and spread in one call"""
+    """std_mean, var_mean, covariance and correlation"""
 
     inputs = {"x": normal(5, 4)}
     also = ("torch.var_mean",)
@@ -193,14 +206,14 @@ class MaxAlong(Pair):
 class ArgMax(Pair):
     """argmax, argmin: ties and NaN"""
 
-    inputs = {"x": integers(0, 3, 4, 6), "y": np.array([1.0, np.nan, 3.0], np.float32)}
+    inputs = {"x": integers(0, 3, 4, 6), "y": np.array([1.0, np.nan, 3.0, np.nan], np.float32)}
     note = "Of ties both name the first, of NaN the first NaN. Without a dimension the index counts all elements."
 
     def torch(x, y):
-        return x.argmax(dim=1), torch.argmin(x, dim=0), x.argmax(), y.argmax()
+        return x.argmax(dim=1), torch.argmin(x, dim=0), x.argmax(), y.argmax(), y.argmin()
 
     def jax(x, y):
-        return x.argmax(axis=1), jnp.argmin(x, axis=0), x.argmax(), y.argmax()
+        return x.argmax(axis=1), jnp.argmin(x, axis=0), x.argmax(), y.argmax(), y.argmin()
 
 
 class MaxOfTies(Pair):
@@ -325,64 +338,52 @@ class LogSumExp(Pair):
 class AnyAll(Pair):
     """Any, all, how many"""
 
-    inputs = {"x": integers(0, 2, 3, 4)}
+    inputs = {"x": np.array([[1, 2, 3], [0, 0, 4], [0, 0, 0]])}
 
     def torch(x):
-        return torch.any(x > 0), x.all(dim=1), torch.count_nonzero(x), torch.count_nonzero(x, dim=0)
+        return torch.any(x > 3), x.all(dim=1), x.any(dim=1), torch.count_nonzero(x), torch.count_nonzero(x, dim=0)
 
     def jax(x):
-        return jnp.any(x > 0), x.all(axis=1), jnp.count_nonzero(x), jnp.count_nonzero(x, axis=0)
-
-
-class AllOfBytes(Pair):
-    """All of a uint8"""
-
-    inputs = {"x": integers(1, 9, 3)}
-    trap = "`all` and `any` of a uint8 are a uint8 in PyTorch, which `~` turns into 254; in JAX they are a bool."
-
-    def torch(x):
-        return ~x.to(torch.uint8).all()
-
-    def jax(x):
-        return ~x.astype(jnp.uint8).all()
-
-    def fix(x):
-        return ~x.astype(jnp.uint8).all().astype(jnp.uint8)
-
-    def differ(theirs, ours):
-        return theirs.item() == 254 and ours.dtype == bool and not ours
+        return jnp.any(x > 3), x.all(axis=1), x.any(axis=1), jnp.count_nonzero(x), jnp.count_nonzero(x, axis=0)
 
 
 class Cumulative(Pair):
     """Cumulative sums and products"""
 
-    inputs = {"x": positive(5)}
+    inputs = {"x": positive(2, 3)}
+    note = "PyTorch wants the dimension; without one JAX flattens the array, as NumPy does."
     also = ("Tensor.cumsum_", "Tensor.cumprod_")
 
     def torch(x):
-        return x.cumsum(0), x.cumprod(0)
+        return x.cumsum(dim=0), x.cumprod(dim=1)
 
     def jax(x):
-        return x.cumsum(0), x.cumprod(0)
+        return x.cumsum(axis=0), x.cumprod(axis=1)
+
+    def claims():
+        assert raises(TypeError, torch.ones(2, 3).cumsum) and jnp.ones((2, 3)).cumsum().shape == (6,)
 
 
-class CumulativeFlat(Pair):
-    """Cumulative sum without a dimension"""
+class CumulativeBytes(Pair):
+    """Cumulative sum or product of small integers"""
 
-    inputs = {"x": normal(2, 3)}
-    trap = "PyTorch wants a dimension. Without one JAX flattens the array, as NumPy does."
+    inputs = {"x": integers(100, 256, 4)}
+    trap = "PyTorch calculates in int64. JAX keeps uint8, and wraps without a word; `sum` and `prod` alone widen it."
 
     def torch(x):
-        return x.cumsum()
+        return x.to(torch.uint8).cumsum(0)
 
     def jax(x):
-        return x.cumsum()
+        return x.astype(jnp.uint8).cumsum()
 
     def fix(x):
-        return x.cumsum(axis=-1)
+        return x.astype(jnp.uint8).cumsum(dtype=jnp.int32)
 
     def differ(theirs, ours):
-        return isinstance(theirs, TypeError) and ours.shape == (6,)
+        product = torch.full((2,), 20, dtype=torch.uint8).cumprod(0)[1], jnp.full(2, 20, jnp.uint8).cumprod()[1]
+        assert [*map(int, product)] == [400, 144] and jnp.full(2, 20, jnp.uint8).prod() == 400
+        widened = jnp.full(2, 200, jnp.uint8).sum() == 400
+        return widened and ours.dtype == jnp.uint8 and (theirs % 256).tolist() == ours.tolist() and theirs.max() > 255
 
 
 class CumulativeMaximum(Pair):
@@ -393,6 +394,7 @@ class CumulativeMaximum(Pair):
         "`lax.cummax` returns the values alone, and shares the gradient among ties. PyTorch names the last of the "
         "ties, and sends the gradient there."
     )
+    note = "`torch.cummin` is `lax.cummin`, likewise."
     also = ("torch.cummin", "Tensor.cummin")
 
     def torch(x):
@@ -409,6 +411,7 @@ class CumulativeMaximum(Pair):
     def differ(theirs, ours):
         slopes = jax.grad(lambda x: lax.cummax(x).sum())(jnp.array([1.0, 3, 2, 3, 3]))
         shared = slopes.tolist() == [1, 2.75, 0, 0.75, 0.5]
+        assert torch.cummin(torch.tensor([3, 1, 2]), 0).values.tolist() == lax.cummin(jnp.array([3, 1, 2])).tolist()
         return shared and theirs[1].tolist() == [0, 1, 1, 3, 4] and np.array_equal(theirs[0], ours)
 
 
@@ -461,7 +464,10 @@ class ArgSort(Pair):
 
     inputs = {"x": integers(0, 3, 8), "y": np.array([np.nan, 1.0, 3.0], np.float32)}
     no_gradient = "a NaN goes in"
-    note = "NaN counts as the largest on both sides. `argsort` is stable in JAX; ask for it in PyTorch."
+    note = (
+        "NaN counts as the largest on both sides. `argsort` is stable in JAX; ask for it in PyTorch. "
+        "`argsort(x)[::-1]` turns the order of ties round, `descending=True` keeps it."
+    )
 
     def torch(x, y):
         order, down = torch.argsort(x, stable=True), torch.argsort(x, descending=True, stable=True)
@@ -471,24 +477,14 @@ class ArgSort(Pair):
         order, down = jnp.argsort(x), jnp.argsort(x, descending=True)
         return order, down, jnp.sort(y), y.argsort(descending=True)
 
-
-class SortBackwards(Pair):
-    """Sort downwards by turning round"""
-
-    inputs = {"x": np.array([1, 2, 1, 2])}
-    trap = "`argsort(x)[::-1]` turns the order of ties round as well; `descending=True` keeps it."
-
-    def torch(x):
-        return torch.argsort(x, descending=True, stable=True)
-
-    def jax(x):
-        return jnp.argsort(x)[::-1]
-
-    def fix(x):
-        return jnp.argsort(x, descending=True)
-
-    def differ(theirs, ours):
-        return theirs.tolist() == [1, 3, 0, 2] and ours.tolist() == [3, 1, 2, 0]
+    def claims():
+        x = jnp.array([1, 2, 1, 2])
+        assert jnp.argsort(x)[::-1].tolist() == [3, 1, 2, 0] and jnp.argsort(x, descending=True).tolist() == [
+            1,
+            3,
+            0,
+            2,
+        ]
 
 
 class SortByColumn(Pair):
@@ -504,10 +500,10 @@ class SortByColumn(Pair):
 
 
 class TopK(Pair):
-    """The k largest"""
+    """The k largest: topk"""
 
     inputs = {"x": normal(3, 6)}
-    note = "`lax.top_k` works along the last axis."
+    note = "`lax.top_k` works along the last axis, and names the first of ties; PyTorch may name another."
 
     def torch(x):
         values, indices = x.topk(2)
@@ -517,12 +513,18 @@ class TopK(Pair):
         values, indices = jax.lax.top_k(x, 2)
         return values, indices
 
+    def claims():
+        x = np.random.default_rng(0).integers(0, 5, 1000).astype(np.float32)
+        theirs, ours = torch.topk(torch.tensor(x), 20), lax.top_k(x, 20)
+        assert np.array_equal(theirs.values, ours[0]) and not np.array_equal(theirs.indices, ours[1])
+        assert ours[1].tolist() == np.flatnonzero(x == 4)[:20].tolist()
+
 
 class TopKOther(Pair):
     """The k smallest, along another dimension"""
 
     inputs = {"x": normal(6, 3)}
-    note = "Of ties both name the first; NaN counts as the largest."
+    note = "The minus turns floats round. Of unsigned integers, which it does not, take `jnp.argsort(x, axis=0)[:2]`."
 
     def torch(x):
         values, indices = torch.topk(x, 2, dim=0, largest=False)
@@ -533,15 +535,16 @@ class TopKOther(Pair):
         return -values.T, indices.T
 
     def claims():
-        for x in ([1.0, 2, 1, 2], [np.nan, 1, 3]):
-            assert torch.topk(torch.tensor(x), 2).indices.tolist() == lax.top_k(jnp.array(x), 2)[1].tolist()
+        n = np.array([5, 0, 9], np.uint8)
+        assert jnp.argsort(n)[:2].tolist() == torch.topk(torch.tensor(n), 2, largest=False).indices.tolist() == [1, 0]
+        assert lax.top_k(-jnp.array(n), 2)[1].tolist() != [1, 0]
 
 
 class Unique(Pair):
     """Unique values and their counts"""
 
     inputs = {"x": integers(0, 4, 9)}
-    note = "Under `jit` the number of values must be given: `size=`."
+    note = "Under `jit` the number of values must be given: `size=`. PyTorch keeps every NaN, JAX one."
 
     def torch(x):
         return torch.unique(x, return_counts=True)
@@ -550,6 +553,8 @@ class Unique(Pair):
         return jnp.unique(x, return_counts=True)
 
     def claims():
+        nan = np.array([np.nan, np.nan], np.float32)
+        assert len(torch.unique(torch.tensor(nan))) == 2 and len(jnp.unique(nan)) == 1
         x = jnp.array([3, 1, 3])
         assert raises(jax.errors.ConcretizationTypeError, jax.jit(jnp.unique), x)
         assert jax.jit(lambda x: jnp.unique(x, size=2))(x).tolist() == [1, 3]
@@ -559,7 +564,7 @@ class UniqueInverse(Pair):
     """Unique values and where they stood"""
 
     inputs = {"x": integers(0, 4, 9), "rows": integers(0, 2, 6, 2)}
-    also = ("Tensor.unique",)
+    note = "Under `jit` each wants a `size=`; places left over repeat the smallest value."
 
     def torch(x, rows):
         values, inverse = torch.unique(x, return_inverse=True)
@@ -568,6 +573,12 @@ class UniqueInverse(Pair):
     def jax(x, rows):
         values, inverse = jnp.unique(x, return_inverse=True)
         return values, inverse, jnp.unique(rows, axis=0)
+
+    def claims():
+        x = jnp.array([3, 1, 3])
+        values, inverse = jax.jit(lambda x: jnp.unique(x, return_inverse=True, size=4))(x)
+        assert values.tolist() == [1, 3, 1, 1] and inverse.tolist() == [1, 0, 1]
+        assert jax.jit(lambda x: jnp.unique(x, axis=0, size=2))(x[:, None]).tolist() == [[1], [3]]
 
 
 class UniqueNeighbours(Pair):
@@ -593,14 +604,15 @@ class Histogram(Pair):
     """Histogram"""
 
     inputs = {"x": normal(50)}
+    no_gradient = "PyTorch has none"
     note = "Values outside of the range are left out. Without a range both take the smallest and the largest."
 
     def torch(x):
-        counts, edges = torch.histogram(x.detach(), 5, range=(-2.0, 2.0))
-        return torch.histc(x.detach(), 5, -2, 2), counts, edges, torch.histc(x.detach(), 3)
+        counts, edges = torch.histogram(x, 5, range=(-1.0, 1.0))
+        return torch.histc(x, 5, -1, 1), counts, edges, torch.histc(x, 3)
 
     def jax(x):
-        counts, edges = jnp.histogram(x, 5, range=(-2.0, 2.0))
+        counts, edges = jnp.histogram(x, 5, range=(-1.0, 1.0))
         return counts, counts, edges, jnp.histogram(x, 3)[0]
 
 
@@ -609,18 +621,22 @@ class Bincount(Pair):
 
     inputs = {"x": integers(0, 4, 9), "weights": normal(9)}
     no_gradient = "PyTorch has none"
-    note = "Under `jit` say `length=`. A negative number raises in PyTorch and counts as 0 in JAX."
+    note = (
+        "Under `jit` say `length=`, which leaves out larger numbers. A negative number raises in PyTorch and counts as "
+        "0 in JAX."
+    )
 
     def torch(x, weights):
-        return torch.bincount(x, minlength=5), torch.bincount(x, weights.detach(), minlength=5).float()
+        return torch.bincount(x, minlength=5), torch.bincount(x, weights, minlength=5)
 
     def jax(x, weights):
-        return jnp.bincount(x, length=5), jnp.bincount(x, weights, length=5)
+        return jnp.bincount(x, minlength=5), jnp.bincount(x, weights, minlength=5)
 
     def claims():
         assert raises(RuntimeError, torch.bincount, torch.tensor([-1]))
         assert jnp.bincount(jnp.array([-1, 2])).tolist() == [1, 0, 1]
         assert raises(jax.errors.ConcretizationTypeError, jax.jit(jnp.bincount), jnp.array([1]))
+        assert jax.jit(lambda x: jnp.bincount(x, length=2))(jnp.array([0, 1, 5])).tolist() == [1, 1]
 
 
 class Search(Pair):
@@ -662,7 +678,7 @@ class Bucketize(Pair):
 class EmptyMaximum(Pair):
     """Reduce an empty tensor"""
 
-    note = "The maximum of nothing raises on both sides, the mean is NaN, the sum 0, the product 1."
+    note = "The maximum of nothing raises on both sides, the mean is NaN, the sum 0, the product 1, `all` true."
 
     def torch():
         x = torch.zeros(0)
@@ -673,4 +689,6 @@ class EmptyMaximum(Pair):
         return x.sum(), x.prod(), x.mean(), x.all()
 
     def claims():
+        total, product, mean, every = map(float, EmptyMaximum.jax())
+        assert (total, product, every) == (0, 1, 1) and np.isnan(mean)
         assert raises(RuntimeError, torch.zeros(0).max) and raises(ValueError, jnp.zeros(0).max)
