@@ -83,6 +83,7 @@ def frames(audio: np.ndarray, hop: int = 160) -> np.ndarray:
     return (cut / np.maximum(cut.std(axis=1, keepdims=True), 1e-10)).astype(np.float32)
 
 
+@jax.jit
 def pitch(activations: jax.Array) -> jax.Array:
     """Hertz from the model's output: the average of the nine pitches around the largest, in cents.
 
@@ -94,7 +95,7 @@ def pitch(activations: jax.Array) -> jax.Array:
       (B,), from 31.7 Hz to 2006 Hz.
     """
     bins = jnp.arange(360)
-    near = abs(bins - activations.argmax(axis=1)[:, None]) <= 4  # (B, 360)
+    near = abs(bins - activations.argmax(axis=1)[:, None]) <= 4  # (B, 360), the largest and four on either side
     weights = jnp.where(near, activations, 0)
     cents = weights @ (20 * bins + 1997.3794084376191) / weights.sum(axis=1)
     return 10 * 2 ** (cents / 1200)

@@ -32,7 +32,7 @@ SEED = 0
 
 torch.set_num_threads(1)
 jax.config.update("jax_enable_x64", True)  # float64, so that a gap of 1e-8 is a mistake and not rounding
-F64 = {"param_dtype": jnp.float64}  # NNX's embeddings and all cells compute in the dtype they were built with
+F64 = {"param_dtype": jnp.float64}  # embeddings and recurrent layers compute in the dtype that they were built with
 rng = np.random.default_rng(SEED)
 
 
@@ -45,10 +45,11 @@ def gap(a, b):
 # ## A convolutional network
 #
 # Three things must agree: the weights, the settings of every layer, and what happens between the layers.
-# [02](02_same_numbers.ipynb) had two dense layers, and one transpose was all. Here is a network with more to
-# lose, and below it the same in NNX, written down as it reads. torch keeps images as (batch, channels, height,
-# width), flax as (batch, height, width, channels): "NCHW" and "NHWC". So the input moves an axis; the layers find
-# the channels at the end.
+# [02](02_same_numbers.ipynb) had two dense layers, and one transpose was all. Here is a network with more to lose, and
+# the same in NNX, written down as it reads.
+#
+# torch keeps images as (batch, channels, height, width), flax as (batch, height, width, channels): "NCHW" and "NHWC".
+# So the input moves an axis; the layers find the channels at the end.
 
 # %%
 class TorchCNN(torch.nn.Module):
@@ -56,8 +57,7 @@ class TorchCNN(torch.nn.Module):
         super().__init__()
         self.conv1 = torch.nn.Conv2d(1, 4, 3)
         self.conv2 = torch.nn.Conv2d(4, 6, 3, stride=2, padding=1, bias=False)
-        self.norm = torch.nn.BatchNorm2d(6)
-        self.out = torch.nn.Linear(6 * 3 * 3, 3)
+        self.norm, self.out = torch.nn.BatchNorm2d(6), torch.nn.Linear(6 * 3 * 3, 3)
 
     def forward(self, x):  # (B, 1, 8, 8)
         x = F.relu(self.conv1(x))  # (B, 4, 6, 6)
@@ -65,19 +65,11 @@ class TorchCNN(torch.nn.Module):
         return self.out(x.flatten(1))
 
 
-torch.manual_seed(SEED)
-torch_cnn = TorchCNN().double()
-images = rng.normal(1.0, 1.0, (8, 1, 8, 8))
-_ = torch_cnn(torch.from_numpy(images))  # once in training mode, so that the running averages say something
-
-
-# %%
 class NaiveCNN(nnx.Module):
-    def __init__(self, padding="SAME", *, rngs):
-        self.conv1 = nnx.Conv(1, 4, (3, 3), padding=padding, rngs=rngs)
-        self.conv2 = nnx.Conv(4, 6, (3, 3), strides=2, use_bias=False, rngs=rngs)
-        self.norm = nnx.BatchNorm(6, momentum=0.9, rngs=rngs)
-        self.out = nnx.Linear(6 * 3 * 3, 3, rngs=rngs)
+    def __init__(self, pad1="SAME", pad2="SAME", *, rngs):  # flax's default
+        self.conv1 = nnx.Conv(1, 4, (3, 3), padding=pad1, rngs=rngs)
+        self.conv2 = nnx.Conv(4, 6, (3, 3), strides=2, padding=pad2, use_bias=False, rngs=rngs)
+        self.norm, self.out = nnx.BatchNorm(6, momentum=0.9, rngs=rngs), nnx.Linear(6 * 3 * 3, 3, rngs=rngs)
 
     def __call__(self, x):  # (B, 8, 8, 1)
         x = nnx.relu(self.conv1(x))
@@ -86,21 +78,25 @@ class NaiveCNN(nnx.Module):
 
 
 # %% [markdown]
-# `torch_to_nnx` overwrites the weights of a fresh NNX model: each one goes to the layer of the same path. Then the
-# first batch. torch pads nothing unless told, flax pads so that the size stays (`"SAME"`), which is kind here: it
-# raises. With `padding="VALID"`, no padding, the model runs. **Will the logits be right?**
+# `torch_to_nnx` overwrites the weights of a fresh NNX model: each one goes to the layer of the same path. torch pads
+# nothing unless told. flax pads so that the size stays (`"SAME"`), which is kind here: the first batch raises. With
+# `"VALID"`, no padding, in the first layer the model runs. **Will the logits be right?**
 
 # %%
 def port_nnx(source, make, **settings):
-    return porting.torch_to_nnx(source, make(**settings, rngs=nnx.Rngs(SEED)))
+    model = porting.torch_to_nnx(source, make(**settings, rngs=nnx.Rngs(SEED)))
+    model.eval()
+    return model
 
+
+torch.manual_seed(SEED)
+torch_cnn, images = TorchCNN().double(), rng.normal(1.0, 1.0, (8, 1, 8, 8))
+torch_cnn(torch.from_numpy(images))  # once in training mode, so that the running averages say something
+logits = torch_cnn.eval()(torch.from_numpy(images))
 
 nhwc = np.moveaxis(images, 1, -1)
-torch_cnn.eval()
-logits = torch_cnn(torch.from_numpy(images))
 for padding in ("SAME", "VALID"):
-    naive = port_nnx(torch_cnn, NaiveCNN, padding=padding)
-    naive.eval()
+    naive = port_nnx(torch_cnn, NaiveCNN, pad1=padding)
     try:
         print(f"{padding}: same shape, every weight arrived, and the logits differ by {gap(logits, naive(nhwc)):.2f}")
     except TypeError as error:
@@ -147,10 +143,10 @@ theirs = torch_outputs(torch_cnn, images)
 print(first_gap(theirs, nnx_outputs(naive, nhwc)))
 
 # %% [markdown]
-# `conv1` agrees, `conv2` does not. Its padding is `"SAME"` again, and this time the sizes agree. With stride 2 the
-# three output rows need one padded row in all; `"SAME"` puts it below, torch's `padding=1` puts one above and one
-# below and leaves the last unused. A kernel of ones over the numbers 1 to 6 shows it. Write torch's numbers as pairs,
-# and never `"SAME"` for a strided layer.
+# `conv1` agrees, `conv2` does not. Its padding is `"SAME"`, and this time the sizes agree. With stride 2 the three
+# output rows need one padded row in all; `"SAME"` puts it below, torch's `padding=1` puts one above and one below
+# and leaves the last unused. A kernel of ones over the numbers 1 to 6 shows it. Write torch's numbers as pairs,
+# (before, after) for each axis, and never `"SAME"` for a strided layer.
 
 # %%
 row, ones = np.arange(1.0, 7.0), torch.ones(1, 1, 3, dtype=torch.float64)
@@ -161,17 +157,8 @@ for padding in ("SAME", ((1, 1),)):
     layer = nnx.Conv(1, 1, (3,), **settings, rngs=nnx.Rngs(SEED))
     print(f"               flax, {padding}", layer(row[:, None]).ravel())
 
-
-# %%
-class PaddedCNN(NaiveCNN):
-    def __init__(self, *, rngs):
-        super().__init__("VALID", rngs=rngs)
-        self.conv2 = nnx.Conv(4, 6, (3, 3), strides=2, padding=((1, 1), (1, 1)), use_bias=False, rngs=rngs)
-
-
-padded = port_nnx(torch_cnn, PaddedCNN)
-padded.eval()
-print(first_gap(theirs, nnx_outputs(padded, nhwc)))
+padded = port_nnx(torch_cnn, NaiveCNN, pad1="VALID", pad2=((1, 1), (1, 1)))
+print("the model with pairs:", first_gap(theirs, nnx_outputs(padded, nhwc)))
 
 
 # %% [markdown]
@@ -182,7 +169,7 @@ print(first_gap(theirs, nnx_outputs(padded, nhwc)))
 # width, and this trap would not exist.)
 
 # %%
-class NnxCNN(PaddedCNN):
+class NnxCNN(NaiveCNN):
     def __call__(self, x):
         x = nnx.relu(self.conv1(x))
         x = nnx.relu(self.norm(self.conv2(x)))
@@ -190,8 +177,7 @@ class NnxCNN(PaddedCNN):
         return self.out(x.reshape(len(x), -1))
 
 
-nnx_cnn = port_nnx(torch_cnn, NnxCNN)
-nnx_cnn.eval()
+nnx_cnn = port_nnx(torch_cnn, NnxCNN, pad1="VALID", pad2=((1, 1), (1, 1)))
 assert first_gap(theirs, nnx_outputs(nnx_cnn, nhwc)) is None
 print("every layer agrees within 1e-10  ok")
 
@@ -230,22 +216,25 @@ print("collections:", *variables, "  every layer agrees within 1e-10  ok")
 #
 # `porting.compare` does this for any model: hooks on torch's side, Linen's `intercept_methods`, and for NNX a
 # wrapper around every layer's `__call__`. It runs both in eval mode, matches the layers by path, takes the
-# order of axes that fits, and says what it thinks of the first difference. (A Linen model goes in with its
-# variables tied to it: that is `bind`.)
+# order of axes that fits, and says what it thinks of the first difference. Read the words about the input first: if
+# *it agrees*, the layer is at fault; if it *differs already*, what stands before the layer. (A Linen model goes in
+# with its variables tied to it: that is `bind`.)
 
 # %%
 def verdict(comparison):
     return str(comparison).partition("; largest gap")[0]  # what follows is rounding
 
 
-for model in (naive, padded, nnx_cnn, linen_cnn.bind(variables)):
-    print("-", verdict(porting.compare(torch_cnn, model, images, nhwc, tolerance=1e-10)))
+cnns = {"naive": naive, "padded": padded, "NnxCNN": nnx_cnn, "LinenCNN": linen_cnn.bind(variables)}
+for name, model in cnns.items():
+    print(f"- {name}:", verdict(porting.compare(torch_cnn, model, images, nhwc, tolerance=1e-10)))
 
 # %% [markdown]
 # ## What this network lacks
 #
-# Pools: the stride is the window in torch and 1 in flax. Kernels that you carry over yourself: torch's are (out,
-# in, H, W), flax's (H, W, in, out); where all sizes are equal, no shape tells that you forgot to transpose.
+# Pools, the first line: the stride is the window in torch and 1 in flax. Then a kernel that you carry over yourself:
+# torch's are (out, in, H, W), flax's (H, W, in, out). Where all sizes are equal, no shape tells that you forgot to
+# transpose.
 
 # %%
 print("2 by 2 pools: torch", tuple(F.max_pool2d(torch.from_numpy(images), 2).shape[2:]), end="  ")
@@ -312,8 +301,8 @@ class NnxTagger(nnx.Module):
 
 # %% [markdown]
 # Linen has one more surprise: under `nn.compact` a cell belongs to the model that builds it, so its weights
-# stand beside `rnn` and not below it. The error lists what torch's weight was compared with, guesses which
-# array was meant, and writes down the `names=` that would say so.
+# stand beside `rnn` and not below it. How to read the error: *expected* is where torch's weight would go by its own
+# name, *got* the places in Linen's tree that are still free. Then comes a guess, and the `names=` that would say so.
 
 # %%
 class LinenTagger(nn.Module):
@@ -334,8 +323,8 @@ except porting.PortingError as error:
     print(textwrap.fill(f"{error.problems[0].wrong}; {error.problems[0].remedy}", 110))
 linen_weights = port_linen(torch_tagger, linen_tagger, tokens, names={"rnn": "OptimizedLSTMCell_0"})
 nnx_tagger = port_nnx(torch_tagger, NnxTagger)
-for model in (nnx_tagger, linen_tagger.bind(linen_weights)):
-    print("-", verdict(porting.compare(torch_tagger, model, tokens, tolerance=1e-10)))
+for name, model in ("NNX", nnx_tagger), ("Linen", linen_tagger.bind(linen_weights)):
+    print(f"{name}:", verdict(porting.compare(torch_tagger, model, tokens, tolerance=1e-10)))
 pd.DataFrame(porting.mapping(torch_tagger, nnx_tagger)).drop(columns=["torch_shape", "flax_shape"])
 
 # %% [markdown]
@@ -442,8 +431,7 @@ print("torch's two biases moved twice as far as flax's one; with one of them fro
 # `embed.attend(x)` multiplies by the embedding. (`decode=False`: no cache of past keys, as for generation.)
 #
 # The NNX class has a switch for each of four things that one may overlook; the defaults are what one would
-# write at first. Then it is ported, compared, and mended where it differs, until nothing is left. **Which of the four
-# raises an error?**
+# write at first.
 
 # %%
 class TorchLM(torch.nn.Module):
@@ -488,6 +476,10 @@ def float64_attention(query, key, value, mask, **_):  # (B, T, heads, width / he
     return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(jnp.where(mask, scores, -jnp.inf)), value)
 
 
+# %% [markdown]
+# Ported as written, compared, mended where it differs, and compared again, until nothing is left. **Which of the four
+# raises an error?**
+
 # %%
 torch.manual_seed(SEED)
 torch_lm = TorchLM().double()
@@ -510,15 +502,14 @@ table
 # None of them. Four differences, each found behind the one before:
 #
 # 1. `LayerNorm` adds 1e-5 to the variance in torch, 1e-6 in flax.
-# 2. `True` in a mask means *hidden* in torch's `MultiheadAttention` and *visible* in flax. As written, every
-#    token saw the future, neither the past nor itself, and the last one nothing. No error.
+# 2. `True` in a mask means *hidden* in torch's `MultiheadAttention` and *visible* in flax. As written, every token saw
+#    the future, neither the past nor itself; the last one, with nothing left to see, the average of all. No error.
 # 3. No mistake of ours: NNX's attention calls `jax.nn.dot_product_attention`, whose softmax runs in float32
 #    whatever the dtype. Linen's does not. For a proof in float64, pass NNX a function of your own.
 # 4. `gelu` is the tanh approximation in JAX unless told otherwise. As a function it has no layer of its own; the
 #    search names the next layer, and its *input* is wrong already.
 #
-# And the tie? A second matrix for the output would be trained apart, so the port refuses it. Linen's version
-# has no switches; `nn.make_causal_mask` writes flax's kind of mask for you.
+# And the tie? A second matrix for the output would be trained apart, so the port refuses it.
 
 # %%
 untied = nnx.clone(nnx_lm)
@@ -527,16 +518,18 @@ try:
     porting.torch_to_nnx(torch_lm, untied)
 except porting.PortingError as error:
     print(textwrap.fill(str(error), 110))
-print(porting.mapping(torch_lm, nnx_lm)[-1])
+print("with `attend`:", porting.mapping(torch_lm, nnx_lm)[-1])
 
 
-class LinenLM(nn.Module):
+# %%
+class LinenLM(nn.Module):  # the same block, with nothing overlooked
     @nn.compact
     def __call__(self, tokens):
+        mask = nn.make_causal_mask(tokens)  # flax's kind: True is visible
         embed = nn.Embed(11, 8, name="embed")
         x = embed(tokens)
         z = nn.LayerNorm(epsilon=1e-5, name="norm1")(x)
-        x = x + nn.MultiHeadDotProductAttention(2, name="attention")(z, mask=nn.make_causal_mask(tokens))
+        x = x + nn.MultiHeadDotProductAttention(2, name="attention")(z, mask=mask)
         z = nn.Dense(16, name="up")(nn.LayerNorm(epsilon=1e-5, name="norm2")(x))
         return embed.attend(x + nn.Dense(8, name="down")(nn.gelu(z, approximate=False)))
 
@@ -548,9 +541,9 @@ print("Linen:", verdict(porting.compare(torch_lm, linen_lm.bind(lm_weights), sen
 # %% [markdown]
 # ## Functions: the same name, another number
 #
-# The last place to look is before and behind the model. Per line: torch's number, what JAX or
-# Optax gives for the same words, and what to write. ([01b](01b_titanic_nnx.ipynb) had one more: logits (n, 1)
-# broadcast against labels (n,).)
+# The last place to look is before and behind the model. Each row of the table has torch's number, what JAX or Optax
+# gives for the same words, and what the row's third expression gives, the one to write.
+# ([01b](01b_titanic_nnx.ipynb) had one more: logits (n, 1) broadcast against labels (n,).)
 
 # %%
 a, b = rng.normal(size=(2, 4, 3))

@@ -73,7 +73,7 @@ pd.DataFrame([(name, str(a.dtype), a.shape) for name, a in arrays.items()], colu
 # %% [markdown]
 # Nobody says that `stem` is a convolution or `norm` a BatchNorm; flax's module at the same path does, and
 # `arrays_to_nnx` lays the weights out for it. Padding in pairs and channels last are from 06; the norm is
-# `course.layers.BatchNorm`, flax's with torch's running variance (more of it below).
+# `course.layers.BatchNorm`, flax's with torch's running variance (more of it with the training step).
 
 # %%
 class NnxNet(nnx.Module):
@@ -114,15 +114,18 @@ foreign["encoder.position_ids"] = np.arange(64)
 try:
     porting.arrays_to_nnx(foreign, NnxNet(rngs=nnx.Rngs(SEED)))
 except porting.PortingError as error:
-    print(f"{len(error.problems)} problems, the first:")
-    print(textwrap.fill(f"{error.problems[0].wrong}; {error.problems[0].remedy}", 110))
+    print(f"{len(error.problems)} problems, the first and the last:")
+    for problem in error.problems[0], error.problems[-1]:
+        print(f"- {problem.torch or problem.flax}:")
+        print(textwrap.fill(f"{problem.wrong}; {problem.remedy}", 110))
 
 # %% [markdown]
-# All of them, from both sides: arrays without a place, places without an array. Nothing was copied.
+# All of them, from both sides: 12 arrays without a place (*expected* is where the array would go by its own name, *got*
+# the places that are free), then 12 places without an array. Nothing was copied.
 #
 # `names` says where torch's path leads in flax; a star stands for one part of it, so one line serves every block. (With
 # no star on flax's side, `{"encoder.layer.*.dense": "blocks"}`, the layers are stacked along a first axis, as `nn.scan`
-# and `nnx.vmap` keep them.) `ignore` names what flax does without. A key that names nothing is an error as well.
+# and `nnx.vmap` keep them.) `ignore` names what flax does without.
 
 # %%
 names = {"encoder.patch": "stem", "encoder.bn": "norm", "encoder.layer.*.dense": "blocks/*", "classifier": "out"}
@@ -131,6 +134,10 @@ named.eval()
 assert gap(net(nhwc), named(nhwc)) == 0
 print("the same logits to the bit  ok")
 
+# %% [markdown]
+# A key that names nothing is an error as well:
+
+# %%
 try:
     porting.mapping(foreign, named, names | {"encoder.layers.*.dense": "blocks/*"}, ["encoder.position_ids"])
 except porting.PortingError as error:
@@ -143,7 +150,7 @@ except porting.PortingError as error:
 # %%
 headed = NnxNet(classes=5, rngs=nnx.Rngs(SEED))
 drawn = np.asarray(headed.out.kernel[...])
-body = {theirs: ours for theirs, ours in names.items() if ours != "out"}
+body = {path: place for path, place in names.items() if place != "out"}
 porting.arrays_to_nnx(foreign, headed, body, ["encoder.position_ids", "classifier"], keep=["out"])
 headed.eval()
 assert gap(drawn, headed.out.kernel[...]) == 0 and gap(net.stem.kernel[...], headed.stem.kernel[...]) == 0
@@ -155,8 +162,11 @@ print("logits:", headed(nhwc).shape, "  the head as it was drawn, the rest from 
 #
 # Where the paths differ by habit only, nothing need be said: `blocks.0` of torch is `blocks/0` in NNX and `blocks_0` in
 # Linen; the items of a `Sequential` are found as well (the rules are in `course/porting/layouts.py`). Dropout has no
-# weights. A weight of your own keeps its name, its shape *and its axes*: torch's (4, 1, 1) means channels, and channels
-# last it falls on the height. Where the height is 4 as well, nothing raises.
+# weights.
+#
+# A weight of your own keeps its name, its shape *and its axes*: torch's (4, 1, 1) means channels, and channels last it
+# falls on the height. Where the height is 4 as well, nothing raises. Here as (4, 1, 1), then as (4,). `(output)` is
+# what the model returns: `conv` agrees, so look behind it.
 
 # %%
 class TorchGain(torch.nn.Module):
@@ -192,15 +202,22 @@ for shape in ((4, 1, 1), (4,)):
 # %%
 class Levels(nnx.Module):
     def __init__(self, *, rngs):
-        pairs = [[nnx.OptimizedLSTMCell(n, 5, param_dtype=jnp.float64, rngs=rngs) for _ in range(2)] for n in (4, 10)]
-        levels = [nnx.Bidirectional(*(nnx.RNN(cell, rngs=rngs) for cell in pair), rngs=rngs) for pair in pairs]
-        self.levels = nnx.List(levels)
+        def both_ways(width):
+            cells = [nnx.OptimizedLSTMCell(width, 5, param_dtype=jnp.float64, rngs=rngs) for _ in range(2)]
+            return nnx.Bidirectional(*(nnx.RNN(cell, rngs=rngs) for cell in cells), rngs=rngs)
+
+        self.levels = nnx.List([both_ways(4), both_ways(10)])
+
+    def __call__(self, x):  # (B, T, 4)
+        for level in self.levels:
+            x = level(x)  # (B, T, 10)
+        return x
 
 
 words = rng.normal(size=(2, 6, 4))
 deep = torch.nn.LSTM(4, 5, num_layers=2, bidirectional=True, batch_first=True).double()
-first, second = porting.torch_to_nnx(deep, Levels(rngs=nnx.Rngs(SEED)), names={"": "levels"}).levels
-assert gap(deep(torch.from_numpy(words))[0], second(first(words))) < 1e-12
+levels = porting.torch_to_nnx(deep, Levels(rngs=nnx.Rngs(SEED)), names={"": "levels"})
+assert gap(deep(torch.from_numpy(words))[0], levels(words)) < 1e-12
 print("two levels, both directions: equal within 1e-12  ok")
 
 
@@ -228,8 +245,8 @@ except porting.PortingError as error:
     print(textwrap.fill(str(error), 110))
 
 # %% [markdown]
-# The last words are the remedy. `porting.linen_template` runs the model on stand-ins and notes of each kernel which
-# layer asked for it. (An NNX module needs no such help: it is made of layers.)
+# After *got* stand the kinds that fit, then the remedies. The last one, `porting.linen_template`, runs the model on
+# stand-ins and notes of each kernel which layer asked for it. (An NNX module needs no such help: it is made of layers.)
 
 # %%
 variables = porting.arrays_to_linen(file, porting.linen_template(Square(), channels_last))
@@ -257,7 +274,7 @@ print("and fill a torch module with the tensors that left  ok")
 # ## The proof: an equal training step
 #
 # Equal outputs prove the forward pass in eval mode, no more. Training needs equal gradients, equal updates, equal
-# running averages. One step of Adam in training mode, on both sides; the losses first.
+# running averages. So: one step of Adam in training mode, on both sides. torch's:
 
 # %%
 targets = rng.integers(0, 3, 8)
@@ -274,6 +291,10 @@ def torch_step():
 
 torch_loss = torch_step()
 
+
+# %% [markdown]
+# And in NNX. `nnx.value_and_grad` differentiates by the `Param`s alone; the running averages change as the model
+# runs, and `nnx.jit` writes them back.
 
 # %%
 @nnx.jit
@@ -330,30 +351,43 @@ print("torch's is flax's with the factor 128/127 on the new share  ok")
 # %% [markdown]
 # ## Going on with a run that torch began
 #
-# Weights are not the whole run: Adam has two moments for each of them, and they are laid out like gradients. Here
-# a fresh JAX model takes torch's weights and both moments after that step, and both sides make the second one. With
-# the moments left at zero, **will the second step be a little off, or a lot?**
+# Weights are not the whole run: Adam has two moments for each of them, the running means of the gradient and of its
+# square, and they are laid out like gradients. Here is what a file of that run would hold; then torch makes its second
+# step:
 
 # %%
-moments = [{name: adam.state[p][key].numpy().copy() for name, p in torch_net.named_parameters()}
-           for key in ("exp_avg", "exp_avg_sq")]  # fmt: skip
-after_one = {name: tensor.numpy().copy() for name, tensor in torch_net.state_dict().items()}
+weights = {name: tensor.numpy().copy() for name, tensor in torch_net.state_dict().items()}
+moments = {key: {name: adam.state[p][key].numpy().copy() for name, p in torch_net.named_parameters()}
+           for key in ("exp_avg", "exp_avg_sq")}  # fmt: skip
 torch_step()
-for carry in (False, True):
-    model, rule = porting.arrays_to_nnx(after_one, NnxNet(rngs=nnx.Rngs(SEED))), optax.adam(RATE)
+moved = gap(weights["out.weight"], torch_net.out.weight)
+print(len(weights), "weights and averages;", *(f"{key}: {len(arrays)}" for key, arrays in moments.items()))
+
+
+# %% [markdown]
+# A fresh JAX model takes torch's weights and makes the second step as well. Optax calls the moments `mu` and `nu`; they
+# stand in the first of the states that `optax.adam` chains, beside the count. With the moments left at
+# zero, **will the second step be a little off, or a lot?**
+
+# %%
+def second_step(carry):
+    model, rule = porting.arrays_to_nnx(weights, NnxNet(rngs=nnx.Rngs(SEED))), optax.adam(RATE)
     model.train()
     params = nnx.state(model, nnx.Param)
     first, *others = rule.init(params)
     if carry:
-        mu, nu = (porting.arrays_to_nnx(m, first.mu, gradients=True) for m in moments)
+        mu = porting.arrays_to_nnx(moments["exp_avg"], first.mu, gradients=True)
+        nu = porting.arrays_to_nnx(moments["exp_avg_sq"], first.nu, gradients=True)
         first = first._replace(count=first.count + 1, mu=mu, nu=nu)
     _, grads = loss_and_grads(model, nhwc, targets)
     updates, _ = rule.update(grads, (first, *others), params)
     nnx.update(model, optax.apply_updates(params, updates))
-    off = gap(torch_net.out.weight.T, model.out.kernel[...])
-    moved = gap(after_one["out.weight"], torch_net.out.weight)
-    print(f"moments {'carried' if carry else 'at zero'}: ", end="")
-    print("equal within 1e-8  ok" if off < 1e-8 else f"off by {off / moved:.1f} of the step's own length")
+    return gap(torch_net.out.weight.T, model.out.kernel[...])
+
+
+print(f"moments at zero: off by {second_step(carry=False) / moved:.1f} of the step's own length")
+assert second_step(carry=True) < 1e-8
+print("moments carried: equal within 1e-8  ok")
 
 # %% [markdown]
 # Moments at zero are not wrong by rounding: Adam's first step is as long as its rate allows, whatever the gradient.
