@@ -74,14 +74,14 @@ class EarlyStop(Pair):
         while bad < 2:
             best, bad = (losses[epoch], 0) if losses[epoch] < best else (best, bad + 1)
             epoch += 1
-        return epoch
+        return epoch, best
 
     def jax(losses):
         stop, epoch = EarlyStopping(patience=1), 0
         while not stop.should_stop:
             stop = stop.update(losses[epoch])
             epoch += 1
-        return epoch
+        return epoch, stop.best_metric
 
 
 class RunningMean(Pair):
@@ -161,9 +161,7 @@ class StepHook(Pair):
 
     inputs = {"w": normal(3), "g": normal(3), "seen": []}
     no_gradient = NO_GRADIENT
-    also = (
-        "optim.Optimizer.register_step_post_hook", "optim.Optimizer.register_step_pre_hook",
-    )  # fmt: skip
+    also = ("optim.Optimizer.register_step_post_hook", "optim.Optimizer.register_step_pre_hook")
     note = "A link of the chain sees what passes. Under `jit` it is traced once: call out by `jax.debug.callback`."
 
     def torch(w, g, seen):
@@ -188,16 +186,12 @@ class StepHook(Pair):
 
 
 class AfterBackwardHook(Pair):
-    """Change gradients on their way (tensor hooks)"""
+    """Change a weight's gradient (tensor hooks)"""
 
     inputs = {"w": normal(3), "x": normal(3)}
     no_gradient = "its result is a gradient"
-    also = (
-        "Tensor.register_hook",
-        "Tensor.register_post_accumulate_grad_hook",
-        "nn.Module.register_full_backward_hook",
-    )
-    note = "A gradient is a value: change it after `jax.grad`."
+    also = ("Tensor.register_post_accumulate_grad_hook",)
+    note = "A weight's gradient is a value: change it after `jax.grad`. For those on the way there is `jax.custom_vjp`."
 
     def torch(w, x):
         w.requires_grad_().register_hook(lambda grad: grad.clamp(-0.5, 0.5))
