@@ -42,8 +42,8 @@ def amsgrad(
       ValueError: b1 or b2 is out of range.
     Example: >>> rule = amsgrad(1e-3)
     """
-    decay = optax.add_decayed_weights(weight_decay) if weight_decay else optax.identity()
-    return optax.chain(decay, scale_by_amsgrad(b1, b2, eps), optax.scale_by_learning_rate(learning_rate))
+    links = scale_by_amsgrad(b1, b2, eps), optax.scale_by_learning_rate(learning_rate)
+    return optax.chain(_decay(weight_decay), *links)
 
 
 def scale_by_amsgrad(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
@@ -93,9 +93,8 @@ def nadam(
       ValueError: b1 or b2 is out of range.
     Example: >>> rule = nadam(2e-3)   # torch's default rate
     """
-    decay = optax.add_decayed_weights(weight_decay) if weight_decay else optax.identity()
-    scale = scale_by_nadam(b1, b2, eps, momentum_decay)
-    return optax.chain(decay, scale, optax.scale_by_learning_rate(learning_rate))
+    links = scale_by_nadam(b1, b2, eps, momentum_decay), optax.scale_by_learning_rate(learning_rate)
+    return optax.chain(_decay(weight_decay), *links)
 
 
 def scale_by_nadam(
@@ -128,16 +127,30 @@ def scale_by_nadam(
     return optax.GradientTransformation(init, update)
 
 
-def _check_betas(b1: float, b2: float) -> None:
-    if not (0 <= b1 < 1 and 0 <= b2 < 1):
+# `optax.inject_hyperparams` makes arrays of all numbers: traced ones, in a jitted step, that no `if` may look at
+
+
+def _decay(weight_decay: float | jax.Array) -> optax.GradientTransformation:
+    none = not isinstance(weight_decay, jax.Array) and weight_decay == 0
+    return optax.identity() if none else optax.add_decayed_weights(weight_decay)
+
+
+def _check_betas(b1: float | jax.Array, b2: float | jax.Array) -> None:
+    known = [b for b in (b1, b2) if not isinstance(b, jax.Array)]
+    if not all(0 <= b < 1 for b in known):
         raise ValueError(f"expected b1 and b2 in [0, 1), got {b1} and {b2}; torch's `betas` are these two")
 
 
-def _one_minus_power(decay: float, count: jax.Array, dtype: Any) -> jax.Array:
+def _one_minus_power(decay: float | jax.Array, count: jax.Array, dtype: Any) -> jax.Array:
     """1 - decay^count without the cancellation that costs float32 four digits at the first steps."""
-    if decay == 0:
-        return jnp.ones((), dtype)
-    return -jnp.expm1(count.astype(dtype) * math.log(decay))
+    if isinstance(decay, jax.Array):
+        log = jnp.log(decay)
+    elif decay == 0:
+        log = -math.inf
+    else:
+        log = math.log(decay)
+    exact = count.astype(jnp.promote_types(dtype, jnp.float32))  # float16 counts to 2048
+    return -jnp.expm1(exact * log).astype(dtype)
 
 
 # --- a rate that falls when progress ends ------------------------------------------------------------------
@@ -238,7 +251,7 @@ def clip_grad_norm(
     """
     norm = total_norm(grads, norm_type)
     factor = jnp.minimum(1.0, max_norm / (norm + eps))
-    return jax.tree.map(lambda g: g * factor.astype(g.dtype), grads), norm
+    return jax.tree.map(lambda g: (g * factor).astype(g.dtype), grads), norm
 
 
 def clip_by_global_norm(max_norm: float, norm_type: float = 2.0, eps: float = 1e-6) -> optax.GradientTransformation:
@@ -248,9 +261,13 @@ def clip_by_global_norm(max_norm: float, norm_type: float = 2.0, eps: float = 1e
 
 
 def total_norm(grads: optax.Updates, norm_type: float = 2.0) -> jax.Array:
-    """torch.nn.utils.get_total_norm: the p-norm of all entries of a tree together, (); 0 of an empty tree."""
+    """torch.nn.utils.get_total_norm: the p-norm of all entries of a tree together, (); 0 of an empty tree.
+
+    In float32 where the entries are float16 or bfloat16: a sum of their squares may pass float16's largest number.
+    """
     _check_norm_type(norm_type)
     sizes = [jnp.abs(leaf) for leaf in jax.tree.leaves(grads)]
+    sizes = [leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in sizes]
     if not sizes:
         return jnp.zeros(())
     if math.isinf(norm_type):

@@ -57,13 +57,13 @@ def if_on_tracer():
 
 
 @message("ConcretizationTypeError", "Abstract tracer value encountered where concrete value is expected",
-         "debugging.PrintInside")  # fmt: skip
+         "devices.NumberInside")  # fmt: skip
 def item_of_tracer():
     """`.item()`, `float(…)`, `int(…)` or `jnp.arange(n)` needs a value inside `jit`."""
     jax.jit(lambda loss: loss.item())(1.0)
 
 
-@message("TypeError", "Shapes must be 1D sequences of concrete values of integer type", "compiling.NewShape")
+@message("TypeError", "Shapes must be 1D sequences of concrete values of integer type", "control_flow.IfOnSetting")
 def traced_shape():
     """A shape is computed from an array; under `jit` shapes are Python numbers, or static arguments."""
     jax.jit(jnp.zeros)(3)
@@ -133,7 +133,7 @@ def list_as_static():
     jax.jit(lambda x, sizes: x, static_argnames="sizes")(1.0, sizes=[1, 2])
 
 
-@message("TypeError", "Error interpreting argument to", "compiling.Method")
+@message("TypeError", "Error interpreting argument to", "control_flow.IfOnSetting")
 def text_as_argument():
     """`jit` is given what is no array: text, an object, a torch tensor. Make it static, or convert it."""
     jax.jit(lambda x, mode: x)(1.0, "train")
@@ -190,7 +190,7 @@ def carry_changes():
     lax.scan(lambda c, x: (c + x, None), jnp.zeros(()), jnp.ones((3, 2)))
 
 
-@message("TypeError", "branches must have equal output types", "control_flow.ManyBranches")
+@message("TypeError", "branches must have equal output types", "creation.Cast")
 def branches_differ():
     """The branches of a `cond` or a `switch` return different shapes, dtypes or trees."""
     lax.cond(True, lambda: 1.0, lambda: 1)
@@ -202,7 +202,7 @@ def sizes_differ():
     jax.vmap(lambda w, x: w * x)(jnp.ones(2), jnp.ones(3))
 
 
-@message("ValueError", "vmap was requested to map its argument along axis 0", "random_numbers.NoiseUnderVmap")
+@message("ValueError", "vmap was requested to map its argument along axis 0", "autograd.PerExample")
 def nothing_to_map():
     """A number has no axis to map over: `in_axes=None` for it."""
     jax.vmap(lambda x, rate: rate * x)(jnp.ones(2), 0.1)
@@ -271,7 +271,7 @@ def large_integer():
     jnp.array(2**40)
 
 
-@message("FutureWarning", "scatter inputs have incompatible types", "indexing.WriteSlice")
+@message("FutureWarning", "scatter inputs have incompatible types", "creation.Cast")
 def write_float_into_integers():
     """`.at[…].set` of a float into an array of integers, or of float32 into bfloat16: cast first."""
     jnp.zeros(3, jnp.int32).at[0].set(1.5)
@@ -292,7 +292,7 @@ def key_plus_step():
     jax.random.key(0) + 1
 
 
-@message("TypeError", "JAX array with PRNGKey dtype cannot be converted to a NumPy array", "saving.SaveWeights")
+@message("TypeError", "JAX array with PRNGKey dtype cannot be converted to a NumPy array", "saving.RandomState")
 def key_to_numpy():
     """Keys are saved as `jax.random.key_data(key)` and come back with `wrap_key_data`."""
     np.asarray(jax.random.key(0))
@@ -367,20 +367,20 @@ def other_width():
     nn.Dense(2).apply(variables, jnp.ones((1, 4)))
 
 
-@message("ApplyScopeInvalidVariablesTypeError", "should be a dictionary of collections", "layers.Linear")
+@message("ApplyScopeInvalidVariablesTypeError", "should be a dictionary of collections", "training.Evaluate")
 def params_alone():
     """`apply` wants `{"params": params}`, not the params alone."""
     variables = nn.Dense(2).init(jax.random.key(0), jnp.ones((1, 3)))
     nn.Dense(2).apply(variables["params"], jnp.ones((1, 3)))
 
 
-@message("ScopeCollectionNotFound", "but the collection is empty", "saving.PartialLoad")
+@message("ScopeCollectionNotFound", "but the collection is empty", "modules.TrainEval")
 def no_params():
     """There are no weights of this name: `init` was not called, or the tree is another model's."""
     nn.Dense(2).apply({"params": {}}, jnp.ones((1, 3)))
 
 
-@message("ModifyScopeVariableError", "is immutable", "layers.BatchNorm")
+@message("ModifyScopeVariableError", "is immutable", "modules.TrainEval")
 def frozen_statistics():
     """Batch normalisation in training: `apply(…, mutable=["batch_stats"])`, which also returns them."""
     norm = nn.BatchNorm(use_running_average=False)
@@ -412,7 +412,7 @@ def without_compact():
     Model().init(jax.random.key(0), jnp.ones((1, 3)))
 
 
-@message("CallCompactUnboundModuleError", "Can't call compact methods on unbound modules", "layers.Linear")
+@message("CallCompactUnboundModuleError", "Can't call compact methods on unbound modules", "training.Evaluate")
 def call_without_weights():
     """A Linen model holds no weights: `model.apply(variables, x)`."""
     nn.Dense(2)(jnp.ones((1, 3)))
@@ -431,7 +431,7 @@ def attribute_at_call():
     Model().init(jax.random.key(0), jnp.ones(3))
 
 
-@message("NameInUseError", "Name in use", "sequences.TiedWeights")
+@message("NameInUseError", "Name in use", "modules.SharedLayer")
 def name_twice():
     """Two layers of one name; to use one layer twice, make it once."""
 
@@ -447,7 +447,7 @@ def name_twice():
 
 
 @message("ValueError", "You are using a transformation that requires the current value of parameters",
-         "optimizers.AdamW")  # fmt: skip
+         "optimizers.NoDecayOnBiases")  # fmt: skip
 def update_without_params():
     """Weight decay needs the weights: `optimizer.update(grads, state, params)`."""
     adamw, w = optax.adamw(0.1), jnp.ones(3)
