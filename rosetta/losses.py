@@ -174,23 +174,6 @@ class SoftLabels(Pair):
         return optax.softmax_cross_entropy(logits, labels).mean()
 
 
-class OneHot(Pair):
-    """One-hot labels"""
-
-    inputs = {"labels": integers(0, 4, 6)}
-    note = "PyTorch's are integers, JAX's float32. A label out of range raises in PyTorch, in JAX it is a row of zeros."
-
-    def torch(labels):
-        return F.one_hot(labels, 4).float()
-
-    def jax(labels):
-        return jax.nn.one_hot(labels, 4)
-
-    def claims():
-        assert not F.one_hot(torch.tensor([1]), 4).is_floating_point() and jax.nn.one_hot(1, 4).dtype == jnp.float32
-        assert raises(RuntimeError, F.one_hot, torch.tensor([4]), 4) and not jax.nn.one_hot(jnp.array([4, -1]), 4).any()
-
-
 class LabelSmoothing(Pair):
     """Label smoothing"""
 
@@ -693,34 +676,6 @@ class TripletWithDistance(Pair):
     def jax(a, p, n):
         distance = optax.losses.cosine_distance
         return jax.nn.relu(distance(a, p) - distance(a, n) + 0.5).mean()
-
-
-class PairwiseDistance(Pair):
-    """Distance of each row to its partner"""
-
-    inputs = {"x": lambda rng: np.ones((2, 3), np.float32), "y": lambda rng: np.ones((2, 3), np.float32)}
-    also = ("nn.PairwiseDistance",)
-    trap = (
-        "PyTorch adds 1e-6 to the difference, so that equal rows are 1.7e-6 apart and have a gradient. Without it the "
-        "distance is 0 and its gradient NaN."
-    )
-    tolerance = 1e-8  # 1.7e-6 is to be seen
-
-    def torch(x, y):
-        return F.pairwise_distance(x, y)
-
-    def jax(x, y):
-        return jnp.linalg.norm(x - y, axis=-1)
-
-    def fix(x, y):
-        return jnp.linalg.norm(x - y + 1e-6, axis=-1)
-
-    def differ(theirs, ours):
-        return np.allclose(theirs, 3**0.5 * 1e-6, rtol=1e-3) and bool((ours == 0).all())
-
-    def claims():
-        assert jnp.isnan(jax.grad(lambda x: jnp.linalg.norm(x))(jnp.zeros(3))).all()
-        assert jnp.isfinite(jax.grad(lambda x: jnp.linalg.norm(x + 1e-6))(jnp.zeros(3))).all()
 
 
 class KullbackLeiblerLogTarget(Pair):

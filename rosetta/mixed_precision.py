@@ -219,11 +219,9 @@ class SkipInfinite(Pair):
 
     def jax(w, g):
         rule = optax.apply_if_finite(optax.sgd(0.1), max_consecutive_errors=5)
-        state = rule.init(w)
-        for grads in g:
-            updates, state = rule.update(grads, state, w)
-            w = optax.apply_updates(w, updates)
-        return w
+        first, state = rule.update(g[0], rule.init(w), w)
+        second, state = rule.update(g[1], state, w)
+        return w + first + second
 
     def claims():
         rule = optax.apply_if_finite(optax.sgd(0.1), max_consecutive_errors=1)
