@@ -36,8 +36,9 @@ def amsgrad(
       learning_rate: a number or a schedule of the step, counted from 0.
       b1, b2: torch's `betas`, in [0, 1).
       eps: added to the root of the second moment.
-      weight_decay: added to the gradient, times the weights, as torch's Adam does it; `update` needs `params` then. For
-        AdamW chain `scale_by_amsgrad`, `optax.add_decayed_weights` and `optax.scale_by_learning_rate`.
+      weight_decay: added to the gradient, times the weights, as torch's Adam does it; `update` needs `params` then, and
+        under `optax.inject_hyperparams` always, which makes an array of the 0. For AdamW chain `scale_by_amsgrad`,
+        `optax.add_decayed_weights` and `optax.scale_by_learning_rate`.
     Raises:
       ValueError: b1 or b2 is out of range.
     Example: >>> rule = amsgrad(1e-3)
@@ -112,7 +113,7 @@ def scale_by_nadam(
 
     def update(grads: optax.Updates, state: NAdamState, params: optax.Params | None = None):
         count = optax.safe_increment(state.count)
-        now, following = momentum(count), momentum(count + 1)
+        now, following = momentum(count), momentum(count + 1.0)  # the count ends at int32's largest number
         product = state.product * now
         of_gradient, of_mean = (1 - now) / (1 - product), following / (1 - product * following)
         mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
@@ -143,6 +144,7 @@ def _check_betas(b1: float | jax.Array, b2: float | jax.Array) -> None:
 
 def _one_minus_power(decay: float | jax.Array, count: jax.Array, dtype: Any) -> jax.Array:
     """1 - decay^count without the cancellation that costs float32 four digits at the first steps."""
+    log: float | jax.Array
     if isinstance(decay, jax.Array):
         log = jnp.log(decay)
     elif decay == 0:
@@ -193,10 +195,10 @@ def reduce_on_plateau(
     if mode not in ("min", "max") or threshold_mode not in ("rel", "abs"):
         wanted = '"min" or "max", and "rel" or "abs"'
         raise ValueError(f"expected {wanted}, got {mode!r}, {threshold_mode!r}; name them by keyword")
-    if not 0 <= factor < 1:
+    if not isinstance(factor, jax.Array) and not 0 <= factor < 1:
         raise ValueError(f"expected a factor in [0, 1), got {factor}; the rate is multiplied by it")
-    if learning_rate <= 0:
-        raise ValueError(f"expected a learning_rate above 0, got {learning_rate}; give the optimizer's")
+    if callable(learning_rate) or (not isinstance(learning_rate, jax.Array) and learning_rate <= 0):
+        raise ValueError(f"expected a learning_rate above 0, got {learning_rate}; give the optimizer's, a number")
     sign = 1.0 if mode == "min" else -1.0
 
     def init(params: optax.Params) -> PlateauState:

@@ -218,11 +218,24 @@ def test_a_plateau_runs_in_a_scan():
     assert updates["w"].dtype == jnp.bfloat16
 
 
+def test_a_plateau_for_each_of_an_ensemble():
+    def scales(factor, rate):
+        rule = optimizers.reduce_on_plateau(factor=factor, patience=0, min_lr=0.02, learning_rate=rate)
+        state = rule.init(None)
+        for _ in range(3):
+            _, state = rule.update(None, state, value=1.0)
+        return state.scale
+
+    found = jax.vmap(scales)(jnp.array([0.5, 0.1, 0.1]), jnp.array([1.0, 1.0, 0.1]))
+    np.testing.assert_allclose(found, [0.25, 0.02, 0.2], rtol=1e-6)
+
+
 def test_a_plateaus_settings_are_checked():
     for settings, words in (
         ({"mode": "least"}, 'expected "min" or "max"'), ({"threshold_mode": "relative"}, 'expected "min" or "max"'),
         ({"factor": 1.0}, r"expected a factor in \[0, 1\), got 1.0"), ({"factor": -0.1}, "expected a factor"),
         ({"learning_rate": 0.0}, "expected a learning_rate above 0, got 0.0"),
+        ({"learning_rate": optax.constant_schedule(0.1)}, "got <function .* a number"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):
             optimizers.reduce_on_plateau(**settings)
