@@ -18,7 +18,7 @@ import optax
 class AMSGradState(NamedTuple):
     """Of `scale_by_amsgrad`: updates so far, (), int32; the moments and the largest second moment, trees of params."""
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # tuple.count
     mu: optax.Updates
     nu: optax.Updates
     nu_max: optax.Updates
@@ -55,10 +55,10 @@ def scale_by_amsgrad(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> o
         zeros = (jax.tree.map(jnp.zeros_like, params) for _ in range(3))
         return AMSGradState(jnp.zeros((), jnp.int32), *zeros)
 
-    def update(grads: optax.Updates, state: AMSGradState, params: optax.Params | None = None):
-        count = optax.safe_increment(state.count)
-        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
-        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, grads)
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, AMSGradState]:
+        count = jnp.asarray(optax.safe_increment(state.count))
+        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, updates)
+        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, updates)
         nu_max = jax.tree.map(jnp.maximum, state.nu_max, nu)
 
         def step(m: jax.Array, v: jax.Array) -> jax.Array:
@@ -73,7 +73,7 @@ def scale_by_amsgrad(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> o
 class NAdamState(NamedTuple):
     """Of `scale_by_nadam`: updates so far, (), int32; the momenta's product, (); the moments, trees of params."""
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # tuple.count
     product: jax.Array
     mu: optax.Updates
     nu: optax.Updates
@@ -111,19 +111,19 @@ def scale_by_nadam(
     def momentum(count: jax.Array) -> jax.Array:
         return b1 * (1 - 0.5 * jnp.exp(count * (momentum_decay * math.log(0.96))))
 
-    def update(grads: optax.Updates, state: NAdamState, params: optax.Params | None = None):
-        count = optax.safe_increment(state.count)
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, NAdamState]:
+        count = jnp.asarray(optax.safe_increment(state.count))
         now, following = momentum(count), momentum(count + 1.0)  # the count ends at int32's largest number
         product = state.product * now
         of_gradient, of_mean = (1 - now) / (1 - product), following / (1 - product * following)
-        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
-        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, grads)
+        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, updates)
+        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, updates)
 
         def step(g: jax.Array, m: jax.Array, v: jax.Array) -> jax.Array:
             root = jnp.sqrt(v / _one_minus_power(b2, count, v.dtype))
             return (of_gradient.astype(g.dtype) * g + of_mean.astype(m.dtype) * m) / (root + eps)
 
-        return jax.tree.map(step, grads, mu, nu), NAdamState(count, product, mu, nu)
+        return jax.tree.map(step, updates, mu, nu), NAdamState(count, product, mu, nu)
 
     return optax.GradientTransformation(init, update)
 
@@ -220,7 +220,9 @@ def reduce_on_plateau(
         waits = jnp.where(late, cooldown, jnp.maximum(state.cooldown - 1, 0))
         return PlateauState(scale, jnp.where(improved, value, state.best), jnp.where(late, 0, bad), waits)
 
-    def update(updates: optax.Updates, state: PlateauState, params=None, *, value=None, **extra_args):
+    def update(
+        updates: Any, state: Any, params: Any = None, *, value: Any = None, **extra_args: Any
+    ) -> tuple[Any, PlateauState]:
         if value is not None:
             if jnp.shape(value) != ():
                 raise ValueError(f"expected value (), got {jnp.shape(value)}; take the mean of the losses")
