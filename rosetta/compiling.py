@@ -36,6 +36,7 @@ def double_until(x: torch.Tensor) -> torch.Tensor:
 class Compile(Pair):
     """Compile a function"""
 
+    also = ("torch.compile",)
     inputs = {"x": normal(4)}
     no_gradient = NO_LEAF
     note = "PyTorch's default backend writes C++ or Triton; `eager` runs the captured graph as it is."
@@ -293,7 +294,6 @@ class UpdateInPlace(Pair):
 class FullGraph(Pair):
     """Refuse what cannot be compiled (fullgraph)"""
 
-    also = ("torch.compile",)
     inputs = {"x": positive(3)}
     no_gradient = NO_LEAF
     trap = (
@@ -345,7 +345,7 @@ class Disable(Pair):
 
     inputs = {"x": normal(3)}
     no_gradient = NO_LEAF
-    also = ("compiler.disable", "compiler.set_stance")
+    also = ("compiler.disable",)
     note = "For one function within a compiled one there is `jax.pure_callback`, which calls Python at run time."
 
     def torch(x):

@@ -115,7 +115,7 @@ class RandomSplit(Pair):
     """Split into training and test rows"""
 
     inputs = {"x": normal(10), "key": key()}
-    also = ("utils.data.random_split", "utils.data.Subset")
+    also = ("utils.data.random_split",)
     no_gradient = DATA
 
     def torch(x):
@@ -182,7 +182,6 @@ class ToDevice(Pair):
 
     inputs = {"x": normal(12, 3)}
     no_gradient = DATA
-    also = ("Tensor.to",)
     note = "`device_put` returns at once. To prefetch, send the next batch before you run the step on this one."
 
     def torch(x):
@@ -344,7 +343,7 @@ class SameOrder(Pair):
 
     inputs = {"x": normal(8)}
     no_gradient = DATA
-    also = ("torch.Generator", "utils.data.get_worker_info")
+    also = ("utils.data.get_worker_info",)
     note = "No worker has a seed of its own: what augments a row is handed a key, `jax.random.fold_in(key, row)`."
 
     def torch(x):

@@ -33,7 +33,7 @@ class HasGpu(Pair):
 class ToDevice(Pair):
     """Move to a device"""
 
-    also = ("Tensor.to", "Tensor.cuda", "nn.Module.to", "nn.Module.cuda", "torch.device")
+    also = ("Tensor.to", "Tensor.cuda", "torch.device")
     inputs = {"x": normal(3)}
     note = "`device_put` takes any pytree: a whole model state moves in one call."
 
@@ -64,7 +64,6 @@ class Bytes(Pair):
 class WriteThroughNumPy(Pair):
     """Write through the NumPy view"""
 
-    also = ("Tensor.numpy",)
     inputs = {"x": normal(3)}
     trap = "`np.asarray` of a JAX array is read-only: writing raises a ValueError. `np.array` copies."
     lesson = ("08_tracing", "NumPy's view")
@@ -178,7 +177,7 @@ class BackToHost(Pair):
 
     inputs = {"x": normal(3)}
     no_gradient = "leaves the framework"
-    also = ("Tensor.cpu", "Tensor.numpy", "Tensor.detach", "Tensor.tolist", "Tensor.item", "nn.Module.cpu")
+    also = ("Tensor.cpu", "Tensor.numpy", "nn.Module.cpu")
     note = "`jax.device_get` takes a whole tree. Both wait for the array's value, and no `detach` is asked for."
 
     def torch(x):
@@ -213,7 +212,6 @@ class LikeAnother(Pair):
     """Put a tensor where another one lies"""
 
     inputs = {"x": normal(3), "y": normal(3)}
-    also = ("Tensor.to",)
     note = "The sharding says where, on one device or on many."
     no_gradient = "under `jit` an array cannot be asked where it lies"
 

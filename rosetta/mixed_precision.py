@@ -76,7 +76,6 @@ class DtypeOfALayer(Pair):
     """The dtype of a layer"""
 
     inputs = {"x": normal(2, 3)}
-    also = ("nn.Linear",)
     trap = (
         "PyTorch's `dtype=` is that of the weights. In flax it is that of the calculation; the weights are float32 "
         "unless `param_dtype` says otherwise."
@@ -278,20 +277,6 @@ class MatmulPrecision(Pair):
         before = jax.config.jax_default_matmul_precision
         jax.config.update("jax_default_matmul_precision", "highest")
         jax.config.update("jax_default_matmul_precision", before)
-
-
-class Limits(Pair):
-    """Limits of a dtype"""
-
-    also = ("torch.finfo", "torch.iinfo")
-
-    def torch():
-        half, small = torch.finfo(torch.float16), torch.finfo(torch.bfloat16)
-        return half.max, half.eps, small.eps, torch.iinfo(torch.int32).max
-
-    def jax():
-        half, small = jnp.finfo(jnp.float16), jnp.finfo(jnp.bfloat16)
-        return float(half.max), float(half.eps), float(small.eps), jnp.iinfo(jnp.int32).max
 
 
 class SmallEpsilon(Pair):

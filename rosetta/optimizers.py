@@ -800,7 +800,7 @@ class ClipAllGradients(Pair):
 
     inputs = {"a": normal(3, 4), "b": normal(4)}
     no_gradient = NO_GRADIENT
-    also = ("nn.utils.clip_grad_norm", "nn.utils.clip_grads_with_norm_")
+    also = ("nn.utils.clip_grad_norm_", "nn.utils.clip_grad_norm", "nn.utils.clip_grads_with_norm_")
     note = (
         "`optimizers.clip_by_global_norm(0.5)` is the same for a chain, and `norm_type=` any p. Optax's own leaves out "
         "PyTorch's epsilon: 2e-6 off where the norm is 0.5."
@@ -867,7 +867,6 @@ class LBFGS(Pair):
     inputs = {"w": normal(3), "loss": lambda rng: lambda w: ((w - 1) ** 4 + w**2).sum()}
     tolerance = 1e-3  # both stop near the minimum
     no_gradient = NO_GRADIENT
-    also = ("optim.Optimizer.step",)
     note = (
         "The line search asks for the function again: `value`, `grad` and `value_fn` in the place of PyTorch's "
         "closure. A PyTorch step is up to 20 iterations, an update of Optax's is one."
@@ -890,7 +889,7 @@ class LBFGS(Pair):
 class AddGroup(Pair):
     """Add weights to an optimizer (add_param_group)"""
 
-    also = ("optim.Optimizer.add_param_group", "optim.Optimizer")
+    also = ("optim.Optimizer.add_param_group",)
     inputs = {"w": normal(3), "head": normal(2)}
     no_gradient = NO_GRADIENT
     note = "A rule knows no weights: another rate is another rule, and a state begins when its weights come."
@@ -936,7 +935,6 @@ class LookAtTheState(Pair):
 
     inputs = {"w": normal(3), "g": normal(3)}
     no_gradient = NO_GRADIENT
-    also = ("optim.Optimizer.state_dict",)
     note = "The state is a tuple, a link of the chain each; `optax.tree.get` finds a name in it, however deep."
 
     def torch(w, g):

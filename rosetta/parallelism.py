@@ -308,7 +308,6 @@ class AxisIndex(Pair):
     """The rank inside a computation"""
 
     inputs = {"x": normal(4, 3)}
-    also = ("distributed.get_rank", "distributed.get_group_rank")
 
     def torch(x):
         return torch.stack([rank * row for rank, row in enumerate(x)])

@@ -139,7 +139,6 @@ class Overwrite(Pair):
 class KeepTheBest(Pair):
     """Keep the best weights in memory"""
 
-    also = ("nn.Module.state_dict",)
     inputs = {"model": model, "layer": layer, "params": params}
     no_gradient = NO_GRADIENT
     note = "`state_dict()` and `nnx.state` refer to live arrays: without a copy they follow the training."
@@ -172,7 +171,6 @@ class PartialLoad(Pair):
     """Load some of the weights"""
 
     inputs = {"model": model, "layer": layer, "params": params}
-    also = ("nn.Module.load_state_dict",)
     no_gradient = NO_GRADIENT
 
     def torch(model):
@@ -244,7 +242,6 @@ class Assign(Pair):
 class ReadPt(Pair):
     """Read a .pt file"""
 
-    also = ("torch.load",)
     inputs = {"model": model, "folder": folder()}
     no_gradient = NO_GRADIENT
     note = (
@@ -317,7 +314,6 @@ class WhatDidNotFit(Pair):
 
     inputs = {"model": model, "layer": layer, "params": params}
     no_gradient = NO_GRADIENT
-    also = ("nn.Module.load_state_dict",)
 
     def torch(model):
         keys = model.load_state_dict({"bias": torch.ones(1), "scale": torch.ones(1)}, strict=False)
@@ -359,7 +355,7 @@ class NoCodeInFiles(Pair):
     """Refuse code in a file (weights_only)"""
 
     inputs = {"folder": folder()}
-    also = ("torch.load", "serialization.add_safe_globals", "serialization.safe_globals")
+    also = ("serialization.add_safe_globals", "serialization.safe_globals")
     note = "Orbax, .npz without `allow_pickle` and .safetensors hold arrays alone; a pickle runs what is in it."
 
     def torch(folder):
@@ -386,7 +382,6 @@ class WholeModel(Pair):
 
     inputs = {"model": model, "layer": layer, "params": params}
     no_gradient = NO_GRADIENT
-    also = ("torch.save", "torch.load")
     note = (
         "Layers of flax cannot all be pickled, as they hold initialisers that are local functions. Pickle the arrays, "
         "and build the model from its code, which must be there in PyTorch too: a pickle holds the name of the class."
@@ -480,7 +475,7 @@ class RenameWeights(Pair):
 
     inputs = {"model": model, "params": params}
     no_gradient = NO_GRADIENT
-    also = ("nn.Module.state_dict", "nn.modules.utils.consume_prefix_in_state_dict_if_present")
+    also = ("nn.modules.utils.consume_prefix_in_state_dict_if_present",)
     note = (
         "`flax.traverse_util.flatten_dict(params, sep='.')` makes flat names of a nested tree, `unflatten_dict` goes "
         "back."
@@ -502,7 +497,6 @@ class BatchStatistics(Pair):
 
     inputs = {"x": normal(8, 3)}
     no_gradient = NO_GRADIENT
-    also = ("nn.Module.buffers", "nn.Module.named_buffers")
     trap = (
         "`state_dict()` holds the buffers too. `nnx.state(model, nnx.Param)` and Linen's `params` do not: loaded from "
         "these alone, batch norm evaluates with its first statistics."

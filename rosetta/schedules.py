@@ -290,6 +290,7 @@ class MultiplicativeLR(Schedule):
 class SequentialLR(Schedule):
     """One schedule after another"""
 
+    also = ("lr_scheduler.SequentialLR",)
     note = "Each schedule counts from its own beginning, on both sides."
 
     def torch(optimizer):
@@ -318,6 +319,7 @@ class ChainedScheduler(Schedule):
 class WarmRestarts(Schedule):
     """Cosine decay with warm restarts (SGDR)"""
 
+    also = ("lr_scheduler.CosineAnnealingWarmRestarts",)
     note = "The remainder restarts it; cycles that grow (`T_mult=2`) are joined."
 
     def torch(optimizer):
@@ -331,7 +333,6 @@ class GrowingRestarts(Schedule):
     """Warm restarts whose cycles grow"""
 
     note = "`alpha` is `eta_min` over the first rate. `optax.sgdr_schedule` joins cycles with a warm-up each."
-    also = ("lr_scheduler.CosineAnnealingWarmRestarts",)
 
     def torch(optimizer):
         return lr_scheduler.CosineAnnealingWarmRestarts(optimizer, T_0=10, T_mult=2, eta_min=0.01)

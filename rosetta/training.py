@@ -46,7 +46,6 @@ class CollectLosses(Pair):
 
     inputs = {"x": normal(5, 3)}
     no_gradient = "numbers to be looked at"
-    also = ("Tensor.item", "Tensor.detach")
     note = (
         "`float(loss)` in each step waits for it, as `.item()` does on a GPU. Keep the arrays, and look once, at the "
         "end."
@@ -137,7 +136,7 @@ class Evaluate(Pair):
 
     inputs = {"model": model, "layer": layer, "params": params, "x": normal(8, 3)}
     no_gradient = "there is none"
-    also = ("torch.no_grad", "torch.inference_mode", "torch.set_grad_enabled", "torch.enable_grad", "nn.Module.eval")
+    also = ("torch.no_grad", "torch.inference_mode", "nn.Module.eval")
     note = (
         "What is not differentiated records nothing, so nothing is switched off; `eval()` is for dropout and batch "
         "norm."
@@ -208,7 +207,6 @@ class TwoLosses(Pair):
 
     inputs = {"w": normal(3), "x": normal(8, 3)}
     no_gradient = "its result is a gradient"
-    also = ("Tensor.backward", "autograd.backward")
     note = "`has_aux=True` hands back each of them beside the gradient of their sum."
 
     def torch(w, x):
