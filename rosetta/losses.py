@@ -422,6 +422,7 @@ class CTC(Pair):
 
     inputs = {"logits": normal(2, 6, 5), "labels": lambda rng: np.array([[1, 2, 2], [3, 1, 0]])}
     also = ("nn.CTCLoss", "F.ctc_loss")
+    no_gradient = "compared by the mean of CTC losses"
     note = "PyTorch: time first, log-probabilities, lengths. Optax: batch first, logits, a 1 wherever there is padding."
 
     def torch(logits, labels):

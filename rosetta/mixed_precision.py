@@ -156,7 +156,7 @@ class ScaleTheLoss(Pair):
 class AdaptiveScale(Pair):
     """A loss scale that adapts itself"""
 
-    inputs = {"w": normal(1), "g": np.array([[1], [1], [np.inf], [1], [1]], np.float32)}
+    inputs = {"w": normal(1), "g": np.array([[1], [1], [np.inf]], np.float32)}
     no_gradient = "scales"
     also = ("amp.GradScaler", "amp.GradScaler.update", "amp.GradScaler.scale")
     trap = (
@@ -190,11 +190,11 @@ class AdaptiveScale(Pair):
         return jnp.stack(scales)
 
     def differ(theirs, ours):
-        return theirs.tolist() == [8, 16, 8, 8, 16] and ours.tolist() == [8, 8, 4, 4, 4]
+        return theirs.tolist() == [8, 16, 8] and ours.tolist() == [8, 8, 4]
 
     def claims():
         grad = DynamicScale().value_and_grad(lambda w: (w**2).sum())
-        scale, finite, loss, grads = jax.jit(grad)(jnp.ones(3))
+        scale, finite, loss, grads = grad(jnp.ones(3))
         assert finite and loss == 3 and (grads == 2).all() and scale.scale == 65536.0
         assert not DynamicScale().value_and_grad(lambda w: w * jnp.inf)(1.0)[1]
 
