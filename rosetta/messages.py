@@ -675,7 +675,7 @@ def neither_train_nor_eval():
 
 
 @message(
-    "AssignSubModuleError", "must be defined in `setup()` or in a method wrapped in `@compact`", "modules.OwnModule"
+    "AssignSubModuleError", "must be defined in `setup()` or in a method wrapped in `@compact`", "modules.OwnParameter"
 )
 def without_compact():
     """A layer is made in a method that lacks `@nn.compact`."""
@@ -766,9 +766,7 @@ def trees_differ():
     jax.tree.map(jnp.add, {"kernel": 1.0}, {"weight": 1.0})
 
 
-@message(
-    "AttributeError", "module 'jax' has no attribute 'tree_map'|jax.tree_map was removed", "autograd.DictOfWeights"
-)
+@message("AttributeError", "module 'jax' has no attribute 'tree_map'|jax.tree_map was removed", "optimizers.ClipValues")
 def old_tree_map():
     """`jax.tree_map` is gone: `jax.tree.map`."""
     jax.tree_map  # noqa: B018
