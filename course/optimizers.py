@@ -18,7 +18,7 @@ import optax
 class AMSGradState(NamedTuple):
     """Of `scale_by_amsgrad`: updates so far, (), int32; the moments and the largest second moment, trees of params."""
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # tuple.count
     mu: optax.Updates
     nu: optax.Updates
     nu_max: optax.Updates
@@ -36,14 +36,15 @@ def amsgrad(
       learning_rate: a number or a schedule of the step, counted from 0.
       b1, b2: torch's `betas`, in [0, 1).
       eps: added to the root of the second moment.
-      weight_decay: added to the gradient, times the weights, as torch's Adam does it; `update` needs `params` then. For
-        AdamW chain `scale_by_amsgrad`, `optax.add_decayed_weights` and `optax.scale_by_learning_rate`.
+      weight_decay: added to the gradient, times the weights, as torch's Adam does it; `update` needs `params` then, and
+        under `optax.inject_hyperparams` always, which makes an array of the 0. For AdamW chain `scale_by_amsgrad`,
+        `optax.add_decayed_weights` and `optax.scale_by_learning_rate`.
     Raises:
       ValueError: b1 or b2 is out of range.
     Example: >>> rule = amsgrad(1e-3)
     """
-    decay = optax.add_decayed_weights(weight_decay) if weight_decay else optax.identity()
-    return optax.chain(decay, scale_by_amsgrad(b1, b2, eps), optax.scale_by_learning_rate(learning_rate))
+    links = scale_by_amsgrad(b1, b2, eps), optax.scale_by_learning_rate(learning_rate)
+    return optax.chain(_decay(weight_decay), *links)
 
 
 def scale_by_amsgrad(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
@@ -54,10 +55,10 @@ def scale_by_amsgrad(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> o
         zeros = (jax.tree.map(jnp.zeros_like, params) for _ in range(3))
         return AMSGradState(jnp.zeros((), jnp.int32), *zeros)
 
-    def update(grads: optax.Updates, state: AMSGradState, params: optax.Params | None = None):
-        count = optax.safe_increment(state.count)
-        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
-        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, grads)
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, AMSGradState]:
+        count = jnp.asarray(optax.safe_increment(state.count))
+        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, updates)
+        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, updates)
         nu_max = jax.tree.map(jnp.maximum, state.nu_max, nu)
 
         def step(m: jax.Array, v: jax.Array) -> jax.Array:
@@ -72,7 +73,7 @@ def scale_by_amsgrad(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> o
 class NAdamState(NamedTuple):
     """Of `scale_by_nadam`: updates so far, (), int32; the momenta's product, (); the moments, trees of params."""
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # tuple.count
     product: jax.Array
     mu: optax.Updates
     nu: optax.Updates
@@ -93,9 +94,8 @@ def nadam(
       ValueError: b1 or b2 is out of range.
     Example: >>> rule = nadam(2e-3)   # torch's default rate
     """
-    decay = optax.add_decayed_weights(weight_decay) if weight_decay else optax.identity()
-    scale = scale_by_nadam(b1, b2, eps, momentum_decay)
-    return optax.chain(decay, scale, optax.scale_by_learning_rate(learning_rate))
+    links = scale_by_nadam(b1, b2, eps, momentum_decay), optax.scale_by_learning_rate(learning_rate)
+    return optax.chain(_decay(weight_decay), *links)
 
 
 def scale_by_nadam(
@@ -111,33 +111,48 @@ def scale_by_nadam(
     def momentum(count: jax.Array) -> jax.Array:
         return b1 * (1 - 0.5 * jnp.exp(count * (momentum_decay * math.log(0.96))))
 
-    def update(grads: optax.Updates, state: NAdamState, params: optax.Params | None = None):
-        count = optax.safe_increment(state.count)
-        now, following = momentum(count), momentum(count + 1)
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, NAdamState]:
+        count = jnp.asarray(optax.safe_increment(state.count))
+        now, following = momentum(count), momentum(count + 1.0)  # the count ends at int32's largest number
         product = state.product * now
         of_gradient, of_mean = (1 - now) / (1 - product), following / (1 - product * following)
-        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
-        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, grads)
+        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, updates)
+        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, updates)
 
         def step(g: jax.Array, m: jax.Array, v: jax.Array) -> jax.Array:
             root = jnp.sqrt(v / _one_minus_power(b2, count, v.dtype))
             return (of_gradient.astype(g.dtype) * g + of_mean.astype(m.dtype) * m) / (root + eps)
 
-        return jax.tree.map(step, grads, mu, nu), NAdamState(count, product, mu, nu)
+        return jax.tree.map(step, updates, mu, nu), NAdamState(count, product, mu, nu)
 
     return optax.GradientTransformation(init, update)
 
 
-def _check_betas(b1: float, b2: float) -> None:
-    if not (0 <= b1 < 1 and 0 <= b2 < 1):
+# `optax.inject_hyperparams` makes arrays of all numbers: traced ones, in a jitted step, that no `if` may look at
+
+
+def _decay(weight_decay: float | jax.Array) -> optax.GradientTransformation:
+    none = not isinstance(weight_decay, jax.Array) and weight_decay == 0
+    return optax.identity() if none else optax.add_decayed_weights(weight_decay)
+
+
+def _check_betas(b1: float | jax.Array, b2: float | jax.Array) -> None:
+    known = [b for b in (b1, b2) if not isinstance(b, jax.Array)]
+    if not all(0 <= b < 1 for b in known):
         raise ValueError(f"expected b1 and b2 in [0, 1), got {b1} and {b2}; torch's `betas` are these two")
 
 
-def _one_minus_power(decay: float, count: jax.Array, dtype: Any) -> jax.Array:
+def _one_minus_power(decay: float | jax.Array, count: jax.Array, dtype: Any) -> jax.Array:
     """1 - decay^count without the cancellation that costs float32 four digits at the first steps."""
-    if decay == 0:
-        return jnp.ones((), dtype)
-    return -jnp.expm1(count.astype(dtype) * math.log(decay))
+    log: float | jax.Array
+    if isinstance(decay, jax.Array):
+        log = jnp.log(decay)
+    elif decay == 0:
+        log = -math.inf
+    else:
+        log = math.log(decay)
+    exact = count.astype(jnp.promote_types(dtype, jnp.float32))  # float16 counts to 2048
+    return -jnp.expm1(exact * log).astype(dtype)
 
 
 # --- a rate that falls when progress ends ------------------------------------------------------------------
@@ -180,10 +195,10 @@ def reduce_on_plateau(
     if mode not in ("min", "max") or threshold_mode not in ("rel", "abs"):
         wanted = '"min" or "max", and "rel" or "abs"'
         raise ValueError(f"expected {wanted}, got {mode!r}, {threshold_mode!r}; name them by keyword")
-    if not 0 <= factor < 1:
+    if not isinstance(factor, jax.Array) and not 0 <= factor < 1:
         raise ValueError(f"expected a factor in [0, 1), got {factor}; the rate is multiplied by it")
-    if learning_rate <= 0:
-        raise ValueError(f"expected a learning_rate above 0, got {learning_rate}; give the optimizer's")
+    if callable(learning_rate) or (not isinstance(learning_rate, jax.Array) and learning_rate <= 0):
+        raise ValueError(f"expected a learning_rate above 0, got {learning_rate}; give the optimizer's, a number")
     sign = 1.0 if mode == "min" else -1.0
 
     def init(params: optax.Params) -> PlateauState:
@@ -205,7 +220,9 @@ def reduce_on_plateau(
         waits = jnp.where(late, cooldown, jnp.maximum(state.cooldown - 1, 0))
         return PlateauState(scale, jnp.where(improved, value, state.best), jnp.where(late, 0, bad), waits)
 
-    def update(updates: optax.Updates, state: PlateauState, params=None, *, value=None, **extra_args):
+    def update(
+        updates: Any, state: Any, params: Any = None, *, value: Any = None, **extra_args: Any
+    ) -> tuple[Any, PlateauState]:
         if value is not None:
             if jnp.shape(value) != ():
                 raise ValueError(f"expected value (), got {jnp.shape(value)}; take the mean of the losses")
@@ -238,7 +255,7 @@ def clip_grad_norm(
     """
     norm = total_norm(grads, norm_type)
     factor = jnp.minimum(1.0, max_norm / (norm + eps))
-    return jax.tree.map(lambda g: g * factor.astype(g.dtype), grads), norm
+    return jax.tree.map(lambda g: (g * factor).astype(g.dtype), grads), norm
 
 
 def clip_by_global_norm(max_norm: float, norm_type: float = 2.0, eps: float = 1e-6) -> optax.GradientTransformation:
@@ -248,9 +265,13 @@ def clip_by_global_norm(max_norm: float, norm_type: float = 2.0, eps: float = 1e
 
 
 def total_norm(grads: optax.Updates, norm_type: float = 2.0) -> jax.Array:
-    """torch.nn.utils.get_total_norm: the p-norm of all entries of a tree together, (); 0 of an empty tree."""
+    """torch.nn.utils.get_total_norm: the p-norm of all entries of a tree together, (); 0 of an empty tree.
+
+    In float32 where the entries are float16 or bfloat16: a sum of their squares may pass float16's largest number.
+    """
     _check_norm_type(norm_type)
     sizes = [jnp.abs(leaf) for leaf in jax.tree.leaves(grads)]
+    sizes = [leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in sizes]
     if not sizes:
         return jnp.zeros(())
     if math.isinf(norm_type):

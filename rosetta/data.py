@@ -75,9 +75,12 @@ class Shuffle(Pair):
     """Shuffled batches"""
 
     inputs = {"x": normal(12), "key": key()}
-    also = ("utils.data.RandomSampler",)
+    also = ("utils.data.RandomSampler", "utils.data.SubsetRandomSampler")
     no_gradient = DATA
-    note = "A key for each epoch: `jax.random.fold_in(key, epoch)`. The order is another one than PyTorch's."
+    note = (
+        "A key for each epoch: `jax.random.fold_in(key, epoch)`. The order is another one than PyTorch's. Rows of "
+        "several arrays: `order = jax.random.permutation(key, len(x))`, then `x[order], y[order]`."
+    )
 
     def torch(x):
         batches = list(DataLoader(x, batch_size=4, shuffle=True))
@@ -86,6 +89,11 @@ class Shuffle(Pair):
     def jax(x, key):
         batches = jax.random.permutation(key, x).reshape(-1, 4)
         return batches.shape, jnp.sort(batches.ravel())
+
+    def claims():
+        key, x = jax.random.key(0), jnp.arange(100)
+        orders = [jax.random.permutation(jax.random.fold_in(key, epoch), x) for epoch in range(2)]
+        assert (orders[0] != orders[1]).any() and (orders[0] != x).any()
 
 
 class Collate(Pair):
@@ -107,7 +115,7 @@ class RandomSplit(Pair):
     """Split into training and test rows"""
 
     inputs = {"x": normal(10), "key": key()}
-    also = ("utils.data.random_split", "utils.data.Subset")
+    also = ("utils.data.random_split",)
     no_gradient = DATA
 
     def torch(x):
@@ -316,17 +324,18 @@ class WeightedSampler(Pair):
 class Bootstrap(Pair):
     """Draw rows with replacement"""
 
-    inputs = {"x": normal(10, 3), "key": key()}
+    inputs = {"x": normal(4), "key": key()}
+    tolerance = 0.1  # means of 4000 draws, five deviations
     no_gradient = DATA
-    also = ("utils.data.RandomSampler", "utils.data.SubsetRandomSampler")
+    also = ("utils.data.RandomSampler",)
 
     def torch(x):
-        rows = torch.tensor(list(torch.utils.data.RandomSampler(x, replacement=True, num_samples=6)))
-        return x[rows].shape
+        rows = torch.tensor(list(torch.utils.data.RandomSampler(x, replacement=True, num_samples=4000)))
+        return rows.unique(), torch.stack([(x[rows] == row).float().mean() for row in x])
 
     def jax(x, key):
-        rows = jax.random.randint(key, (6,), 0, len(x))
-        return x[rows].shape
+        rows = jax.random.randint(key, (4000,), 0, len(x))
+        return jnp.unique(rows), jnp.stack([(x[rows] == row).mean() for row in x])
 
 
 class SameOrder(Pair):
@@ -334,17 +343,19 @@ class SameOrder(Pair):
 
     inputs = {"x": normal(8)}
     no_gradient = DATA
-    also = ("torch.Generator", "utils.data.get_worker_info")
+    also = ("utils.data.get_worker_info",)
     note = "No worker has a seed of its own: what augments a row is handed a key, `jax.random.fold_in(key, row)`."
 
     def torch(x):
         loader = DataLoader(x, batch_size=8, shuffle=True, generator=torch.Generator().manual_seed(0))
         again = DataLoader(x, batch_size=8, shuffle=True, generator=torch.Generator().manual_seed(0))
-        return torch.equal(next(iter(loader)), next(iter(again)))
+        first = next(iter(loader))
+        return torch.equal(first, next(iter(again))), torch.equal(first, x)
 
     def jax(x):
-        key = jax.random.key(0)
-        return jnp.array_equal(jax.random.permutation(key, x), jax.random.permutation(key, x))
+        first = jax.random.permutation(jax.random.key(0), x)
+        again = jax.random.permutation(jax.random.key(0), x)
+        return jnp.array_equal(first, again), jnp.array_equal(first, x)
 
 
 class Augment(Pair):
@@ -412,7 +423,6 @@ class KFold(Pair):
 
     inputs = {"x": normal(9, 2)}
     no_gradient = DATA
-    also = ("Tensor.chunk", "Tensor.tensor_split")
     note = "Shuffle first. All folds in one `vmap` need equal sizes."
 
     def torch(x):

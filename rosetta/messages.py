@@ -6,17 +6,24 @@ version prints. `tests/unit/test_rosetta.py` calls all of them.
 
 from __future__ import annotations
 
+import json
+import tempfile
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
+import torch
 from flax import linen as nn
 from flax import nnx
 from jax import lax
+
+from rosetta.data import fork
 
 
 class Message(NamedTuple):
@@ -57,13 +64,13 @@ def if_on_tracer():
 
 
 @message("ConcretizationTypeError", "Abstract tracer value encountered where concrete value is expected",
-         "debugging.PrintInside")  # fmt: skip
+         "devices.NumberInside")  # fmt: skip
 def item_of_tracer():
     """`.item()`, `float(…)`, `int(…)` or `jnp.arange(n)` needs a value inside `jit`."""
     jax.jit(lambda loss: loss.item())(1.0)
 
 
-@message("TypeError", "Shapes must be 1D sequences of concrete values of integer type", "compiling.NewShape")
+@message("TypeError", "Shapes must be 1D sequences of concrete values of integer type", "control_flow.IfOnSetting")
 def traced_shape():
     """A shape is computed from an array; under `jit` shapes are Python numbers, or static arguments."""
     jax.jit(jnp.zeros)(3)
@@ -133,7 +140,7 @@ def list_as_static():
     jax.jit(lambda x, sizes: x, static_argnames="sizes")(1.0, sizes=[1, 2])
 
 
-@message("TypeError", "Error interpreting argument to", "compiling.Method")
+@message("TypeError", "Error interpreting argument to", "control_flow.IfOnSetting")
 def text_as_argument():
     """`jit` is given what is no array: text, an object, a torch tensor. Make it static, or convert it."""
     jax.jit(lambda x, mode: x)(1.0, "train")
@@ -164,8 +171,17 @@ def gradient_of_vector():
 
 @message("TypeError", "grad requires real- or complex-valued inputs", "autograd.IntegerLeaf")
 def gradient_by_integers():
-    """The argument that is differentiated holds integers: a step counter, token ids, `1` instead of `1.0`."""
+    """The argument that is differentiated holds integers: a counter, token ids, `1` instead of `1.0`.
+
+    An NNX model holds some in its random streams: `nnx.grad` differentiates its `Param`s alone.
+    """
     jax.grad(lambda x: 2.0 * x)(1)
+
+
+@message("TypeError", "grad requires real-valued outputs", "autograd.LossAndGradient")
+def integer_loss():
+    """The loss is an integer: a number of hits has no slope."""
+    jax.grad(lambda x: (x > 0).sum())(jnp.ones(3))
 
 
 @message("ValueError", "Reverse-mode differentiation does not work for lax.while_loop", "control_flow.WhileGradient")
@@ -181,6 +197,12 @@ def nan_found():
         jnp.log(-jnp.ones(3))
 
 
+@message("AttributeError", "object has no attribute 'backward'", "autograd.LossAndGradient")
+def backward():
+    """A loss knows nothing of its weights: `jax.grad` of the function that computes it."""
+    jnp.ones(()).backward()
+
+
 # --- loops, branches, vmap ----------------------------------------------------------------------------------
 
 
@@ -190,10 +212,34 @@ def carry_changes():
     lax.scan(lambda c, x: (c + x, None), jnp.zeros(()), jnp.ones((3, 2)))
 
 
-@message("TypeError", "branches must have equal output types", "control_flow.ManyBranches")
+@message("TypeError", "branches must have equal output types", "creation.Cast")
 def branches_differ():
     """The branches of a `cond` or a `switch` return different shapes, dtypes or trees."""
     lax.cond(True, lambda: 1.0, lambda: 1)
+
+
+@message("TypeError", "scan body output must be a pair", "control_flow.Recursion")
+def scan_without_pair():
+    """The function that `scan` calls returns two: the next state, and what is stacked (or None)."""
+    lax.scan(lambda c, x: c + x, 0.0, jnp.ones(3))
+
+
+@message("ValueError", "scan got values with different leading axis sizes", "control_flow.Recursion")
+def scan_over_unequal_lengths():
+    """`scan` goes over the first axis of all arrays in `xs`: what has none is read from outside, or is state."""
+    lax.scan(lambda c, x: (c, None), 0.0, (jnp.ones(2), jnp.ones(3)))
+
+
+@message("TypeError", "Pred must be a scalar", "control_flow.Where")
+def cond_on_array():
+    """`lax.cond` decides once, for everything; element by element it is `jnp.where`."""
+    lax.cond(jnp.ones(2) > 0, lambda: 1.0, lambda: 2.0)
+
+
+@message("ValueError", "vmap in_axes must be an int, None, or a tuple of entries", "autograd.PerExample")
+def in_axes_too_short():
+    """`in_axes` has an entry for each positional argument."""
+    jax.vmap(lambda w, x: w * x, in_axes=(0,))(jnp.ones(2), jnp.ones(2))
 
 
 @message("ValueError", "vmap got inconsistent sizes for array axes to be mapped", "autograd.PerExample")
@@ -202,10 +248,16 @@ def sizes_differ():
     jax.vmap(lambda w, x: w * x)(jnp.ones(2), jnp.ones(3))
 
 
-@message("ValueError", "vmap was requested to map its argument along axis 0", "random_numbers.NoiseUnderVmap")
+@message("ValueError", "vmap was requested to map its argument along axis 0", "autograd.PerExample")
 def nothing_to_map():
     """A number has no axis to map over: `in_axes=None` for it."""
     jax.vmap(lambda x, rate: rate * x)(jnp.ones(2), 0.1)
+
+
+@message("TypeError", "unsupported format string passed to", "debugging.PrintInside")
+def format_tracer():
+    """An f-string with a format, `f"{loss:.3f}"`, needs a value inside `jit`: `jax.debug.print("{:.3f}", loss)`."""
+    jax.jit(lambda loss: f"{loss:.3f}")(1.0)
 
 
 # --- arrays -------------------------------------------------------------------------------------------------
@@ -253,6 +305,157 @@ def dim_for_axis():
     jnp.ones(3).sum(dim=0)
 
 
+@message("TypeError", "got an unexpected keyword argument 'keepdim'", "reductions.Sum")
+def keepdim():
+    """NumPy writes it `keepdims`."""
+    jnp.mean(jnp.ones((2, 3)), axis=0, keepdim=True)
+
+
+@message("TypeError|DeprecationWarning", "clip() got an unexpected keyword argument 'a_min'|'a_min' or 'a_max'",
+         "indexing.Clamp")  # fmt: skip
+def clip_a_min():
+    """`jnp.clip(x, min=0)`: the arguments are `min` and `max`, as in PyTorch."""
+    jnp.clip(jnp.ones(3), a_min=0)
+
+
+@message("TypeError", "'int' object is not callable", "creation.SizeOfDimension")
+def size_of_tensor():
+    """`x.size(0)`: in JAX `size` is the number of elements; `x.shape[0]`."""
+    jnp.ones(3).size(0)
+
+
+@message("NotImplementedError", "argument of array.view() is not supported", "creation.View")
+def view_of_tensor():
+    """`x.view(2, 3)`: in JAX `view` is about dtypes; `x.reshape(2, 3)`."""
+    jnp.ones(6).view(2, 3)
+
+
+@message("TypeError", "cannot reshape array of shape", "creation.View")
+def reshape():
+    """The numbers of elements differ: often a batch of another size than the one written into the program."""
+    jnp.ones(6).reshape(4)
+
+
+@message("AttributeError", "object has no attribute 'permute'", "creation.Permute")
+def permute():
+    """`x.transpose(0, 2, 1)`, with as many axes as there are."""
+    jnp.ones((2, 3)).permute(1, 0)
+
+
+@message("AttributeError", "object has no attribute 'detach'", "autograd.Detach")
+def detach():
+    """Within a loss `jax.lax.stop_gradient(x)`; elsewhere there is nothing to detach from."""
+    jnp.ones(3).detach()
+
+
+@message("AttributeError", "object has no attribute 'numpy'", "creation.ToNumpy")
+def numpy_method():
+    """`np.asarray(x)`."""
+    jnp.ones(3).numpy()
+
+
+@message("AttributeError", "object has no attribute 'float'", "creation.Cast")
+def float_method():
+    """`x.astype(jnp.float32)`; `.long()`, `.half()` and `.bool()` likewise."""
+    jnp.ones(3).float()
+
+
+@message("AttributeError", "object has no attribute 'to'", "devices.ToDevice")
+def to_method():
+    """`jax.device_put(x, device)` for a device, `x.astype(dtype)` for a dtype."""
+    jnp.ones(3).to("cuda")
+
+
+@message("ValueError", "`jax.device_put` only accepts", "devices.ToDevice")
+def device_as_text():
+    """A device is an object: `jax.devices("gpu")[0]`."""
+    jax.device_put(jnp.ones(3), "gpu")
+
+
+@message("AttributeError", "module 'jax.numpy' has no attribute 'cat'", "creation.Join")
+def cat():
+    """Functions have NumPy's names: `jnp.concatenate([x, y], axis=1)`."""
+    jnp.cat([jnp.ones(2), jnp.ones(2)])
+
+
+@message("TypeError", "Cannot concatenate arrays with", "creation.Join")
+def concatenate():
+    """The arrays differ in an axis other than the joined one, or in how many axes they have."""
+    jnp.concatenate([jnp.ones((2, 3)), jnp.ones((2, 4))])
+
+
+@message("ValueError", "All input arrays must have the same shape", "data.PadSequences")
+def stack():
+    """`jnp.stack` of arrays of unequal length: pad them first."""
+    jnp.stack([jnp.ones(2), jnp.ones(3)])
+
+
+@message("ValueError", "The requested array has an inhomogeneous shape", "data.PadSequences")
+def ragged():
+    """Lists of unequal length are no array: pad them first."""
+    jnp.array([[1, 2], [3]])
+
+
+@message("ValueError", "array split does not result in an equal division", "creation.Chunk")
+def split():
+    """`jnp.split` takes a number of equal pieces, or the places where to cut; `jnp.array_split` allows for a rest."""
+    jnp.split(jnp.ones(10), 3)
+
+
+@message("TypeError", "Using a non-tuple sequence for multidimensional indexing is not allowed", "indexing.ReadRows")
+def list_as_index():
+    """A list as an index: `x[jnp.array([0, 2])]`."""
+    jnp.ones(3)[[0, 2]]
+
+
+@message("TypeError", "Indexer must have integer or boolean type", "creation.Cast")
+def float_as_index():
+    """An index holds floats, often labels read from a file: `.astype(int)`."""
+    jnp.ones(3)[jnp.zeros(2)]
+
+
+@message("IndexError", "Too many indices: ", "indexing.Read")
+def too_many_indices():
+    """More indices than the array has axes."""
+    jnp.ones(3)[0, 0]
+
+
+@message("TypeError", "Only scalar arrays can be converted to Python scalars", "creation.ToPython")
+def float_of_array():
+    """`float(x)` or `int(x)` of an array of several elements: losses of which no mean was taken."""
+    float(jnp.ones(3))
+
+
+@message("TypeError", "Object of type ArrayImpl is not JSON serializable", "creation.ToPython")
+def array_in_json():
+    """A loss in a log: `float(loss)`, or `x.tolist()`."""
+    json.dumps({"loss": jnp.ones(())})
+
+
+@message("ValueError", "assignment destination is read-only", "devices.WriteThroughNumPy")
+def write_into_view():
+    """What `np.asarray` makes of a JAX array cannot be written: `np.array(x)` is a copy."""
+    np.asarray(jnp.ones(3))[0] = 1
+
+
+@message("TypeError", "is of type <class 'torch.Tensor'>", "creation.FromTensor")
+def tensor_for_array():
+    """A function of JAX is handed a tensor: `jnp.asarray(t.numpy())`, or let the loader make NumPy arrays."""
+    jnp.sin(torch.ones(3))
+
+
+@message("TypeError", "ArrayImpl' and 'Tensor'", "creation.FromTensor")
+def array_plus_tensor():
+    """An array and a tensor in one formula: convert one of them."""
+    jnp.ones(3) + torch.ones(3)
+
+
+@message("TypeError", "must be Tensor, not jaxlib", "creation.ToNumpy")
+def array_for_tensor():
+    """A function of PyTorch is handed an array: use jnp's, or convert by `torch.from_numpy(np.array(x))`."""
+    torch.sin(jnp.ones(3))
+
+
 @message("TypeError", "requires ndarray or scalar arguments, got <class 'list'>", "creation.FromList")
 def list_for_array():
     """Functions of jnp take no lists: `jnp.array([…])` first."""
@@ -271,7 +474,7 @@ def large_integer():
     jnp.array(2**40)
 
 
-@message("FutureWarning", "scatter inputs have incompatible types", "indexing.WriteSlice")
+@message("FutureWarning", "scatter inputs have incompatible types", "creation.Cast")
 def write_float_into_integers():
     """`.at[…].set` of a float into an array of integers, or of float32 into bfloat16: cast first."""
     jnp.zeros(3, jnp.int32).at[0].set(1.5)
@@ -292,16 +495,40 @@ def key_plus_step():
     jax.random.key(0) + 1
 
 
-@message("TypeError", "JAX array with PRNGKey dtype cannot be converted to a NumPy array", "saving.SaveWeights")
+@message("TypeError", "JAX array with PRNGKey dtype cannot be converted to a NumPy array", "saving.RandomState")
 def key_to_numpy():
     """Keys are saved as `jax.random.key_data(key)` and come back with `wrap_key_data`."""
     np.asarray(jax.random.key(0))
 
 
-@message("TypeError", "PRNG key", "random_numbers.OneSeed")
+@message("TypeError", "unexpected PRNG key type", "random_numbers.OneSeed")
 def shape_for_key():
     """The first argument of `jax.random.normal` is the key, not the shape or a seed."""
     jax.random.normal((3,))
+
+
+@message("TypeError", "missing 1 required positional argument: 'key'", "random_numbers.OneSeed")
+def draw_without_key():
+    """Every draw is handed a key, the first argument: `jax.random.normal(key, shape)`."""
+    jax.random.normal(shape=(3,))
+
+
+@message("TypeError", "JAX encountered invalid PRNG key data", "random_numbers.OneSeed")
+def seed_for_key():
+    """A number is no key: `jax.random.key(0)` makes one of it."""
+    jax.random.normal(0, (3,))
+
+
+@message("AttributeError", "module 'jax.random' has no attribute 'randn'", "random_numbers.OneSeed")
+def randn():
+    """`jax.random.normal(key, shape)`; `rand` is `uniform`, and `seed` is `key(seed)`, which returns it."""
+    jax.random.randn(3)
+
+
+@message("AttributeError", "module 'jax.numpy' has no attribute 'random'", "random_numbers.OneSeed")
+def numpy_random():
+    """Random numbers are in `jax.random`, and want a key."""
+    jnp.random.normal(size=3)
 
 
 @message("KeyReuseError", "Previously-consumed key passed to", "random_numbers.DrawTwice")
@@ -357,6 +584,42 @@ def dropout_without_rngs():
     nnx.Dropout(0.5)(jnp.ones(3))
 
 
+@message("AttributeError", "object has no attribute 'parameters'", "modules.CountWeights")
+def parameters_of_model():
+    """`nnx.state(model, nnx.Param)` is a tree of them; Linen's `init` returns it."""
+    layer().parameters()
+
+
+@message("TypeError", "got an unexpected keyword argument 'bias'", "layers.Linear")
+def bias_of_layer():
+    """Flax writes it `use_bias=False`."""
+    nnx.Linear(2, 2, bias=False, rngs=nnx.Rngs(0))
+
+
+@message("TypeError", "got an unexpected keyword argument 'eps'", "layers.LayerNorm")
+def eps_of_norm():
+    """Flax writes it `epsilon`: in layer and group norm 1e-6 by default, where PyTorch has 1e-5."""
+    nnx.LayerNorm(3, eps=1e-5, rngs=nnx.Rngs(0))
+
+
+@message("TypeError", "got an unexpected keyword argument 'stride'", "layers.Convolution")
+def stride_of_convolution():
+    """Flax writes it `strides`."""
+    nnx.Conv(3, 4, (3, 3), stride=2, rngs=nnx.Rngs(0))
+
+
+@message("TypeError", "object of type 'int' has no len()", "images.MaxPool")
+def pool_by_number():
+    """The window of a pooling is a tuple, `(2, 2)`; say `strides=(2, 2)` too."""
+    nnx.max_pool(jnp.ones((1, 8, 8, 3)), 2)
+
+
+@message("ValueError", "Input type must be an integer or unsigned integer", "sequences.Embedding")
+def embedding_of_floats():
+    """The tokens for an embedding are floats: `.astype(int)`."""
+    nnx.Embed(3, 2, rngs=nnx.Rngs(0))(jnp.ones(3))
+
+
 # --- Flax Linen ---------------------------------------------------------------------------------------------
 
 
@@ -367,20 +630,32 @@ def other_width():
     nn.Dense(2).apply(variables, jnp.ones((1, 4)))
 
 
-@message("ApplyScopeInvalidVariablesTypeError", "should be a dictionary of collections", "layers.Linear")
+@message("ApplyScopeInvalidVariablesTypeError", "should be a dictionary of collections", "training.Evaluate")
 def params_alone():
     """`apply` wants `{"params": params}`, not the params alone."""
     variables = nn.Dense(2).init(jax.random.key(0), jnp.ones((1, 3)))
     nn.Dense(2).apply(variables["params"], jnp.ones((1, 3)))
 
 
-@message("ScopeCollectionNotFound", "but the collection is empty", "saving.PartialLoad")
+@message("ScopeCollectionNotFound", "but the collection is empty", "modules.TrainEval")
 def no_params():
     """There are no weights of this name: `init` was not called, or the tree is another model's."""
     nn.Dense(2).apply({"params": {}}, jnp.ones((1, 3)))
 
 
-@message("ModifyScopeVariableError", "is immutable", "layers.BatchNorm")
+@message("ScopeParamNotFoundError", "Could not find parameter named", "saving.RenameWeights")
+def other_name():
+    """The layer is there and has weights of other names, those of PyTorch for instance."""
+    nn.Dense(2).apply({"params": {"weight": jnp.ones((3, 2))}}, jnp.ones((1, 3)))
+
+
+@message("InvalidRngError", "RNGs should be of shape (2,) or PRNGKey", "modules.CountWeights")
+def init_without_key():
+    """The first argument of `init` is a key: `model.init(jax.random.key(0), x)`."""
+    nn.Dense(2).init(jnp.ones((1, 3)))
+
+
+@message("ModifyScopeVariableError", "is immutable", "modules.TrainEval")
 def frozen_statistics():
     """Batch normalisation in training: `apply(…, mutable=["batch_stats"])`, which also returns them."""
     norm = nn.BatchNorm(use_running_average=False)
@@ -400,7 +675,7 @@ def neither_train_nor_eval():
 
 
 @message(
-    "AssignSubModuleError", "must be defined in `setup()` or in a method wrapped in `@compact`", "modules.OwnModule"
+    "AssignSubModuleError", "must be defined in `setup()` or in a method wrapped in `@compact`", "modules.OwnParameter"
 )
 def without_compact():
     """A layer is made in a method that lacks `@nn.compact`."""
@@ -412,7 +687,7 @@ def without_compact():
     Model().init(jax.random.key(0), jnp.ones((1, 3)))
 
 
-@message("CallCompactUnboundModuleError", "Can't call compact methods on unbound modules", "layers.Linear")
+@message("CallCompactUnboundModuleError", "Can't call compact methods on unbound modules", "training.Evaluate")
 def call_without_weights():
     """A Linen model holds no weights: `model.apply(variables, x)`."""
     nn.Dense(2)(jnp.ones((1, 3)))
@@ -431,7 +706,7 @@ def attribute_at_call():
     Model().init(jax.random.key(0), jnp.ones(3))
 
 
-@message("NameInUseError", "Name in use", "sequences.TiedWeights")
+@message("NameInUseError", "Name in use", "modules.SharedLayer")
 def name_twice():
     """Two layers of one name; to use one layer twice, make it once."""
 
@@ -447,11 +722,42 @@ def name_twice():
 
 
 @message("ValueError", "You are using a transformation that requires the current value of parameters",
-         "optimizers.AdamW")  # fmt: skip
+         "optimizers.NoDecayOnBiases")  # fmt: skip
 def update_without_params():
     """Weight decay needs the weights: `optimizer.update(grads, state, params)`."""
     adamw, w = optax.adamw(0.1), jnp.ones(3)
     adamw.update(w, adamw.init(w))
+
+
+@message("TypeError", "got an unexpected keyword argument 'lr'", "optimizers.Betas")
+def lr():
+    """The rate is the first argument, `learning_rate`; `betas` are `b1` and `b2`."""
+    optax.adam(lr=1e-3)
+
+
+@message("TypeError", "adam() got an unexpected keyword argument 'weight_decay'", "optimizers.AdamDecay")
+def decay_of_adam():
+    """`optax.adamw` has one, which is another method; PyTorch's is a link of a chain."""
+    optax.adam(1e-3, weight_decay=0.1)
+
+
+@message("TypeError|AssertionError", "a subdtype of <class 'numpy.integer'>|but expected <class 'int'>",
+         "losses.CrossEntropy")  # fmt: skip
+def float_labels():
+    """Integer labels are wanted: `labels.astype(int)`; for probabilities there is `softmax_cross_entropy`."""
+    optax.softmax_cross_entropy_with_integer_labels(jnp.ones((3, 4)), jnp.ones(3))
+
+
+@message("ValueError", "indices and arr must have the same number of dimensions", "losses.BroadcastLabels")
+def labels_with_an_axis():
+    """Labels (n, 1) instead of (n,): `labels.squeeze(-1)`."""
+    optax.softmax_cross_entropy_with_integer_labels(jnp.ones((3, 4)), jnp.zeros((3, 1), int))
+
+
+@message("ValueError|AssertionError", "Shape mismatch: got|Assertion assert_equal_shape failed", "losses.MeanSquares")
+def shapes_of_loss():
+    """Prediction and target of a loss differ in shape: (n, 1) and (n,) mostly."""
+    optax.squared_error(jnp.ones((3, 1)), jnp.ones(3))
 
 
 @message("ValueError", "different pytree metadata|Dict key mismatch", "saving.PartialLoad")
@@ -460,12 +766,29 @@ def trees_differ():
     jax.tree.map(jnp.add, {"kernel": 1.0}, {"weight": 1.0})
 
 
-@message(
-    "AttributeError", "module 'jax' has no attribute 'tree_map'|jax.tree_map was removed", "autograd.DictOfWeights"
-)
+@message("AttributeError", "module 'jax' has no attribute 'tree_map'|jax.tree_map was removed", "optimizers.ClipValues")
 def old_tree_map():
     """`jax.tree_map` is gone: `jax.tree.map`."""
     jax.tree_map  # noqa: B018
+
+
+# --- data and files -----------------------------------------------------------------------------------------
+
+
+@message("RuntimeWarning", "os.fork() is incompatible with multithreaded code", "data.Workers")
+def workers_that_fork():
+    """A `DataLoader` forks its workers, which may hang: `num_workers=0`, or `multiprocessing_context="spawn"`."""
+    with warnings.catch_warnings(record=True) as caught:  # a hook of the fork warns: an error in there is swallowed
+        warnings.simplefilter("always")
+        fork()
+    raise next(warning.message for warning in caught if "JAX is multithreaded" in str(warning.message))
+
+
+@message("ValueError", "already exists", "saving.Overwrite")
+def folder_is_there():
+    """Orbax does not overwrite, unless told `force=True`."""
+    with tempfile.TemporaryDirectory() as folder, ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(Path(folder), {"x": jnp.ones(3)})
 
 
 # --- memory -------------------------------------------------------------------------------------------------

@@ -180,13 +180,22 @@ class MomentumDecay(Optimizer):
 class Adam(Optimizer):
     """The Adam optimizer"""
 
-    note = "With float32 weights Optax's bias correction is in float32 as well: over long runs the two drift apart."
+    note = (
+        "With float32 weights Optax's bias correction is in float32 as well: steps are about 1e-5 of themselves off, "
+        "for the first thousand or so."
+    )
 
     def torch(params):
         return torch.optim.Adam(params, lr=1e-3)
 
     def jax():
         return optax.adam(1e-3)
+
+    def claims():
+        rule = optax.adam(1.0, eps=0.0)  # with a gradient of one all its steps would be -1
+        _, steps = jax.lax.scan(lambda s, g: rule.update(g, s)[::-1], rule.init(jnp.ones(())), jnp.ones(5000))
+        off = abs(steps + 1)
+        assert 5e-6 < off[:500].max() < 3e-5 and off[100:500].mean() > 5e-6
 
 
 class Betas(Optimizer):
@@ -418,7 +427,7 @@ class ASGD(Optimizer):
 
     note = (
         "The terms are weight decay (`lambd`) and a falling rate (`alpha`). The average of the weights, PyTorch's "
-        "`state[w]['ax']` from step `t0` on, is one of your own: `optax.incremental_update(w, average, 1 / n)`."
+        "`state[w]['ax']` from step `t0 + 2` on, is one of your own: `optax.incremental_update(w, average, 1 / n)`."
     )
 
     def torch(params):
@@ -427,6 +436,16 @@ class ASGD(Optimizer):
     def jax():
         rate = lambda step: 0.1 / (1 + 1e-4 * 0.1 * step) ** 0.75  # noqa: E731
         return optax.chain(optax.add_decayed_weights(1e-4), optax.scale_by_learning_rate(rate))
+
+    def claims():
+        w = torch.nn.Parameter(torch.ones(1))
+        asgd, average = torch.optim.ASGD([w], lr=0.1, t0=0), None
+        for step in range(1, 6):
+            w.grad = torch.full((1,), float(step))
+            asgd.step()
+            now = jnp.asarray(w.detach().numpy().copy())
+            average = now if step <= 2 else optax.incremental_update(now, average, 1 / (step - 1))
+        assert np.allclose(asgd.state[w]["ax"], average, rtol=1e-6)
 
 
 class Adafactor(Optimizer):
@@ -523,6 +542,15 @@ class SetRate(Pair):
         updates, state = rule.update(g, state, w)
         return optax.apply_updates(w, updates)
 
+    def claims():
+        traces, rule = [], optax.inject_hyperparams(optax.sgd)(learning_rate=0.1)
+        update, state = jax.jit(lambda g, state: traces.append(1) or rule.update(g, state)), rule.init(1.0)
+        for rate in (0.1, 0.01):
+            state.hyperparams["learning_rate"] = jnp.float32(rate)
+            step, state = update(jnp.float32(1.0), state)
+            assert step == -jnp.float32(rate)
+        assert len(traces) == 1
+
 
 class NoDecayOnBiases(Pair):
     """No weight decay on biases and norms"""
@@ -568,6 +596,13 @@ class TwoRates(Pair):
         updates, _ = rule.update(grads, rule.init(params), params)
         return optax.apply_updates(params, updates)
 
+    def claims():
+        params = {"encoder": {"a": jnp.ones(2), "b": jnp.ones(3)}, "head": {"c": jnp.ones(2)}}
+        rules = {"fast": optax.sgd(1.0), "slow": optax.sgd(0.5)}
+        rule = optax.partition(rules, {"encoder": "slow", "head": "fast"})
+        updates, _ = rule.update(params, rule.init(params))
+        assert (updates["encoder"]["a"] == -0.5).all() and (updates["head"]["c"] == -1).all()
+
 
 class Freeze(Pair):
     """Freeze a layer in the optimizer"""
@@ -576,7 +611,8 @@ class Freeze(Pair):
     no_gradient = NO_GRADIENT
     trap = (
         "`optax.masked` passes through what its mask leaves out: the bare gradient is added to the frozen weights, "
-        "uphill. `partition` with `set_to_zero` freezes them; in NNX, `wrt=` takes a filter."
+        "uphill. `partition` with `set_to_zero` freezes them; in NNX, the `wrt=` of the optimizer takes a filter, as "
+        "does `nnx.DiffState`."
     )
     lesson = (LESSON, "masked = optax.masked(sgd")
 
@@ -603,11 +639,18 @@ class Freeze(Pair):
         gradient = np.asarray(ours["frozen"]) - theirs[0].numpy()
         return np.allclose(ours["w"], theirs[1].detach()) and float(np.abs(gradient).max()) > 0.1
 
+    def claims():
+        kernels, layer = nnx.All(nnx.Param, nnx.PathContains("kernel")), nnx.Linear(2, 2, rngs=nnx.Rngs(0))
+        optimizer = nnx.Optimizer(layer, optax.sgd(0.1), wrt=kernels)
+        before = jnp.array(layer.kernel[...])
+        grads = nnx.grad(lambda layer: layer(jnp.ones(2)).sum(), argnums=nnx.DiffState(0, kernels))(layer)
+        optimizer.update(layer, grads)
+        assert (layer.bias[...] == 0).all() and (layer.kernel[...] != before).all()
+
 
 class ClipTinyNorm(Pair):
     """Clip by a tiny norm"""
 
-    also = ("nn.utils.clip_grads_with_norm_",)
     inputs = {"g": lambda rng: (1e-5 * rng.normal(size=8)).astype(np.float32)}
     no_gradient = NO_GRADIENT
     trap = (
@@ -639,7 +682,6 @@ class ClipTinyNorm(Pair):
 class Accumulate(Pair):
     """Accumulate gradients in the optimizer"""
 
-    also = ("Tensor.grad",)
     inputs = {"w": lambda rng: np.zeros(3, np.float32), "batches": normal(2, 3)}
     no_gradient = NO_GRADIENT
     trap = "`.grad` holds the sum of what was accumulated; `MultiSteps` takes the mean."
@@ -758,7 +800,7 @@ class ClipAllGradients(Pair):
 
     inputs = {"a": normal(3, 4), "b": normal(4)}
     no_gradient = NO_GRADIENT
-    also = ("nn.utils.clip_grad_norm",)
+    also = ("nn.utils.clip_grad_norm_", "nn.utils.clip_grad_norm", "nn.utils.clip_grads_with_norm_")
     note = (
         "`optimizers.clip_by_global_norm(0.5)` is the same for a chain, and `norm_type=` any p. Optax's own leaves out "
         "PyTorch's epsilon: 2e-6 off where the norm is 0.5."
@@ -825,7 +867,6 @@ class LBFGS(Pair):
     inputs = {"w": normal(3), "loss": lambda rng: lambda w: ((w - 1) ** 4 + w**2).sum()}
     tolerance = 1e-3  # both stop near the minimum
     no_gradient = NO_GRADIENT
-    also = ("optim.Optimizer.step",)
     note = (
         "The line search asks for the function again: `value`, `grad` and `value_fn` in the place of PyTorch's "
         "closure. A PyTorch step is up to 20 iterations, an update of Optax's is one."
@@ -848,7 +889,7 @@ class LBFGS(Pair):
 class AddGroup(Pair):
     """Add weights to an optimizer (add_param_group)"""
 
-    also = ("optim.Optimizer.add_param_group", "optim.Optimizer")
+    also = ("optim.Optimizer.add_param_group",)
     inputs = {"w": normal(3), "head": normal(2)}
     no_gradient = NO_GRADIENT
     note = "A rule knows no weights: another rate is another rule, and a state begins when its weights come."
@@ -894,7 +935,6 @@ class LookAtTheState(Pair):
 
     inputs = {"w": normal(3), "g": normal(3)}
     no_gradient = NO_GRADIENT
-    also = ("optim.Optimizer.state_dict",)
     note = "The state is a tuple, a link of the chain each; `optax.tree.get` finds a name in it, however deep."
 
     def torch(w, g):

@@ -36,6 +36,11 @@ class Collective:
             torch.distributed.destroy_process_group()
 
 
+def over_replicas(function):
+    """A function of each replica's row, with collectives over "data": on one device all of them do nothing."""
+    return jax.vmap(function, axis_name="data")
+
+
 class RankAndWorld(Pair):
     """Rank and world size"""
 
@@ -101,6 +106,10 @@ class AllReduce(Collective, Pair):
 
         return jax.shard_map(mean, mesh=mesh, in_specs=P("data"), out_specs=P())(x)
 
+    def claims():
+        rows = jnp.arange(16.0).reshape(4, 4)  # a row for each of four replicas
+        assert jnp.array_equal(over_replicas(lambda row: jax.lax.psum(row, "data"))(rows), rows.sum(0) + 0 * rows)
+
 
 class ReplicaMean(Pair):
     """Batch statistics over all replicas"""
@@ -162,6 +171,11 @@ class AllGather(Collective, Pair):
         gather = lambda part: jax.lax.all_gather(part, "data", tiled=True)  # noqa: E731
         return jax.shard_map(gather, mesh=mesh, in_specs=P("data"), out_specs=P(), check_vma=False)(x)
 
+    def claims():
+        rows = jnp.arange(16.0).reshape(4, 4)
+        gathered = over_replicas(lambda row: jax.lax.all_gather(row, "data", tiled=True))(rows)
+        assert all(jnp.array_equal(every, rows.ravel()) for every in gathered)
+
 
 class ReduceScatter(Collective, Pair):
     """Sum over devices, each keeps a part"""
@@ -179,6 +193,11 @@ class ReduceScatter(Collective, Pair):
         mesh = Mesh(np.array(jax.devices()), ("data",))
         scatter = lambda x: jax.lax.psum_scatter(x, "data", tiled=True)  # noqa: E731
         return jax.shard_map(scatter, mesh=mesh, in_specs=P(), out_specs=P("data"), check_vma=False)(x)
+
+    def claims():
+        rows = jnp.arange(16.0).reshape(4, 4)
+        parts = over_replicas(lambda row: jax.lax.psum_scatter(row, "data", tiled=True))(rows)
+        assert jnp.array_equal(parts.ravel(), rows.sum(0))
 
 
 class AllToAll(Collective, Pair):
@@ -200,8 +219,8 @@ class AllToAll(Collective, Pair):
         return jax.shard_map(exchange, mesh=mesh, in_specs=P("data"), out_specs=P("data"))(x)
 
     def claims():
-        grid = jnp.arange(16.0).reshape(4, 4)  # a row for each of four replicas
-        exchanged = jax.vmap(lambda row: jax.lax.all_to_all(row, "data", 0, 0), axis_name="data")(grid)
+        grid = jnp.arange(16.0).reshape(4, 4)
+        exchanged = over_replicas(lambda row: jax.lax.all_to_all(row, "data", 0, 0))(grid)
         assert jnp.array_equal(exchanged, grid.T)
 
 
@@ -289,7 +308,6 @@ class AxisIndex(Pair):
     """The rank inside a computation"""
 
     inputs = {"x": normal(4, 3)}
-    also = ("distributed.get_rank", "distributed.get_group_rank")
 
     def torch(x):
         return torch.stack([rank * row for rank, row in enumerate(x)])
@@ -401,7 +419,7 @@ class ShardedTensor(Collective, Pair):
 class TensorParallel(Collective, Pair):
     """Split a layer over devices (tensor parallel)"""
 
-    inputs = {"x": normal(4, 3)}
+    inputs = {"x": normal(4, 3), "w": normal(3, 8)}
     no_gradient = "PyTorch's parts are tensors of another class"
     also = (
         "distributed.tensor.parallel.parallelize_module", "distributed.tensor.parallel.ColwiseParallel",
@@ -409,15 +427,15 @@ class TensorParallel(Collective, Pair):
     )  # fmt: skip
     note = "Columns: the last axis of a flax kernel. Rows: the first one."
 
-    def torch(x):
+    def torch(x, w):
         layer = torch.nn.Linear(3, 8, bias=False)
-        torch.nn.init.ones_(layer.weight)
+        layer.load_state_dict({"weight": w.T})
         layer = parallelize_module(layer, init_device_mesh("cpu", (1,)), ColwiseParallel())
         return layer(x)
 
-    def jax(x):
+    def jax(x, w):
         mesh = Mesh(np.array(jax.devices()), ("model",))
-        kernel = jax.device_put(jnp.ones((3, 8)), NamedSharding(mesh, P(None, "model")))
+        kernel = jax.device_put(w, NamedSharding(mesh, P(None, "model")))
         return x @ kernel
 
 

@@ -193,6 +193,14 @@ class OneCycle(Schedule):
     def differ(theirs, ours):
         return int(theirs.argmax()) == 14 and int(ours.argmax()) == 15
 
+    def claims():
+        sgd = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
+        schedule, momenta = lr_scheduler.OneCycleLR(sgd, max_lr=0.1, total_steps=50), []
+        for _ in range(49):
+            momenta.append(sgd.param_groups[0]["momentum"])
+            sgd.step(), schedule.step()
+        assert np.argmin(momenta) == 14 and np.isclose([momenta[0], min(momenta)], [0.95, 0.85]).all()
+
 
 class OwnSchedule(Schedule):
     """A schedule of your own"""
@@ -282,6 +290,7 @@ class MultiplicativeLR(Schedule):
 class SequentialLR(Schedule):
     """One schedule after another"""
 
+    also = ("lr_scheduler.SequentialLR",)
     note = "Each schedule counts from its own beginning, on both sides."
 
     def torch(optimizer):
@@ -310,6 +319,7 @@ class ChainedScheduler(Schedule):
 class WarmRestarts(Schedule):
     """Cosine decay with warm restarts (SGDR)"""
 
+    also = ("lr_scheduler.CosineAnnealingWarmRestarts",)
     note = "The remainder restarts it; cycles that grow (`T_mult=2`) are joined."
 
     def torch(optimizer):
@@ -323,7 +333,6 @@ class GrowingRestarts(Schedule):
     """Warm restarts whose cycles grow"""
 
     note = "`alpha` is `eta_min` over the first rate. `optax.sgdr_schedule` joins cycles with a warm-up each."
-    also = ("lr_scheduler.CosineAnnealingWarmRestarts",)
 
     def torch(optimizer):
         return lr_scheduler.CosineAnnealingWarmRestarts(optimizer, T_0=10, T_mult=2, eta_min=0.01)
@@ -331,6 +340,11 @@ class GrowingRestarts(Schedule):
     def jax():
         cycles = [optax.cosine_decay_schedule(0.1, length, alpha=0.1) for length in (10, 20, 40)]
         return optax.join_schedules(cycles, boundaries=[10, 30])
+
+    def claims():
+        cycle = {"init_value": 0.01, "peak_value": 0.1, "warmup_steps": 2, "decay_steps": 10, "end_value": 0.0}
+        rates = jax.vmap(optax.sgdr_schedule([cycle, cycle]))(jnp.arange(20))
+        assert np.allclose(rates[:3], [0.01, 0.055, 0.1]) and np.allclose(rates[10:], rates[:10])
 
 
 class CyclicLR(Schedule):
@@ -353,6 +367,10 @@ class CyclicLR(Schedule):
             "jax": lambda: lambda step: 0.01 + 0.09 * (1 - jnp.abs(step % 10 - 5.0) / 5) * 0.5 ** (step // 10),
         })  # fmt: skip
         halved.check(1)
+        sgd = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
+        schedule = lr_scheduler.CyclicLR(sgd, 0.01, 0.1, 5)
+        sgd.step(), schedule.step()
+        assert sgd.param_groups[0]["momentum"] < 0.9
 
 
 class InverseRoot(Schedule):

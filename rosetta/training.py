@@ -46,7 +46,6 @@ class CollectLosses(Pair):
 
     inputs = {"x": normal(5, 3)}
     no_gradient = "numbers to be looked at"
-    also = ("Tensor.item", "Tensor.detach")
     note = (
         "`float(loss)` in each step waits for it, as `.item()` does on a GPU. Keep the arrays, and look once, at the "
         "end."
@@ -74,14 +73,14 @@ class EarlyStop(Pair):
         while bad < 2:
             best, bad = (losses[epoch], 0) if losses[epoch] < best else (best, bad + 1)
             epoch += 1
-        return epoch
+        return epoch, best
 
     def jax(losses):
         stop, epoch = EarlyStopping(patience=1), 0
         while not stop.should_stop:
             stop = stop.update(losses[epoch])
             epoch += 1
-        return epoch
+        return epoch, stop.best_metric
 
 
 class RunningMean(Pair):
@@ -137,7 +136,7 @@ class Evaluate(Pair):
 
     inputs = {"model": model, "layer": layer, "params": params, "x": normal(8, 3)}
     no_gradient = "there is none"
-    also = ("torch.no_grad", "torch.inference_mode", "torch.set_grad_enabled", "torch.enable_grad", "nn.Module.eval")
+    also = ("torch.no_grad", "torch.inference_mode", "nn.Module.eval")
     note = (
         "What is not differentiated records nothing, so nothing is switched off; `eval()` is for dropout and batch "
         "norm."
@@ -161,9 +160,7 @@ class StepHook(Pair):
 
     inputs = {"w": normal(3), "g": normal(3), "seen": []}
     no_gradient = NO_GRADIENT
-    also = (
-        "optim.Optimizer.register_step_post_hook", "optim.Optimizer.register_step_pre_hook",
-    )  # fmt: skip
+    also = ("optim.Optimizer.register_step_post_hook", "optim.Optimizer.register_step_pre_hook")
     note = "A link of the chain sees what passes. Under `jit` it is traced once: call out by `jax.debug.callback`."
 
     def torch(w, g, seen):
@@ -188,16 +185,12 @@ class StepHook(Pair):
 
 
 class AfterBackwardHook(Pair):
-    """Change gradients on their way (tensor hooks)"""
+    """Change a weight's gradient (tensor hooks)"""
 
     inputs = {"w": normal(3), "x": normal(3)}
     no_gradient = "its result is a gradient"
-    also = (
-        "Tensor.register_hook",
-        "Tensor.register_post_accumulate_grad_hook",
-        "nn.Module.register_full_backward_hook",
-    )
-    note = "A gradient is a value: change it after `jax.grad`."
+    also = ("Tensor.register_post_accumulate_grad_hook",)
+    note = "A weight's gradient is a value: change it after `jax.grad`. For those on the way there is `jax.custom_vjp`."
 
     def torch(w, x):
         w.requires_grad_().register_hook(lambda grad: grad.clamp(-0.5, 0.5))
@@ -214,7 +207,6 @@ class TwoLosses(Pair):
 
     inputs = {"w": normal(3), "x": normal(8, 3)}
     no_gradient = "its result is a gradient"
-    also = ("Tensor.backward", "autograd.backward")
     note = "`has_aux=True` hands back each of them beside the gradient of their sum."
 
     def torch(w, x):

@@ -7,6 +7,7 @@ import optax
 import optax.contrib
 import pytest
 import torch
+from flax import serialization
 from torch.optim import lr_scheduler
 
 from course import optimizers
@@ -107,6 +108,45 @@ def test_a_schedule_is_a_rate(rule, x64):
     assert abs(slower[9]["bias"] - jax_path(rule(0.1))[9]["bias"]).max() > 0.01
 
 
+@pytest.mark.parametrize("rule", [optimizers.amsgrad, optimizers.nadam])
+@pytest.mark.parametrize("b1", [0.0, 0.9])
+def test_hyperparameters_may_be_injected(rule, b1, x64):
+    settings = {"learning_rate": 0.1, "b1": b1, "weight_decay": 0.1}
+    assert_same(jax_path(optax.inject_hyperparams(rule)(**settings)), jax_path(rule(**settings)), 1e-14)
+    injected = optax.inject_hyperparams(rule)(0.1)
+    state = injected.init(jnp.ones(3))
+    state.hyperparams["learning_rate"] = jnp.array(0.0)
+    updates, _ = jax.jit(injected.update)(jnp.ones(3), state, jnp.ones(3))
+    assert (updates == 0).all()
+
+
+@pytest.mark.parametrize("rule", [optimizers.amsgrad(0.1), optimizers.nadam(0.1)], ids=["amsgrad", "nadam"])
+def test_a_run_goes_on_from_its_state_as_bytes(rule):
+    _, gradients = walk(np.float32)
+    step, start = jax.jit(rule.update), rule.init(gradients[0])
+    for gradient in gradients[:5]:
+        _, start = step(gradient, start)
+    resumed = serialization.from_bytes(rule.init(gradients[0]), serialization.to_bytes(start))
+    for gradient in gradients[5:8]:
+        expected, start = step(gradient, start)
+        updates, resumed = step(gradient, resumed)
+        jax.tree.map(np.testing.assert_array_equal, updates, expected)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("rule", [optimizers.amsgrad(0.1), optimizers.nadam(0.1)], ids=["amsgrad", "nadam"])
+def test_trees_with_holes_and_halves(rule, dtype):
+    weights = {"w": jnp.ones(3, dtype), "none": None, "empty": {}, "no rows": jnp.zeros((0, 2), dtype)}
+    state, grads = rule.init(weights), jax.tree.map(lambda w: w / 2, weights)
+    state = jax.lax.fori_loop(0, 3000, lambda i, state: rule.update(grads, state)[1], state)
+    updates, after = jax.jit(rule.update)(grads, state)
+    assert jax.tree.map(jnp.shape, updates) == jax.tree.map(jnp.shape, weights)
+    assert all(leaf.dtype == dtype for leaf in jax.tree.leaves(updates))
+    assert jax.tree.map(lambda leaf: leaf.dtype, after) == jax.tree.map(lambda leaf: leaf.dtype, state)
+    # -0.1, were the second moment exact: in 8 or 11 bits it stops growing on its way
+    assert ((updates["w"] < -0.09) & (updates["w"] > -0.15)).all()
+
+
 @pytest.mark.parametrize("b1, b2", [(1.0, 0.9), (0.9, 1.0), (-0.1, 0.9)])
 def test_betas_are_checked(b1, b2):
     for rule in (optimizers.amsgrad, optimizers.nadam):
@@ -178,11 +218,24 @@ def test_a_plateau_runs_in_a_scan():
     assert updates["w"].dtype == jnp.bfloat16
 
 
+def test_a_plateau_for_each_of_an_ensemble():
+    def scales(factor, rate):
+        rule = optimizers.reduce_on_plateau(factor=factor, patience=0, min_lr=0.02, learning_rate=rate)
+        state = rule.init(None)
+        for _ in range(3):
+            _, state = rule.update(None, state, value=1.0)
+        return state.scale
+
+    found = jax.vmap(scales)(jnp.array([0.5, 0.1, 0.1]), jnp.array([1.0, 1.0, 0.1]))
+    np.testing.assert_allclose(found, [0.25, 0.02, 0.2], rtol=1e-6)
+
+
 def test_a_plateaus_settings_are_checked():
     for settings, words in (
         ({"mode": "least"}, 'expected "min" or "max"'), ({"threshold_mode": "relative"}, 'expected "min" or "max"'),
         ({"factor": 1.0}, r"expected a factor in \[0, 1\), got 1.0"), ({"factor": -0.1}, "expected a factor"),
         ({"learning_rate": 0.0}, "expected a learning_rate above 0, got 0.0"),
+        ({"learning_rate": optax.constant_schedule(0.1)}, "got <function .* a number"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):
             optimizers.reduce_on_plateau(**settings)
@@ -216,6 +269,10 @@ def test_clipping_at_its_edges():
     assert jnp.isnan(norm) and jnp.isnan(spoiled["w"]).all()
     half, _ = optimizers.clip_grad_norm({"w": jnp.full(3, 2.0, jnp.bfloat16)}, 1.0)
     assert half["w"].dtype == jnp.bfloat16
+    large, norm = optimizers.clip_grad_norm({"w": jnp.full(4, 300.0, jnp.float16)}, 1.0)  # 300^2 is inf in float16
+    assert norm == 600 and np.allclose(large["w"], 0.5, rtol=1e-3) and large["w"].dtype == jnp.float16
+    theirs = torch.nn.utils.get_total_norm([torch.full((4,), 300.0, dtype=torch.float16)])
+    assert float(theirs) == 600
     assert optimizers.total_norm({}) == 0 and optimizers.total_norm({"w": jnp.zeros((0, 2))}, jnp.inf) == 0
     for call in (optimizers.total_norm, optimizers.clip_by_global_norm):
         with pytest.raises(ValueError, match=r"expected a norm_type above 0, got 0\.0"):
