@@ -102,7 +102,11 @@ class Detach(Pair):
 
     inputs = {"x": normal(3)}
     note = "What is not differentiated with `jax.grad` records nothing; see the entry on `no_grad`."
-    also = ("Tensor.detach_", "Tensor.data")
+    also = (
+        "Tensor.detach_",
+        "Tensor.data",
+        "Tensor.detach",
+    )
 
     def torch(x):
         return x * x.detach()

@@ -221,7 +221,11 @@ class Filled(Pair):
 
     inputs = {"x": normal(2, 3)}
     note = "A shape is one tuple in JAX: `jnp.zeros(2, 3)` takes the 3 for a dtype."
-    also = ("torch.zeros_like", "torch.ones")
+    also = (
+        "torch.zeros_like",
+        "torch.ones",
+        "torch.zeros",
+    )
 
     def torch(x):
         return torch.zeros(2, 3), torch.ones_like(x), torch.full((2,), 7.0)
@@ -267,7 +271,10 @@ class Empty(Pair):
     """Memory that is not initialised"""
 
     note = "Memory is always written in JAX: `jnp.empty` is `jnp.zeros`, and so is `jnp.empty_like`."
-    also = ("Tensor.new_empty", "torch.empty")
+    also = (
+        "Tensor.new_empty",
+        "torch.empty",
+    )
 
     def torch():
         return torch.empty(2, 3).zero_(), torch.empty_like(torch.ones(3)).zero_()
@@ -757,7 +764,11 @@ class Join(Pair):
     """Join tensors"""
 
     inputs = {"x": normal(2, 3), "y": normal(2, 3)}
-    also = ("torch.concat", "torch.concatenate")
+    also = (
+        "torch.concat",
+        "torch.concatenate",
+        "torch.cat",
+    )
 
     def torch(x, y):
         return torch.cat([x, y], dim=1), torch.stack([x, y])

@@ -94,28 +94,6 @@ class Contractions(Pair):
         return jnp.tensordot(a, b, axes=2), jnp.kron(c, d), jnp.vecdot(a, a)
 
 
-class MatmulPrecision(Pair):
-    """Precision of float32 products"""
-
-    inputs = {"a": normal(4, 4)}
-    note = (
-        "For GPUs and TPUs, where float32 products may run in fewer digits; on a CPU it changes nothing. "
-        "`jnp.matmul(a, b, precision=...)` is for one product."
-    )
-
-    def torch(a):
-        torch.set_float32_matmul_precision("highest")
-        return a @ a
-
-    def jax(a):
-        with jax.default_matmul_precision("highest"):
-            return a @ a
-
-    def claims():
-        a = jnp.arange(9.0).reshape(3, 3)
-        assert np.array_equal(jnp.matmul(a, a, precision="highest"), a @ a)
-
-
 class MixedProduct(Pair):
     """Product of two dtypes"""
 

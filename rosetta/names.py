@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Iterator
 from types import ModuleType
@@ -46,13 +47,15 @@ def resolve(name: str) -> Any:
 def index(entries: list[Located], most: int = 2) -> Index:
     """Name -> the entries that cover it, the best first, of (group, entry); alphabetical, at most so many for a name.
 
-    The best are those that list the name, then those that say least besides.
+    The best are those that list the name, then those whose titles say it, then those that say least besides.
     """
-    ranked: dict[str, list[tuple[tuple[bool, int, int], Located]]] = {}
+    ranked: dict[str, list[tuple[tuple[bool, bool, int, int], Located]]] = {}
     for place, (group, entry) in enumerate(entries):
         found = names(entry)
+        title = re.findall(r"\w+", (entry.__doc__ or "").lower())
         for name, listed in found.items():
-            ranked.setdefault(name, []).append(((not listed, len(found), place), (group, entry)))
+            said = name.rpartition(".")[2].strip("_").lower() in title
+            ranked.setdefault(name, []).append(((not listed, not said, len(found), place), (group, entry)))
     in_order = sorted(ranked, key=lambda name: (name.rpartition(".")[0].lower(), name.lower(), name))
     return {name: [entry for _, entry in sorted(ranked[name], key=lambda item: item[0])[:most]] for name in in_order}
 

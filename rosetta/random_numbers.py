@@ -111,30 +111,6 @@ class OwnGenerator(Pair):
         assert OwnGenerator.torch() and OwnGenerator.jax()
 
 
-class SaveGenerator(Pair):
-    """Save and restore the state of the generator"""
-
-    inputs = {"key": key()}
-    note = "`key_data` is an array of uint32, which any checkpoint holds."
-    also = ("cuda.get_rng_state", "cuda.set_rng_state", "random.get_rng_state", "random.set_rng_state")
-
-    def torch():
-        state = torch.get_rng_state()
-        first = torch.rand(3)
-        torch.set_rng_state(state)
-        return torch.equal(first, torch.rand(3))
-
-    def jax(key):
-        state = jax.random.key_data(key)
-        first = jax.random.uniform(key, (3,))
-        key = jax.random.wrap_key_data(state)
-        return jnp.array_equal(first, jax.random.uniform(key, (3,)))
-
-    def claims():
-        assert SaveGenerator.torch() and SaveGenerator.jax(jax.random.key(1))
-        assert jax.random.key_data(jax.random.key(0)).dtype == jnp.uint32
-
-
 class KeysInLoop(Pair):
     """Draw in a loop"""
 
@@ -513,24 +489,6 @@ class WithReplacement(Draws, Pair):
 
     def jax(key, weights):
         return jax.random.choice(key, 3, (2000,), p=weights)
-
-
-class RandomRows(Draws, Pair):
-    """Random rows of a tensor, a bootstrap"""
-
-    inputs = {"key": key(), "x": np.array([[0, 0], [1, 1], [8, 8]], np.float32)}
-    no_gradient = "the rows are random"
-    mean, spread, bounds = 3.0, (38 / 3) ** 0.5, (0, 8)
-
-    def torch(x):
-        return x[torch.randint(len(x), (2000,))]
-
-    def jax(key, x):
-        return jax.random.choice(key, x, (2000,))
-
-    def claims():
-        rows = RandomRows.jax(jax.random.key(0), jnp.arange(6).reshape(3, 2))
-        assert (rows[:, 0] + 1 == rows[:, 1]).all()
 
 
 class LogDensity(Pair):

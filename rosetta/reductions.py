@@ -17,6 +17,10 @@ from tools.environment import double_precision
 class Sum(Pair):
     """Sum along a dimension"""
 
+    also = (
+        "torch.sum",
+        "Tensor.sum",
+    )
     inputs = {"x": normal(3, 4)}
 
     def torch(x):

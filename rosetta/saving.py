@@ -452,9 +452,14 @@ class RandomState(Pair):
 
     inputs = {"folder": folder()}
     also = (
-        "torch.get_rng_state", "torch.set_rng_state", "cuda.get_rng_state", "Generator.get_state",
-        "torch.random.get_rng_state",
-    )  # fmt: skip
+        "torch.get_rng_state",
+        "torch.set_rng_state",
+        "cuda.get_rng_state",
+        "Generator.get_state",
+        "random.get_rng_state",
+        "random.set_rng_state",
+        "cuda.set_rng_state",
+    )
     note = "A key is the whole state. `key_data` makes numbers of it, which any format holds."
 
     def torch(folder):
