@@ -73,6 +73,10 @@ class IfOnData(Pair):
     def differ(ours):
         return isinstance(ours, jax.errors.TracerBoolConversionError)
 
+    def claims():
+        step = lambda x: 2 * x if x.sum() > 0 else x / 2  # noqa: E731
+        assert raises(RuntimeError, torch.compile(step, backend="eager", fullgraph=True), torch.ones(2))
+
 
 class PythonMax(Pair):
     """max, min, sorted, and, or, not on tensors"""
