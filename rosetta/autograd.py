@@ -726,6 +726,10 @@ class ClampAtBound(Pair):
     def fix(x):
         return jax.grad(lambda x: jnp.where(x < 0, 0, jnp.where(x > 1, 1, x)).sum())(x)
 
+    def claims():
+        x = jnp.array([-1, 0, 0.5, 1, 2])
+        assert jnp.where(x < 0, 0, jnp.where(x > 1, 1, x)).tolist() == jnp.clip(x, 0, 1).tolist()
+
     def differ(theirs, ours):
         return theirs.tolist() == [0, 1, 1, 1, 0] and ours.tolist() == [0, 0.5, 1, 0.5, 0]
 
@@ -854,7 +858,7 @@ class UnusedWeight(Pair):
     no_gradient = A_GRADIENT
     trap = (
         "PyTorch leaves its `.grad` at None and the optimizer passes it over. JAX returns zeros, and weight decay "
-        "moves it. (Compared: the unused weight after a step.)"
+        "moves it. (Compared: both weights after a step.)"
     )
     lesson = ("09_transformations", "an unused weight")
 
@@ -862,23 +866,26 @@ class UnusedWeight(Pair):
         optimizer = torch.optim.AdamW([w.requires_grad_(), unused.requires_grad_()], weight_decay=0.1)
         w.square().sum().backward()
         optimizer.step()
-        return unused.detach()
+        return w.detach(), unused.detach()
 
     def jax(w, unused):
         params, optimizer = {"w": w, "unused": unused}, optax.adamw(1e-3, weight_decay=0.1)
         grads = jax.grad(lambda params: (params["w"] ** 2).sum())(params)
         updates, _ = optimizer.update(grads, optimizer.init(params), params)
-        return optax.apply_updates(params, updates)["unused"]
+        return optax.apply_updates(params, updates)
 
     def fix(w, unused):
         params, optimizer = {"w": w, "unused": unused}, optax.adamw(1e-3, weight_decay=0.1)
         optimizer = optax.masked(optimizer, {"w": True, "unused": False})  # its update stays the gradient, zeros
         grads = jax.grad(lambda params: (params["w"] ** 2).sum())(params)
         updates, _ = optimizer.update(grads, optimizer.init(params), params)
-        return optax.apply_updates(params, updates)["unused"]
+        return tuple(optax.apply_updates(params, updates)[name] for name in params)
 
     def differ(theirs, ours):
-        return np.allclose(ours, theirs * (1 - 1e-4), rtol=1e-6) and (ours != theirs.numpy()).all()
+        kept, moved = theirs[1].numpy(), ours["unused"]
+        return (
+            np.allclose(ours["w"], theirs[0]) and np.allclose(moved, kept * 0.9999, rtol=1e-6) and (moved != kept).all()
+        )
 
     def claims():
         w, unused = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)

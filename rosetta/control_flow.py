@@ -54,21 +54,21 @@ class IfOnData(Pair):
         def step(x):
             return 2 * x if x.sum() > 0 else x / 2
 
-        return step(x)
+        return step(x), step(-x)
 
     def jax(x):
         @jax.jit
         def step(x):
             return 2 * x if x.sum() > 0 else x / 2
 
-        return step(x)
+        return step(x), step(-x)
 
     def fix(x):
         @jax.jit
         def step(x):
             return jax.lax.cond(x.sum() > 0, lambda: 2 * x, lambda: x / 2)
 
-        return step(x)
+        return step(x), step(-x)
 
     def differ(ours):
         return isinstance(ours, jax.errors.TracerBoolConversionError)

@@ -53,7 +53,7 @@ class PrintInside(Pair):
 class PrintOptions(Pair):
     """How arrays are printed"""
 
-    inputs = {"x": np.array([1 / 3, 200.0], np.float32)}
+    inputs = {"x": np.array([1 / 3, 20_000.0], np.float32)}
     no_gradient = "its result is a text"
     note = "`jnp.set_printoptions` is NumPy's own: it changes both. There is no `sci_mode`; say `suppress=True`."
     also = ("torch.set_printoptions",)

@@ -52,7 +52,7 @@ class MaxPool(Pair):
 class PaddedMaxPool(Pair):
     """Max pooling with padding, channels first"""
 
-    inputs = {"x": normal(2, 3, 7, 7)}
+    inputs = {"x": normal(2, 3, 8, 8)}
     note = "Both pad with minus infinity. `reduce_window` pools the axes that its window names."
 
     def torch(x):

@@ -75,7 +75,7 @@ class Convolution(Layer):
     """Convolution layer"""
 
     also = ("nn.Conv1d", "nn.Conv2d")
-    inputs = {"x": normal(2, 3, 8, 7)}
+    inputs = {"x": normal(2, 3, 8, 10)}
     channels_first = True
     note = "The input is (batch, height, width, channels) in flax, and the kernel (height, width, in, out)."
 
@@ -92,7 +92,7 @@ class Convolution(Layer):
 class Convolution3d(Layer):
     """Convolution in three dimensions"""
 
-    inputs = {"x": normal(1, 2, 4, 4, 4)}
+    inputs = {"x": normal(1, 2, 5, 5, 5)}
     channels_first = True
 
     def torch():
@@ -279,17 +279,17 @@ class TransposedConvolution(Layer):
 
     inputs = {"x": normal(2, 3, 5)}
     channels_first = True
-    note = "PyTorch's padding p is (size - 1 - p) on each side in flax, here 4 - 1 - 1."
+    note = "PyTorch's padding p is (size - 1 - p) on each side in flax, here 5 - 1 - 1."
     also = ("nn.ConvTranspose1d", "nn.ConvTranspose2d", "nn.ConvTranspose3d")
 
     def torch():
-        return torch.nn.ConvTranspose1d(3, 4, 4, stride=2, padding=1)
+        return torch.nn.ConvTranspose1d(3, 4, 5, stride=2, padding=1)
 
     def nnx(rngs):
-        return nnx.ConvTranspose(3, 4, (4,), strides=2, padding=((2, 2),), rngs=rngs)
+        return nnx.ConvTranspose(3, 4, (5,), strides=2, padding=((3, 3),), rngs=rngs)
 
     def linen():
-        return nn.ConvTranspose(4, (4,), strides=(2,), padding=((2, 2),))
+        return nn.ConvTranspose(4, (5,), strides=(2,), padding=((3, 3),))
 
 
 class OutputPadding(Layer):
@@ -592,7 +592,7 @@ class LayerNorm(Layer):
 class NormOfImages(Layer):
     """Layer normalisation over several dimensions"""
 
-    inputs = {"x": normal(2, 3, 4, 4)}
+    inputs = {"x": faint(2, 3, 4, 4)}
     channels_first = True
     note = (
         "Channels last, weights included; `course.porting` turns them. NNX's has weights along one axis: take "
@@ -617,7 +617,7 @@ class NormOfImages(Layer):
 class NormWithoutWeights(Layer):
     """Norms without weights"""
 
-    inputs = {"x": normal(5, 8)}
+    inputs = {"x": faint(5, 8)}
 
     def torch():
         return torch.nn.LayerNorm(8, elementwise_affine=False)
@@ -693,7 +693,7 @@ class GroupNorm(Layer):
     """Group normalisation"""
 
     also = ("nn.GroupNorm", "F.group_norm", "torch.group_norm")
-    inputs = {"x": normal(3, 6, 4, 4)}
+    inputs = {"x": faint(3, 6, 4, 4)}
     channels_first = True
     note = "The default epsilons differ: see the next entry."
 
@@ -733,7 +733,7 @@ class GroupNormEpsilon(Layer):
 class InstanceNorm(Layer):
     """Instance normalisation"""
 
-    inputs = {"x": normal(2, 3, 5, 5)}
+    inputs = {"x": faint(2, 3, 5, 5)}
     channels_first = True
     note = "PyTorch's has no weights by default, flax's has, and an epsilon of 1e-6."
     also = ("nn.InstanceNorm1d", "nn.InstanceNorm3d", "F.instance_norm", "torch.instance_norm")
@@ -756,8 +756,7 @@ class RMSNorm(Layer):
     """RMS normalisation"""
 
     also = ("F.rms_norm",)
-
-    inputs = {"x": normal(5, 8)}
+    inputs = {"x": faint(5, 8)}
     note = "PyTorch's default epsilon is the spacing of the dtype, 1.2e-7 in float32; flax's is 1e-6."
 
     def torch():
