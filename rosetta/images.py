@@ -354,7 +354,7 @@ class NearestNeighbour(Pair):
 class AlignCorners(Pair):
     """Resize with aligned corners"""
 
-    inputs = {"x": normal(2, 3, 4, 5)}
+    inputs = {"x": normal(2, 3, 5, 5)}
     note = (
         "`jax.image.resize` has no `align_corners`; `scale_and_translate` puts pixel i at (i + 0.5) scale + "
         "translation. The ratios are (new - 1) / (old - 1)."
@@ -362,11 +362,11 @@ class AlignCorners(Pair):
     also = ("nn.UpsamplingBilinear2d", "F.upsample_bilinear")
 
     def torch(x):
-        return F.interpolate(x, size=(7, 9), mode="bilinear", align_corners=True)
+        return F.interpolate(x, size=(3, 9), mode="bilinear", align_corners=True)
 
     def jax(x):
-        scale = jnp.array([6 / 3, 8 / 4])
-        shape, shift = (2, 3, 7, 9), 0.5 - 0.5 * scale
+        scale = jnp.array([2 / 4, 8 / 4])
+        shape, shift = (2, 3, 3, 9), 0.5 - 0.5 * scale
         return jax.image.scale_and_translate(x, shape, (2, 3), scale, shift, "linear", antialias=False)
 
     def claims():

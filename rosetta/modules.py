@@ -9,7 +9,6 @@ import copy
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
-import numpy as np
 import torch
 import torch.nn.functional as F
 from flax import linen as nn
@@ -572,38 +571,29 @@ class LazySizes(Pair):
         return nn.Dense(4).init(jax.random.key(0), x)["params"]["kernel"].shape[0]
 
 
-class ModuleDtype(Pair):
-    """Change the dtype of all weights"""
+class PromotedInput(Pair):
+    """A float32 input to a bfloat16 layer"""
 
-    note = (
-        "A float32 input to a bfloat16 layer raises in PyTorch; flax promotes to float32. Weights in float32 and work "
-        "in bfloat16, as under autocast: `nnx.Linear(3, 4, dtype=jnp.bfloat16)`."
+    inputs = {"x": normal(5, 3)}
+    trap = (
+        "PyTorch raises. Flax promotes weights and input to float32 and works in that, without a word; with `dtype=` "
+        "it works in bfloat16, whatever comes in."
     )
-    also = (
-        "nn.Module.to", "nn.Module.half", "nn.Module.bfloat16", "nn.Module.float", "nn.Module.double", "nn.Module.type",
-    )  # fmt: skip
 
-    def torch():
-        model = torch.nn.Linear(3, 4).to(torch.bfloat16)
-        return str(model.weight.dtype).split(".")[1]
+    def torch(x):
+        return torch.nn.Linear(3, 4).to(torch.bfloat16)(x)
 
-    def nnx():
-        model = nnx.Linear(3, 4, rngs=nnx.Rngs(0))
-        nnx.update(model, jax.tree.map(lambda weight: weight.astype(jnp.bfloat16), nnx.state(model, nnx.Param)))
-        return str(model.kernel.dtype)
+    def nnx(x):
+        return nnx.Linear(3, 4, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))(x)
 
-    def linen():
-        params = nn.Dense(4).init(jax.random.key(0), jnp.ones((1, 3)))
-        params = jax.tree.map(lambda weight: weight.astype(jnp.bfloat16), params)
-        return str(params["params"]["kernel"].dtype)
+    def linen(x):
+        return nn.Dense(4, param_dtype=jnp.bfloat16).init_with_output(jax.random.key(0), x)[0]
 
-    def claims():
-        x = np.ones((1, 3), np.float32)
-        assert raises(RuntimeError, torch.nn.Linear(3, 4).bfloat16(), torch.from_numpy(x))
-        low = nnx.Linear(3, 4, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
-        mixed = nnx.Linear(3, 4, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
-        assert low.kernel.dtype == jnp.bfloat16 and low(x).dtype == jnp.float32
-        assert mixed.kernel.dtype == jnp.float32 and mixed(x).dtype == jnp.bfloat16
+    def fix(x):
+        return nnx.Linear(3, 4, dtype=jnp.bfloat16, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))(x)
+
+    def differ(theirs, ours, fixed):
+        return isinstance(theirs, RuntimeError) and ours.dtype == jnp.float32 and fixed.dtype == jnp.bfloat16
 
 
 class FunctionalCall(Pair):
