@@ -418,6 +418,11 @@ class BatchNorm(Layer):
     def linen():
         return nn.BatchNorm(use_running_average=True, momentum=0.9)
 
+    def claims():
+        norm = nnx.BatchNorm(3, use_running_average=True, rngs=nnx.Rngs(0))
+        np.testing.assert_allclose(norm(jnp.full((2, 3), 5.0)), 5, rtol=1e-4)
+        assert not norm.mean[...].any()
+
 
 class BatchNormMomentum(Pair):
     """Momentum of batch normalisation"""
@@ -874,20 +879,24 @@ class Normalize(Pair):
         assert np.allclose(theirs, 1e12) and jnp.isnan(ours).all()
 
 
-class DropoutEval(Layer):
+class DropoutEval(Pair):
     """Dropout, in evaluation"""
 
     inputs = {"x": normal(4, 5)}
     note = "Linen's mode is an argument, of the constructor or of the call; without it, it raises."
 
-    def torch():
-        return torch.nn.Dropout(0.5).eval()
+    def torch(x):
+        drop = torch.nn.Dropout(0.5)
+        drop.eval()
+        return drop(x)
 
-    def nnx(rngs):
-        return nnx.Dropout(0.5, deterministic=True, rngs=rngs)
+    def nnx(x):
+        drop = nnx.Dropout(0.5, rngs=nnx.Rngs(0))
+        drop.eval()
+        return drop(x)
 
-    def linen():
-        return nn.Dropout(0.5, deterministic=True)
+    def linen(x):
+        return nn.Dropout(0.5, deterministic=True).apply({}, x)
 
     def claims():
         keys = {"dropout": jax.random.key(0)}
