@@ -419,7 +419,10 @@ class GumbelSoftmax(Pair):
     inputs = {"logits": normal(5), "key": key()}
     tolerance = 0.02
     no_gradient = "random draws"
-    note = "Compared: means and spreads of 20,000. `hard=True`: one-hot forward, the soft gradient back, by `stop_gradient`."
+    note = (
+        "Compared: means and spreads of 20,000 draws. `hard=True`: a one-hot forward and the soft gradient, by "
+        "`stop_gradient`."
+    )
 
     def torch(logits):
         torch.manual_seed(0)
