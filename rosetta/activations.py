@@ -52,7 +52,8 @@ class Activations(Pair):
             values = getattr(F, name)(x)
             (slopes,) = torch.autograd.grad(values.sum(), x)
             with double_precision():
-                found, tilts = f(jnp.asarray(points)), jax.grad(lambda x, f=f: f(x).sum())(jnp.asarray(points))
+                found, back = jax.vjp(jax.jit(f), jnp.asarray(points))
+                (tilts,) = back(jnp.ones_like(found))
             bound = bounds.get(name, 1e-14)
             np.testing.assert_allclose(values.detach(), found, atol=bound, rtol=0)
             for point, theirs, mine in zip(points, slopes.tolist(), tilts.tolist(), strict=True):
@@ -189,7 +190,7 @@ class Softplus(Pair):
 class Shrinkage(Pair):
     """Hardshrink, softshrink and tanhshrink"""
 
-    inputs = {"x": POINTS}
+    inputs = {"x": np.append(GRID, POINTS)}
     note = "Written this way, slopes at the bounds are PyTorch's, 0. `x - jnp.clip(x, -0.5, 0.5)` has 0.5 there."
     also = ("nn.Hardshrink", "torch.hardshrink", "Tensor.hardshrink", "nn.Softshrink", "nn.Tanhshrink")
 
@@ -207,7 +208,7 @@ class Shrinkage(Pair):
 class Threshold(Pair):
     """Threshold"""
 
-    inputs = {"x": POINTS}
+    inputs = {"x": np.append(GRID, POINTS)}
     also = ("nn.Threshold", "torch.threshold", "F.threshold_", "torch.threshold_")
 
     def torch(x):
@@ -274,22 +275,24 @@ class PReLUPerChannel(Pair):
 class RReLU(Pair):
     """Randomised leaky ReLU"""
 
-    inputs = {"x": POINTS[POINTS != 0], "key": key()}
+    inputs = {"x": lambda rng: rng.uniform(-2, 2, size=20_000).astype(np.float32), "key": key()}
+    tolerance = 0.003
     no_gradient = "random draws"
     note = (
-        "In evaluation the slope is the middle of the two bounds. (Compared: evaluation, and of training whether every "
-        "slope lies between them.)"
+        "In evaluation the slope is the middle of the two bounds. (Compared: evaluation, and of training the mean, "
+        "spread and bounds of the slopes below 0.)"
     )
     also = ("nn.RReLU", "torch.rrelu", "F.rrelu_", "torch.rrelu_")
 
     def torch(x):
-        trained = F.rrelu(x, 0.1, 0.3, training=True) / x
-        return F.rrelu(x, 0.1, 0.3), ((trained >= 0.0999) & (trained <= 0.3001)) | (x > 0)
+        torch.manual_seed(0)
+        slopes = (F.rrelu(x, 0.1, 0.3, training=True) / x)[x < 0]
+        return F.rrelu(x, 0.1, 0.3), slopes.mean(), slopes.std(), slopes.min(), slopes.max()
 
     def jax(x, key):
         slopes = jax.random.uniform(key, x.shape, minval=0.1, maxval=0.3)
-        trained = jnp.where(x > 0, x, slopes * x) / x
-        return jnp.where(x > 0, x, 0.2 * x), ((trained >= 0.0999) & (trained <= 0.3001)) | (x > 0)
+        slopes = (jnp.where(x > 0, x, slopes * x) / x)[x < 0]
+        return jnp.where(x > 0, x, 0.2 * x), slopes.mean(), slopes.std(), slopes.min(), slopes.max()
 
 
 class GLU(Pair):
@@ -335,7 +338,8 @@ class Softmax(Pair):
 
     inputs = {"x": ROWS}
     also = (
-        "nn.Softmax", "torch.softmax", "Tensor.softmax", "special.softmax", "nn.LogSoftmax", "torch.log_softmax",
+        "F.softmax", "F.log_softmax", "nn.Softmax", "torch.softmax", "Tensor.softmax", "special.softmax",
+        "nn.LogSoftmax", "torch.log_softmax",
         "Tensor.log_softmax", "special.log_softmax", "nn.Softmin",
     )  # fmt: skip
 
@@ -415,15 +419,20 @@ class GumbelSoftmax(Pair):
     inputs = {"logits": normal(5), "key": key()}
     tolerance = 0.02
     no_gradient = "random draws"
-    note = "Compared: means of 20,000 draws. `hard=True`: a one-hot forward and the soft gradient, by `stop_gradient`."
+    note = (
+        "Compared: means and spreads of 20,000 draws. `hard=True`: a one-hot forward and the soft gradient, by "
+        "`stop_gradient`."
+    )
 
     def torch(logits):
         torch.manual_seed(0)
-        return F.gumbel_softmax(logits.expand(20_000, 5), tau=0.5).mean(0)
+        draws = F.gumbel_softmax(logits.expand(20_000, 5), tau=0.5)
+        return draws.mean(0), draws.std(0)
 
     def jax(logits, key):
         noise = jax.random.gumbel(key, (20_000, 5))
-        return jax.nn.softmax((logits + noise) / 0.5).mean(0)
+        draws = jax.nn.softmax((logits + noise) / 0.5)
+        return draws.mean(0), draws.std(0)
 
     def claims():
         logits = np.array([0.3, -1, 2], np.float32)

@@ -5,13 +5,13 @@
 have not always chosen alike.
 """
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
-from flax import linen as nn
-from flax import nnx
 
 from rosetta.kinds import Pair, normal, positive, raises
 from tools.environment import double_precision
@@ -28,6 +28,7 @@ class LossAndGradient(Pair):
         "Tensor.backward", "Tensor.requires_grad_", "Tensor.requires_grad", "Tensor.grad", "Tensor.is_leaf",
         "Tensor.grad_fn", "autograd.backward",
     )  # fmt: skip
+    note = "An array has no `requires_grad`, `grad`, `grad_fn` or `is_leaf`: what counts is which argument it is."
 
     def torch(w, x):
         w.requires_grad_()
@@ -40,6 +41,9 @@ class LossAndGradient(Pair):
             return ((x @ w) ** 2).mean()
 
         return jax.value_and_grad(loss_fn)(w)
+
+    def claims():
+        assert not any(hasattr(jnp.ones(1), name) for name in ("requires_grad", "grad", "grad_fn", "is_leaf"))
 
 
 class SeveralInputs(Pair):
@@ -121,7 +125,7 @@ class NoGrad(Pair):
     inputs = {"w": normal(3), "x": normal(8, 3)}
     no_gradient = "none is wanted"
     note = "There is no such block, and none is needed: nothing is recorded outside `jax.grad`."
-    also = ("torch.inference_mode", "autograd.no_grad", "autograd.inference_mode", "torch.is_grad_enabled")
+    also = ("torch.inference_mode", "autograd.no_grad", "autograd.inference_mode")
 
     def torch(w, x):
         w.requires_grad_()
@@ -209,6 +213,11 @@ class IntermediateGradient(Pair):
             return (hidden**2).sum()
 
         return jax.grad(loss_fn, argnums=1)(w, jnp.zeros(8))
+
+    def claims():
+        both = jax.grad(lambda w, probe: ((jnp.tanh(w) + probe) ** 2).sum(), argnums=(0, 1))(jnp.ones(2), jnp.zeros(2))
+        hidden = np.tanh(1)
+        np.testing.assert_allclose(both, [[2 * hidden * (1 - hidden**2)] * 2, [2 * hidden] * 2], rtol=1e-5)
 
 
 class GradientHook(Pair):
@@ -337,6 +346,7 @@ class Linearize(Pair):
 
     inputs = {"x": normal(4), "u": normal(4), "v": normal(4)}
     no_gradient = "its result is a derivative"
+    note = "`torch.func.linearize` returns the same two."
     also = ("func.linearize",)
 
     def torch(x, u, v):
@@ -346,6 +356,11 @@ class Linearize(Pair):
     def jax(x, u, v):
         value, push = jax.linearize(jnp.sin, x)
         return value, push(u), push(v)
+
+    def claims():
+        with warnings.catch_warnings(action="ignore"):  # torch compiles some of its own code by a deprecated function
+            value, push = torch.func.linearize(torch.sin, torch.ones(2))
+        assert push(torch.ones(2)).tolist() == torch.ones(2).cos().tolist()
 
 
 class SeveralJacobians(Pair):
@@ -378,27 +393,6 @@ class VmapDimensions(Pair):
             return scale * x * w
 
         return jax.vmap(f, in_axes=(1, 0, None), out_axes=1)(x, scale, w)
-
-
-class FunctionalCall(Pair):
-    """Call a module with other weights: `functional_call`"""
-
-    inputs = {"w": normal(2, 3), "b": normal(2), "x": normal(8, 3)}
-    note = "What PyTorch does on request is the only way in Linen. In NNX: `nnx.merge(graphdef, params)(x)`."
-    also = ("nn.utils.stateless.functional_call",)
-
-    def torch(w, b, x):
-        layer = torch.nn.Linear(3, 2)
-        return torch.func.functional_call(layer, {"weight": w, "bias": b}, x)
-
-    def linen(w, b, x):
-        layer = nn.Dense(2)
-        return layer.apply({"params": {"kernel": w.T, "bias": b}}, x)
-
-    def claims():
-        graphdef, params = nnx.split(nnx.Linear(3, 2, rngs=nnx.Rngs(0)))
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        assert not nnx.merge(graphdef, zeros)(jnp.ones((1, 3))).any()
 
 
 class NumericalCheck(Pair):
@@ -434,7 +428,7 @@ class NumericalCheck(Pair):
 class AngleAtOrigin(Pair):
     """Gradient of an angle at the origin"""
 
-    inputs = {"x": np.array([0.0, 1.0], np.float32), "y": np.array([0.0, 1.0], np.float32)}
+    inputs = {"x": np.array([0.0, 1.0], np.float32), "y": np.array([0.0, 2.0], np.float32)}
     no_gradient = A_GRADIENT
     trap = (
         "The slope of `atan2` at (0, 0) is 0 in PyTorch and NaN in JAX; that of `hypot` NaN in PyTorch and finite in "
@@ -442,20 +436,24 @@ class AngleAtOrigin(Pair):
     )
 
     def torch(x, y):
-        return torch.func.grad(lambda x: torch.atan2(y, x).sum())(x)
+        return torch.func.grad(lambda y, x: torch.atan2(y, x).sum(), argnums=(0, 1))(y, x)
 
     def jax(x, y):
-        return jax.grad(lambda x: jnp.atan2(y, x).sum())(x)
+        return jax.grad(lambda y, x: jnp.atan2(y, x).sum(), argnums=(0, 1))(y, x)
 
     def fix(x, y):
-        origin = (x == 0) & (y == 0)
-        return jax.grad(lambda x: jnp.atan2(y, jnp.where(origin, 1, x)).sum())(x)
+        def angle(y, x):
+            origin = (x == 0) & (y == 0)
+            return jnp.where(origin, 0, jnp.atan2(y, jnp.where(origin, 1, x))).sum()
+
+        return jax.grad(angle, argnums=(0, 1))(y, x)
 
     def differ(theirs, ours):
         theirs_of_hypot = torch.func.grad(lambda x: torch.hypot(x, torch.zeros(())))(torch.zeros(()))
         ours_of_hypot = jax.grad(lambda x: jnp.hypot(x, 0.0))(0.0)
         hypot = np.isnan(theirs_of_hypot.item()) and np.isfinite(ours_of_hypot)
-        return hypot and theirs[0] == 0 and np.isnan(ours).tolist() == [True, False]
+        zero = all(slopes[0] == 0 for slopes in theirs)
+        return hypot and zero and all(np.isnan(slopes).tolist() == [True, False] for slopes in ours)
 
 
 class Freeze(Pair):
@@ -481,9 +479,9 @@ class Jvp(Pair):
     """Jacobian times vector"""
 
     inputs = {"x": normal(3), "v": normal(3)}
-    note = "Under the same name in `torch.func`."
+    note = "`torch.func.jvp` takes tuples, as JAX's does."
     also = (
-        "func.jvp", "autograd.forward_ad.dual_level", "autograd.forward_ad.make_dual",
+        "func.jvp", "autograd.functional.jvp", "autograd.forward_ad.dual_level", "autograd.forward_ad.make_dual",
         "autograd.forward_ad.unpack_dual",
     )  # fmt: skip
 
@@ -492,6 +490,11 @@ class Jvp(Pair):
 
     def jax(x, v):
         return jax.jvp(jnp.sin, (x,), (v,))
+
+    def claims():
+        with warnings.catch_warnings(action="ignore"):  # torch compiles some of its own code by a deprecated function
+            pair = torch.func.jvp(torch.sin, (torch.zeros(()),), (torch.ones(()),))
+        assert pair == (0, 1)
 
 
 class Vjp(Pair):
@@ -584,6 +587,11 @@ class CustomBackward(Pair):
         reverse.defvjp(lambda x: (x, None), lambda saved, gradient: (-gradient,))
         return reverse(x)
 
+    def claims():
+        exp = jax.custom_vjp(jnp.exp)
+        exp.defvjp(lambda x: (jnp.exp(x), x + 5), lambda saved, gradient: (saved * gradient,))
+        assert jax.grad(exp)(0.0) == 5
+
 
 class Checkpoint(Pair):
     """Recompute activations instead of storing them"""
@@ -596,6 +604,19 @@ class Checkpoint(Pair):
 
     def jax(x, w):
         return jax.checkpoint(lambda x: jnp.tanh(x @ w))(x)
+
+    def claims():
+        calls = []
+
+        def f(x):
+            jax.debug.callback(calls.append, x)
+            return jnp.sin(x)
+
+        for times, function in ((1, f), (2, jax.checkpoint(f))):
+            calls.clear()
+            jax.jit(jax.grad(function))(1.0)
+            jax.effects_barrier()
+            assert len(calls) == times
 
 
 class ClipNorm(Pair):
@@ -688,7 +709,8 @@ class MaximumAtZero(Pair):
         return jax.grad(lambda x: jax.nn.relu(x).sum())(x)
 
     def differ(theirs, ours):
-        return theirs.tolist() == [0, 0, 1] and ours.tolist() == [0, 0.5, 1]
+        maximum = torch.func.grad(lambda x: torch.maximum(x, torch.zeros(3)).sum())(torch.tensor([-1.0, 0, 1]))
+        return theirs.tolist() == [0, 0, 1] and ours.tolist() == maximum.tolist() == [0, 0.5, 1]
 
 
 class ClampAtBound(Pair):
@@ -707,6 +729,10 @@ class ClampAtBound(Pair):
 
     def fix(x):
         return jax.grad(lambda x: jnp.where(x < 0, 0, jnp.where(x > 1, 1, x)).sum())(x)
+
+    def claims():
+        x = jnp.array([-1, 0, 0.5, 1, 2])
+        assert jnp.where(x < 0, 0, jnp.where(x > 1, 1, x)).tolist() == jnp.clip(x, 0, 1).tolist()
 
     def differ(theirs, ours):
         return theirs.tolist() == [0, 1, 1, 1, 0] and ours.tolist() == [0, 0.5, 1, 0.5, 0]
@@ -738,7 +764,7 @@ class NormAtZero(Pair):
 
     inputs = {"x": np.zeros(3, np.float32)}
     no_gradient = A_GRADIENT
-    trap = "PyTorch defines the gradient of a norm at 0 as 0; JAX gives NaN. `std` of equal values does the same."
+    trap = "PyTorch defines the gradient of a norm at 0 as 0; JAX gives NaN. So it is with `std` of equal values."
     lesson = ("09_transformations", "norm at 0")
 
     def torch(x):
@@ -752,6 +778,10 @@ class NormAtZero(Pair):
 
     def differ(theirs, ours):
         return theirs.tolist() == [0, 0, 0] and bool(jnp.isnan(ours).all())
+
+    def claims():
+        assert torch.func.grad(torch.std)(torch.ones(3)).tolist() == [0, 0, 0]
+        assert jnp.isnan(jax.grad(jnp.std)(jnp.ones(3))).all()
 
 
 class ComplexGradient(Pair):
@@ -831,24 +861,38 @@ class UnusedWeight(Pair):
     inputs = {"w": normal(3), "unused": normal(2)}
     no_gradient = A_GRADIENT
     trap = (
-        "PyTorch leaves its `.grad` at None and the optimizer passes it over. JAX returns zeros, and weight decay and "
-        "momentum go on moving it."
+        "PyTorch leaves its `.grad` at None and the optimizer passes it over. JAX returns zeros, and weight decay "
+        "moves it. (Compared: both weights after a step.)"
     )
     lesson = ("09_transformations", "an unused weight")
 
     def torch(w, unused):
-        w.requires_grad_(), unused.requires_grad_()
+        optimizer = torch.optim.AdamW([w.requires_grad_(), unused.requires_grad_()], weight_decay=0.1)
         w.square().sum().backward()
-        return unused.grad is None
+        optimizer.step()
+        return w.detach(), unused.detach()
 
     def jax(w, unused):
-        grads = jax.grad(lambda w, unused: (w**2).sum(), argnums=(0, 1))(w, unused)
-        return grads[1]
+        params, optimizer = {"w": w, "unused": unused}, optax.adamw(1e-3, weight_decay=0.1)
+        grads = jax.grad(lambda params: (params["w"] ** 2).sum())(params)
+        updates, _ = optimizer.update(grads, optimizer.init(params), params)
+        return optax.apply_updates(params, updates)
 
     def fix(w, unused):
-        params = {"w": w}  # leave it out of what is differentiated, and of the optimizer
-        grads = jax.grad(lambda params, unused: (params["w"] ** 2).sum())(params, unused)
-        return "unused" not in grads
+        params, optimizer = {"w": w, "unused": unused}, optax.adamw(1e-3, weight_decay=0.1)
+        optimizer = optax.masked(optimizer, {"w": True, "unused": False})  # its update stays the gradient, zeros
+        grads = jax.grad(lambda params: (params["w"] ** 2).sum())(params)
+        updates, _ = optimizer.update(grads, optimizer.init(params), params)
+        return tuple(optax.apply_updates(params, updates)[name] for name in params)
 
     def differ(theirs, ours):
-        return theirs is True and ours.tolist() == [0, 0]
+        kept, moved = theirs[1].numpy(), ours["unused"]
+        return (
+            np.allclose(ours["w"], theirs[0]) and np.allclose(moved, kept * 0.9999, rtol=1e-6) and (moved != kept).all()
+        )
+
+    def claims():
+        w, unused = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+        w.sum().backward()
+        grads = jax.grad(lambda w, unused: w.sum(), argnums=(0, 1))(jnp.ones(2), jnp.ones(2))
+        assert unused.grad is None and grads[1].tolist() == [0, 0]

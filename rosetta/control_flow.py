@@ -54,24 +54,28 @@ class IfOnData(Pair):
         def step(x):
             return 2 * x if x.sum() > 0 else x / 2
 
-        return step(x)
+        return step(x), step(-x)
 
     def jax(x):
         @jax.jit
         def step(x):
             return 2 * x if x.sum() > 0 else x / 2
 
-        return step(x)
+        return step(x), step(-x)
 
     def fix(x):
         @jax.jit
         def step(x):
             return jax.lax.cond(x.sum() > 0, lambda: 2 * x, lambda: x / 2)
 
-        return step(x)
+        return step(x), step(-x)
 
     def differ(ours):
         return isinstance(ours, jax.errors.TracerBoolConversionError)
+
+    def claims():
+        step = lambda x: 2 * x if x.sum() > 0 else x / 2  # noqa: E731
+        assert raises(RuntimeError, torch.compile(step, backend="eager", fullgraph=True), torch.ones(2))
 
 
 class PythonMax(Pair):
@@ -108,14 +112,14 @@ class IfOnSetting(Pair):
         def f(x, mask=None, train=False):
             return 2 * x if mask is None and x.ndim == 2 and not train else x
 
-        return f(x)
+        return f(x), f(x, train=True)
 
     def jax(x):
         @partial(jax.jit, static_argnames="train")
         def f(x, mask=None, train=False):
             return 2 * x if mask is None and x.ndim == 2 and not train else x
 
-        return f(x)
+        return f(x), f(x, train=True)
 
     def claims():
         written = []

@@ -4,13 +4,16 @@ Take the compiler away first (`jax.disable_jit()`) and debug as you are used to.
 comes from `jax.debug`, and becomes part of the program.
 """
 
+import contextlib
+import io
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
 from jax.experimental import checkify
 
-from rosetta.kinds import Pair, folder, normal, positive, raises
+from rosetta.kinds import Pair, folder, integers, normal, positive, raises
 
 
 class PrintInside(Pair):
@@ -36,11 +39,21 @@ class PrintInside(Pair):
 
         return f(x)
 
+    def claims():
+        def printed(function):
+            with contextlib.redirect_stdout(io.StringIO()) as text:
+                f = jax.jit(function)
+                f(1.0), f(1.0), jax.effects_barrier()
+            return text.getvalue().splitlines()
+
+        (once,) = printed(print)
+        assert "Trace" in once and printed(lambda x: jax.debug.print("{}", x)) == ["1.0", "1.0"]
+
 
 class PrintOptions(Pair):
     """How arrays are printed"""
 
-    inputs = {"x": np.array([1 / 3, 200.0], np.float32)}
+    inputs = {"x": np.array([1 / 3, 20_000.0], np.float32)}
     no_gradient = "its result is a text"
     note = "`jnp.set_printoptions` is NumPy's own: it changes both. There is no `sci_mode`; say `suppress=True`."
     also = ("torch.set_printoptions",)
@@ -106,6 +119,14 @@ class StepThrough(Pair):
         f = jax.jit(lambda x: jnp.tanh(x) * 2)
         with jax.disable_jit():
             return f(x)
+
+    def claims():
+        seen = []
+        f = jax.jit(lambda x: seen.append(float(x.sum())) or x)
+        assert raises(jax.errors.ConcretizationTypeError, f, jnp.ones(2))
+        with jax.disable_jit():
+            f(jnp.ones(2))
+        assert seen == [2] and callable(jax.debug.breakpoint)
 
 
 class StopAtNaN(Pair):
@@ -186,19 +207,22 @@ class CloseInTests(Pair):
 class Deterministic(Pair):
     """The same result at every run"""
 
-    inputs = {"x": normal(50)}
-    no_gradient = "its result is a verdict"
-    note = "On a GPU set `XLA_FLAGS=--xla_gpu_deterministic_ops=true` before JAX starts. Draws depend on the key alone."
+    inputs = {"x": normal(50), "places": integers(0, 3, 50)}
+    no_gradient = "PyTorch's setting is for a forward pass here"
+    note = (
+        "On a GPU the order of such a sum is open, and its last digits with it: set "
+        "`XLA_FLAGS=--xla_gpu_deterministic_ops=true` before JAX starts. Draws depend on the key alone."
+    )
     also = ("torch.use_deterministic_algorithms", "torch.are_deterministic_algorithms_enabled")
 
-    def torch(x):
+    def torch(x, places):
         torch.use_deterministic_algorithms(True)
-        same = torch.equal(x.cumsum(0), x.cumsum(0))
+        total = torch.zeros(3).index_add(0, places, x)
         torch.use_deterministic_algorithms(False)
-        return same
+        return total
 
-    def jax(x):
-        return jnp.array_equal(x.cumsum(), x.cumsum())
+    def jax(x, places):
+        return jnp.zeros(3).at[places].add(x)
 
 
 class AssertInside(Pair):
@@ -236,6 +260,11 @@ class AssertInside(Pair):
         error, y = jax.jit(checkify.checkify(f))(x)
         return y
 
+    def claims():
+        checked = jax.jit(checkify.checkify(lambda x: checkify.check(x > 0, "not positive")))
+        checked(1.0)[0].throw()
+        assert raises(ValueError, checked(-1.0)[0].throw)
+
     def differ(ours):
         return isinstance(ours, jax.errors.TracerBoolConversionError)
 
@@ -265,7 +294,7 @@ class NamedRegions(Pair):
 
     inputs = {"x": normal(4)}
     note = "`TraceAnnotation` names time on the host, `jax.named_scope` operations inside of a compiled program."
-    also = ("autograd.profiler.record_function", "cuda.nvtx.range", "cuda.nvtx.range_push")
+    also = ("autograd.profiler.record_function", "cuda.nvtx.range")
 
     def torch(x):
         with torch.profiler.record_function("step"):

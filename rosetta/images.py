@@ -26,8 +26,8 @@ class MaxPool(Pair):
     trap = "The stride is the window's size by default in PyTorch, and 1 in flax. The shapes differ."
     lesson = ("06_porting_layers", "nnx.max_pool(nhwc, (2, 2))")
     also = (
-        "nn.MaxPool1d", "nn.MaxPool2d", "nn.MaxPool3d", "F.max_pool1d", "torch.max_pool1d", "torch.max_pool2d",
-        "F.max_pool3d", "torch.max_pool3d",
+        "nn.MaxPool1d", "nn.MaxPool2d", "nn.MaxPool3d", "F.max_pool1d", "torch.max_pool1d", "F.max_pool2d",
+        "torch.max_pool2d", "F.max_pool3d", "torch.max_pool3d",
     )  # fmt: skip
 
     def torch(x):
@@ -42,13 +42,18 @@ class MaxPool(Pair):
     def differ(theirs, ours):
         return ours.shape == (2, 7, 7, 3) and ours[:, ::2, ::2].tolist() == theirs.tolist()
 
+    def claims():
+        for function, dims in ((F.max_pool1d, 1), (F.max_pool3d, 3)):
+            x = np.random.default_rng(0).normal(size=(2, 3) + (4,) * dims).astype(np.float32)
+            ours = nnx.max_pool(jnp.moveaxis(x, 1, -1), (2,) * dims, strides=(2,) * dims)
+            assert jnp.moveaxis(ours, -1, 1).tolist() == function(torch.from_numpy(x), 2).tolist()
+
 
 class PaddedMaxPool(Pair):
     """Max pooling with padding, channels first"""
 
-    inputs = {"x": normal(2, 3, 7, 7)}
+    inputs = {"x": normal(2, 3, 8, 8)}
     note = "Both pad with minus infinity. `reduce_window` pools the axes that its window names."
-    also = ("nn.MaxPool1d", "nn.MaxPool2d", "nn.MaxPool3d", "F.max_pool1d", "F.max_pool3d", "torch.max_pool2d")
 
     def torch(x):
         return F.max_pool2d(x, 3, stride=2, padding=1)
@@ -152,7 +157,10 @@ class AveragePool(Pair):
 
     inputs = {"x": normal(2, 3, 8, 8)}
     note = "Both count the padded zeros unless `count_include_pad=False`."
-    also = ("nn.AvgPool1d", "nn.AvgPool2d", "nn.AvgPool3d", "F.avg_pool1d", "torch.avg_pool1d", "F.avg_pool3d")
+    also = (
+        "nn.AvgPool1d", "nn.AvgPool2d", "nn.AvgPool3d", "F.avg_pool1d", "torch.avg_pool1d", "F.avg_pool2d",
+        "F.avg_pool3d",
+    )  # fmt: skip
 
     def torch(x):
         return F.avg_pool2d(x, 3, stride=2, padding=1).movedim(1, -1)
@@ -271,7 +279,7 @@ class Enlarge(Pair):
 
     inputs = {"x": normal(2, 3, 4, 4)}
     note = "By whole factors these two agree. Other factors, `align_corners` and bicubic have entries of their own."
-    also = ("nn.Upsample", "nn.UpsamplingNearest2d", "F.upsample", "F.upsample_nearest")
+    also = ("F.interpolate", "nn.Upsample", "nn.UpsamplingNearest2d", "F.upsample", "F.upsample_nearest")
 
     def torch(x):
         return tuple(F.interpolate(x, scale_factor=2, mode=mode) for mode in ("nearest", "bilinear"))
@@ -346,7 +354,7 @@ class NearestNeighbour(Pair):
 class AlignCorners(Pair):
     """Resize with aligned corners"""
 
-    inputs = {"x": normal(2, 3, 4, 5)}
+    inputs = {"x": normal(2, 3, 5, 5)}
     note = (
         "`jax.image.resize` has no `align_corners`; `scale_and_translate` puts pixel i at (i + 0.5) scale + "
         "translation. The ratios are (new - 1) / (old - 1)."
@@ -354,11 +362,11 @@ class AlignCorners(Pair):
     also = ("nn.UpsamplingBilinear2d", "F.upsample_bilinear")
 
     def torch(x):
-        return F.interpolate(x, size=(7, 9), mode="bilinear", align_corners=True)
+        return F.interpolate(x, size=(3, 9), mode="bilinear", align_corners=True)
 
     def jax(x):
-        scale = jnp.array([6 / 3, 8 / 4])
-        shape, shift = (2, 3, 7, 9), 0.5 - 0.5 * scale
+        scale = jnp.array([2 / 4, 8 / 4])
+        shape, shift = (2, 3, 3, 9), 0.5 - 0.5 * scale
         return jax.image.scale_and_translate(x, shape, (2, 3), scale, shift, "linear", antialias=False)
 
     def claims():
@@ -399,6 +407,7 @@ class Shrink(Pair):
 
     inputs = {"x": IMAGE}
     trap = "Both have `antialias`. JAX's default is True, PyTorch's False."
+    also = ("F.interpolate",)
     lesson = ("06_porting_layers", "interpolate, bilinear, 4 to 2")
 
     def torch(x):
@@ -486,20 +495,6 @@ class Fold(Pair):
 
         image = jax.ShapeDtypeStruct((2, 3, 5, 6), columns.dtype)
         return jax.linear_transpose(unfold, image)(columns)[0]
-
-
-class SlidingWindows(Pair):
-    """Windows along a dimension"""
-
-    inputs = {"x": normal(3, 10)}
-    also = ("Tensor.unfold",)
-
-    def torch(x):
-        return x.unfold(1, 4, 2)
-
-    def jax(x):
-        starts = jnp.arange(0, 10 - 4 + 1, 2)
-        return x[:, starts[:, None] + jnp.arange(4)]
 
 
 class GridSample(Pair):

@@ -5,6 +5,7 @@ other defaults more often than other names. The pairs below are built from the s
 `course.porting`.
 """
 
+import inspect
 import warnings
 
 import jax
@@ -26,6 +27,7 @@ def faint(*shape):
 class Linear(Layer):
     """Linear layer"""
 
+    also = ("nn.Linear",)
     inputs = {"x": normal(5, 3)}
     note = "NNX wants both sizes and randomness, Linen the output's size: it sees the input's at `init`."
 
@@ -65,11 +67,15 @@ class Bilinear(Pair):
     def jax(x, y, weight, bias):
         return jnp.einsum("bi,oij,bj->bo", x, weight, y) + bias
 
+    def claims():
+        assert not any("bilinear" in name.lower() for name in [*dir(nnx), *dir(nn)])
+
 
 class Convolution(Layer):
     """Convolution layer"""
 
-    inputs = {"x": normal(2, 3, 8, 7)}
+    also = ("nn.Conv1d", "nn.Conv2d")
+    inputs = {"x": normal(2, 3, 8, 10)}
     channels_first = True
     note = "The input is (batch, height, width, channels) in flax, and the kernel (height, width, in, out)."
 
@@ -86,9 +92,8 @@ class Convolution(Layer):
 class Convolution3d(Layer):
     """Convolution in three dimensions"""
 
-    inputs = {"x": normal(1, 2, 4, 4, 4)}
+    inputs = {"x": normal(1, 2, 5, 5, 5)}
     channels_first = True
-    also = ("F.conv3d", "torch.conv3d")
 
     def torch():
         return torch.nn.Conv3d(2, 3, 2, stride=2)
@@ -226,16 +231,22 @@ class GroupedConvolution(Layer):
 class ConvolutionFunction(Pair):
     """Convolution as a function"""
 
-    also = ("torch.conv1d", "F.conv1d", "torch.conv2d", "F.conv3d", "torch.conv3d")
-
+    also = ("torch.conv1d", "F.conv1d", "torch.conv2d", "F.conv2d", "F.conv3d", "torch.conv3d")
     inputs = {"x": normal(2, 3, 8, 8), "weight": normal(4, 3, 3, 3), "bias": normal(4)}
-    note = "`lax.conv` takes PyTorch's layouts, (N, C, H, W) and (O, I, H, W)."
+    note = "`lax.conv` takes PyTorch's layouts, (N, C, H, W) and (O, I, H, W), and those of one and three dimensions."
 
     def torch(x, weight, bias):
         return F.conv2d(x, weight, bias, stride=2)
 
     def jax(x, weight, bias):
         return jax.lax.conv(x, weight, window_strides=(2, 2), padding="VALID") + bias[:, None, None]
+
+    def claims():
+        rng = np.random.default_rng(0)
+        for function, dims in ((F.conv1d, 1), (F.conv3d, 3)):
+            x, weight = (rng.normal(size=shape + (3,) * dims).astype(np.float32) for shape in ((2, 3), (4, 3)))
+            theirs = function(torch.from_numpy(x), torch.from_numpy(weight), padding=1)
+            np.testing.assert_allclose(theirs, jax.lax.conv(x, weight, (1,) * dims, ((1, 1),) * dims), atol=1e-4)
 
 
 class KernelLayout(Pair):
@@ -268,16 +279,17 @@ class TransposedConvolution(Layer):
 
     inputs = {"x": normal(2, 3, 5)}
     channels_first = True
-    note = "PyTorch's padding p is (size - 1 - p) on each side in flax; `output_padding` is added at the end."
+    note = "PyTorch's padding p is (size - 1 - p) on each side in flax, here 5 - 1 - 1."
+    also = ("nn.ConvTranspose1d", "nn.ConvTranspose2d", "nn.ConvTranspose3d")
 
     def torch():
-        return torch.nn.ConvTranspose1d(3, 4, 3, stride=2, padding=1)
+        return torch.nn.ConvTranspose1d(3, 4, 5, stride=2, padding=1)
 
     def nnx(rngs):
-        return nnx.ConvTranspose(3, 4, (3,), strides=2, padding=((1, 1),), rngs=rngs)
+        return nnx.ConvTranspose(3, 4, (5,), strides=2, padding=((3, 3),), rngs=rngs)
 
     def linen():
-        return nn.ConvTranspose(4, (3,), strides=(2,), padding=((1, 1),))
+        return nn.ConvTranspose(4, (5,), strides=(2,), padding=((3, 3),))
 
 
 class OutputPadding(Layer):
@@ -285,8 +297,7 @@ class OutputPadding(Layer):
 
     inputs = {"x": normal(1, 3, 4, 4)}
     channels_first = True
-    note = "The size is doubled: size - 1 - padding on both sides, and `output_padding` more at the end."
-    also = ("nn.ConvTranspose1d", "nn.ConvTranspose3d")
+    note = "Kernel size - 1 - padding on both sides, and `output_padding` more at the end: the image doubles in size."
 
     def torch():
         return torch.nn.ConvTranspose2d(3, 4, 3, stride=2, padding=1, output_padding=1)
@@ -301,8 +312,10 @@ class OutputPadding(Layer):
 class FlippedKernel(Pair):
     """Kernel of a transposed convolution"""
 
-    also = ("torch.conv_transpose1d", "F.conv_transpose2d", "torch.conv_transpose2d", "F.conv_transpose3d")
-
+    also = (
+        "F.conv_transpose1d", "torch.conv_transpose1d", "F.conv_transpose2d", "torch.conv_transpose2d",
+        "F.conv_transpose3d", "torch.conv_transpose3d",
+    )  # fmt: skip
     inputs = {"x": np.ones((1, 1, 1), np.float32), "kernel": np.arange(1, 4, dtype=np.float32).reshape(3, 1, 1)}
     trap = (
         "JAX convolves with the kernel as it is, PyTorch with its mirror image. Shapes agree; weights that are carried "
@@ -326,12 +339,11 @@ class FlippedKernel(Pair):
 class GroupedTransposed(Pair):
     """Grouped transposed convolution"""
 
-    inputs = {"x": normal(2, 4, 5), "weight": normal(4, 1, 3)}
+    inputs = {"x": normal(2, 4, 5), "weight": normal(4, 1, 4)}
     note = (
         "Flax's ConvTranspose has no groups: a convolution with gaps in its input and the flipped kernel. (Depthwise "
-        "here.)"
+        "here, padded by 4 - 1 - 1.)"
     )
-    also = ("F.conv_transpose2d", "F.conv_transpose3d")
 
     def torch(x, weight):
         return F.conv_transpose1d(x, weight, stride=2, padding=1, groups=4)
@@ -339,7 +351,11 @@ class GroupedTransposed(Pair):
     def jax(x, weight):
         kernel = weight[..., ::-1]  # (channels, 1, width)
         options = {"lhs_dilation": (2,), "feature_group_count": 4}
-        return jax.lax.conv_general_dilated(x, kernel, (1,), ((1, 1),), **options)
+        return jax.lax.conv_general_dilated(x, kernel, (1,), ((2, 2),), **options)
+
+    def claims():
+        for layer in (lambda **groups: nnx.ConvTranspose(4, 4, (3,), rngs=nnx.Rngs(0), **groups), nn.ConvTranspose):
+            assert raises(TypeError, lambda layer=layer: layer(feature_group_count=4))
 
 
 class Flatten(Pair):
@@ -392,13 +408,20 @@ class BatchNorm(Layer):
     note = "In Linen the mode is an argument, and `batch_stats` is a collection beside `params`."
 
     def torch():
-        return torch.nn.BatchNorm2d(3).eval()
+        norm = torch.nn.BatchNorm2d(3)
+        norm(2 + 3 * torch.randn(4, 3, 5, 5))  # so that the averages are not 0 and 1
+        return norm.eval()
 
     def nnx(rngs):
         return nnx.BatchNorm(3, use_running_average=True, momentum=0.9, rngs=rngs)
 
     def linen():
         return nn.BatchNorm(use_running_average=True, momentum=0.9)
+
+    def claims():
+        norm = nnx.BatchNorm(3, use_running_average=True, rngs=nnx.Rngs(0))
+        np.testing.assert_allclose(norm(jnp.full((2, 3), 5.0)), 5, rtol=1e-4)
+        assert not norm.mean[...].any()
 
 
 class BatchNormMomentum(Pair):
@@ -441,7 +464,10 @@ class CumulativeAverage(Pair):
 
     inputs = {"x": normal(16, 3)}
     no_gradient = "running averages are state"
-    note = "PyTorch's `momentum=None`. Flax has a number there, the share of the old average: set it before each batch."
+    note = (
+        "PyTorch's `momentum=None`. Flax has a number there, the share of the old average: set it before each batch. "
+        "Under `nnx.jit` every new number compiles again."
+    )
 
     def torch(x):
         norm = torch.nn.BatchNorm1d(3, momentum=None)
@@ -455,6 +481,13 @@ class CumulativeAverage(Pair):
             norm.momentum = k / (k + 1)
             norm(batch)
         return norm.mean[...]
+
+    def claims():
+        norm, traced = nnx.BatchNorm(3, rngs=nnx.Rngs(0)), []
+        step = nnx.jit(lambda norm, x: traced.append(norm.momentum) or norm(x))
+        for norm.momentum in (0.0, 0.5, 0.5):
+            step(norm, jnp.ones((2, 3)))
+        assert traced == [0, 0.5]
 
 
 class RunningVariance(Pair):
@@ -492,7 +525,7 @@ class BatchStatistics(Pair):
 
     inputs = {"x": normal(16, 3)}
     note = "With `track_running_stats=False` PyTorch uses the batch's own statistics in evaluation as well."
-    also = ("nn.BatchNorm3d", "F.batch_norm", "torch.batch_norm")
+    also = ("F.batch_norm", "torch.batch_norm")
 
     def torch(x):
         return torch.nn.BatchNorm1d(3, track_running_stats=False).eval()(x)
@@ -538,8 +571,7 @@ class BatchNormUnderJit(Pair):
 class LayerNorm(Layer):
     """Layer normalisation"""
 
-    also = ("F.layer_norm",)
-
+    also = ("nn.LayerNorm", "F.layer_norm")
     inputs = {"x": faint(5, 16)}
     trap = "PyTorch adds 1e-5 to the variance, flax 1e-6. It shows where the variance is small."
     lesson = ("02_same_numbers", "LayerNorm adds 1e-5 to the variance")
@@ -565,7 +597,7 @@ class LayerNorm(Layer):
 class NormOfImages(Layer):
     """Layer normalisation over several dimensions"""
 
-    inputs = {"x": normal(2, 3, 4, 4)}
+    inputs = {"x": faint(2, 3, 4, 4)}
     channels_first = True
     note = (
         "Channels last, weights included; `course.porting` turns them. NNX's has weights along one axis: take "
@@ -590,7 +622,7 @@ class NormOfImages(Layer):
 class NormWithoutWeights(Layer):
     """Norms without weights"""
 
-    inputs = {"x": normal(5, 8)}
+    inputs = {"x": faint(5, 8)}
 
     def torch():
         return torch.nn.LayerNorm(8, elementwise_affine=False)
@@ -665,11 +697,10 @@ class FastVariance(Layer):
 class GroupNorm(Layer):
     """Group normalisation"""
 
-    also = ("F.group_norm", "torch.group_norm")
-
-    inputs = {"x": normal(3, 6, 4, 4)}
+    also = ("nn.GroupNorm", "F.group_norm", "torch.group_norm")
+    inputs = {"x": faint(3, 6, 4, 4)}
     channels_first = True
-    note = "Flax's default epsilon is 1e-6, PyTorch's 1e-5."
+    note = "The default epsilons differ: see the next entry."
 
     def torch():
         return torch.nn.GroupNorm(2, 6)
@@ -707,7 +738,7 @@ class GroupNormEpsilon(Layer):
 class InstanceNorm(Layer):
     """Instance normalisation"""
 
-    inputs = {"x": normal(2, 3, 5, 5)}
+    inputs = {"x": faint(2, 3, 5, 5)}
     channels_first = True
     note = "PyTorch's has no weights by default, flax's has, and an epsilon of 1e-6."
     also = ("nn.InstanceNorm1d", "nn.InstanceNorm3d", "F.instance_norm", "torch.instance_norm")
@@ -730,8 +761,7 @@ class RMSNorm(Layer):
     """RMS normalisation"""
 
     also = ("F.rms_norm",)
-
-    inputs = {"x": normal(5, 8)}
+    inputs = {"x": faint(5, 8)}
     note = "PyTorch's default epsilon is the spacing of the dtype, 1.2e-7 in float32; flax's is 1e-6."
 
     def torch():
@@ -757,12 +787,15 @@ class LocalResponseNorm(Pair):
     also = ("nn.LocalResponseNorm",)
 
     def torch(x):
-        return F.local_response_norm(x, 3)
+        return F.local_response_norm(x, 3, alpha=0.5, beta=0.75, k=2.0)
 
     def jax(x):
         squares = jnp.pad(x**2, ((0, 0), (1, 1), (0, 0), (0, 0)))
         mean = sum(squares[:, i : i + x.shape[1]] for i in range(3)) / 3
-        return x / (1 + 1e-4 * mean) ** 0.75
+        return x / (2 + 0.5 * mean) ** 0.75
+
+    def claims():
+        assert not any("response" in name.lower() for name in [*dir(jax.nn), *dir(nnx), *dir(nn)])
 
 
 class WeightNorm(Pair):
@@ -822,6 +855,8 @@ class SpectralNorm(Pair):
         return layer.apply(variables, x, update_stats=True, mutable=["batch_stats"])[0]
 
     def claims():
+        steps = inspect.signature(torch.nn.utils.parametrizations.spectral_norm).parameters["n_power_iterations"]
+        assert steps.default == 1
         variables = nn.SpectralNorm(nn.Dense(4)).init(jax.random.key(0), jnp.ones((1, 3)), update_stats=False)
         assert {"params", "batch_stats"} == variables.keys() and nn.SpectralNorm(nn.Dense(4)).n_steps == 1
 
@@ -830,6 +865,7 @@ class Normalize(Pair):
     """Scale vectors to length 1"""
 
     inputs = {"x": normal(5, 3)}
+    note = "The gradient at a row of zeros is NaN here and 1e12 in PyTorch: neither is of use."
 
     def torch(x):
         return F.normalize(x, dim=-1)
@@ -837,40 +873,30 @@ class Normalize(Pair):
     def jax(x):
         return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
 
-
-class PairwiseDistance(Pair):
-    """Distance of pairs of rows"""
-
-    inputs = {"x": normal(5, 3), "y": normal(5, 3)}
-    note = "PyTorch adds 1e-6 to every difference, so that equal rows have a gradient; without it theirs is NaN in JAX."
-    also = ("nn.PairwiseDistance", "torch.pairwise_distance")
-
-    def torch(x, y):
-        return F.pairwise_distance(x, y)
-
-    def jax(x, y):
-        return jnp.linalg.norm(x - y + 1e-6, axis=-1)
-
     def claims():
-        same = jnp.ones(3)
-        assert jnp.isnan(jax.grad(lambda x: jnp.linalg.norm(x - same))(same)).all()
-        assert jnp.isfinite(jax.grad(lambda x: jnp.linalg.norm(x - same + 1e-6))(same)).all()
+        theirs = torch.func.grad(lambda x: F.normalize(x, dim=-1).sum())(torch.zeros(1, 3))
+        ours = jax.grad(lambda x: Normalize.sides()["jax"](x).sum())(jnp.zeros((1, 3)))
+        assert np.allclose(theirs, 1e12) and jnp.isnan(ours).all()
 
 
-class DropoutEval(Layer):
+class DropoutEval(Pair):
     """Dropout, in evaluation"""
 
     inputs = {"x": normal(4, 5)}
     note = "Linen's mode is an argument, of the constructor or of the call; without it, it raises."
 
-    def torch():
-        return torch.nn.Dropout(0.5).eval()
+    def torch(x):
+        drop = torch.nn.Dropout(0.5)
+        drop.eval()
+        return drop(x)
 
-    def nnx(rngs):
-        return nnx.Dropout(0.5, deterministic=True, rngs=rngs)
+    def nnx(x):
+        drop = nnx.Dropout(0.5, rngs=nnx.Rngs(0))
+        drop.eval()
+        return drop(x)
 
-    def linen():
-        return nn.Dropout(0.5, deterministic=True)
+    def linen(x):
+        return nn.Dropout(0.5, deterministic=True).apply({}, x)
 
     def claims():
         keys = {"dropout": jax.random.key(0)}
@@ -944,6 +970,11 @@ class AlphaDropout(Pair):
         return jnp.unique(scale * (jnp.where(keep, jnp.ones(1000), low) - rate * low))
 
     def claims():
+        low, rate, x = -1.0507009873554805 * 1.6732632423543772, 0.25, np.random.default_rng(0).normal(size=100_000)
+        keep = jax.random.bernoulli(jax.random.key(0), 1 - rate, x.shape)
+        dropped = ((1 - rate) * (1 + rate * low**2)) ** -0.5 * (np.where(keep, x, low) - rate * low)
+        assert abs(dropped.mean()) < 0.01 and abs(dropped.std() - 1) < 0.01
+        assert not any("alpha" in name.lower() for name in [*dir(jax.nn), *dir(nnx), *dir(nn)])
         theirs = F.feature_alpha_dropout(torch.ones(50, 8, 4, 4), 0.25, training=True)
         assert theirs.flatten(2).var(2).max() < 1e-10 and len(theirs.mean((2, 3)).round(decimals=4).unique()) == 2
 

@@ -9,13 +9,17 @@ import copy
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
-import numpy as np
 import torch
 import torch.nn.functional as F
 from flax import linen as nn
 from flax import nnx
 
+from course import porting
 from rosetta.kinds import Layer, Pair, normal, raises
+
+with torch.random.fork_rng():
+    torch.manual_seed(0)
+    MODEL = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
 
 
 class OwnModule(Layer):
@@ -23,7 +27,10 @@ class OwnModule(Layer):
 
     also = ("nn.Module", "nn.ModuleList", "nn.Module.add_module", "nn.Module.register_module")
     inputs = {"x": normal(5, 4)}
-    note = "A plain list of modules raises in NNX: `nnx.List` is its `ModuleList`. Linen's `setup` takes plain lists."
+    note = (
+        "A plain list of modules raises in NNX: `nnx.List` is its `ModuleList`. Linen's `setup` takes plain lists. For "
+        "`add_module(name, layer)` write `setattr(self, name, layer)`."
+    )
 
     def torch():
         class Model(torch.nn.Module):
@@ -68,6 +75,9 @@ class OwnModule(Layer):
                 self.blocks = [nnx.Linear(4, 4, rngs=nnx.Rngs(0))]
 
         assert raises(ValueError, Model)
+        model, name = nnx.Module(), "head"
+        setattr(model, name, nnx.Linear(4, 2, rngs=nnx.Rngs(0)))
+        assert set(nnx.to_pure_dict(nnx.state(model))) == {name}
 
 
 class ModuleDict(Layer):
@@ -121,6 +131,7 @@ class ModuleDict(Layer):
 class Sequential(Layer):
     """Layers in a row"""
 
+    also = ("nn.Sequential",)
     inputs = {"x": normal(5, 3)}
     note = (
         "Activations are functions in flax, in a row too. PyTorch's layer `0` is `layers/0` in NNX and `layers_0` in "
@@ -250,6 +261,12 @@ class Buffer(Layer):
                 return nn.Dense(2, name="out")(x - mean.value)
 
         return Model()
+
+    def claims():
+        model = Buffer.sides()["nnx"](nnx.Rngs(0))
+        assert set(nnx.grad(lambda model: model(jnp.ones((1, 4))).sum())(model)) == {"out"}
+        assert set(nnx.to_pure_dict(nnx.state(model))) == {"mean", "out"}
+        assert Buffer.sides()["linen"]().init(jax.random.key(0), jnp.ones((1, 4))).keys() == {"params", "buffers"}
 
 
 class NamedBuffers(Pair):
@@ -476,28 +493,6 @@ class TrainLastLayer(Pair):
         return [i in grads["layers"] for i in (0, 0, 1, 1)], grads["layers"][1]["bias"][...]
 
 
-class ZeroGradients(Pair):
-    """Zero the gradients"""
-
-    inputs = {"x": normal(5, 3)}
-    no_gradient = "it is one"
-    note = "Gradients are what `grad` returns, new with every call: nothing is added up, nothing to zero."
-    also = ("nn.Module.zero_grad", "optim.Optimizer.zero_grad")
-
-    def torch(x):
-        layer = torch.nn.Linear(3, 2)
-        layer(x).sum().backward()
-        layer.zero_grad()
-        layer(2 * x).sum().backward()
-        return layer.weight.grad.T
-
-    def nnx(x):
-        layer = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
-        gradient = nnx.grad(lambda layer, x: layer(x).sum())
-        gradient(layer, x)
-        return gradient(layer, 2 * x)["kernel"][...]
-
-
 class CopyModel(Pair):
     """Copy a model"""
 
@@ -576,38 +571,29 @@ class LazySizes(Pair):
         return nn.Dense(4).init(jax.random.key(0), x)["params"]["kernel"].shape[0]
 
 
-class ModuleDtype(Pair):
-    """Change the dtype of all weights"""
+class PromotedInput(Pair):
+    """A float32 input to a bfloat16 layer"""
 
-    note = (
-        "A float32 input to a bfloat16 layer raises in PyTorch; flax promotes to float32. Weights in float32 and work "
-        "in bfloat16, as under autocast: `nnx.Linear(3, 4, dtype=jnp.bfloat16)`."
+    inputs = {"x": normal(5, 3)}
+    trap = (
+        "PyTorch raises. Flax promotes weights and input to float32 and works in that, without a word; with `dtype=` "
+        "it works in bfloat16, whatever comes in."
     )
-    also = (
-        "nn.Module.to", "nn.Module.half", "nn.Module.bfloat16", "nn.Module.float", "nn.Module.double", "nn.Module.type",
-    )  # fmt: skip
 
-    def torch():
-        model = torch.nn.Linear(3, 4).to(torch.bfloat16)
-        return str(model.weight.dtype).split(".")[1]
+    def torch(x):
+        return torch.nn.Linear(3, 4).to(torch.bfloat16)(x)
 
-    def nnx():
-        model = nnx.Linear(3, 4, rngs=nnx.Rngs(0))
-        nnx.update(model, jax.tree.map(lambda weight: weight.astype(jnp.bfloat16), nnx.state(model, nnx.Param)))
-        return str(model.kernel.dtype)
+    def nnx(x):
+        return nnx.Linear(3, 4, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))(x)
 
-    def linen():
-        params = nn.Dense(4).init(jax.random.key(0), jnp.ones((1, 3)))
-        params = jax.tree.map(lambda weight: weight.astype(jnp.bfloat16), params)
-        return str(params["params"]["kernel"].dtype)
+    def linen(x):
+        return nn.Dense(4, param_dtype=jnp.bfloat16).init_with_output(jax.random.key(0), x)[0]
 
-    def claims():
-        x = np.ones((1, 3), np.float32)
-        assert raises(RuntimeError, torch.nn.Linear(3, 4).bfloat16(), torch.from_numpy(x))
-        low = nnx.Linear(3, 4, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
-        mixed = nnx.Linear(3, 4, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
-        assert low.kernel.dtype == jnp.bfloat16 and low(x).dtype == jnp.float32
-        assert mixed.kernel.dtype == jnp.float32 and mixed(x).dtype == jnp.bfloat16
+    def fix(x):
+        return nnx.Linear(3, 4, dtype=jnp.bfloat16, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))(x)
+
+    def differ(theirs, ours, fixed):
+        return isinstance(theirs, RuntimeError) and ours.dtype == jnp.float32 and fixed.dtype == jnp.bfloat16
 
 
 class FunctionalCall(Pair):
@@ -615,6 +601,7 @@ class FunctionalCall(Pair):
 
     inputs = {"x": normal(5, 3), "weight": normal(4, 3), "bias": normal(4)}
     note = "`nnx.split` gives the definition, which is no array, and the state; any state of that structure fits."
+    also = ("nn.utils.stateless.functional_call",)
 
     def torch(x, weight, bias):
         return torch.func.functional_call(torch.nn.Linear(3, 4), {"weight": weight, "bias": bias}, (x,))
@@ -632,25 +619,29 @@ class Ensemble(Pair):
     """Several models at once"""
 
     inputs = {"x": normal(5, 3)}
-    no_gradient = "shapes"
-    note = "Compared: the shapes, of the stacked weights and of the outputs."
-    also = ("func.stack_module_state", "torch.vmap", "func.vmap")
+    no_gradient = "other weights on each side"
+    note = "Compared: the shape of the outputs, and whether those of the second model are what it returns alone."
+    also = ("func.stack_module_state",)
 
     def torch(x):
         models = [torch.nn.Linear(3, 2) for _ in range(4)]
         weights, buffers = torch.func.stack_module_state(models)
         outputs = torch.func.vmap(lambda w: torch.func.functional_call(models[0], w, x))(weights)
-        return tuple(weights["weight"].mT.shape), tuple(outputs.shape)
+        return tuple(outputs.shape), torch.allclose(outputs[1], models[1](x), atol=1e-6)
 
     def nnx(x):
-        create = nnx.vmap(lambda key: nnx.Linear(3, 2, rngs=nnx.Rngs(key)))
-        models = create(jax.random.split(jax.random.key(0), 4))
-        return models.kernel.shape, nnx.vmap(lambda model: model(x))(models).shape
+        keys = jax.random.split(jax.random.key(0), 4)
+        models = nnx.vmap(lambda key: nnx.Linear(3, 2, rngs=nnx.Rngs(key)))(keys)
+        outputs = nnx.vmap(lambda model: model(x))(models)
+        second = nnx.Linear(3, 2, rngs=nnx.Rngs(keys[1]))
+        return outputs.shape, bool(jnp.allclose(outputs[1], second(x), atol=1e-6))
 
     def linen(x):
-        keys = jax.random.split(jax.random.key(0), 4)
-        variables = jax.vmap(nn.Dense(2).init, (0, None))(keys, x)
-        return variables["params"]["kernel"].shape, jax.vmap(nn.Dense(2).apply, (0, None))(variables, x).shape
+        keys, layer = jax.random.split(jax.random.key(0), 4), nn.Dense(2)
+        variables = jax.vmap(layer.init, (0, None))(keys, x)
+        outputs = jax.vmap(layer.apply, (0, None))(variables, x)
+        second = layer.apply(layer.init(keys[1], x), x)
+        return outputs.shape, bool(jnp.allclose(outputs[1], second, atol=1e-6))
 
 
 class Parametrisation(Pair):
@@ -675,28 +666,27 @@ class Hooks(Pair):
     also = ("nn.Module.register_forward_hook",)
     inputs = {"x": normal(5, 3)}
     no_gradient = "intermediate results"
-    note = "NNX: call the layers one by one. (Compared: the shapes.)"
+    note = "NNX: call the layers one by one. (`MODEL` is two linear layers of PyTorch's in a row.)"
 
     def torch(x):
-        model, seen = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2)), {}
+        model, seen = copy.deepcopy(MODEL), {}
         for name, layer in model.named_children():
-            layer.register_forward_hook(lambda layer, args, output, name=name: seen.update({name: output.shape}))
+            layer.register_forward_hook(lambda layer, args, output, name=name: seen.update({name: output}))
         model(x)
-        return [tuple(seen[name]) for name in ("0", "1")]
+        return seen["0"], seen["1"]
 
     def nnx(x):
-        model, seen = nnx.Sequential(nnx.Linear(3, 4, rngs=nnx.Rngs(0)), nnx.Linear(4, 2, rngs=nnx.Rngs(1))), []
-        for layer in model.layers:
-            x = layer(x)
-            seen.append(x.shape)
-        return seen
+        model = nnx.Sequential(nnx.Linear(3, 4, rngs=nnx.Rngs(0)), nnx.Linear(4, 2, rngs=nnx.Rngs(1)))
+        seen = [x]
+        for layer in porting.torch_to_nnx(MODEL, model).layers:
+            seen.append(layer(seen[-1]))
+        return seen[1:]
 
     def linen(x):
         model = nn.Sequential([nn.Dense(4), nn.Dense(2)])
-        variables = model.init(jax.random.key(0), x)
+        variables = porting.torch_to_linen(MODEL, jax.eval_shape(model.init, jax.random.key(0), x))
         _, state = model.apply(variables, x, capture_intermediates=True, mutable=["intermediates"])
-        seen = state["intermediates"]
-        return [seen[name]["__call__"][0].shape for name in ("layers_0", "layers_1")]
+        return [state["intermediates"][name]["__call__"][0] for name in ("layers_0", "layers_1")]
 
 
 class ChangingHooks(Pair):
@@ -729,6 +719,12 @@ class ChangingHooks(Pair):
         with nn.intercept_methods(hook):
             return nn.Dense(4, use_bias=False).apply({"params": {"kernel": weight.T}}, x)
 
+    def claims():
+        seen = []
+        with nn.intercept_methods(lambda call, args, kwargs, context: seen.append(context) or call(*args, **kwargs)):
+            nn.Dense(4).init_with_output(jax.random.key(0), jnp.ones((1, 3)))
+        assert isinstance(seen[-1].module, nn.Dense) and seen[-1].method_name == "__call__"
+
 
 class BackwardHook(Pair):
     """Gradient at a layer's output (backward hook)"""
@@ -736,7 +732,7 @@ class BackwardHook(Pair):
     inputs = {"x": normal(5, 3), "first": normal(4, 3), "second": normal(2, 4)}
     no_gradient = "it is one"
     note = "Cut the model there. A hook that *changes* a gradient is a backward pass of your own: `jax.custom_vjp`."
-    also = ("nn.Module.register_full_backward_hook", "Tensor.retain_grad", "Tensor.register_hook")
+    also = ("nn.Module.register_full_backward_hook",)
 
     def torch(x, first, second):
         seen, layer = [], torch.nn.Linear(3, 4, bias=False)

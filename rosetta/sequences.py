@@ -34,6 +34,7 @@ BOTH_WAYS = seeded(torch.nn.LSTM, 3, 4, bidirectional=True, batch_first=True)
 class Embedding(Layer):
     """Embedding layer"""
 
+    also = ("nn.Embedding",)
     inputs = {"tokens": integers(0, 10, 4, 3)}
 
     def torch():
@@ -51,7 +52,7 @@ class EmbeddingFunction(Pair):
 
     inputs = {"tokens": integers(0, 10, 4, 3), "table": normal(10, 5)}
     note = "Given vectors in a layer: `embed.embedding[...] = table`. Frozen: `jax.lax.stop_gradient(table)[tokens]`."
-    also = ("nn.Embedding.from_pretrained", "torch.embedding")
+    also = ("nn.Embedding.from_pretrained", "F.embedding", "torch.embedding")
 
     def torch(tokens, table):
         return F.embedding(tokens, table)
@@ -97,6 +98,7 @@ class PaddingRow(Pair):
         return np.allclose(theirs[1:], ours[1:]) and not theirs[0].any() and bool(ours[0].all())
 
     def claims():
+        assert raises(TypeError, lambda: nnx.Embed(4, 2, padding_idx=0, rngs=nnx.Rngs(0)))
         assert not torch.nn.Embedding(4, 2, padding_idx=0).weight[0].any()
         assert not layers.Embed(4, 2, padding_idx=0, rngs=nnx.Rngs(0)).embedding[0].any()
 
@@ -209,9 +211,9 @@ class TiedWeights(Pair):
 class PlainRNN(Layer):
     """Plain RNN"""
 
+    also = ("nn.RNN", "nn.RNNCell")
     inputs = {"x": normal(2, 6, 3)}
     note = 'With `nonlinearity="relu"`: `activation_fn=nnx.relu`. `course.porting` adds PyTorch\'s two biases up.'
-    also = ("nn.RNNCell",)
 
     def torch():
         return torch.nn.RNN(3, 4, batch_first=True)
@@ -232,6 +234,7 @@ class PlainRNN(Layer):
 class LSTM(Layer):
     """LSTM over a sequence"""
 
+    also = ("nn.LSTM",)
     inputs = {"x": normal(2, 6, 3)}
     note = "Flax scans a cell along axis 1. The last state: `RNN(..., return_carry=True)`, with the carry as (c, h)."
 
@@ -253,7 +256,7 @@ class CellState(Pair):
         "PyTorch's state is (h, c), flax's carry is (c, h), and it comes first. Both have the same shape, so "
         "exchanging them is not noticed."
     )
-    also = ("nn.LSTMCell", "nn.GRUCell")
+    also = ("nn.LSTMCell",)
 
     def torch(x, h, c):
         return CELL(x, (h, c))
@@ -284,7 +287,7 @@ class TimeFirst(Layer):
         "Without `batch_first=True` PyTorch's first axis is time, in recurrent layers and in attention; flax's is the "
         "batch. Nothing complains."
     )
-    also = ("nn.RNN", "nn.GRU", "nn.LSTM", "nn.MultiheadAttention")
+    also = ("nn.RNN", "nn.GRU", "nn.LSTM")
 
     def torch():
         return torch.nn.LSTM(3, 4)
@@ -454,6 +457,7 @@ class PackedBidirectional(Pair):
 class GRU(Layer):
     """GRU over a sequence"""
 
+    also = ("nn.GRU",)
     inputs = {"x": normal(2, 6, 3)}
     note = "In NNX `nnx.RNN(nnx.GRUCell(3, 4, rngs=rngs))`, with one bias less: see the next entry."
 
@@ -491,6 +495,7 @@ class GRUBias(Layer):
 class Attention(Layer):
     """Multi-head attention"""
 
+    also = ("nn.MultiheadAttention",)
     inputs = {"query": normal(2, 5, 8), "key": normal(2, 4, 8), "value": normal(2, 4, 8)}
     note = "NNX's asks for `decode=False`, here or in the call; with a single argument all three are the query."
 
@@ -513,7 +518,7 @@ class OtherSizes(Layer):
     """Attention to vectors of another size"""
 
     inputs = {"query": normal(2, 5, 8), "key": normal(2, 4, 6), "value": normal(2, 4, 6)}
-    note = "NNX wants one size for keys and values; Linen sees it, and takes two."
+    note = "NNX wants one size for keys and values; Linen sees the sizes, and they may be two."
 
     def torch():
         return torch.nn.MultiheadAttention(8, 2, kdim=6, vdim=6, batch_first=True)
@@ -523,6 +528,13 @@ class OtherSizes(Layer):
 
     def linen():
         return nn.MultiHeadDotProductAttention(2)
+
+    def claims():
+        q, k, v = jnp.ones((1, 5, 8)), jnp.ones((1, 4, 6)), jnp.ones((1, 4, 7))
+        output, _ = jax.eval_shape(nn.MultiHeadDotProductAttention(2).init_with_output, jax.random.key(0), q, k, v)
+        assert output.shape == (1, 5, 8)
+        ours = nnx.MultiHeadAttention(2, 8, in_kv_features=6, decode=False, rngs=nnx.Rngs(0))
+        assert raises(TypeError, ours, q, k, v)
 
 
 class AttentionMask(Pair):
@@ -535,6 +547,7 @@ class AttentionMask(Pair):
         "`scaled_dot_product_attention`). A causal mask that is carried over shows the future alone."
     )
     lesson = ("06_porting_layers", "means *hidden* in torch's")
+    also = ("nn.MultiheadAttention",)
 
     def torch(x, mask):
         return tuple(ATTENTION(x, x, x, attn_mask=m)[0] for m in (mask, ~mask))
@@ -617,6 +630,14 @@ class AttentionWeights(Pair):
         _, state = attention.apply(variables, x, sow_weights=True, mutable=["intermediates"])
         return state["intermediates"]["attention_weights"][0].mean(1)
 
+    def claims():
+        x = np.random.default_rng(0).normal(size=(2, 4, 4)).astype(np.float32)
+        z = torch.from_numpy(x)
+        theirs = ATTENTION(z, z, z, need_weights=True, average_attn_weights=False)[1].detach()
+        attention = porting.torch_to_nnx(ATTENTION, nnx.MultiHeadAttention(2, 4, decode=False, rngs=nnx.Rngs(0)))
+        ours = nn.dot_product_attention_weights(attention.query(jnp.asarray(x)), attention.key(jnp.asarray(x)))
+        np.testing.assert_allclose(theirs, ours, atol=1e-5)
+
 
 class CausalAttention(Pair):
     """Causal attention as a function"""
@@ -626,6 +647,7 @@ class CausalAttention(Pair):
         "(batch, heads, time, width) in PyTorch, (batch, time, heads, width) in JAX. JAX's softmax runs in float32 "
         "whatever the dtype, also in float64."
     )
+    also = ("F.scaled_dot_product_attention",)
 
     def torch(q, k, v):
         q, k, v = (z.transpose(1, 2) for z in (q, k, v))
@@ -646,16 +668,21 @@ class CausalAttention(Pair):
 class CausalMask(Pair):
     """A causal mask"""
 
-    note = "PyTorch's is minus infinity where nothing is to be seen, flax's True where something is."
+    note = "`generate_square_subsequent_mask(4)` is minus infinity where this has False, and 0 elsewhere."
+    also = ("nn.Transformer.generate_square_subsequent_mask",)
 
     def torch():
-        return torch.nn.Transformer.generate_square_subsequent_mask(4) == 0
+        return ~torch.ones(4, 4, dtype=torch.bool).triu(1)
 
     def nnx():
         return nnx.make_causal_mask(jnp.ones(4), dtype=bool)[0]
 
     def linen():
         return nn.make_causal_mask(jnp.ones(4), dtype=bool)[0]
+
+    def claims():
+        theirs = torch.nn.Transformer.generate_square_subsequent_mask(4).numpy()
+        np.testing.assert_array_equal(theirs, np.where(CausalMask.sides()["nnx"](), 0, -np.inf))
 
 
 class BiasedAttention(Pair):
@@ -753,6 +780,7 @@ class EncoderLayer(Layer):
         return EncoderLayer(rngs)
 
     def claims():
+        assert not any("transformer" in name.lower() for name in [*dir(nnx), *dir(nn)])
         layer = torch.nn.TransformerEncoderLayer(8, 2)
         assert not layer.self_attn.batch_first and not layer.norm_first and layer.dropout.p == 0.1
         assert layer.linear1.out_features == 2048 and layer.activation is F.relu and layer.norm1.eps == 1e-5
