@@ -192,6 +192,10 @@ class Layer(Pair):
         sides = cls.sides()
         torch.manual_seed(0)
         layer = sides["torch"]().eval()
+        with torch.no_grad():
+            for tensor in layer.state_dict().values():
+                if tensor.ndim == 1 and tensor.is_floating_point():  # scales of 1 and averages of 0 would hide much
+                    tensor.uniform_(0.5, 1.5)
         if side == "torch":
             return None, lambda _, *arguments: _first(layer(*arguments))
 

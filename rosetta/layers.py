@@ -589,9 +589,7 @@ class LayerNorm(Layer):
         return nnx.LayerNorm(16, epsilon=1e-5, rngs=rngs)
 
     def differ(theirs, ours):
-        share = theirs.var(1, correction=0, keepdim=True)  # v / (v + 1e-5)
-        variance = (1e-5 * share / (1 - share)).numpy()
-        return np.allclose(ours, theirs.numpy() * np.sqrt((variance + 1e-5) / (variance + 1e-6)), atol=1e-3)
+        return np.abs(ours - theirs.numpy()).max() > 0.1
 
 
 class NormOfImages(Layer):
@@ -683,7 +681,7 @@ class FastVariance(Layer):
         return nnx.LayerNorm(16, epsilon=1e-5, use_fast_variance=False, rngs=rngs)
 
     def differ(theirs, ours):
-        return np.abs(theirs.numpy()).max() < 4 and np.abs(ours - theirs.numpy()).max() > 0.5
+        return np.abs(theirs.numpy()).max() < 8 and np.abs(ours - theirs.numpy()).max() > 0.5
 
     def claims():
         for norm in (nnx.LayerNorm, nnx.BatchNorm, nnx.GroupNorm, nnx.InstanceNorm, nnx.RMSNorm):

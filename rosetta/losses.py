@@ -391,6 +391,34 @@ class CosineOfZero(Pair):
         return theirs.tolist() == [0, 0] and bool(jnp.isnan(ours).all())
 
 
+class PairwiseDistance(Pair):
+    """Distance of each row to its partner"""
+
+    inputs = {"x": lambda rng: np.ones((2, 3), np.float32), "y": lambda rng: np.ones((2, 3), np.float32)}
+    also = ("nn.PairwiseDistance", "torch.pairwise_distance")
+    trap = (
+        "PyTorch adds 1e-6 to the difference, so that equal rows are 1.7e-6 apart and have a gradient. Without it the "
+        "distance is 0 and its gradient NaN."
+    )
+    tolerance = 1e-8  # 1.7e-6 is to be seen
+
+    def torch(x, y):
+        return F.pairwise_distance(x, y)
+
+    def jax(x, y):
+        return jnp.linalg.norm(x - y, axis=-1)
+
+    def fix(x, y):
+        return jnp.linalg.norm(x - y + 1e-6, axis=-1)
+
+    def differ(theirs, ours):
+        return np.allclose(theirs, 3**0.5 * 1e-6, rtol=1e-3) and bool((ours == 0).all())
+
+    def claims():
+        assert jnp.isnan(jax.grad(lambda x: jnp.linalg.norm(x))(jnp.zeros(3))).all()
+        assert jnp.isfinite(jax.grad(lambda x: jnp.linalg.norm(x + 1e-6))(jnp.zeros(3))).all()
+
+
 class Hinge(Pair):
     """Hinge loss"""
 
