@@ -316,7 +316,7 @@ class GELU(Pair):
 
     inputs = {"x": np.append(GRID, POINTS)}
     trap = "PyTorch's is exact, JAX's the tanh approximation by default: 5e-4 apart."
-    lesson = ("02_same_numbers", "nnx.gelu(z, approximate=False)")
+    lesson = ("02_same_numbers", "trap:gelu")
     also = ("nn.GELU",)
 
     def torch(x):

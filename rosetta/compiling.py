@@ -104,7 +104,7 @@ class FrozenGlobal(Pair):
     inputs = {"x": normal(3)}
     no_gradient = NO_LEAF
     trap = "`jit` freezes what it reads from outside, and the answer is stale; `torch.compile` notices. Pass it in."
-    lesson = ("08_tracing", "after scale = 10")
+    lesson = ("08_tracing", "trap:frozen-global")
 
     def torch(x):
         scale = 2.0
@@ -134,7 +134,7 @@ class SideEffect(Pair):
     inputs = {"x": normal(3), "calls": []}
     no_gradient = NO_LEAF
     trap = "A side effect happens while tracing, at the first call, and never again. State is an argument and a result."
-    lesson = ("08_tracing", "calls recorded")
+    lesson = ("08_tracing", "trap:frozen-global")
 
     def torch(x, calls):
         @torch.compile(backend="eager")
@@ -170,7 +170,7 @@ class NewShape(Pair):
         "Every new shape compiles another program. At the second size `torch.compile` makes one for all sizes; "
         "with `jit`, drop the short last batch or pad it."
     )
-    lesson = ("08_tracing", "# the short batch at the end of an epoch")
+    lesson = ("08_tracing", "trap:new-shape")
 
     def torch(graphs):
         def keep(graph, example_inputs):
@@ -215,7 +215,7 @@ class ListSetting(Pair):
     inputs = {"x": normal(3, 4)}
     no_gradient = NO_LEAF
     trap = "A static argument is looked up by its hash: a list, dict or array is a ValueError. Pass a tuple."
-    lesson = ("08_tracing", "static, a list")
+    lesson = ("08_tracing", "trap:data-count")
 
     def torch(x):
         return torch.compile(lambda x, dims: x.sum(dims), backend="eager")(x, [0, 1])
@@ -236,7 +236,7 @@ class Method(Pair):
     inputs = {"x": normal(3)}
     no_gradient = NO_LEAF
     trap = "`self` is an argument like any other and no array: a TypeError. Compile a function of the weights."
-    lesson = ("08_tracing", "a method")
+    lesson = ("08_tracing", "trap:data-count")
 
     def torch(x):
         class Scale(SimpleNamespace):
@@ -270,7 +270,7 @@ class UpdateInPlace(Pair):
 
     inputs = {"w": normal(3), "grads": normal(3)}
     trap = "`donate_argnums` lets the result take over the argument's memory. The old array is gone; using it raises."
-    lesson = ("08_tracing", "donated:")
+    lesson = ("08_tracing", "trap:write-through-num-py")
     no_gradient = "a donated array is no input any more"
 
     def torch(w, grads):

@@ -46,7 +46,7 @@ class IfOnData(Pair):
     inputs = {"x": normal(4)}
     no_gradient = NO_LEAF
     trap = "Under `jit` a comparison has no value yet, and the `if` raises; `torch.compile` breaks its graph there."
-    lesson = ("08_tracing", "TracerBoolConversionError")
+    lesson = ("08_tracing", "trap:if-on-data")
     also = ("torch.cond",)
 
     def torch(x):
@@ -151,7 +151,7 @@ class DataCount(Pair):
 
     inputs = {"x": positive(4), "n": np.array(3)}
     trap = "`range` needs a number; under `jit` an argument is none, and `range(n)` raises."
-    lesson = ("08_tracing", "range(n)")
+    lesson = ("08_tracing", "trap:data-count")
     no_gradient = "a `fori_loop` whose count is data has no reverse mode"
 
     def torch(x, n):
@@ -243,7 +243,7 @@ class WhileGradient(Pair):
         "The number of turns is not known beforehand, nor the memory that a backward pass needs: reverse mode through "
         "`while_loop` is a ValueError. Bound the number of turns, and stand still when done."
     )
-    lesson = ("09_transformations", "lax.while_loop")
+    lesson = ("09_transformations", "trap:accumulates")
 
     def torch(x):
         y = x.requires_grad_()
@@ -386,7 +386,7 @@ class CarryType(Pair):
         "A carry must leave a turn of `scan` or `while_loop` with the shape and dtype that it came with, or a "
         "TypeError names both. (A Python `0` is adapted.)"
     )
-    lesson = ("08_tracing", "scan from an int")
+    lesson = ("08_tracing", "trap:carry-type")
 
     def torch(x):
         total = torch.zeros((), dtype=torch.int32)
@@ -416,7 +416,7 @@ class CollectInList(Pair):
     inputs = {"x": normal(4), "kept": []}
     no_gradient = NO_LEAF
     trap = "What `append` keeps under `jit` is a tracer; it is of no use later and raises. Return the values instead."
-    lesson = ("08_tracing", "used later:")
+    lesson = ("08_tracing", "trap:collect-in-list")
 
     def torch(x, kept):
         def step(x):
@@ -452,7 +452,7 @@ class BothBranches(Pair):
     inputs = {"x": np.array([-1.0, -4.0], np.float32), "calls": []}
     no_gradient = "its result is a count"
     trap = "Under `vmap`, `lax.cond` runs both branches for all rows and selects: the dear one always costs its time."
-    lesson = ("09_transformations", "runs both branches")
+    lesson = ("09_transformations", "trap:noise-under-vmap")
 
     def torch(x, calls):
         for row in x:

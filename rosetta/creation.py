@@ -187,7 +187,7 @@ class FromTensor(Pair):
         "`jnp.from_dlpack` shares the memory: writing to the tensor changes the array, which JAX takes for immutable. "
         "`copy=True` does not help on every version (on jax 0.10.2 the memory is shared all the same)."
     )
-    lesson = ("00_start_here", "jnp.from_dlpack(t)")
+    lesson = ("00_start_here", "trap:from-tensor")
     also = ("utils.dlpack.from_dlpack", "utils.dlpack.to_dlpack", "torch.from_dlpack")
 
     def torch():
@@ -333,7 +333,7 @@ class IntegerDtype(Wide, Pair):
     """The dtype of integers"""
 
     trap = "The default integer is int64 in PyTorch, and int32 in JAX unless `jax_enable_x64` is set. It wraps earlier."
-    lesson = ("00_start_here", "np.array([4, -4])")
+    lesson = ("00_start_here", "trap:integer-dtype")
 
     def torch():
         return torch.tensor([1, 2, 3])
@@ -355,7 +355,7 @@ class LargeIntegers(Wide, Pair):
 
     inputs = {"x": integers(0, 9, 3)}
     trap = "JAX has no int64 unless `jax_enable_x64` is set: the upper bits go, without a word."
-    lesson = ("00_start_here", "2**40")
+    lesson = ("00_start_here", "trap:integer-dtype")
 
     def torch(x):
         return x + torch.from_numpy(np.array(2**40))
@@ -375,7 +375,7 @@ class Doubles(Wide, Pair):
     """float64 from NumPy"""
 
     trap = "A NumPy array of float64 becomes float32, without a word, unless `jax_enable_x64` is set."
-    lesson = ("00_start_here", "np.array([0.1])")
+    lesson = ("00_start_here", "trap:integer-dtype")
 
     def torch():
         return torch.from_numpy(np.array([0.1]))
@@ -452,7 +452,7 @@ class NumPyNumbers(Pair):
         "A NumPy number has a dtype, and JAX heeds it: bfloat16 becomes float32. PyTorch takes it for a Python number."
     )
     note = "JAX rounds a Python number to bfloat16 first; PyTorch calculates in float32 and rounds once."
-    lesson = ("00_start_here", "/ np.sqrt(64)).dtype")
+    lesson = ("00_start_here", "trap:integer-dtype")
 
     def torch(x):
         return x.to(torch.bfloat16) / np.sqrt(64)
@@ -477,7 +477,7 @@ class DivisionByZero(Pair):
         "PyTorch raises; JAX can't raise on a value, and returns a number that means nothing. `checkify` makes the "
         "error a second result."
     )
-    lesson = ("00_start_here", "x // 0")
+    lesson = ("00_start_here", "trap:integer-dtype")
 
     def torch(x):
         return x // 0
@@ -498,7 +498,7 @@ class SizeOfDimension(Pair):
 
     inputs = {"x": normal(2, 3)}
     trap = "`size` is the number of elements in JAX, a number and no method."
-    lesson = ("00_start_here", "x.size(0)")
+    lesson = ("00_start_here", "trap:size-of-dimension")
     also = ("Tensor.size", "Tensor.shape")
 
     def torch(x):
@@ -532,7 +532,7 @@ class View(Pair):
 
     inputs = {"x": normal(2, 6)}
     trap = "`view` in JAX reads the same bytes as another dtype, as in NumPy. The word for shapes is `reshape`."
-    lesson = ("00_start_here", "x.view(6, 4)")
+    lesson = ("00_start_here", "trap:size-of-dimension")
     also = ("Tensor.reshape", "torch.reshape", "Tensor.view", "Tensor.view_as", "Tensor.reshape_as")
 
     def torch(x):
@@ -661,7 +661,7 @@ class SwapDimensions(Pair):
 
     inputs = {"x": normal(2, 3, 4)}
     trap = "`transpose` names two dimensions in PyTorch, and all of them in JAX. `swapaxes` means the same in both."
-    lesson = ("00_start_here", "x.transpose(0, 1)")
+    lesson = ("00_start_here", "trap:size-of-dimension")
     also = ("torch.swapaxes", "torch.swapdims", "Tensor.transpose_", "Tensor.t")
 
     def torch(x):
@@ -682,7 +682,7 @@ class TransposeBatch(Pair):
 
     inputs = {"x": normal(3, 3, 3)}
     trap = "`.T` and `jnp.transpose` reverse all axes, the batch with them; with a cube no shape gives it away."
-    lesson = ("00_start_here", "j.T.shape")
+    lesson = ("00_start_here", "trap:size-of-dimension")
     also = ("Tensor.mT", "Tensor.T")
 
     def torch(x):
@@ -703,7 +703,7 @@ class Repeat(Pair):
 
     inputs = {"x": normal(3)}
     trap = "`repeat` tiles the whole in PyTorch, and repeats each element in JAX."
-    lesson = ("00_start_here", "x.repeat(2)")
+    lesson = ("00_start_here", "trap:size-of-dimension")
     also = ("torch.tile",)
 
     def torch(x):
@@ -802,7 +802,7 @@ class Split(Pair):
 
     inputs = {"x": normal(6, 2)}
     trap = "The number is the length of a piece in PyTorch, and how many pieces in JAX."
-    lesson = ("00_start_here", "xp.split(x, 2)")
+    lesson = ("00_start_here", "trap:size-of-dimension")
 
     def torch(x):
         return torch.split(x, 2)

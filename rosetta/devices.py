@@ -66,7 +66,7 @@ class WriteThroughNumPy(Pair):
 
     inputs = {"x": normal(3)}
     trap = "`np.asarray` of a JAX array is read-only: writing raises a ValueError. `np.array` copies."
-    lesson = ("08_tracing", "NumPy's view")
+    lesson = ("08_tracing", "trap:write-through-num-py")
     no_gradient = "leaves the framework"
 
     def torch(x):
@@ -95,7 +95,7 @@ class NumberInside(Pair):
     inputs = {"x": normal(4)}
     no_gradient = "`item` leaves the graph"
     trap = "`item()`, `float()` and NumPy functions ask a tracer for its value: an error under `jit`. Stay in `jnp`."
-    lesson = ("08_tracing", "x.sum().item()")
+    lesson = ("08_tracing", "trap:data-count")
 
     def torch(x):
         return torch.compile(lambda x: x / x.sum().item(), backend="eager")(x)

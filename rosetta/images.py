@@ -24,7 +24,7 @@ class MaxPool(Pair):
 
     inputs = {"x": normal(2, 3, 8, 8)}
     trap = "The stride is the window's size by default in PyTorch, and 1 in flax. The shapes differ."
-    lesson = ("06_porting_layers", "nnx.max_pool(nhwc, (2, 2))")
+    lesson = ("06_porting_layers", "trap:kernel-layout")
     also = (
         "nn.MaxPool1d", "nn.MaxPool2d", "nn.MaxPool3d", "F.max_pool1d", "torch.max_pool1d", "F.max_pool2d",
         "torch.max_pool2d", "F.max_pool3d", "torch.max_pool3d",
@@ -408,7 +408,7 @@ class Shrink(Pair):
     inputs = {"x": IMAGE}
     trap = "Both have `antialias`. JAX's default is True, PyTorch's False."
     also = ("F.interpolate",)
-    lesson = ("06_porting_layers", "interpolate, bilinear, 4 to 2")
+    lesson = ("06_porting_layers", "trap:shrink")
 
     def torch(x):
         return F.interpolate(x, size=(4, 4), mode="bilinear")

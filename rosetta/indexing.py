@@ -95,7 +95,7 @@ class ReadRows(Pair):
 
     inputs = {"x": normal(4, 5)}
     trap = "JAX refuses a list as an index. Say `jnp.array`."
-    lesson = ("00_start_here", "x[[0, 2]]")
+    lesson = ("00_start_here", "trap:size-of-dimension")
 
     def torch(x):
         return x[[0, 2]]
@@ -121,7 +121,7 @@ class ReadPastEnd(Pair):
     note = (
         '`x.at[index].get(mode="fill", fill_value=jnp.nan)` makes it seen. `checkify` makes the error a second result.'
     )
-    lesson = ("00_start_here", "x[10]")
+    lesson = ("00_start_here", "trap:size-of-dimension")
 
     def torch(x):
         return x[torch.tensor([0, 10])], x[10], x[-1]
@@ -150,7 +150,7 @@ class TakePastEnd(Pair):
 
     inputs = {"x": normal(4)}
     trap = "`jnp.take` has a rule of its own for an index out of range: NaN, where `x[index]` reads the last element."
-    lesson = ("00_start_here", "xp.take(x, xp.asarray([0, 10]))")
+    lesson = ("00_start_here", "trap:size-of-dimension")
 
     def torch(x):
         return torch.take(x, torch.tensor([0, 10]))
@@ -171,7 +171,7 @@ class WriteElement(Pair):
 
     inputs = {"x": normal(4)}
     trap = "JAX arrays do not change. `.at` returns a changed copy."
-    lesson = ("00_start_here", "j[0] = 9")
+    lesson = ("00_start_here", "trap:write-element")
 
     def torch(x):
         x[0] = 9
@@ -260,7 +260,7 @@ class WritePastEnd(Pair):
 
     inputs = {"x": normal(4)}
     trap = "PyTorch raises. JAX drops the write and returns the array as it was."
-    lesson = ("00_start_here", "j.at[10].set(9)")
+    lesson = ("00_start_here", "trap:from-tensor")
 
     def torch(x):
         x[10] = 9
@@ -282,7 +282,7 @@ class WriteThroughView(Pair):
 
     inputs = {"x": normal(2, 3)}
     trap = "A slice is a view in PyTorch: `+=` on it changes the matrix. In JAX a slice is an array of its own."
-    lesson = ("00_start_here", "row += 1")
+    lesson = ("00_start_here", "trap:from-tensor")
 
     def torch(x):
         row = x[0]
@@ -307,7 +307,7 @@ class AddAtRepeatedIndices(Pair):
     inputs = {"x": normal(3)}
     no_gradient = "PyTorch counts the gradient of a repeated index twice"
     trap = "`x[index] += 1` counts a repeated index once in PyTorch; `.at[index].add(1)` counts each, as `index_add_`."
-    lesson = ("00_start_here", "t[[0, 0, 2]] += 1")
+    lesson = ("00_start_here", "trap:from-tensor")
 
     def torch(x):
         x[[0, 0, 2]] += 1
@@ -527,7 +527,7 @@ class Mask(Pair):
     inputs = {"x": normal(6)}
     trap = "The shape of the result depends on values. Outside `jit` it works; inside, JAX raises."
     note = "Often the selection is not needed: for its sum, `jnp.where(x > 0, x, 0).sum()` does."
-    lesson = ("00_start_here", "jax.jit(lambda x: x[x > 0])")
+    lesson = ("00_start_here", "trap:mask")
     also = ("torch.masked_select", "Tensor.masked_select")
 
     def torch(x):
@@ -553,7 +553,7 @@ class Nonzero(Pair):
 
     inputs = {"x": integers(0, 2, 6)}
     trap = "Under `jit` the number of results must be known: give a `size`, and a value for the places left over."
-    lesson = ("00_start_here", "jnp.nonzero(x, size=3, fill_value=-1)")
+    lesson = ("00_start_here", "trap:mask")
     also = ("torch.nonzero",)
 
     def torch(x):

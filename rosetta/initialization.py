@@ -26,7 +26,7 @@ class LinearInit(Pair):
         "PyTorch draws weights and biases uniformly within ±1/√in. Flax draws the weights from a truncated normal, "
         "wider by √3, and sets the biases to zero. (Compared: spreads times √in.)"
     )
-    lesson = ("02_same_numbers", "flax's biases are all zero")
+    lesson = ("02_same_numbers", "trap:linear-init")
 
     def torch():
         torch.manual_seed(0)
@@ -114,7 +114,7 @@ class EmbeddingInit(Pair):
     tolerance = 0.01
     no_gradient = "random draws"
     trap = "A fresh embedding has standard deviation 1 in PyTorch, and 1/√width in flax."
-    lesson = ("06_porting_layers", "theirs.weight.std().item()")
+    lesson = ("06_porting_layers", "trap:embedding-init")
 
     def torch():
         torch.manual_seed(0)

@@ -17,7 +17,7 @@ What a note says beyond the two functions stands in `claims`, as assertions.
 
 An entry that differs on purpose is a trap: `trap` says the difference in a sentence, `differ` checks it, `fix`, where
 there is one, is what to write instead and must equal PyTorch's result, `lesson` is the lesson that shows the trap and
-words that stand in it, where one does.
+the tag of the cell that does, where there is one.
 
 `also` lists spellings in PyTorch that an entry answers beside those of its own PyTorch side: the index of names
 (rosetta/names.py) is made of both.
@@ -110,7 +110,7 @@ class Pair:
     no_gradient: ClassVar[str] = ""  # why none is compared, where an output is differentiable
     note: ClassVar[str] = ""  # shown below the pair: versions, costs
     trap: ClassVar[str] = ""
-    lesson: ClassVar[tuple[str, str]] = ("", "")  # (stem, words that stand in that lesson)
+    lesson: ClassVar[tuple[str, str]] = ("", "")  # (stem, the tag of a cell, "trap:…")
     also: ClassVar[tuple[str, ...]] = ()  # "nn.SiLU", "Tensor.add_"
 
     @classmethod

@@ -111,7 +111,7 @@ class ConvolutionPadding(Layer):
     inputs = {"x": normal(2, 3, 8, 7)}
     channels_first = True
     trap = "PyTorch pads nothing by default; flax pads with `SAME`, and the output keeps its size."
-    lesson = ("06_porting_layers", 'for padding in ("SAME", "VALID"):')
+    lesson = ("06_porting_layers", "trap:convolution-padding")
 
     def torch():
         return torch.nn.Conv2d(3, 4, 3)
@@ -163,7 +163,7 @@ class StridedSame(Layer):
         "`SAME` and PyTorch's `padding=1` give the same shape, and with a stride of 2 other numbers: `SAME` pads the "
         "end alone. (All weights are 1 here, x is 1 to 6.)"
     )
-    lesson = ("06_porting_layers", "puts it below")
+    lesson = ("06_porting_layers", "trap:strided-same")
 
     def torch():
         layer = torch.nn.Conv1d(1, 1, 3, stride=2, padding=1, bias=False)
@@ -257,7 +257,7 @@ class KernelLayout(Pair):
         "PyTorch keeps (out, in, H, W), flax (H, W, in, out). With equal sizes nothing complains, and the numbers are "
         "others."
     )
-    lesson = ("06_porting_layers", "weight.transpose(2, 3, 1, 0)")
+    lesson = ("06_porting_layers", "trap:kernel-layout")
 
     def torch(x, weight):
         return F.conv2d(x, weight).movedim(1, -1)
@@ -321,7 +321,7 @@ class FlippedKernel(Pair):
         "JAX convolves with the kernel as it is, PyTorch with its mirror image. Shapes agree; weights that are carried "
         "over must be flipped along the spatial axes. (`kernel` is (width, in, out).)"
     )
-    lesson = ("06_porting_layers", "each other's mirror image")
+    lesson = ("06_porting_layers", "trap:flipped-kernel")
 
     def torch(x, kernel):
         return F.conv_transpose1d(x.mT, kernel.permute(1, 2, 0)).mT
@@ -368,7 +368,7 @@ class Flatten(Pair):
         "Channels last, the same numbers are flattened in another order. The shapes agree, so PyTorch's weights of the "
         "next layer fit, and mean something else."
     )
-    lesson = ("06_porting_layers", "torch's order, for `out`'s weights")
+    lesson = ("06_porting_layers", "trap:flatten")
 
     def torch(x):
         return x.flatten(1)
@@ -433,7 +433,7 @@ class BatchNormMomentum(Pair):
         "PyTorch's `momentum` is the share of the new batch, 0.1; flax's is the share of the old average, 0.99. By "
         "default flax's averages move ten times slower."
     )
-    lesson = ("02_same_numbers", "is the share of the *new* batch")
+    lesson = ("02_same_numbers", "trap:batch-norm-momentum")
 
     def torch(x):
         norm = torch.nn.BatchNorm1d(3)
@@ -499,7 +499,7 @@ class RunningVariance(Pair):
         "PyTorch averages the unbiased variance of each batch, N/(N-1) times flax's, which has no switch. It affects "
         "evaluation, and small batches most."
     )
-    lesson = ("02_same_numbers", "torch averages the unbiased variance")
+    lesson = ("02_same_numbers", "trap:batch-norm-momentum")
 
     def torch(x):
         norm = torch.nn.BatchNorm1d(3)
@@ -547,7 +547,7 @@ class BatchNormUnderJit(Pair):
         "`jax.jit` works on a copy of an NNX module: the running averages stay as they were, without a word. `nnx.jit` "
         "writes them back."
     )
-    lesson = ("03_state_and_trees", '"jax.jit", jax.jit(NNXNet.__call__)')
+    lesson = ("03_state_and_trees", "trap:batch-norm-under-jit")
 
     def torch(x):
         norm = torch.nn.BatchNorm1d(3)
@@ -574,7 +574,7 @@ class LayerNorm(Layer):
     also = ("nn.LayerNorm", "F.layer_norm")
     inputs = {"x": faint(5, 16)}
     trap = "PyTorch adds 1e-5 to the variance, flax 1e-6. It shows where the variance is small."
-    lesson = ("02_same_numbers", "LayerNorm adds 1e-5 to the variance")
+    lesson = ("02_same_numbers", "trap:layer-norm")
 
     def torch():
         return torch.nn.LayerNorm(16)
@@ -715,7 +715,7 @@ class GroupNormEpsilon(Layer):
 
     inputs = {"x": faint(5, 16)}
     trap = "PyTorch adds 1e-5 to the variance, flax 1e-6, as in layer normalisation."
-    lesson = ("02_same_numbers", "GroupNorm does the same")
+    lesson = ("02_same_numbers", "trap:layer-norm")
 
     def torch():
         return torch.nn.GroupNorm(4, 16)
@@ -984,7 +984,7 @@ class DropoutUnderJit(Pair):
         "`jax.jit` works on a copy of an NNX module, its counter of draws included: every call drops the same "
         "elements. `nnx.jit` counts on."
     )
-    lesson = ("03_state_and_trees", '"jax.jit", jax.jit(NNXNet.__call__)')
+    lesson = ("03_state_and_trees", "trap:batch-norm-under-jit")
 
     def torch():
         drop = torch.compile(torch.nn.Dropout(0.5), backend="eager")

@@ -63,7 +63,7 @@ class HalfSquares(Pair):
 
     inputs = {"x": normal(5, 3), "y": normal(5, 3)}
     trap = "`optax.l2_loss` is half the square: half the loss, half the gradient, as with half the learning rate."
-    lesson = ("06_porting_layers", "optax.l2_loss(a, b).mean()")
+    lesson = ("06_porting_layers", "trap:shrink")
 
     def torch(x, y):
         return F.mse_loss(x, y)
@@ -110,7 +110,7 @@ class SmoothL1(Pair):
     inputs = {"x": normal(5, 3), "y": normal(5, 3)}
     also = ("nn.SmoothL1Loss",)
     trap = "`smooth_l1_loss` with `beta` is the Huber loss with that `delta`, divided by it. They agree at 1 alone."
-    lesson = ("06_porting_layers", "smooth_l1_loss, beta 0.5")
+    lesson = ("06_porting_layers", "trap:shrink")
 
     def torch(x, y):
         return F.smooth_l1_loss(x, y, beta=0.5)
@@ -143,7 +143,7 @@ class PerExample(Pair):
 
     inputs = {"logits": normal(6, 4), "labels": integers(0, 4, 6)}
     trap = "PyTorch returns the mean, Optax a loss for every example. `jax.grad` refuses what is no scalar."
-    lesson = ("06_porting_layers", 'print("a loss per token:"')
+    lesson = ("06_porting_layers", "trap:per-example")
 
     def torch(logits, labels):
         return F.cross_entropy(logits, labels)
@@ -194,7 +194,7 @@ class ClassWeights(Pair):
     also = ("nn.CrossEntropyLoss",)
     no_gradient = "PyTorch has none by the weights"
     trap = "PyTorch divides by the sum of the weights of the labels, not by how many there are."
-    lesson = ("06_porting_layers", "cross_entropy, weight=w")
+    lesson = ("06_porting_layers", "trap:shrink")
 
     def torch(logits, labels, weight):
         return F.cross_entropy(logits, labels, weight=weight)
@@ -219,7 +219,7 @@ class IgnoreIndex(Pair):
         "PyTorch leaves out the label -100. Optax looks it up: NaN with fewer than a hundred classes, otherwise the "
         "class counted from the end, and a plausible number."
     )
-    lesson = ("06_porting_layers", "more it is a class counted from the end")
+    lesson = ("06_porting_layers", "trap:ignore-index")
 
     def torch(logits, labels):
         return F.cross_entropy(logits, labels)
@@ -293,7 +293,7 @@ class BroadcastLabels(Pair):
 
     inputs = {"logits": normal(6, 1), "labels": lambda rng: np.array([0, 1, 1, 0, 1, 0], np.float32)}
     trap = "PyTorch raises. In JAX they broadcast to (n, n), and the mean of all the wrong terms looks like a loss."
-    lesson = ("01b_titanic_nnx", "no error, but shape")
+    lesson = ("01b_titanic_nnx", "trap:broadcast-labels")
 
     def torch(logits, labels):
         return F.binary_cross_entropy_with_logits(logits, labels)
@@ -375,7 +375,7 @@ class CosineOfZero(Pair):
 
     inputs = {"x": lambda rng: np.zeros((2, 3), np.float32), "y": normal(2, 3)}
     trap = "PyTorch's epsilon is 1e-8, and the result 0. Optax's is 0 by default, and the result NaN."
-    lesson = ("06_porting_layers", "cosine_similarity to 0")
+    lesson = ("06_porting_layers", "trap:shrink")
     no_gradient = "at a kink"
 
     def torch(x, y):

@@ -96,7 +96,7 @@ class ApplyUpdates(Pair):
     inputs = {"g": normal(3)}
     no_gradient = NO_GRADIENT
     trap = "Optax's updates carry the minus already. Subtracted, as gradients are in PyTorch, they lead uphill."
-    lesson = (LESSON, "params - updates")
+    lesson = (LESSON, "trap:apply-updates")
 
     def torch(g):
         w = torch.zeros(3)
@@ -162,7 +162,7 @@ class MomentumDecay(Optimizer):
         "PyTorch adds the decay to the gradient, before momentum and learning rate. Chained after `sgd`, it is neither "
         "multiplied by the learning rate nor subtracted: the weights grow."
     )
-    lesson = (LESSON, "SGD with weight_decay")
+    lesson = (LESSON, "trap:momentum-decay")
 
     def torch(params):
         return torch.optim.SGD(params, lr=0.1, momentum=0.9, weight_decay=0.1)
@@ -230,7 +230,7 @@ class AdamDecay(Optimizer):
         "`torch.optim.Adam(weight_decay=)` adds the decay to the gradient, before the moments. Optax's Adam has no "
         "such argument, and `adamw` is the other method."
     )
-    lesson = (LESSON, "Adam with weight_decay")
+    lesson = (LESSON, "trap:momentum-decay")
 
     def torch(params):
         return torch.optim.Adam(params, lr=0.1, weight_decay=0.1)
@@ -249,7 +249,7 @@ class AdamW(Optimizer):
     """The AdamW optimizer"""
 
     trap = "The default weight decay is 0.01 in PyTorch and 0.0001 in Optax."
-    lesson = (LESSON, "optax.adamw(RATE, weight_decay=0.01)")
+    lesson = (LESSON, "trap:momentum-decay")
 
     def torch(params):
         return torch.optim.AdamW(params, lr=0.1)
@@ -271,7 +271,7 @@ class RMSprop(Optimizer):
     trap = (
         "PyTorch decays the squares by 0.99 and adds epsilon to their root; Optax by 0.9, and epsilon under the root."
     )
-    lesson = (LESSON, "decay=0.99, eps_in_sqrt=False")
+    lesson = (LESSON, "trap:momentum-decay")
 
     def torch(params):
         return torch.optim.RMSprop(params, lr=0.1)
@@ -291,7 +291,7 @@ class Adagrad(Optimizer):
     """The Adagrad optimizer"""
 
     trap = "PyTorch's sum of squares starts at 0, Optax's at 0.1: its first steps are shorter."
-    lesson = (LESSON, "initial_accumulator_value=0.0, eps=0.0")
+    lesson = (LESSON, "trap:momentum-decay")
     note = (
         "`optax.adagrad(0.1, initial_accumulator_value=0.0, eps=0.0)` is the same but for PyTorch's epsilon, 1e-10 "
         "beside the root; Optax's stands under it. `lr_decay` is a schedule: `lambda step: 0.1 / (1 + lr_decay * "
@@ -370,7 +370,7 @@ class NAdam(Optimizer):
         "PyTorch raises the momentum from half of its value over thousands of steps (`momentum_decay`); Optax uses it "
         "in full at once."
     )
-    lesson = (LESSON, "torch's NAdam raises its momentum")
+    lesson = (LESSON, "trap:n-adam")
     note = "The course's `nadam` is such a rule; PyTorch's own is Optax's where `momentum_decay` is huge."
 
     def torch(params):
@@ -493,7 +493,7 @@ class AMSGrad(Optimizer):
     """The AMSGrad optimizer"""
 
     trap = "Optax corrects the second moment's bias before it takes the maximum, PyTorch after."
-    lesson = (LESSON, "Adam with amsgrad")
+    lesson = (LESSON, "trap:momentum-decay")
     note = (
         "For `AdamW(amsgrad=True)` chain `optimizers.scale_by_amsgrad()`, `optax.add_decayed_weights(0.01)` and "
         "`optax.scale_by_learning_rate(0.1)`."
@@ -614,7 +614,7 @@ class Freeze(Pair):
         "uphill. `partition` with `set_to_zero` freezes them; in NNX, the `wrt=` of the optimizer takes a filter, as "
         "does `nnx.DiffState`."
     )
-    lesson = (LESSON, "masked = optax.masked(sgd")
+    lesson = (LESSON, "trap:freeze")
 
     def torch(w, frozen, g):
         w, frozen = torch.nn.Parameter(w), torch.nn.Parameter(frozen, requires_grad=False)
@@ -657,7 +657,7 @@ class ClipTinyNorm(Pair):
         "PyTorch divides by the norm + 1e-6, Optax by the norm: a little off at every clip, which float64 shows, and "
         "far off where gradients are as small as that."
     )
-    lesson = (LESSON, "clipped to {size:.0e}: torch leaves")
+    lesson = (LESSON, "trap:clip-tiny-norm")
 
     def torch(g):
         w = torch.nn.Parameter(torch.zeros(8))
@@ -685,7 +685,7 @@ class Accumulate(Pair):
     inputs = {"w": lambda rng: np.zeros(3, np.float32), "batches": normal(2, 3)}
     no_gradient = NO_GRADIENT
     trap = "`.grad` holds the sum of what was accumulated; `MultiSteps` takes the mean."
-    lesson = (LESSON, "optax.MultiSteps(inner, every_k_schedule=2)")
+    lesson = (LESSON, "trap:clip-tiny-norm")
     note = (
         "The mean is mostly what is wanted: PyTorch code that wants it divides the loss by the number of batches. The "
         "updates are zero until the last of the batches."
@@ -726,7 +726,7 @@ class MovingAverage(Pair):
         "PyTorch's average starts at the first weights. `optax.ema` starts at zero and divides the bias out: another "
         "average. It is made for updates; for weights use `incremental_update`."
     )
-    lesson = (LESSON, "optax.incremental_update(weight, smooth, step_size=0.1)")
+    lesson = (LESSON, "trap:moving-average")
 
     def torch(model, path):
         average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))

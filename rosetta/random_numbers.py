@@ -52,7 +52,7 @@ class DrawTwice(Pair):
 
     inputs = {"key": key()}
     trap = "Drawing does not change a key. The second draw with it gives the same numbers, without a word."
-    lesson = ("00_start_here", "same key, equal:")
+    lesson = ("00_start_here", "trap:draw-twice")
 
     def torch():
         first, second = torch.rand(3), torch.rand(3)
@@ -607,7 +607,7 @@ class NoiseUnderVmap(Pair):
         "PyTorch refuses a draw under `vmap` until `randomness` says what is meant. JAX gives every example the same "
         "numbers, since they share the key."
     )
-    lesson = ("09_transformations", "one key for all examples")
+    lesson = ("09_transformations", "trap:noise-under-vmap")
 
     def torch(x):
         return torch.func.vmap(lambda x: x + torch.randn(()))(x)

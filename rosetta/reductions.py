@@ -87,7 +87,7 @@ class SumOfIntegers(Pair):
 
     trap = "PyTorch sums integers in int64. JAX keeps int32, and the sum wraps without a word."
     note = "float32 keeps the size and not every digit; with `jax_enable_x64`, `dtype=jnp.int64` keeps both."
-    lesson = ("00_start_here", "np.full(4, 2**30, np.int32)")
+    lesson = ("00_start_here", "trap:integer-dtype")
 
     def torch():
         return torch.full((4,), 2**30, dtype=torch.int32).sum()
@@ -113,7 +113,7 @@ class MeanOfIntegers(Pair):
 
     inputs = {"x": integers(0, 9, 4)}
     trap = "PyTorch raises and wants a floating dtype first. JAX returns a float32."
-    lesson = ("00_start_here", "x.mean()")
+    lesson = ("00_start_here", "trap:integer-dtype")
 
     def torch(x):
         return x.mean()
@@ -133,7 +133,7 @@ class StandardDeviation(Pair):
 
     inputs = {"x": normal(5, 4)}
     trap = "PyTorch divides by N - 1, JAX by N, as NumPy does."
-    lesson = ("00_start_here", "x.std()")
+    lesson = ("00_start_here", "trap:integer-dtype")
     also = ("torch.std", "torch.var")
 
     def torch(x):
@@ -190,7 +190,7 @@ class MaxAlong(Pair):
 
     inputs = {"x": normal(3, 4)}
     trap = "PyTorch returns values and indices, JAX the values alone."
-    lesson = ("00_start_here", "x.max(axis=0)")
+    lesson = ("00_start_here", "trap:integer-dtype")
     also = ("Tensor.min", "torch.min")
 
     def torch(x):
@@ -277,7 +277,7 @@ class Median(Pair):
 
     inputs = {"x": normal(6)}
     trap = "PyTorch returns the lower of the two in the middle, JAX their mean."
-    lesson = ("00_start_here", "xp.median(x)")
+    lesson = ("00_start_here", "trap:integer-dtype")
 
     def torch(x):
         return x.median()

@@ -81,7 +81,7 @@ class OptimizerState(Pair):
         "Restored without an example of the tree, Optax's states come back as lists and dicts, and the next `update` "
         "raises. Give an example: a fresh state, or its `jax.eval_shape`."
     )
-    lesson = (LESSON, "the next step without an example")
+    lesson = (LESSON, "trap:optimizer-state")
 
     def torch(adam, folder):
         torch.save(adam.state_dict(), folder / "adam.pt")
@@ -112,7 +112,7 @@ class Overwrite(Pair):
     inputs = {"x": normal(3), "folder": folder()}
     no_gradient = NO_GRADIENT
     trap = "`torch.save` overwrites; Orbax raises where the folder exists."
-    lesson = (LESSON, '"the folder is there:"')
+    lesson = (LESSON, "trap:overwrite")
 
     def torch(x, folder):
         torch.save(x, folder / "x.pt")
@@ -195,7 +195,7 @@ class StrictLoad(Pair):
         "`load_state_dict` raises for missing, surplus and misshapen weights. `nnx.update` takes them all, without a "
         "word. Compare the trees of shapes first."
     )
-    lesson = (LESSON, "NNX takes it:")
+    lesson = (LESSON, "trap:strict-load")
 
     def torch(model):
         model.load_state_dict({"weight": torch.ones(1, 5), "scale": torch.ones(1)})
@@ -223,7 +223,7 @@ class Assign(Pair):
         "PyTorch raises. NNX replaces the `Param` by the array: it is no longer a parameter, and is not trained (flax "
         "0.12.0 raises when a gradient is taken). Write into the box."
     )
-    lesson = (LESSON, "broken.out.bias = jnp.ones(1)  # the box is gone")
+    lesson = (LESSON, "trap:strict-load")
 
     def torch(model):
         model.bias = torch.ones(1)

@@ -37,7 +37,7 @@ class StepLR(Schedule):
     """Divide the rate every few steps"""
 
     trap = "`exponential_decay` falls a little at every step, unless it is told `staircase=True`."
-    lesson = (LESSON, '"StepLR(10): staircase"')
+    lesson = (LESSON, "trap:step-lr")
     note = (
         "`optax.exponential_decay(0.1, 10, 0.1, staircase=True)` is the same in float32, and returns float32 with x64 "
         "on. So do `linear_schedule`, `polynomial_schedule` and `warmup_cosine_decay_schedule`, unless the step is a "
@@ -78,7 +78,7 @@ class Epochs(Pair):
         "PyTorch's `schedule.step()` is called when you like, often once an epoch. Optax's schedule counts updates: "
         "multiply the epochs by the steps in one."
     )
-    lesson = (LESSON, '"StepLR(2), stepped every 5 batches"')
+    lesson = (LESSON, "trap:step-lr")
 
     def torch(optimizer, train_epoch):
         schedule = lr_scheduler.StepLR(optimizer, step_size=2)
@@ -115,7 +115,7 @@ class CosineFloor(Schedule):
     """Cosine decay to a smallest rate"""
 
     trap = "`eta_min` is a rate; `alpha` is a fraction of the first rate."
-    lesson = (LESSON, '"eta_min=0.01: alpha is a fraction"')
+    lesson = (LESSON, "trap:step-lr")
 
     def torch(optimizer):
         return lr_scheduler.CosineAnnealingLR(optimizer, T_max=40, eta_min=0.01)
@@ -134,7 +134,7 @@ class CosinePastTheEnd(Schedule):
     """Cosine decay, past its end"""
 
     trap = "After `T_max` steps PyTorch's rate climbs again; Optax's stays at its last value."
-    lesson = (LESSON, '"CosineAnnealingLR(20) climbs again"')
+    lesson = (LESSON, "trap:step-lr")
 
     def torch(optimizer):
         return lr_scheduler.CosineAnnealingLR(optimizer, T_max=20)
@@ -153,7 +153,7 @@ class WarmUp(Schedule):
     """Linear warm-up, then cosine decay"""
 
     trap = "`decay_steps` is the length of the whole schedule, the warm-up included."
-    lesson = (LESSON, '"decay_steps includes the warm-up"')
+    lesson = (LESSON, "trap:step-lr")
 
     def torch(optimizer):
         warm_up = lr_scheduler.LinearLR(optimizer, start_factor=0.1, total_iters=10)
@@ -178,7 +178,7 @@ class OneCycle(Schedule):
         "PyTorch's peak comes one step early, at `pct_start * total_steps - 1`, and its end too. It also cycles the "
         "momentum, which Optax leaves alone."
     )
-    lesson = (LESSON, '"OneCycleLR(50) peaks a step early"')
+    lesson = (LESSON, "trap:step-lr")
 
     def torch(optimizer):
         return lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=50)

@@ -54,7 +54,7 @@ t
 # %% [markdown]
 # A JAX array can't:
 
-# %%
+# %% tags=["trap:write-element"]
 j = jnp.zeros(3)
 try:
     j[0] = 9
@@ -117,7 +117,7 @@ print("two draws equal:", torch.equal(first, second))
 # %% [markdown]
 # In JAX you hold a key and pass it. Same key, same numbers; for new numbers, split the key.
 
-# %%
+# %% tags=["trap:draw-twice"]
 key = jax.random.key(SEED)
 print("same key, equal:", bool((jax.random.uniform(key, (2,)) == jax.random.uniform(key, (2,))).all()))
 key_1, key_2 = jax.random.split(key)
@@ -171,7 +171,7 @@ print(y1, y2)
 # a line twice: `x` is a tensor and `xp` is `torch`; then `x` is a JAX array and `xp` is `jax.numpy`. Read them
 # once. You need not keep them in your head, only know where they stand.
 
-# %%
+# %% tags=["trap:integer-dtype"]
 def told(result):
     if isinstance(result, tuple | list):
         return f"({', '.join(map(told, result))})"
@@ -210,7 +210,7 @@ both(np.ones(2, np.float16), "(x / np.sqrt(64)).dtype", "(x @ xp.ones(2)).dtype"
 #
 # Now shapes, places and matrices:
 
-# %%
+# %% tags=["trap:size-of-dimension"]
 x = np.zeros((2, 3, 4), np.float32)
 both(x, "x.size(0)", "x.view(6, 4).shape", "x.transpose(0, 1).shape")
 t, j = torch.from_numpy(x), jnp.asarray(x)
@@ -229,7 +229,7 @@ both(np.eye(2, dtype=np.float32), "xp.linalg.cholesky(-xp.eye(1))", "xp.linalg.s
 # twice, torch's `+=` adds once and `.at[].add` twice. A write past the end is dropped. And an array that shares
 # its memory with a tensor does change (`jnp.from_dlpack(t.clone())` is safe):
 
-# %%
+# %% tags=["trap:from-tensor"]
 t, j = torch.zeros(3, 2), jnp.zeros((3, 2))
 row = t[0]
 row += 1
@@ -255,7 +255,7 @@ print("written to the tensor, read from the array:", j)
 # Linux, a `DataLoader` forks its worker processes just as the last lines here do. So this course uses none
 # (`num_workers=0`, the default); if you need them, pass `multiprocessing_context="spawn"`.
 
-# %%
+# %% tags=["trap:mask"]
 x = jnp.array([0, 5, 0, 7])
 print("outside jit:", x[x > 0], jnp.nonzero(x)[0])
 try:

@@ -177,7 +177,7 @@ print(logits.shape, "a jax.Array:", isinstance(logits, jax.Array))
 # these wrong terms looks like a loss. Hence the `squeeze(-1)` in the model. Optax returns one loss per
 # example; the mean is yours to take.
 
-# %%
+# %% tags=["trap:broadcast-labels"]
 wrong = optax.sigmoid_binary_cross_entropy(logits[:, None], jnp.asarray(y))
 right = optax.sigmoid_binary_cross_entropy(logits, jnp.asarray(y))
 print("no error, but shape", wrong.shape, "instead of", right.shape)

@@ -322,7 +322,7 @@ for t in (1, 10, 100):
 # a truncated normal of variance 1/fan_in (LeCun), larger by √3, and sets biases to zero. Write: a
 # `kernel_init` and a `bias_init` of your own.
 
-# %%
+# %% tags=["trap:linear-init"]
 torch.manual_seed(SEED)
 theirs = torch.nn.Linear(1000, 1000)
 ours = nnx.Linear(1000, 1000, rngs=nnx.Rngs(SEED))
@@ -360,7 +360,7 @@ print(f"largest loss gap in four epochs, both by default: {adamw_gap(optax.adamw
 assert adamw_gap(optax.adamw(RATE, weight_decay=0.01)) < 1e-12
 print("with weight_decay=0.01: within 1e-12  ok")
 
-# %% [markdown]
+# %% [markdown] tags=["trap:batch-norm-momentum"]
 # **3 · BatchNorm.** torch's `momentum` is the share of the *new* batch, 0.1; flax's is the share of the *old*
 # average, 0.99. Write: `momentum=0.9`. And torch averages the unbiased variance, N/(N-1) times flax's. For that
 # flax has no switch; `layers.BatchNorm` of this course does it ([06](06_porting_layers.ipynb)).
@@ -384,14 +384,14 @@ print("the rest of the variance is the factor 32/31  ok")
 # **4 · GELU.** torch's is exact; `jax.nn.gelu` and `nnx.gelu` are the tanh approximation unless told
 # otherwise. Write: `approximate=False`.
 
-# %%
+# %% tags=["trap:gelu"]
 z = np.linspace(-4, 4, 1001)
 exact = torch.nn.functional.gelu(torch.from_numpy(z))
 print(f"by default: {gap(exact, nnx.gelu(z)):.1e}")
 assert gap(exact, nnx.gelu(z, approximate=False)) < 1e-12
 print("with approximate=False: within 1e-12  ok")
 
-# %% [markdown]
+# %% [markdown] tags=["trap:layer-norm"]
 # **5 · Epsilon.** LayerNorm adds 1e-5 to the variance in torch, 1e-6 in flax; GroupNorm does the same. It shows
 # where the variance is small. Write: `epsilon=1e-5`.
 

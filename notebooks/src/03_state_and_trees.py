@@ -238,7 +238,7 @@ print(f"Linen, params        follows the training: {gap(linen_kept['out']['kerne
 # The way back, torch's `load_state_dict`, is `nnx.update(model, copied)`, and it refuses nothing: missing weights
 # stay as they were, a wrong shape moves in. Compare the shapes first.
 
-# %%
+# %% tags=["trap:strict-load"]
 try:
     source.out.bias = torch.ones(1)
 except TypeError as error:
@@ -334,7 +334,7 @@ print("Linen, step folded in, same mask:", bool((masks[0] == later).all()))
 # the changed averages from inside the loss, and `jax.grad` wants one number: `has_aux=True` lets a second value
 # pass beside it.
 
-# %%
+# %% tags=["trap:batch-norm-under-jit"]
 source, model, net, variables = three()
 model.train()
 graphdef, _ = nnx.split(model)
@@ -395,7 +395,7 @@ print("three steps: weights and running means as in torch  ok")
 # `nnx.Optimizer` keeps the same tree, in boxes, as `opt_state`. What `update` returns is to be *added*: it
 # carries the minus.
 
-# %%
+# %% tags=["trap:apply-updates"]
 source, model, net, variables = three()
 adam, adam_rule = torch.optim.Adam(source.parameters(), RATE), optax.adam(RATE)
 opt_state, adam_update = adam_rule.init(params), jax.jit(adam_rule.update)
@@ -447,7 +447,7 @@ for name in ("Adam", "Adamax", "Adadelta", "RAdam"):
     assert walks_apart(lambda p, theirs=theirs: theirs(p, RATE), ours(RATE)) < 1e-4
 print("SGD with Nesterov, Adam, Adamax, Adadelta, RAdam: within 1e-4 as they are")
 
-# %%
+# %% tags=["trap:momentum-decay"]
 decay, momentum = optax.add_decayed_weights(0.1), optax.sgd(RATE, momentum=0.9)
 rules = {  # torch's, as first written, what to write
     "AdamW": (lambda p: optim.AdamW(p, RATE), optax.adamw(RATE), optax.adamw(RATE, weight_decay=0.01)),
@@ -468,7 +468,7 @@ rows = {name: (round(walks_apart(theirs, wrong), 3), walks_apart(theirs, right) 
 pd.DataFrame(rows, index=["first try: gap", "then within 1e-5"]).T
 
 
-# %% [markdown]
+# %% [markdown] tags=["trap:n-adam"]
 # What changed stands in the cell: AdamW's decay, RMSprop's decay and the place of its epsilon (inside the root or
 # outside), Adagrad's start at 0.1 where torch has 0, and its larger epsilon. torch's `weight_decay` in SGD and Adam
 # is added to the gradient *before* the rule; after it, as in `adamw`, it is another method. The last three are other
@@ -507,7 +507,7 @@ for expected in torch_rates(lambda o: lr_scheduler.StepLR(o, 10))[:12]:
 print("12 updates by a gradient of 1 are torch's rates; counted by the optimizer:", *jax.tree.leaves(state))
 
 
-# %%
+# %% tags=["trap:step-lr"]
 def optax_rates(schedule):
     return [schedule(step) for step in range(40)]
 
@@ -565,7 +565,7 @@ assert gap(source.norm.weight, updated["norm"]["scale"]) < 1e-5
 assert gap(source.hidden.weight.T, updated["hidden"]["kernel"]) < 1e-5
 print("with the mask, scales and kernels as with torch's groups  ok")
 
-# %%
+# %% tags=["trap:freeze"]
 source, model, net, variables = three()
 source.hidden.requires_grad_(False), source.norm.requires_grad_(False)
 torch_step(source, torch.optim.SGD(source.parameters(), RATE))
@@ -599,7 +599,7 @@ print("frozen and trained as in torch  ok")
 # torch's moving average of the weights starts at the first weights. `optax.ema` starts at zero and corrects for it,
 # which is another average; `optax.incremental_update` is torch's.
 
-# %%
+# %% tags=["trap:clip-tiny-norm"]
 for size in (1.0, 1e-5):
     push, weights = (size * pushes[0]).astype(np.float32), torch.nn.Parameter(torch.zeros(4, 3))
     weights.grad = torch.from_numpy(push.copy())
@@ -623,7 +623,7 @@ for name, inner in ("sgd", sgd), ("chain(scale(2), sgd)", optax.chain(optax.scal
     print(f"MultiSteps({name}, 2) makes {share:.1f} of torch's step")
 assert gap(weights, ours) < 1e-5
 
-# %%
+# %% tags=["trap:moving-average"]
 live = torch.nn.Linear(1, 1, bias=False)
 average = AveragedModel(live, multi_avg_fn=get_ema_multi_avg_fn(0.9))
 ema, smooth = optax.ema(0.9), None
@@ -693,7 +693,7 @@ pd.DataFrame(rows, index=["weights", "logits", "loss"]).T
 # For NNX (third cell), save `nnx.state((model, optimizer))`, and `nnx.update` both from what comes back. The weights
 # alone are not the run: moments, averages and dropout's counter begin anew.
 
-# %%
+# %% tags=["trap:overwrite"]
 scratch = tempfile.TemporaryDirectory()
 folder = Path(scratch.name)
 
@@ -720,7 +720,7 @@ with ocp.StandardCheckpointer() as checkpointer:
 for name, found in ("without", bare), ("with", run):
     print(f"{name:8} an example: {type(found['opt_state']).__name__} of {type(found['opt_state'][0]).__name__}")
 
-# %%
+# %% tags=["trap:optimizer-state"]
 try:
     adam_rule.update(grads, bare["opt_state"], params)
 except AttributeError as error:

@@ -82,7 +82,7 @@ class NaiveCNN(nnx.Module):
 # nothing unless told. flax pads so that the size stays (`"SAME"`), which is kind here: the first batch raises. With
 # `"VALID"`, no padding, in the first layer the model runs. **Will the logits be right?**
 
-# %%
+# %% tags=["trap:convolution-padding"]
 def port_nnx(source, make, **settings):
     model = porting.torch_to_nnx(source, make(**settings, rngs=nnx.Rngs(SEED)))
     model.eval()
@@ -142,7 +142,7 @@ def first_gap(theirs, ours):  # None where all agree
 theirs = torch_outputs(torch_cnn, images)
 print(first_gap(theirs, nnx_outputs(naive, nhwc)))
 
-# %% [markdown]
+# %% [markdown] tags=["trap:strided-same"]
 # `conv1` agrees, `conv2` does not. Its padding is `"SAME"`, and this time the sizes agree. With stride 2 the three
 # output rows need one padded row in all; `"SAME"` puts it below, torch's `padding=1` puts one above and one below
 # and leaves the last unused. A kernel of ones over the numbers 1 to 6 shows it. Write torch's numbers as pairs,
@@ -168,7 +168,7 @@ print("the model with pairs:", first_gap(theirs, nnx_outputs(padded, nhwc)))
 # The second leaves the weights as they are. (A new model would flatten as it likes, or average over height and
 # width, and this trap would not exist.)
 
-# %%
+# %% tags=["trap:flatten"]
 class NnxCNN(NaiveCNN):
     def __call__(self, x):
         x = nnx.relu(self.conv1(x))
@@ -236,7 +236,7 @@ for name, model in cnns.items():
 # torch's are (out, in, H, W), flax's (H, W, in, out). Where all sizes are equal, no shape tells that you forgot to
 # transpose.
 
-# %%
+# %% tags=["trap:kernel-layout"]
 print("2 by 2 pools: torch", tuple(F.max_pool2d(torch.from_numpy(images), 2).shape[2:]), end="  ")
 print("flax", nnx.max_pool(nhwc, (2, 2)).shape[1:3], "or", nnx.max_pool(nhwc, (2, 2), strides=(2, 2)).shape[1:3])
 
@@ -247,7 +247,7 @@ for name, kernel in ("as it is", weight), ("transposed", weight.transpose(2, 3, 
     off = gap(F.conv2d(torch.from_numpy(maps), torch.from_numpy(weight)).movedim(1, -1), ours)
     print(f"a 3 by 3 kernel from 3 to 3 channels, {name}: off by {off:.1f}")
 
-# %% [markdown]
+# %% [markdown] tags=["trap:flipped-kernel"]
 # Transposed convolutions: torch's is the transpose of a convolution, flax's a convolution of the stretched input.
 # They are each other's mirror image, so the port flips the kernel, and a padding of p is size - 1 - p in flax,
 # `output_padding` added at the end. One input pixel shows the kernel itself.
@@ -327,7 +327,7 @@ for name, model in ("NNX", nnx_tagger), ("Linen", linen_tagger.bind(linen_weight
     print(f"{name}:", verdict(porting.compare(torch_tagger, model, tokens, tolerance=1e-10)))
 pd.DataFrame(porting.mapping(torch_tagger, nnx_tagger)).drop(columns=["torch_shape", "flax_shape"])
 
-# %% [markdown]
+# %% [markdown] tags=["trap:gru-bias"]
 # Row 3: torch's LSTM has two biases and adds them up, flax's has one. The output agrees. For a GRU it is not
 # that simple: the reset gate multiplies one of the two, called `b_hn`. Linen's cell has it; NNX's has not, and
 # the port is refused unless `b_hn` is zero. `layers.GRUCell` is NNX's with that bias, in three lines: `course.layers`
@@ -351,7 +351,7 @@ print("Linen's hn/bias is b_hn:", gap(weights["params"]["cell"]["hn"]["bias"], g
 # torch and 1/√width in flax; and an index out of range raises in torch and gives NaN in flax, where a negative one
 # counts from the end. (And `layers.Embed` has the `padding_idx` whose row gets no gradient.)
 
-# %%
+# %% tags=["trap:embedding-init"]
 torch.manual_seed(SEED)
 theirs, ours = torch.nn.Embedding(1000, 64), nnx.Embed(1000, 64, rngs=nnx.Rngs(SEED))
 print(f"fresh: torch {theirs.weight.std().item():.2f}, flax {ours.embedding[...].std():.3f}, 1/√64 is {64**-0.5:.3f}")
@@ -362,7 +362,7 @@ except IndexError as error:
 assert bool((ours(jnp.array([-1])) == ours.embedding[-1]).all())
 print("flax, index -1: the last row  ok")
 
-# %% [markdown]
+# %% [markdown] tags=["trap:ignore-index"]
 # ### A loss that skips the padding
 #
 # Sentences are padded to one length, and the padding has the label -100. torch's `cross_entropy` leaves it out
@@ -372,7 +372,7 @@ print("flax, index -1: the last row  ok")
 #
 # Put a real label in its place *before* the loss, so that no NaN ever exists, and average over the real tokens.
 
-# %%
+# %% tags=["trap:per-example"]
 labels = rng.integers(0, 3, (3, 6))
 labels[0, 4:], labels[2, 2:] = -100, -100
 expected = F.cross_entropy(torch_tagger(torch.from_numpy(tokens)).flatten(0, 1), torch.from_numpy(labels).flatten())
@@ -396,7 +396,7 @@ print(f"torch {expected.item():.3f}  masked, but averaged over the padding too {
 assert gap(expected, masked_loss(nnx_tagger, tokens, labels)) < 1e-12
 print("masked_loss: equal to torch's within 1e-12  ok")
 
-# %% [markdown]
+# %% [markdown] tags=["trap:lstm-biases"]
 # ### Two biases under training
 #
 # Outputs agree, gradients agree, and yet one step of SGD parts the taggers: torch's two biases, each with the whole
@@ -498,7 +498,7 @@ table = pd.DataFrame(rows, columns=["just mended", "first that differs", "by", "
 assert list(table["first that differs"]) == ["norm1", "attention", "attention", "down", "none"]
 table
 
-# %% [markdown]
+# %% [markdown] tags=["trap:attention-mask"]
 # None of them. Four differences, each found behind the one before:
 #
 # 1. `LayerNorm` adds 1e-5 to the variance in torch, 1e-6 in flax.
@@ -545,7 +545,7 @@ print("Linen:", verdict(porting.compare(torch_lm, linen_lm.bind(lm_weights), sen
 # gives for the same words, and what the row's third expression gives, the one to write.
 # ([01b](01b_titanic_nnx.ipynb) had one more: logits (n, 1) broadcast against labels (n,).)
 
-# %%
+# %% tags=["trap:shrink"]
 a, b = rng.normal(size=(2, 4, 3))
 classes, weights, zero = np.array([0, 2, 1, 1]), np.array([1.0, 2.0, 5.0]), np.zeros(3)
 ta, tb, t_classes, t_weights = map(torch.from_numpy, (a, b, classes, weights))

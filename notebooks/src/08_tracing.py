@@ -97,7 +97,7 @@ print(graphs[0].code.strip())
 # Tracing sees what happens to arrays. What else a function does happens once, while tracing, and what it read
 # from outside is frozen.
 
-# %%
+# %% tags=["trap:frozen-global"]
 scale, calls = 2.0, []
 
 
@@ -147,7 +147,7 @@ print(*results)
 # read it. In place is possible for an array that you give away: a donated argument's memory becomes the
 # result's, and the argument is gone.
 
-# %%
+# %% tags=["trap:write-through-num-py"]
 try:
     jax.jit(lambda x: x.__setitem__(0, 9.0))(jnp.zeros(3))
 except TypeError as error:
@@ -173,7 +173,7 @@ except (RuntimeError, ValueError) as error:  # which one, depends on the path th
 # `if x.sum() > 0` needs a yes or no; a tracer has no value to give one. `lax.cond` puts both branches into
 # the program and chooses while it runs. (`jnp.where` computes both and selects element by element.)
 
-# %%
+# %% tags=["trap:if-on-data"]
 def branch(x):
     if x.sum() > 0:
         return x + 1
@@ -220,7 +220,7 @@ jit_shift = jax.jit(shift, static_argnames="up")
 print("with it:", jit_shift(jnp.zeros(2), up=True), jit_shift(jnp.zeros(2), up=False))
 
 
-# %%
+# %% tags=["trap:data-count"]
 class Scale:
     def times(self, x):
         return 2 * x
@@ -278,7 +278,7 @@ for n in (1, 10, 100):
 assert np.allclose(unrolled(1.0, 10), looped(1.0, 10)) and np.allclose(scanned(1.0, 10)[0], looped(1.0, 10))
 
 
-# %%
+# %% tags=["trap:carry-type"]
 def ten_times(x):
     for _ in range(10):
         x = torch.sin(x)
@@ -302,7 +302,7 @@ except TypeError as error:
 #
 # One program per combination of shapes, dtypes and static values. A side effect counts the traces for us.
 
-# %%
+# %% tags=["trap:new-shape"]
 traced = []
 
 
@@ -337,7 +337,7 @@ print(len(graphs), "graphs for", 4, "sizes")
 # the first one, by running the function again un-jitted. (`torch.autograd.detect_anomaly` does it for the
 # backward pass.) And a key used twice gives the same numbers twice.
 
-# %%
+# %% tags=["trap:collect-in-list"]
 stored = []
 
 

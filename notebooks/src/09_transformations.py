@@ -68,7 +68,7 @@ check("value and both gradients", (value, *grads), (value_torch, *grads_torch))
 # over integers and unused weights, and runs backward through any loop. `jax.grad` returns zeros for an unused
 # weight and refuses the rest.
 
-# %%
+# %% tags=["trap:maximum-at-zero"]
 kinks = {
     "maximum(x, 0) at 0": (lambda x: jnp.maximum(x, 0), torch.relu, [0.0]),
     "clip at its bounds": (lambda x: jnp.clip(x, 0, 1), lambda x: x.clamp(0, 1), [0.0, 1.0]),
@@ -84,7 +84,7 @@ for what, (ours, theirs, at) in kinks.items():
     print(f"{what:20} JAX {in_jax!s:12} torch {in_torch}")
 assert jax.grad(jax.nn.relu)(0.0) == 0
 
-# %%
+# %% tags=["trap:accumulates"]
 params = {"w": wt.clone().requires_grad_(), "unused": torch.ones(2, requires_grad=True), "steps": torch.tensor(7)}
 for _ in range(2):
     (xt[:1] @ params["w"]).backward()  # the loss has shape (1,)
@@ -148,7 +148,7 @@ for function, features, label in ((loss, x[0], y[0]), (jax.vmap(loss, in_axes=(N
     first = jax.make_jaxpr(function)(w, features, label).eqns[0]
     print(first.primitive, "of", *(variable.aval.shape for variable in first.invars))
 
-# %%
+# %% tags=["trap:noise-under-vmap"]
 key, rows, ran = jax.random.key(SEED), np.array([-1.0, -4.0]), []
 noisy = jax.vmap(lambda row: 0 * row + jax.random.normal(key))(rows)
 own = jax.vmap(jax.random.normal)(jax.random.split(key, 2))

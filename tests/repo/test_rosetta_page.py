@@ -52,13 +52,16 @@ def test_titles_and_snippets(group):
 
 @pytest.mark.parametrize(("group", "entry"), TRAPS, ids=lambda value: getattr(value, "__name__", value))
 def test_trap_is_shown_in_its_lesson(group, entry):
-    stem, words = entry.lesson
+    stem, tag = entry.lesson
     assert "differ" in vars(entry), f"{entry.__name__}: a trap checks its difference"
-    if not stem:
-        return
-    source = ROOT / "notebooks" / "src" / f"{stem}.py"
-    assert source.exists(), f"{entry.__name__}: expected a lesson, got {stem!r}"
-    assert words and words in source.read_text("utf-8"), f"{entry.__name__}: expected {words!r} in {source.name}"
+    if stem:
+        source = ROOT / "notebooks" / "src" / f"{stem}.py"
+        assert source.exists(), f"{entry.__name__}: expected a lesson, got {stem!r}"
+        headers = [line for line in source.read_text("utf-8").splitlines() if line.startswith("# %%")]
+        tagged = [header for header in headers if f'"{tag}"' in header]
+        assert tag.startswith("trap:") and len(tagged) == 1, (
+            f"{entry.__name__}: expected one cell tagged {tag!r} in {stem}"
+        )
     assert entry.trap.endswith((".", ".)")), f"{entry.__name__}: expected sentences, got {entry.trap!r}"
 
 
