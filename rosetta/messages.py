@@ -1,7 +1,7 @@
 """Error messages of JAX, Flax and Optax: what each says, what happened, and the entry that shows what to write instead.
 
 Each function raises its message for real; its docstring says what happened. The words are those that every supported
-version prints. `tests/unit/test_rosetta.py` calls all of them.
+version prints. `tests/unit/test_rosetta_messages.py` calls all of them.
 """
 
 from __future__ import annotations

@@ -1,0 +1,12 @@
+"""Every entry of the Rosetta stone from creation to control flow, on random inputs."""
+
+import pytest
+
+from tests.unit.rosetta_entries import check, entries
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("entry", entries("arrays"))
+def test_entry(entry):
+    check(entry)
