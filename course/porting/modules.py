@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from course.porting.comparison import Call, first_of
+from course.porting.comparison import Call, arrays_in, first_of
 from course.porting.layouts import KINDS
 from course.porting.matching import Known, Told
 from course.porting.problems import Problem
@@ -226,10 +226,14 @@ def run(module: nn.Module, args: list[Any], kwargs: dict[str, Any]) -> dict[str,
         for name, layer in module.named_modules():
 
             def hook(layer: nn.Module, args: Any, output: Any, name: str = name) -> None:
-                given, result = first_of(args, torch.Tensor), first_of(output, torch.Tensor)
-                if result is not None:
-                    dtype = str(result.dtype).removeprefix("torch.")
-                    call = Call(None if given is None else _seen(given), _seen(result), dtype)
+                given = first_of(args, torch.Tensor)
+                found = [
+                    (_seen(tensor), str(tensor.dtype).removeprefix("torch."), key)
+                    for key, tensor in arrays_in(output, torch.Tensor)
+                ]
+                if found:  # torch's own layers return states and weights that flax's shape otherwise, or do not return
+                    others = () if name and type(layer).__module__.startswith("torch.nn") else tuple(found[1:])
+                    call = Call(None if given is None else _seen(given), *found[0], others)
                     calls.setdefault(name, []).append(call)
 
             handle = layer.register_forward_hook(hook)
