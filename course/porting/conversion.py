@@ -141,7 +141,10 @@ def linen_to_arrays(
 
 def _knowing(tree: NnxTree | LinenTree, template: Any) -> Target:
     """A tree's arrays, with the kinds of layers that a template knows."""
-    return tree.target if template is None else replace(tree.target, kinds=type(tree)(template).target.kinds)
+    if template is None:
+        return tree.target
+    known = type(tree)(template).target
+    return replace(tree.target, kinds=known.kinds, problems=known.problems)
 
 
 def _back(target: Target, like: Arrays, told: Told, gradients: bool) -> dict[str, np.ndarray]:
@@ -159,13 +162,18 @@ def _checked(arrays: Arrays) -> dict[str, np.ndarray]:
     for name, array in arrays.items():
         if not isinstance(name, str):
             raise TypeError(f"expected names of arrays as text, got {name!r}; write 'blocks.0.weight'")
+        if isinstance(array, Mapping):
+            raise TypeError(
+                f"{name}: expected a NumPy array, got a dict; torch's side comes first, its names in one piece, "
+                "'fc.weight'"
+            )
         if not isinstance(array, np.ndarray | jax.Array | np.generic):
             raise TypeError(
                 f"{name}: expected a NumPy array, got {type(array).__name__}; convert tensors with tensor.numpy()"
             )
     found = {name: np.asarray(array) for name, array in arrays.items()}
     for name, array in found.items():
-        if array.dtype.kind in "OSUMm":
+        if array.dtype.kind in "OSUMm" or array.dtype.type is np.void:
             raise TypeError(f"{name}: expected an array of numbers, got {array.dtype}; leave it out")
     return found
 
@@ -292,6 +300,14 @@ def _into_module(torch_module: torch.nn.Module, tree: Any, flax: Any, told: Told
 
     target, arrays, found = _match_module(torch_module, tree, flax, told, back=True)
     made, tensors = found.to_torch(target.target.arrays, arrays), modules.tensors_of(torch_module)
+    problems = [
+        Problem(name, tuple(tensors[name].shape), "", None, "expected a tensor with memory for all of its numbers, got "
+                "an expanded one, which cannot be written to", "make it a tensor of its own in torch, .clone()")
+        for name in sorted(found.torch_names)
+        if any(step == 0 < size - 1 for step, size in zip(tensors[name].stride(), tensors[name].shape, strict=True))
+    ]  # fmt: skip
+    if problems:
+        raise PortingError(problems)
     with torch.no_grad():
         for name in found.torch_names:
             tensors[name].copy_(modules.to_tensor(made[name]))
