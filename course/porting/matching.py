@@ -583,7 +583,7 @@ class _Matching:
         ]
         if uneven:
             wrong = f"expected rows that can be cut into {leaf.part[1]}, got {uneven[0]}"
-            self.wrong(layer, leaf, path, wrong, "is it of another kind? say so by treat_as=")
+            self.wrong(layer, leaf, path, wrong, "is it of another kind? say so by treat_as=, or cut it yourself")
             return
         if leaf.zero and not self.back and not self.gradients and rows_of(self.arrays[name], leaf.zero).any():
             self.wrong(
@@ -598,16 +598,6 @@ class _Matching:
             self.wrong(
                 layer, leaf, path, f"expected {made} in {self.target.side}{what}, got {one}", hint(leaf, made, one)
             )
-        elif (
-            leaf.flipped and layer.known and not self.back and one[-1] == one[-2]
-            and self.target.kinds.get(path[:-1]) is None and self.told.kind(layer.name) is None
-        ):  # fmt: skip
-            self.wrong(
-                layer, leaf, path, "expected flax's layer, whose transpose_kernel a square kernel does not tell, got "
-                "its arrays alone",
-                f"pass porting.linen_template(model, x), which tells, or treat_as={{{layer.name!r}: {kind!r}}} if it "
-                "is False",
-            )  # fmt: skip
         elif layer.known and layer.known.heads and leaf.axes and len(one) == 3:
             heads = one[0] if leaf.flax[0] == "out" else one[1]
             if heads != layer.known.heads:
@@ -659,6 +649,8 @@ class _Matching:
             likely = f"pass names={{{prefix!r}: ''}}, if that is before every name"
         elif likely.startswith("give the layers"):
             likely = self.packed(layer, leaf) or self.lacking(layer, leaf) or likely
+        elif likely.startswith("say what"):
+            likely = self.lacking(layer, leaf) or likely
         if (twin := self.twin(layer.path(leaf.torch[0]))) is not None:
             likely += f"; it equals {twin}: if the two are tied, ignore=[{layer.path(leaf.torch[0])!r}]"
         self.wrong(layer, leaf, None, wrong, likely)
@@ -749,6 +741,8 @@ def _overlap(one: np.ndarray, other: np.ndarray) -> bool:
 
 def hint(leaf: Leaf, expected: Shape, got: Shape) -> str:
     """The likely reason for a shape that does not fit."""
+    if leaf.flax == ("negative_slope",) and got == ():
+        return f"flax's PReLU has one slope: write a layer whose negative_slope has the shape {expected}"
     if leaf.flipped and got == (*expected[:-2], expected[-1], expected[-2]):
         return "build flax's layer with transpose_kernel=False"
     if leaf.reshaped and len(got) > len(expected) and np.prod(expected) == np.prod(got):

@@ -66,8 +66,6 @@ SETTINGS: list[tuple[tuple[type[nn.Module], ...], str, Callable[[Any], bool], st
      "flax's Embed does not clip its rows: clip the table once, or after every step"),
     ((nn.Embedding, nn.EmbeddingBag), "scale_grad_by_freq", lambda scaled: not scaled, "False",
      "flax's gradients count every row as often as it stands in the batch: divide them by these numbers yourself"),
-    ((nn.PReLU,), "num_parameters", lambda count: count == 1, "1",
-     "flax's PReLU has one slope: write one with a slope a channel in flax, and carry the slopes by treat_as= 'own'"),
     ((nn.LSTM,), "proj_size", lambda size: size == 0, "0",
      "flax's cells have no projection: put a Linear behind the cell, in a cell of your own"),
     (POOLS[:3], "dilation", lambda dilation: {*np.ravel(dilation)} == {1}, "1",
@@ -112,7 +110,9 @@ def known_layers(module: nn.Module, told: Told) -> tuple[dict[str, Known], list[
             True for _ in layer.buffers(recurse=False)
         )
         kind = told.kind(name) if rule is not None or has_arrays else None
-        if kind is None:
+        if kind == "MultiheadAttention":
+            known[name] = Known(kind, getattr(layer, "num_heads", None))
+        if kind is None or (kind != "own" and rule is not None and _parametrized(layer)):
             problems += (found := _unlike(name, layer, rule))
             if any("a parametrized one" in problem.wrong or "a ScriptModule" in problem.wrong for problem in found):
                 refused.append(name)
@@ -140,7 +140,7 @@ def _unlike(name: str, layer: nn.Module, rule: type[nn.Module] | None) -> list[P
             "{name: tensor.numpy() for name, tensor in model.state_dict().items()}"
         )
         return [Problem(here, None, "", None, "expected layers of torch.nn, got a ScriptModule", remedy)]
-    if (remedy := _parametrized(layer)) and rule is not None:
+    if (remedy := _parametrized(layer)) and (rule is not None or parametrize.is_parametrized(layer)):
         remedy = f"make a plain weight of it first: {remedy}"
         return [Problem(here, None, "", None, f"{kind}: expected a plain weight, got a parametrized one", remedy)]
     if type(layer).__module__.startswith("torch.nn") and (layer._forward_hooks or layer._forward_pre_hooks):

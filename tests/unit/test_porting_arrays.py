@@ -878,7 +878,6 @@ def test_the_projection_inside_attention_may_be_parametrized_too():
     ("layer", "message"),
     [
         (torch.nn.Embedding(3, 2, scale_grad_by_freq=True), "expected scale_grad_by_freq=False, got True"),
-        (torch.nn.PReLU(3), "expected num_parameters=1, got 3"),
         (torch.nn.MaxPool2d(2, dilation=[2, 1]), r"expected dilation=1, got \[2, 1\]"),
         (torch.nn.LPPool2d(2, 2, ceil_mode=True), "expected ceil_mode=False, got True"),
     ],
@@ -888,15 +887,9 @@ def test_more_settings_that_flax_has_not_are_refused(layer, message):
         porting.torch_to_linen(torch.nn.ModuleDict({"layer": layer}), {"x": np.zeros(1)})
 
 
-def test_linens_arrays_do_not_tell_a_transposed_kernel():
+def test_a_transposed_kernel_is_refused_wherever_a_module_tells():
     x, source = jnp.ones((1, 5, 3)), torch.nn.ConvTranspose1d(3, 3, 2)
     plain, turned = (linen.ConvTranspose(3, (2,), padding="VALID", transpose_kernel=turn) for turn in (False, True))
-    for model in (plain, turned):
-        with pytest.raises(PortingError, match="whose transpose_kernel a square kernel does not tell"):
-            porting.torch_to_linen(source, model.init(jax.random.key(0), x))
-    found = porting.torch_to_linen(source, porting.linen_template(plain, x))
-    told = porting.torch_to_linen(source, plain.init(jax.random.key(0), x), treat_as={"": "ConvTranspose"})
-    np.testing.assert_array_equal(found["params"]["kernel"], told["params"]["kernel"])
     with pytest.raises(PortingError, match="expected transpose_kernel=False, got True"):
         porting.torch_to_linen(source, porting.linen_template(turned, x))
     module = nnx.ConvTranspose(3, 3, (2,), transpose_kernel=True, rngs=nnx.Rngs(0))
@@ -1041,3 +1034,46 @@ def test_more_files_that_hold_no_weights(tmp_path):
             porting.read_checkpoint(tmp_path / name)
     with pytest.raises(TypeError, match=r"a: expected an array of numbers, got .*V2"):
         porting.mapping({"a": np.zeros(3, "V2")}, {})
+
+
+def test_attention_that_is_told_to_be_one_still_has_its_heads():
+    source = torch.nn.MultiheadAttention(8, 4)
+    module = nnx.MultiHeadAttention(2, 8, decode=False, rngs=nnx.Rngs(0))
+    with pytest.raises(PortingError, match="expected 4 heads in nnx, got 2"):
+        porting.torch_to_nnx(source, module, treat_as={"": "MultiheadAttention"})
+
+
+def test_what_is_told_does_not_make_a_plain_weight():
+    source = torch.nn.ModuleDict({"fc": torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(3, 2))})
+    with pytest.raises(PortingError, match="expected a plain weight, got a parametrized one"):
+        porting.torch_to_linen(source, {"fc": dense(3, 2)}, treat_as={"fc": "Linear"})
+
+
+def test_attention_without_biases_in_flax():
+    source, module = torch.nn.MultiheadAttention(4, 2), nnx.MultiHeadAttention(2, 4, use_bias=False, decode=False,
+                                                                               rngs=nnx.Rngs(0))  # fmt: skip
+    with pytest.raises(PortingError, match=r"use_bias=True, or pass ignore=\['in_proj_bias'\]"):
+        porting.torch_to_nnx(source, module)
+    porting.torch_to_nnx(source, module, ignore=["in_proj_bias", "out_proj.bias"])
+
+
+def test_numbers_of_another_byte_order_and_too_wide_ones():
+    arrays = {"fc.weight": RNG.normal(size=(2, 3)).astype(">f8")}
+    found = porting.arrays_to_linen(arrays, {"fc": {"kernel": np.zeros((3, 2))}})
+    np.testing.assert_array_equal(found["fc"]["kernel"], arrays["fc.weight"].T)
+    np.testing.assert_array_equal(porting.linen_to_arrays(found, arrays)["fc.weight"], arrays["fc.weight"])
+    if np.longdouble != np.float64:
+        with pytest.raises(TypeError, match=r"fc\.weight: expected numbers of 64 bits at most"):
+            porting.mapping({"fc.weight": np.zeros((2, 3), np.longdouble)}, {})
+
+
+def test_a_slope_for_every_channel():
+    source = torch.nn.PReLU(3)
+    with pytest.raises(PortingError, match=r"write a layer whose negative_slope has the shape \(3,\)"):
+        porting.torch_to_nnx(source, nnx.PReLU())
+
+    class Slopes(nnx.Module):
+        def __init__(self):
+            self.negative_slope = nnx.Param(jnp.zeros(3))
+
+    np.testing.assert_array_equal(porting.torch_to_nnx(source, Slopes()).negative_slope[...], to_numpy(source.weight))
