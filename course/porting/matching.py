@@ -598,8 +598,11 @@ class _Matching:
             self.wrong(
                 layer, leaf, path, f"expected {made} in {self.target.side}{what}, got {one}", hint(leaf, made, one)
             )
-        elif layer.known and layer.known.heads and leaf.axes and len(one) == 3:
-            heads = one[0] if leaf.flax[0] == "out" else one[1]
+        elif (
+            layer.known and layer.known.heads and leaf.axes and len(one) == 3
+            and (len(leaf.flax) > 1 or path[-2:-1] in (("query",), ("out",)))  # keys and values may share heads
+        ):  # fmt: skip
+            heads = one[0] if path[-2] == "out" else one[1]
             if heads != layer.known.heads:
                 wrong = f"expected {layer.known.heads} heads in {self.target.side}, got {heads} in {one}"
                 self.wrong(layer, leaf, path, wrong, "compare the numbers of heads")

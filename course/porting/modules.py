@@ -110,8 +110,8 @@ def known_layers(module: nn.Module, told: Told) -> tuple[dict[str, Known], list[
             True for _ in layer.buffers(recurse=False)
         )
         kind = told.kind(name) if rule is not None or has_arrays else None
-        if kind == "MultiheadAttention":
-            known[name] = Known(kind, getattr(layer, "num_heads", None))
+        if kind in ("MultiheadAttention", "qkv"):
+            known[name] = Known(kind, _heads(module, name, layer))
         if kind is None or (kind != "own" and rule is not None and _parametrized(layer)):
             problems += (found := _unlike(name, layer, rule))
             if any("a parametrized one" in problem.wrong or "a ScriptModule" in problem.wrong for problem in found):
@@ -119,7 +119,7 @@ def known_layers(module: nn.Module, told: Told) -> tuple[dict[str, Known], list[
                 inside += (f"{name}." if name else "",)
                 continue
             kind = RULES[rule] if rule is not None else "own"
-            known[name] = Known(kind, getattr(layer, "num_heads", None) if rule is not None else None)
+            known[name] = Known(kind, _heads(module, name, layer) if rule is not None else None)
         if kind == "MultiheadAttention":  # it holds a layer of its own
             out = getattr(layer, "out_proj", None)
             if out is not None and told.kind(name) is None and _parametrized(out):
@@ -129,6 +129,13 @@ def known_layers(module: nn.Module, told: Told) -> tuple[dict[str, Known], list[
             if not name:
                 break
     return {**known, **{name: Known(REFUSED) for name in refused}}, problems
+
+
+def _heads(module: nn.Module, name: str, layer: nn.Module) -> int | None:
+    """The number of heads that attention has, or the module that a projection stands in."""
+    holder = module.get_submodule(name.rpartition(".")[0]) if isinstance(layer, nn.Linear) and name else layer
+    found = [getattr(holder, key, None) for key in ("num_heads", "num_attention_heads", "n_heads", "n_head")]
+    return next((heads for heads in found if type(heads) is int), None)
 
 
 def _unlike(name: str, layer: nn.Module, rule: type[nn.Module] | None) -> list[Problem]:

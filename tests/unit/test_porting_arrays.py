@@ -1077,3 +1077,21 @@ def test_a_slope_for_every_channel():
             self.negative_slope = nnx.Param(jnp.zeros(3))
 
     np.testing.assert_array_equal(porting.torch_to_nnx(source, Slopes()).negative_slope[...], to_numpy(source.weight))
+
+
+class TorchHeads(torch.nn.Module):
+    def __init__(self, heads):
+        super().__init__()
+        self.num_heads = heads
+        self.query, self.key, self.value, self.out = (torch.nn.Linear(8, 8) for _ in range(4))
+
+
+def test_separate_projections_have_the_heads_of_their_module():
+    for heads in (2, 4):
+        module = nnx.MultiHeadAttention(2, 8, decode=False, rngs=nnx.Rngs(0))
+        if heads == 2:
+            porting.torch_to_nnx(TorchHeads(heads), module)
+        else:
+            with pytest.raises(PortingError, match="expected 4 heads in nnx, got 2") as caught:
+                porting.torch_to_nnx(TorchHeads(heads), module)
+            assert [problem.torch for problem in caught.value.problems] == ["query.weight", "out.weight"]
