@@ -7,9 +7,9 @@ Lesson: 06_porting_layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
 
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 
 class Row(NamedTuple):
-    """One call of a layer: the largest gaps of its input and output, the output's largest value, shapes and dtypes."""
+    """One call of a layer: the largest gaps of its input and output, the output's largest value, shapes and dtypes.
+
+    Of several outputs it is the one that differs most, if both sides have as many, else the first.
+    """
 
     layer: str
     kind: str
@@ -69,10 +72,12 @@ class Comparison:
             f"; {layer} is called {theirs} times in torch and {ours} in flax"
             for layer, (theirs, ours) in self.calls.items()
         )
+        if not any(row.kind == "whole model" for row in self.rows):
+            often += "; the models' own outputs are not compared: one of them has no array"
         return self._verdict() + often
 
     def _verdict(self) -> str:
-        row, common = self.first, len(self.rows) - 1
+        row, common = self.first, sum(row.kind != "whole model" for row in self.rows)
         if row is None:
             worst = max(self.rows, key=lambda row: row.output_gap)
             return (
@@ -91,11 +96,17 @@ class Comparison:
 
 
 class Call(NamedTuple):
-    """What a layer was given first and what it returned first; its output's dtype there."""
+    """What a layer was given first and what it returned first; its output's dtype there; what it returned besides."""
 
     input: np.ndarray | None
     output: np.ndarray
     dtype: str
+    name: str = ""  # in a dict or dataclass of outputs
+    others: tuple[tuple[np.ndarray, str, str], ...] = ()
+
+    @property
+    def outputs(self) -> list[tuple[np.ndarray, str, str]]:
+        return [(self.output, self.dtype, self.name), *self.others]
 
 
 def compare(
@@ -170,15 +181,24 @@ def _arguments(example: Any) -> tuple[list[Any], dict[str, Any]]:
 
 
 def _row(layer: str, kind: str, theirs: Call, ours: Call) -> Row:
-    return Row(
-        layer,
-        kind,
-        0.0 if theirs.input is None or ours.input is None else _gap(theirs.input, ours.input),
-        _gap(theirs.output, ours.output),
-        float(np.abs(theirs.output).max(initial=0)),
-        f"{theirs.output.shape} in torch, {ours.output.shape} in flax",
-        theirs.dtype if theirs.dtype == ours.dtype else f"{theirs.dtype} in torch, {ours.dtype} in flax",
-    )
+    """Of several outputs the one that differs most; the first where the two sides have not as many."""
+    input_gap = 0.0 if theirs.input is None or ours.input is None else _gap(theirs.input, ours.input)
+    rows = []
+    for (a, dtype, _), (b, other, _) in _pairs(theirs.outputs, ours.outputs):
+        size, shapes = float(np.abs(a).max(initial=0)), f"{a.shape} in torch, {b.shape} in flax"
+        dtypes = dtype if dtype == other else f"{dtype} in torch, {other} in flax"
+        rows.append(Row(layer, kind, input_gap, _gap(a, b), size, shapes, dtypes))
+    return max(rows, key=lambda row: np.nan_to_num(row.output_gap / max(1.0, row.size), nan=np.inf))
+
+
+def _pairs(theirs: list, ours: list) -> Iterator[tuple]:
+    """Outputs that belong together: by their names where both sides have the same, else by their order."""
+    if len(theirs) != len(ours):
+        return zip(theirs[:1], ours[:1], strict=True)
+    names = [output[-1] for output in theirs]
+    if len(set(names)) == len(names) and set(names) == {output[-1] for output in ours}:
+        theirs, ours = (sorted(outputs, key=lambda output: output[-1]) for outputs in (theirs, ours))
+    return zip(theirs, ours, strict=True)
 
 
 def _gap(theirs: np.ndarray, ours: np.ndarray) -> float:
@@ -186,8 +206,9 @@ def _gap(theirs: np.ndarray, ours: np.ndarray) -> float:
     orders = [theirs]
     if theirs.ndim > 2:
         orders += [np.moveaxis(theirs, 1, -1), np.swapaxes(theirs, 0, 1)]
+    kind = complex if theirs.dtype.kind == "c" or ours.dtype.kind == "c" else float
     gaps = [
-        np.abs(order.astype(float) - ours.astype(float)).max(initial=0) for order in orders if order.shape == ours.shape
+        np.abs(order.astype(kind) - ours.astype(kind)).max(initial=0) for order in orders if order.shape == ours.shape
     ]
     return float(min(gaps, default=np.inf))
 
@@ -235,20 +256,28 @@ def _run_linen(module: linen.Module, inputs: list[jax.Array], kwargs: Mapping[st
 
 
 def _keep(calls: dict[Path, list[Call]], path: Path, args: Any, output: Any) -> None:
-    given, result = first_of(args, jax.Array), first_of(output, jax.Array)
-    if result is not None and not isinstance(result, jax.core.Tracer):  # inside a scan there are no numbers
+    given, found = first_of(args, jax.Array), list(arrays_in(output, jax.Array))
+    if found and not any(isinstance(array, jax.core.Tracer) for _, array in found):  # inside a scan are no numbers
         known = given is not None and not isinstance(given, jax.core.Tracer)
-        calls.setdefault(path, []).append(
-            Call(np.asarray(given) if known else None, np.asarray(result), str(result.dtype))
-        )
+        first, *others = [(np.asarray(array), str(array.dtype), name) for name, array in found]
+        calls.setdefault(path, []).append(Call(np.asarray(given) if known else None, *first, tuple(others)))
 
 
 def first_of(tree: Any, kind: type) -> Any:
     """The first array in nested tuples and dicts: a recurrent layer returns its output and its carry."""
+    return next((array for _, array in arrays_in(tree, kind)), None)
+
+
+def arrays_in(tree: Any, kind: type, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The arrays in nested tuples, dicts and dataclasses, with their names in these."""
     if isinstance(tree, kind):
-        return tree
-    if isinstance(tree, dict):
-        tree = list(tree.values())
-    if isinstance(tree, tuple | list):
-        return next((found for item in tree if (found := first_of(item, kind)) is not None), None)
-    return None
+        yield name, tree
+    elif isinstance(tree, Mapping):
+        for key, item in tree.items():
+            yield from arrays_in(item, kind, f"{name}.{key}")
+    elif isinstance(tree, tuple | list):
+        for number, item in enumerate(tree):
+            yield from arrays_in(item, kind, name and f"{name}.{number}")
+    elif is_dataclass(tree):
+        for entry in fields(tree):
+            yield from arrays_in(getattr(tree, entry.name), kind, f"{name}.{entry.name}")

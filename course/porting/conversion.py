@@ -54,7 +54,8 @@ def arrays_to_nnx(
       keep: flax's paths of layers or arrays that stay as they are: a new head, LoRA; Linen's also as NNX has them,
         "blocks/*/lora".
       treat_as: torch's path of a layer -> its kind, one of `course.porting.layouts.KINDS`, where names and shapes do
-        not tell, or a module's class is another: {"h.*.attn.c_attn": "Conv1D"}.
+        not tell, or a module's class is another: {"h.*.attn.c_attn": "Conv1D"}. "qkv" and "kv" are for rows that are
+        all of query, then all of key, then all of value; with other orders, head by head say, sort the rows first.
       gradients: whether these are gradients, or an optimizer's moments, instead of weights: where flax has one bias
         for two of torch's, each of the two has the whole gradient. What is told may then name nothing, a buffer.
       template: the NNX module, or what `linen_template` makes, where flax's side is a state or a tree of arrays alone,
@@ -141,7 +142,10 @@ def linen_to_arrays(
 
 def _knowing(tree: NnxTree | LinenTree, template: Any) -> Target:
     """A tree's arrays, with the kinds of layers that a template knows."""
-    return tree.target if template is None else replace(tree.target, kinds=type(tree)(template).target.kinds)
+    if template is None:
+        return tree.target
+    known = type(tree)(template).target
+    return replace(tree.target, kinds=known.kinds, problems=known.problems)
 
 
 def _back(target: Target, like: Arrays, told: Told, gradients: bool) -> dict[str, np.ndarray]:
@@ -159,13 +163,21 @@ def _checked(arrays: Arrays) -> dict[str, np.ndarray]:
     for name, array in arrays.items():
         if not isinstance(name, str):
             raise TypeError(f"expected names of arrays as text, got {name!r}; write 'blocks.0.weight'")
+        if isinstance(array, Mapping):
+            raise TypeError(
+                f"{name}: expected a NumPy array, got a dict; torch's side comes first, its names in one piece, "
+                "'fc.weight'"
+            )
         if not isinstance(array, np.ndarray | jax.Array | np.generic):
             raise TypeError(
                 f"{name}: expected a NumPy array, got {type(array).__name__}; convert tensors with tensor.numpy()"
             )
     found = {name: np.asarray(array) for name, array in arrays.items()}
+    found = {name: a if a.dtype.isnative else a.astype(a.dtype.newbyteorder("=")) for name, a in found.items()}
     for name, array in found.items():
-        if array.dtype.kind in "OSUMm":
+        if array.dtype in (np.longdouble, np.clongdouble) and array.dtype not in (np.float64, np.complex128):
+            raise TypeError(f"{name}: expected numbers of 64 bits at most, got {array.dtype}; convert them with astype")
+        if array.dtype.kind in "OSUMm" or array.dtype.type is np.void:
             raise TypeError(f"{name}: expected an array of numbers, got {array.dtype}; leave it out")
     return found
 
@@ -213,7 +225,8 @@ def torch_to_linen(
 
     Args:
       torch_module: the source.
-      variables: the target, as for `arrays_to_linen`; left unchanged.
+      variables: the target, as for `arrays_to_linen`; left unchanged. Only `linen_template` tells of a square
+        ConvTranspose whether its `transpose_kernel` is True; arrays alone are taken for one where it is False.
       names, ignore, keep, treat_as: as for `torch_to_nnx`, as are the errors.
     Returns:
       A new tree of the same structure and shapes, in torch's dtypes.
@@ -292,6 +305,14 @@ def _into_module(torch_module: torch.nn.Module, tree: Any, flax: Any, told: Told
 
     target, arrays, found = _match_module(torch_module, tree, flax, told, back=True)
     made, tensors = found.to_torch(target.target.arrays, arrays), modules.tensors_of(torch_module)
+    problems = [
+        Problem(name, tuple(tensors[name].shape), "", None, "expected a tensor with memory for all of its numbers, got "
+                "an expanded one, which cannot be written to", "make it a tensor of its own in torch, .clone()")
+        for name in sorted(found.torch_names)
+        if any(step == 0 < size - 1 for step, size in zip(tensors[name].stride(), tensors[name].shape, strict=True))
+    ]  # fmt: skip
+    if problems:
+        raise PortingError(problems)
     with torch.no_grad():
         for name in found.torch_names:
             tensors[name].copy_(modules.to_tensor(made[name]))

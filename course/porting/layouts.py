@@ -32,6 +32,7 @@ class Leaf:
       reshaped: whether flax may cut an axis in two, into heads.
       cut: how many of flax's first axes are then torch's `in`; None where that is open.
       part: (k, n) for the k-th of n equal parts of the tensors' rows.
+      columns: whether these parts are of columns instead.
       zero: such a part of the first of two tensors that flax has no place for.
     """
 
@@ -42,6 +43,7 @@ class Leaf:
     reshaped: bool = False
     cut: int | None = None
     part: tuple[int, int] = (0, 1)
+    columns: bool = False
     zero: tuple[int, int] | None = None
 
     @property
@@ -58,25 +60,39 @@ class Leaf:
             words.append("torch's two biases added")
         return ", ".join(words or ["as it is"]) + ("; b_hn must be zero" if self.zero else "")
 
+    def one(self, shape: Shape) -> Shape:
+        """The shape of the part that is taken of a tensor."""
+        if not shape:
+            return shape
+        cut = len(shape) - 1 if self.columns else 0
+        return tuple(size // self.part[1] if axis == cut else size for axis, size in enumerate(shape))
+
+    def taken(self, tensor: np.ndarray) -> np.ndarray:
+        """That part, as a view."""
+        return (
+            rows_of(tensor.swapaxes(0, -1), self.part).swapaxes(0, -1) if self.columns else rows_of(tensor, self.part)
+        )
+
     def made(self, shapes: Shapes) -> Shape:
         """The shape that flax's array has before an axis is cut in two."""
-        rows, *others = shapes[self.torch[0]] or (1,)
-        shape = (rows // self.part[1], *others) if shapes[self.torch[0]] else ()
+        shape = self.one(shapes[self.torch[0]])
         return tuple(shape[axis] for axis in self._order) if self.axes else shape
 
     def fits(self, made: Shape, flax: Shape) -> bool:
         """Whether an array of the first shape can be flax's: the same, or with heads where some may be."""
         if not self.reshaped or made == flax:
             return made == flax
+        while len(made) > 2 and made[0] == 1:  # a convolution of one pixel is a linear layer
+            made = made[1:]
         cuts = range(len(flax) + 1) if self.cut is None else [self.cut]
         sizes = [(math.prod(flax[:cut]), math.prod(flax[cut:])) for cut in cuts]
         return math.prod(made) == math.prod(flax) and (len(made) < 2 or made in sizes)
 
     def read(self, tensors: Mapping[str, np.ndarray], shape: Shape, *, gradients: bool = False) -> np.ndarray:
         """Flax's array, as a copy, of this shape; the gradient of a sum is that of the last, a GRU's input bias."""
-        total = rows_of(tensors[self.torch[-1]], self.part)
+        total = self.taken(tensors[self.torch[-1]])
         for name in self.torch[:-1] if not gradients else ():
-            total = rows_of(tensors[name], self.part) + total
+            total = self.taken(tensors[name]) + total
         if self.axes:
             total = np.transpose(total, self._order)
         return np.array(np.flip(total, self._space).reshape(shape), order="C")
@@ -87,7 +103,7 @@ class Leaf:
             shape = self.made({name: tensor.shape for name, tensor in tensors.items()})
             array = np.transpose(np.flip(array.reshape(shape), self._space), np.argsort(self._order))
         for name in self.torch:
-            rows = rows_of(tensors[name], self.part)
+            rows = self.taken(tensors[name])
             rows[...] = array.reshape(rows.shape) if gradients or name == self.torch[-1] else 0
 
     @property
@@ -126,7 +142,8 @@ def _conv1d_of_gpt2(shapes: Shapes) -> Iterator[list[Leaf]]:
 
 def _conv(shapes: Shapes) -> Iterator[list[Leaf]]:
     space = "hwd"[: len(shapes["weight"]) - 2]
-    yield [Leaf(("kernel",), ("weight",), f"oi{space}->{space}io"), BIAS]
+    one = set(shapes["weight"][2:]) == {1}
+    yield [Leaf(("kernel",), ("weight",), f"oi{space}->{space}io", reshaped=one), BIAS]
 
 
 def _conv_transpose(shapes: Shapes) -> Iterator[list[Leaf]]:
@@ -168,12 +185,20 @@ def _attention(shapes: Shapes) -> Iterator[list[Leaf]]:
     yield [*leaves, out, Leaf(("out", "bias"), ("out_proj.bias",))]
 
 
-def _packed(shapes: Shapes) -> Iterator[list[Leaf]]:
-    leaves = []
-    for k, name in enumerate(("query", "key", "value")):
-        leaves.append(_transposed((name, "kernel"), "weight", (k, 3), cut=1))
-        leaves.append(Leaf((name, "bias"), ("bias",), reshaped=True, part=(k, 3)))
+def _packed(shapes: Shapes, names: tuple[str, ...] = ("query", "key", "value")) -> Iterator[list[Leaf]]:
+    leaves, count = [], len(names)
+    wide = len(shapes["weight"]) == 2 and shapes.get("bias") == shapes["weight"][1:] != shapes["weight"][:1]
+    for k, name in enumerate(names):
+        if wide:  # GPT-2's Conv1D: columns
+            leaves.append(Leaf((name, "kernel"), ("weight",), reshaped=True, cut=1, part=(k, count), columns=True))
+        else:
+            leaves.append(_transposed((name, "kernel"), "weight", (k, count), cut=1))
+        leaves.append(Leaf((name, "bias"), ("bias",), reshaped=True, part=(k, count)))
     yield leaves
+
+
+def _packed_pair(shapes: Shapes) -> Iterator[list[Leaf]]:
+    return _packed(shapes, ("key", "value"))
 
 
 # a cell's gates in torch's order; one matrix a gate has these letters in Linen, in NNX all are fused
@@ -228,7 +253,8 @@ def _recurrent(shapes: Shapes) -> Iterator[list[Leaf]]:
 
 
 def _own(shapes: Shapes) -> Iterator[list[Leaf]]:
-    yield [Leaf((name,), (name,)) for name in shapes]
+    # a vector may be cut into heads
+    yield [Leaf((name,), (name,), reshaped=len(shape) == 1) for name, shape in shapes.items()]
 
 
 KINDS: dict[str, Callable[[Shapes], Iterator[list[Leaf]]]] = {
@@ -242,7 +268,8 @@ KINDS: dict[str, Callable[[Shapes], Iterator[list[Leaf]]]] = {
     "Embedding": _embedding,
     "PReLU": _prelu,
     "MultiheadAttention": _attention,
-    "qkv": _packed,  # one linear layer whose rows are query, key and value, as in ViT
+    "qkv": _packed,  # one linear layer (or Conv1D) whose rows are all of query, then key, then value, as in ViT
+    "kv": _packed_pair,  # the same of key and value
     "Recurrent": _recurrent,  # LSTM, GRU and RNN, and their cells
     "own": _own,  # arrays of the same name on both sides, as they are
 }

@@ -22,6 +22,9 @@ from course.porting.problems import PortingError, Problem, some
 Arrays = Mapping[str, np.ndarray]
 
 
+REFUSED = "refused"  # in a kind's place: one problem says all of such a layer
+
+
 class Known(NamedTuple):
     """What a module tells of a layer: its kind, and of attention the number of heads."""
 
@@ -69,14 +72,14 @@ class Layer:
 
     def source(self, leaf: Leaf) -> str:
         """The tensors of a leaf, with the rows that it is made of."""
-        size = (self.shapes[leaf.torch[0]] or (1,))[0] // leaf.part[1]
-        rows = f"[{leaf.part[0] * size}:{(leaf.part[0] + 1) * size}]" if leaf.part[1] > 1 else ""
+        size = (self.shape(leaf) or (1,))[-1 if leaf.columns else 0]
+        rows = f"{leaf.part[0] * size}:{(leaf.part[0] + 1) * size}"
+        rows = "" if leaf.part[1] == 1 else f"[:, {rows}]" if leaf.columns else f"[{rows}]"
         return " + ".join(self.path(name) + rows for name in leaf.torch)
 
     def shape(self, leaf: Leaf) -> Shape:
         """The shape of these rows."""
-        shape = self.shapes[leaf.torch[0]]
-        return (shape[0] // leaf.part[1], *shape[1:]) if shape else ()
+        return leaf.one(self.shapes[leaf.torch[0]])
 
     def tensors(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         return {name: arrays[self.path(name)] for name in self.shapes if self.path(name) in arrays}
@@ -149,8 +152,9 @@ class Match:
         if problems:
             raise PortingError(problems)
         for name, home in self.tied.items():
-            same = made[name].shape == made[home].shape and arrays[name].strides == arrays[home].strides
-            made[name][...] = made[home] if same else made[home].T
+            view = made[name].transpose(np.argsort([-step for step in arrays[name].strides], kind="stable"))
+            order = np.argsort([-step for step in arrays[home].strides], kind="stable")
+            view[...] = made[home].transpose(order).reshape(view.shape)  # in the order of their one memory
         return made
 
     @property
@@ -164,8 +168,8 @@ class Match:
         """What goes where, in torch's order; then what stays behind."""
         rows = []
         for place in self.places:
-            for index, layer, leaf in place.parts:
-                flax = at(place.path) + ("" if index is None else f"[{index}]")
+            for number, (index, layer, leaf) in enumerate(place.parts):
+                flax = at(place.path) + ("" if index is None else f"[{number}]")
                 shape = place.shape if index is None else place.shape[1:]
                 rows.append(Mapped(layer.source(leaf), layer.shape(leaf), flax, shape, leaf.rule))
         return rows + self.behind
@@ -382,7 +386,13 @@ class _Matching:
         self.there = {path: array for path, array in target.arrays.items() if path not in self.kept}
         self.names = Names(told, self.there)
         self.problems += [problem for problem in target.problems if not told.keep.find(problem.flax)]
-        self.layers = layers_of(arrays, known)
+        refused = [name for name, layer in known.items() if layer.kind == REFUSED]
+        self.layers = [
+            layer for layer in layers_of(arrays, known)
+            if not any(not name or layer.name == name or layer.name.startswith(f"{name}.") for name in refused)
+        ]  # fmt: skip
+        self.refused = bool(refused)
+        self.has_conv1d = "Conv1D" in self.told.kinds.values() or any(map(_is_wide, self.layers))
         self.behind: list[Mapped] = []
         self.tied: dict[str, str] = {}
         self.places: dict[Path, Place] = {}
@@ -390,11 +400,12 @@ class _Matching:
     def run(self) -> Match:
         chosen = [(layer, *self.choose(layer)) for layer in self.layers]
         homes = self.homes(chosen)
+        self.check_overlaps(chosen)
         for layer, kind, found in chosen:
             self.place(layer, kind, found, homes)
         self.check_stacks()
         for path in self.there:
-            if path in self.places or self.told.ignore.find(".".join(path)):
+            if path in self.places or self.told.ignore.find(".".join(path)) or self.refused:
                 continue
             self.wrong(
                 None, None, path, "expected a torch weight for it, got none",
@@ -405,7 +416,7 @@ class _Matching:
             (self.told.patterns, torch_names), (self.told.ignore, torch_names), (self.told.treat_as, torch_names),
             (self.told.keep, list(map(at, self.target.arrays))),
         ):  # fmt: skip
-            if not self.gradients:  # of what was told for the weights, some names only buffers
+            if not self.gradients and not self.refused:  # of what was told for the weights, some names only buffers
                 self.problems += patterns.unused(there)
         if self.problems:
             raise PortingError(self.problems)
@@ -452,7 +463,7 @@ class _Matching:
         if len({kind for kind, _ in best}) > 1 and most:
             best = self.decided(layer, best)
         kind, places = best[0]
-        if kind == "Linear" and not told and not layer.known and "Conv1D" in self.told.kinds.values():
+        if kind == "Linear" and not told and not layer.known and self.has_conv1d:
             rows, columns = layer.shapes["weight"]
             if rows == columns:
                 wrong = (
@@ -508,6 +519,28 @@ class _Matching:
                     homes[_memory(self.arrays[name], name)][name] = path
         return homes
 
+    def check_overlaps(self, chosen: list) -> None:
+        """Tensors that are parts of others: flax's arrays have memory of their own."""
+        found = {
+            layer.path(name): (layer, leaf, path)
+            for layer, _, leaves in chosen for leaf, path, _ in leaves for name in leaf.torch
+            if path is not None and not self.gradients and not self.ignored(layer, name)
+        }  # fmt: skip
+        spans = sorted((*_span(self.arrays[name]), name) for name in found)
+        furthest: tuple[int, str] | None = None
+        for start, end, name in spans:
+            if furthest is not None and start < furthest[0]:
+                one, other = self.arrays[furthest[1]], self.arrays[name]
+                if _memory(one, "") != _memory(other, "") and _overlap(one, other):
+                    layer, leaf, path = found[name]
+                    self.wrong(
+                        layer, leaf, path,
+                        f"expected memory of its own, got some that {furthest[1]} has too, which training would part",
+                        f"give it its own in torch, .clone(), or pass ignore=[{name!r}] and take it from the other in "
+                        "flax",
+                    )  # fmt: skip
+            furthest = max(furthest or (end, name), (end, name))
+
     def place(self, layer: Layer, kind: str, found: list, homes: dict) -> None:
         told = {name for leaf, *_ in found for name in leaf.torch}
         for name in (name for name in layer.shapes if name not in told):
@@ -544,12 +577,13 @@ class _Matching:
                 f"training would part: {at(here)} and {at(path)}",
                 "tie them in flax too (an embedding's `attend`), or untie them in torch",
             )  # fmt: skip
+        cut = -1 if leaf.columns else 0
         uneven = [
-            layer.shapes[n] for n in leaf.torch if leaf.part[1] > 1 and (layer.shapes[n] or (1,))[0] % leaf.part[1]
+            layer.shapes[n] for n in leaf.torch if leaf.part[1] > 1 and (layer.shapes[n] or (1,))[cut] % leaf.part[1]
         ]
         if uneven:
             wrong = f"expected rows that can be cut into {leaf.part[1]}, got {uneven[0]}"
-            self.wrong(layer, leaf, path, wrong, "is it of another kind? say so by treat_as=")
+            self.wrong(layer, leaf, path, wrong, "is it of another kind? say so by treat_as=, or cut it yourself")
             return
         if leaf.zero and not self.back and not self.gradients and rows_of(self.arrays[name], leaf.zero).any():
             self.wrong(
@@ -564,8 +598,11 @@ class _Matching:
             self.wrong(
                 layer, leaf, path, f"expected {made} in {self.target.side}{what}, got {one}", hint(leaf, made, one)
             )
-        elif layer.known and layer.known.heads and leaf.axes and len(one) == 3:
-            heads = one[0] if leaf.flax[0] == "out" else one[1]
+        elif (
+            layer.known and layer.known.heads and leaf.axes and len(one) == 3
+            and (len(leaf.flax) > 1 or path[-2:-1] in (("query",), ("out",)))  # keys and values may share heads
+        ):  # fmt: skip
+            heads = one[0] if path[-2] == "out" else one[1]
             if heads != layer.known.heads:
                 wrong = f"expected {layer.known.heads} heads in {self.target.side}, got {heads} in {one}"
                 self.wrong(layer, leaf, path, wrong, "compare the numbers of heads")
@@ -611,9 +648,44 @@ class _Matching:
         what = f" ({leaf.rule})" if leaf.rule != "as it is" else ""
         shown = some([f"{at(path)} {np.shape(self.target.arrays[path])}" for path in free], most=4)
         wrong = f"expected {expected} {made} in {self.target.side}{what}, got {shown}"
+        if (prefix := self.prefix(layer, leaf)) is not None:
+            likely = f"pass names={{{prefix!r}: ''}}, if that is before every name"
+        elif likely.startswith("give the layers"):
+            likely = self.packed(layer, leaf) or self.lacking(layer, leaf) or likely
+        elif likely.startswith("say what"):
+            likely = self.lacking(layer, leaf) or likely
         if (twin := self.twin(layer.path(leaf.torch[0]))) is not None:
             likely += f"; it equals {twin}: if the two are tied, ignore=[{layer.path(leaf.torch[0])!r}]"
         self.wrong(layer, leaf, None, wrong, likely)
+
+    def prefix(self, layer: Layer, leaf: Leaf) -> str | None:
+        """What stands before a layer's name in torch alone: module, of DataParallel; _orig_mod, of compile."""
+        parts = layer.name.split(".")
+        for count in range(1, len(parts)):
+            path, _ = self.names.find(".".join(parts[count:]), leaf.torch[0], leaf.flax)
+            if path is not None and leaf.fits(leaf.made(layer.shapes), np.shape(self.target.arrays[path])):
+                return ".".join(parts[:count])
+        return None
+
+    def packed(self, layer: Layer, leaf: Leaf) -> str | None:
+        """Whether flax has query, key and value for one matrix."""
+        shape = layer.shapes[leaf.torch[0]]
+        for path in self.there:
+            if path[-2:] == ("value", "kernel") and path not in self.places and len(shape) == 2:
+                size = int(np.prod(np.shape(self.target.arrays[path])))
+                kind = {3: "qkv", 2: "kv"}.get(int(np.prod(shape)) // size) if size else None
+                if kind is not None and shape[0] != shape[1] and np.prod(shape) % size == 0:
+                    place = f"names={{{layer.name!r}: {at(path[:-2])!r}}}, treat_as={{{layer.name!r}: {kind!r}}}"
+                    rows = "query, key and value" if kind == "qkv" else "key and value"
+                    return f"if its rows are {rows}, pass {place}"
+        return None
+
+    def lacking(self, layer: Layer, leaf: Leaf) -> str | None:
+        """Whether flax has the layer, but not this array of it."""
+        beside = [(*leaf.flax[:-1], name) for name in ("kernel", "scale")]
+        if leaf.flax[-1] != "bias" or all(self.names.find(layer.name, "weight", p)[0] is None for p in beside):
+            return None
+        return f"build flax's layer with it, use_bias=True, or pass ignore={[layer.path(name) for name in leaf.torch]}"
 
     def twin(self, name: str) -> str | None:
         """A tensor of the same numbers: a file may hold a tied weight twice."""
@@ -632,7 +704,7 @@ class _Matching:
                 place.parts.sort(key=lambda part: part[0] or 0)
                 got = [index for index, *_ in place.parts]
                 count = place.shape[0] if place.shape else 0
-                if got != list(range(count)):
+                if got != [number + (got[0] or 0) for number in range(count)]:  # the first may be another array
                     wrong = f"expected the layers 0 to {count - 1} for its first axis, got "
                     wrong += some(list(map(str, got)))
                     self.wrong(None, None, place.path, wrong, "stack as many layers in flax as torch has")
@@ -648,8 +720,32 @@ def _memory(array: np.ndarray, name: str) -> tuple:
     return (array.__array_interface__["data"][0], array.nbytes) if array.size else (name,)
 
 
+def _is_wide(layer: Layer) -> bool:
+    """Whether a matrix is (in, out), as in GPT-2's Conv1D: its bias has a number for every column."""
+    weight, bias = layer.shapes.get("weight", ()), layer.shapes.get("bias")
+    return len(weight) == 2 and bias == weight[1:] != weight[:1]
+
+
+def _span(array: np.ndarray) -> tuple[int, int]:
+    """The addresses that an array lies between."""
+    array = np.asarray(array)
+    start = array.__array_interface__["data"][0]
+    steps = [(size - 1) * step for size, step in zip(array.shape, array.strides, strict=True) if size]
+    low, high = (sum(step for step in steps if (step < 0) == below) for below in (True, False))
+    return start + low, start + high + (array.itemsize if array.size else 0)
+
+
+def _overlap(one: np.ndarray, other: np.ndarray) -> bool:
+    try:
+        return np.shares_memory(one, other, max_work=10_000)  # type: ignore[arg-type]  # NumPy's stubs know two of the numbers
+    except np.exceptions.TooHardError:
+        return False
+
+
 def hint(leaf: Leaf, expected: Shape, got: Shape) -> str:
     """The likely reason for a shape that does not fit."""
+    if leaf.flax == ("negative_slope",) and got == ():
+        return f"flax's PReLU has one slope: write a layer whose negative_slope has the shape {expected}"
     if leaf.flipped and got == (*expected[:-2], expected[-1], expected[-2]):
         return "build flax's layer with transpose_kernel=False"
     if leaf.reshaped and len(got) > len(expected) and np.prod(expected) == np.prod(got):

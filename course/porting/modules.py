@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from inspect import getattr_static
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +18,11 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from course.porting.comparison import Call, first_of
+from course.porting.comparison import Call, arrays_in, first_of
 from course.porting.layouts import KINDS
-from course.porting.matching import Known, Told
+from course.porting.matching import REFUSED, Known, Told
 from course.porting.problems import Problem
+from course.porting.trees import named
 
 RULES: dict[type[nn.Module], str] = {
     nn.Linear: "Linear",
@@ -63,13 +64,15 @@ SETTINGS: list[tuple[tuple[type[nn.Module], ...], str, Callable[[Any], bool], st
      "flax's attention has no key and value of its own: append them to the input"),
     ((nn.Embedding, nn.EmbeddingBag), "max_norm", lambda norm: norm is None, "None",
      "flax's Embed does not clip its rows: clip the table once, or after every step"),
+    ((nn.Embedding, nn.EmbeddingBag), "scale_grad_by_freq", lambda scaled: not scaled, "False",
+     "flax's gradients count every row as often as it stands in the batch: divide them by these numbers yourself"),
     ((nn.LSTM,), "proj_size", lambda size: size == 0, "0",
      "flax's cells have no projection: put a Linear behind the cell, in a cell of your own"),
-    (POOLS[:3], "dilation", lambda dilation: dilation in (1, (1,), (1, 1), (1, 1, 1)), "1",
+    (POOLS[:3], "dilation", lambda dilation: {*np.ravel(dilation)} == {1}, "1",
      "flax's pools have no dilation: gather the windows yourself"),
     (POOLS[4:], "divisor_override", lambda divisor: divisor is None, "None",
      "flax's avg_pool divides by the window's size: multiply afterwards"),
-    (POOLS, "ceil_mode", lambda ceil: not ceil, "False",
+    ((*POOLS, nn.LPPool1d, nn.LPPool2d), "ceil_mode", lambda ceil: not ceil, "False",
      "flax's pools round down: pad the input so that the windows fit"),
 ]  # fmt: skip
 # methods of a layer that may be overridden without changing what it computes
@@ -82,7 +85,7 @@ def tensors_of(module: nn.Module) -> dict[str, torch.Tensor]:
     """A module's weights and buffers by name; those of its `state_dict`."""
     if not isinstance(module, nn.Module):
         raise TypeError(
-            f"expected a torch module, got {type(module).__name__}; the torch side comes first, and a state_dict or "
+            f"expected a torch module, got {named(module)}; the torch side comes first, and a state_dict or "
             "another dict of arrays goes to arrays_to_nnx and arrays_to_linen"
         )
     return {
@@ -95,6 +98,7 @@ def known_layers(module: nn.Module, told: Told) -> tuple[dict[str, Known], list[
     known: dict[str, Known] = {}
     problems: list[Problem] = []
     inside: tuple[str, ...] = ()  # layers that are ported whole, or not at all
+    refused: list[str] = []
     for name, layer in module.named_modules(remove_duplicate=False):
         if any(name.startswith(start) for start in inside):
             continue
@@ -106,29 +110,51 @@ def known_layers(module: nn.Module, told: Told) -> tuple[dict[str, Known], list[
             True for _ in layer.buffers(recurse=False)
         )
         kind = told.kind(name) if rule is not None or has_arrays else None
-        if kind is None:
-            problems += _unlike(name, layer, rule)
+        if kind in ("MultiheadAttention", "qkv"):
+            known[name] = Known(kind, _heads(module, name, layer))
+        if kind is None or (kind != "own" and rule is not None and _parametrized(layer)):
+            problems += (found := _unlike(name, layer, rule))
+            if any("a parametrized one" in problem.wrong or "a ScriptModule" in problem.wrong for problem in found):
+                refused.append(name)
+                inside += (f"{name}." if name else "",)
+                continue
             kind = RULES[rule] if rule is not None else "own"
-            known[name] = Known(kind, getattr(layer, "num_heads", None) if rule is not None else None)
+            known[name] = Known(kind, _heads(module, name, layer) if rule is not None else None)
         if kind == "MultiheadAttention":  # it holds a layer of its own
+            out = getattr(layer, "out_proj", None)
+            if out is not None and told.kind(name) is None and _parametrized(out):
+                problems += _unlike(f"{name}.out_proj" if name else "out_proj", out, nn.Linear)
+                refused.append(name)
             inside += (f"{name}.",) if name else ("",)
             if not name:
                 break
-    return known, problems
+    return {**known, **{name: Known(REFUSED) for name in refused}}, problems
+
+
+def _heads(module: nn.Module, name: str, layer: nn.Module) -> int | None:
+    """The number of heads that attention has, or the module that a projection stands in."""
+    holder = module.get_submodule(name.rpartition(".")[0]) if isinstance(layer, nn.Linear) and name else layer
+    found = [getattr(holder, key, None) for key in ("num_heads", "num_attention_heads", "n_heads", "n_head")]
+    return next((heads for heads in found if type(heads) is int), None)
 
 
 def _unlike(name: str, layer: nn.Module, rule: type[nn.Module] | None) -> list[Problem]:
     """Where a layer is not what its class says, or has settings that flax has not."""
     kind, here = type(layer).__name__, name or "(root)"
-    if rule is not None and (
-        parametrize.is_parametrized(layer) or hasattr(layer, "weight_g") or hasattr(layer, "weight_orig")
-    ):
-        remedy = "make a plain weight of it first: torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight')"
-        if not parametrize.is_parametrized(layer):
-            remedy = (
-                "make a plain weight of it first: remove_weight_norm, remove_spectral_norm or prune.remove of nn.utils"
-            )
+    if isinstance(layer, torch.jit.ScriptModule):
+        remedy = (
+            "port the module that it was made of, or its arrays alone: arrays_to_nnx or arrays_to_linen, with "
+            "{name: tensor.numpy() for name, tensor in model.state_dict().items()}"
+        )
+        return [Problem(here, None, "", None, "expected layers of torch.nn, got a ScriptModule", remedy)]
+    if (remedy := _parametrized(layer)) and (rule is not None or parametrize.is_parametrized(layer)):
+        remedy = f"make a plain weight of it first: {remedy}"
         return [Problem(here, None, "", None, f"{kind}: expected a plain weight, got a parametrized one", remedy)]
+    if type(layer).__module__.startswith("torch.nn") and (layer._forward_hooks or layer._forward_pre_hooks):
+        remedy = "remove it (its handle's remove()), and put what it does into flax's model"
+        if rule is not None:
+            remedy += f"; if it changes no numbers, treat_as={{{name!r}: {RULES[rule]!r}}}"
+        return [Problem(here, None, "", None, f"{kind}: expected no forward hook, got one", remedy)]
     if rule is not None and (changed := _overridden(layer, rule)):
         remedy = (
             f"if it computes what {rule.__name__} does, treat_as={{{name!r}: {RULES[rule]!r}}}; else carry its arrays "
@@ -153,13 +179,25 @@ def _unlike(name: str, layer: nn.Module, rule: type[nn.Module] | None) -> list[P
     return found
 
 
+def _parametrized(layer: nn.Module) -> str:
+    """How to make plain tensors of those that a layer computes anew for every call; "" where it has none such."""
+    calls = []
+    if parametrize.is_parametrized(layer):
+        for tensor in cast(Any, layer).parametrizations:
+            calls.append(f"torch.nn.utils.parametrize.remove_parametrizations(layer, {tensor!r})")
+    kept = {key for key, _ in [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]}
+    if any(key.endswith("_orig") or (key.endswith("_g") and f"{key[:-1]}v" in kept) for key in kept):
+        calls.append("remove_weight_norm, remove_spectral_norm or prune.remove of nn.utils")
+    return ", ".join(calls)
+
+
 def _overridden(layer: nn.Module, rule: type[nn.Module]) -> set[str]:
     """The methods of a layer that its class has written anew."""
     inherited = {name for cls in rule.__mro__ for name in vars(cls) if cls not in (nn.Module, object)}
-    inherited |= {"forward", "__call__"}
+    special = {"__call__", "__getattr__", "__getattribute__"}
     return {
-        name for name in inherited - HARMLESS
-        if callable(getattr(rule, name, None)) and (name == "__call__" or not name.startswith("__"))
+        name for name in (inherited | {"forward"} | special) - HARMLESS
+        if callable(getattr(rule, name, None)) and (name in special or not name.startswith("__"))
         and (getattr_static(type(layer), name) is not getattr_static(rule, name) or name in vars(layer))
     }  # fmt: skip
 
@@ -226,10 +264,14 @@ def run(module: nn.Module, args: list[Any], kwargs: dict[str, Any]) -> dict[str,
         for name, layer in module.named_modules():
 
             def hook(layer: nn.Module, args: Any, output: Any, name: str = name) -> None:
-                given, result = first_of(args, torch.Tensor), first_of(output, torch.Tensor)
-                if result is not None:
-                    dtype = str(result.dtype).removeprefix("torch.")
-                    call = Call(None if given is None else _seen(given), _seen(result), dtype)
+                given = first_of(args, torch.Tensor)
+                found = [
+                    (_seen(tensor), str(tensor.dtype).removeprefix("torch."), key)
+                    for key, tensor in arrays_in(output, torch.Tensor)
+                ]
+                if found:  # torch's own layers return states and weights that flax's shape otherwise, or do not return
+                    others = () if name and type(layer).__module__.startswith("torch.nn") else tuple(found[1:])
+                    call = Call(None if given is None else _seen(given), *found[0], others)
                     calls.setdefault(name, []).append(call)
 
             handle = layer.register_forward_hook(hook)

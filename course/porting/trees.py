@@ -37,6 +37,11 @@ def _convolutions(layers: Iterable[tuple[Path, Any]]) -> tuple[dict[Path, str], 
     return kinds, tuple(problems)
 
 
+def named(thing: Any) -> str:
+    """The type of a thing, for a message; or that it is a class itself."""
+    return f"the class {thing.__name__}, not an instance" if isinstance(thing, type) else type(thing).__name__
+
+
 class NnxTree:
     """An NNX module's arrays by path, random streams and caches aside; or those of a state, of gradients say."""
 
@@ -53,7 +58,7 @@ class NnxTree:
             state = module
         else:
             raise TypeError(
-                f"expected an nnx.Module or an nnx.State, got {type(module).__name__}; the torch side comes first, "
+                f"expected an nnx.Module or an nnx.State, got {named(module)}; the torch side comes first, "
                 "Linen's variables go to the functions for Linen"
             )
         streams = {path for path, variable in nnx.to_flat_state(state) if isinstance(variable, nnx.RngState)}
@@ -101,7 +106,7 @@ def linen_template(model: linen.Module, *inputs: Any, **options: Any) -> LinenTe
       A dict as `model.init` makes it, of `jax.ShapeDtypeStruct`s.
     """
     if not isinstance(model, linen.Module):
-        raise TypeError(f"expected a Linen module, got {type(model).__name__}; an nnx.Module is a target itself")
+        raise TypeError(f"expected a Linen module, got {named(model)}; an nnx.Module is a target itself")
     layers: dict[Path, Any] = {}
     arrays = {number: item for number, item in enumerate(inputs) if any(map(_is_array, jax.tree.leaves(item)))}
 
@@ -127,9 +132,14 @@ class LinenTree:
     """A Linen tree's arrays by path, the collection's name taken off."""
 
     def __init__(self, variables: Mapping[str, Any]):
-        if not isinstance(variables, Mapping):
+        if isinstance(variables, linen.Module):
             raise TypeError(
-                f"expected Linen variables, a dict, got {type(variables).__name__}; the torch side comes first, NNX "
+                f"expected Linen variables, a dict, got the module {named(variables)}; pass what its init returns, or "
+                "porting.linen_template(model, x)"
+            )
+        if not isinstance(variables, Mapping) or isinstance(variables, nnx.State):
+            raise TypeError(
+                f"expected Linen variables, a dict, got {named(variables)}; the torch side comes first, NNX "
                 "modules go to the functions for NNX"
             )
         self.variables, self.bare = unfreeze(dict(variables)), not variables.keys() & {"params", "batch_stats"}
@@ -191,6 +201,16 @@ def across(source: Target, target: Target) -> dict[Path, jax.Array]:
         shape = spelt[path].shape if path in spelt else target.arrays[places[path]].shape
         wrong = f"expected it on both sides, got it in {has.side} alone"
         problems.append(Problem("", None, at(path), shape, wrong, f"add it to {lacks.side}"))
+    flipped = [{problem.flax for problem in side.problems} for side in (source, target)]
+    before = {linen_path(path, in_linen): path for path in source.arrays}
+    for path in sorted(places.keys() & before.keys()):
+        layers = before[path][:-1], places[path][:-1]
+        kinds = source.kinds.get(layers[0]), target.kinds.get(layers[1])
+        turned = [at(layer) in there for layer, there in zip(layers, flipped, strict=True)]
+        if path[-1] == "kernel" and None not in kinds and (kinds[0] != kinds[1] or turned[0] != turned[1]):
+            there, here = (f"{kind}, transpose_kernel={flag}" for kind, flag in zip(kinds, turned, strict=True))
+            wrong = f"expected the same layer in {target.side}, got {here} for {there}"
+            problems.append(Problem("", None, at(path), spelt[path].shape, wrong, "build both alike"))
     for path in places.keys() & spelt.keys():
         shape = target.arrays[places[path]].shape
         if spelt[path].shape != shape:

@@ -1,5 +1,7 @@
 """porting.compare finds the first layer that differs, and says whether its input did."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -310,3 +312,54 @@ def test_a_difference_of_dtypes_is_named():
     module = nnx.Sequential(nnx.Linear(3, 3, dtype=jnp.bfloat16, rngs=nnx.Rngs(0)))
     result = porting.compare(source, porting.torch_to_nnx(source, module), np.ones((2, 3), np.float32))
     assert "(float32 in torch, bfloat16 in flax)" in str(result)
+
+
+class TorchOutputs(torch.nn.Module):
+    def __init__(self, outputs):
+        super().__init__()
+        self.fc, self.outputs = torch.nn.Linear(3, 3), outputs
+
+    def forward(self, x):
+        return self.outputs(self.fc(x))
+
+
+class NnxOutputs(nnx.Module):
+    def __init__(self, outputs):
+        self.fc, self.outputs = nnx.Linear(3, 3, rngs=nnx.Rngs(0)), outputs
+
+    def __call__(self, x):
+        return self.outputs(self.fc(x))
+
+
+@dataclasses.dataclass
+class Outputs:
+    hidden: object
+    logits: object
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "equal"),
+    [
+        (lambda y: (y, 2 * y), lambda y: (y, 2 * y), True),
+        (lambda y: (y, 2 * y), lambda y: (y, 3 * y), False),
+        (lambda y: {"a": y, "b": 2 * y}, lambda y: {"b": 2 * y, "a": y}, True),
+        (lambda y: {"a": y, "b": 2 * y}, lambda y: {"b": y, "a": 2 * y}, False),
+        (lambda y: Outputs(y, 2 * y), lambda y: {"logits": 2 * y, "hidden": y}, True),
+        (lambda y: (y, 2 * y), lambda y: y, True),
+        (lambda y: y * (1 + 1j), lambda y: y * (1 + 2j), False),
+    ],
+)
+def test_all_outputs_are_compared(theirs, ours, equal):
+    source = TorchOutputs(theirs)
+    module = porting.torch_to_nnx(source, NnxOutputs(ours))
+    result = porting.compare(source, module, np.ones((2, 3), np.float32))
+    assert (result.first is None) == equal and len(result.rows) == 2
+    if not equal:
+        assert "(output) (whole model) is the first of 1 common layers to differ" in str(result)
+
+
+def test_outputs_without_arrays_are_said_not_to_be_compared():
+    source = TorchOutputs(lambda y: float(y.sum()))
+    module = porting.torch_to_nnx(source, NnxOutputs(lambda y: y))
+    result = str(porting.compare(source, module, np.ones((2, 3), np.float32)))
+    assert result.startswith("1 layers in common, all equal") and "outputs are not compared" in result

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 import torch
+import torch.nn.utils.prune
 from flax import linen, nnx
 
 from course import porting
@@ -813,3 +814,284 @@ def test_files_and_tensors_that_hold_no_weights(tmp_path):
             porting.torch_to_linen(layer, {"kernel": np.zeros((2, 3))})
     with pytest.raises(TypeError, match="names: expected an array of numbers"):
         porting.mapping({"names": np.array(["a"])}, {})
+
+
+# --- found by trying to break it once more ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("register", ["register_forward_hook", "register_forward_pre_hook"])
+def test_a_layer_with_a_hook_is_another_layer(register):
+    source, params = torch.nn.ModuleDict({"fc": torch.nn.Linear(3, 2)}), {"fc": dense(3, 2)}
+    handle = getattr(source["fc"], register)(lambda *_: None)
+    with pytest.raises(PortingError, match=r"Linear: expected no forward hook, got one; remove it .*treat_as"):
+        porting.torch_to_linen(source, params)
+    assert porting.torch_to_linen(source, params, treat_as={"fc": "Linear"})
+    handle.remove()
+    assert porting.torch_to_linen(source, params)
+
+
+class Doubled(torch.nn.Module):
+    def forward(self, x):
+        return 2 * x
+
+
+def parametrized_bias():
+    layer = torch.nn.Linear(3, 2)
+    torch.nn.utils.parametrize.register_parametrization(layer, "bias", Doubled())
+    return layer
+
+
+def pruned(layer, name):
+    torch.nn.utils.prune.l1_unstructured(layer, name, 0.5)
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("make", "remedy"),
+    [
+        (parametrized_bias, r"remove_parametrizations\(layer, 'bias'\)"),
+        (
+            lambda: torch.nn.utils.parametrizations.weight_norm(torch.nn.LSTM(3, 2), "weight_hh_l0"),
+            r"remove_parametrizations\(layer, 'weight_hh_l0'\)",
+        ),
+        (lambda: pruned(torch.nn.Linear(3, 2), "bias"), r"prune\.remove"),
+    ],
+)
+def test_one_problem_says_all_of_a_parametrized_layer(make, remedy):
+    source = torch.nn.ModuleDict({"layer": make()})
+    with pytest.raises(PortingError, match=f"expected a plain weight, got a parametrized one; .*{remedy}") as caught:
+        porting.torch_to_linen(source, {"layer": dense(3, 2)})
+    assert len(caught.value.problems) == 1
+
+
+def test_the_projection_inside_attention_may_be_parametrized_too():
+    source = torch.nn.MultiheadAttention(4, 2)
+    torch.nn.utils.parametrizations.weight_norm(source.out_proj)
+    module = nnx.MultiHeadAttention(2, 4, decode=False, rngs=nnx.Rngs(0))
+    with pytest.raises(PortingError, match=r"out_proj: .* got a parametrized one"):
+        porting.torch_to_nnx(source, module)
+    torch.nn.utils.parametrize.remove_parametrizations(source.out_proj, "weight")
+    porting.torch_to_nnx(source, module)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (torch.nn.Embedding(3, 2, scale_grad_by_freq=True), "expected scale_grad_by_freq=False, got True"),
+        (torch.nn.MaxPool2d(2, dilation=[2, 1]), r"expected dilation=1, got \[2, 1\]"),
+        (torch.nn.LPPool2d(2, 2, ceil_mode=True), "expected ceil_mode=False, got True"),
+    ],
+)
+def test_more_settings_that_flax_has_not_are_refused(layer, message):
+    with pytest.raises(PortingError, match=message):
+        porting.torch_to_linen(torch.nn.ModuleDict({"layer": layer}), {"x": np.zeros(1)})
+
+
+def test_a_transposed_kernel_is_refused_wherever_a_module_tells():
+    x, source = jnp.ones((1, 5, 3)), torch.nn.ConvTranspose1d(3, 3, 2)
+    plain, turned = (linen.ConvTranspose(3, (2,), padding="VALID", transpose_kernel=turn) for turn in (False, True))
+    with pytest.raises(PortingError, match="expected transpose_kernel=False, got True"):
+        porting.torch_to_linen(source, porting.linen_template(turned, x))
+    module = nnx.ConvTranspose(3, 3, (2,), transpose_kernel=True, rngs=nnx.Rngs(0))
+    with pytest.raises(PortingError, match="expected transpose_kernel=False, got True"):
+        porting.arrays_to_nnx(arrays_of(source), nnx.state(module), template=module, gradients=True)
+    with pytest.raises(PortingError, match="the same layer in linen, got ConvTranspose, transpose_kernel=False for"):
+        porting.nnx_to_linen(module, porting.linen_template(plain, x))
+    assert porting.nnx_to_linen(module, porting.linen_template(turned, x))
+
+
+def test_a_part_of_another_tensor_is_no_tensor_of_its_own():
+    whole = RNG.normal(size=(6, 3))
+    params = {"a": {"embedding": np.zeros((6, 3))}, "b": {"embedding": np.zeros((3, 3))}}
+    for part in (whole[:3], whole[3:], whole[::2]):
+        with pytest.raises(PortingError, match=r"expected memory of its own, got some that .* has too"):
+            porting.arrays_to_linen({"a.weight": whole, "b.weight": part}, params)
+        assert porting.arrays_to_linen({"a.weight": whole, "b.weight": part.copy()}, params)
+    sides = {"a": {"embedding": np.zeros((6, 1))}, "b": {"embedding": np.zeros((6, 2))}}
+    found = porting.arrays_to_linen({"a.weight": whole[:, :1], "b.weight": whole[:, 1:]}, sides)  # side by side
+    np.testing.assert_array_equal(found["b"]["embedding"], whole[:, 1:])
+
+
+def test_an_expanded_tensor_cannot_be_written_to():
+    source, module = torch.nn.Linear(3, 2), nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+    source.weight = torch.nn.Parameter(torch.randn(1, 3).expand(2, 3))
+    porting.torch_to_nnx(source, module)
+    with pytest.raises(PortingError, match=r"weight .*got an expanded one, which cannot be written to"):
+        porting.nnx_to_torch(module, source)
+
+
+def test_tied_views_of_any_order_come_back():
+    kernel = RNG.normal(size=(4, 3, 2))
+    for view in (kernel.transpose(2, 0, 1), kernel.reshape(4, 6), kernel.T):
+        like = {"a.weight": kernel, "b.weight": view}
+        params = porting.arrays_to_linen(like, {"a": {"kernel": np.zeros((2, 3, 4))}})
+        back = porting.linen_to_arrays(jax.tree.map(lambda a: a + 1, params), like)
+        np.testing.assert_array_equal(back["a.weight"], kernel + 1)
+        np.testing.assert_array_equal(back["b.weight"], view + 1)
+
+
+def test_a_conv1d_of_query_key_and_value_and_a_pair_of_two():
+    heads = {"kernel": np.zeros((4, 2, 2)), "bias": np.zeros((2, 2))}
+    arrays = {"a.weight": RNG.normal(size=(4, 12)), "a.bias": RNG.normal(size=12)}
+    params = {"a": {name: dict(heads) for name in ("query", "key", "value")}}
+    found = porting.arrays_to_linen(arrays, params, treat_as={"a": "qkv"})
+    for k, name in enumerate(params["a"]):
+        part = slice(4 * k, 4 * k + 4)
+        np.testing.assert_array_equal(found["a"][name]["kernel"].reshape(4, 4), arrays["a.weight"][:, part])
+        np.testing.assert_array_equal(found["a"][name]["bias"].reshape(4), arrays["a.bias"][part])
+    back = porting.linen_to_arrays(found, arrays, treat_as={"a": "qkv"})
+    assert all(np.array_equal(back[name], array) for name, array in arrays.items())
+    rows = porting.mapping(arrays, params, treat_as={"a": "qkv"})
+    assert rows[2].torch == "a.weight[:, 4:8]" and rows[2].torch_shape == (4, 4)
+    with pytest.raises(PortingError, match="expected to be told what it is where others are Conv1D"):
+        square = {"b.weight": np.zeros((4, 4)), "b.bias": np.zeros(4)}
+        porting.arrays_to_linen(arrays | square, {**params, "b": dense(4, 4)}, treat_as={"a": "qkv"})
+
+    pair = {"a.weight": RNG.normal(size=(8, 4)), "a.bias": RNG.normal(size=8)}
+    params = {"a": {name: dict(heads) for name in ("key", "value")}}
+    with pytest.raises(PortingError, match=r"if its rows are key and value, .*treat_as=\{'a': 'kv'\}"):
+        porting.arrays_to_linen(pair, params)
+    found = porting.arrays_to_linen(pair, params, treat_as={"a": "kv"})
+    np.testing.assert_array_equal(found["a"]["value"]["kernel"].reshape(4, 4), pair["a.weight"][4:].T)
+
+
+def test_what_is_a_reshape_apart():
+    arrays = {"conv.weight": RNG.normal(size=(4, 3, 1, 1)), "q_bias": RNG.normal(size=6)}
+    params = {"conv": {"kernel": np.zeros((3, 4))}, "query": {"bias": np.zeros((2, 3))}}
+    names = {"q_bias": "query/bias"}
+    found = porting.arrays_to_linen(arrays, params, names)
+    np.testing.assert_array_equal(found["conv"]["kernel"], arrays["conv.weight"][..., 0, 0].T)
+    np.testing.assert_array_equal(found["query"]["bias"].reshape(6), arrays["q_bias"])
+    back = porting.linen_to_arrays(found, arrays, names)
+    assert all(np.array_equal(back[name], array) for name, array in arrays.items())
+
+
+def test_a_stack_may_begin_after_other_layers():
+    arrays = {f"h.{k}.weight": RNG.normal(size=(3, 3)) for k in range(3)}
+    params = {"first": {"kernel": np.zeros((3, 3))}, "rest": {"kernel": np.zeros((2, 3, 3))}}
+    names = {"h.0": "first", "h.*": "rest"}
+    found = porting.arrays_to_linen(arrays, params, names)
+    np.testing.assert_array_equal(found["rest"]["kernel"][1], arrays["h.2.weight"].T)
+    assert porting.mapping(arrays, params, names)[-1].flax == "rest/kernel[1]"
+    with pytest.raises(PortingError, match="expected the layers 0 to 1 for its first axis, got 0, 2"):
+        porting.arrays_to_linen({k: arrays[k] for k in ("h.0.weight", "h.2.weight")}, {"rest": params["rest"]},
+                                {"h.*": "rest"})  # fmt: skip
+
+
+@pytest.mark.parametrize("prefix", ["module", "_orig_mod", "module._orig_mod"])
+def test_a_prefix_is_named_and_taken_off(prefix):
+    arrays = {f"{prefix}.{k}.weight": RNG.normal(size=(3, 3)) for k in range(2)}
+    params = {f"layers_{k}": {"kernel": np.zeros((3, 3))} for k in range(2)}
+    with pytest.raises(PortingError, match=rf"pass names=\{{'{prefix}': ''\}}, if that is before every name"):
+        porting.arrays_to_linen(arrays, params)
+    assert porting.arrays_to_linen(arrays, params, names={prefix: ""})
+
+
+def test_a_bias_that_flax_has_not_is_built_or_ignored():
+    arrays, params = {"a.weight": np.ones((2, 3)), "a.bias": np.ones(2)}, {"a": {"kernel": np.zeros((3, 2))}}
+    with pytest.raises(PortingError, match=r"build flax's layer with it, use_bias=True, or pass ignore=\['a.bias'\]"):
+        porting.arrays_to_linen(arrays, params)
+    assert porting.arrays_to_linen(arrays, params, ignore=["a.bias"])
+
+
+def test_classes_modules_and_nested_dicts_in_the_wrong_place_are_named():
+    layer = torch.nn.Linear(3, 2)
+    for port, args, message in (
+        (porting.torch_to_linen, (layer, linen.Dense(2)), r"got the module Dense; .*linen_template\(model, x\)"),
+        (porting.torch_to_linen, (layer, nnx.state(nnx.Linear(3, 2, rngs=nnx.Rngs(0)))), "a dict, got State"),
+        (porting.torch_to_nnx, (layer, nnx.Linear), "got the class Linear, not an instance"),
+        (porting.torch_to_nnx, (torch.nn.Linear, layer), "got the class Linear, not an instance"),
+        (porting.arrays_to_linen, ({"params": dense(3, 2)}, {}), "params: expected a NumPy array, got a dict; torch's"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            port(*args)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.jit.trace
+def test_a_traced_module_is_ported_by_its_arrays():
+    source = torch.jit.trace(torch.nn.Sequential(torch.nn.Linear(3, 2)), torch.ones(1, 3))
+    with pytest.raises(PortingError, match=r"got a ScriptModule; .*arrays_to_nnx or arrays_to_linen") as caught:
+        porting.torch_to_linen(source, {"layers_0": dense(3, 2)})
+    assert len(caught.value.problems) == 1
+    assert porting.arrays_to_linen(arrays_of(source), {"layers_0": dense(3, 2)})
+
+
+def test_more_files_that_hold_no_weights(tmp_path):
+    (tmp_path / "folder.safetensors").mkdir()
+    np.savez(tmp_path / "low.npz", a=np.zeros(3, jnp.bfloat16))
+    torch.save({"net": torch.nn.Linear(2, 2).state_dict(), "epoch": 3}, tmp_path / "net.pt")
+    pytest.importorskip("safetensors.torch").save_file(
+        {"a": torch.zeros(3).to(torch.float8_e5m2)}, tmp_path / "eight.safetensors"
+    )
+    for name, message in (
+        ("folder.safetensors", "expected a file, got a folder"),
+        ("model.safetensors.index.json", r"got a list of them; read each .* read_checkpoint\(one\)"),
+        ("low.npz", r"expected numbers, got a of \|V2: a .npz keeps no bfloat16"),
+        ("net.pt", r"save model.state_dict\(\), or what is under 'net' alone"),
+        ("eight.safetensors", "expected dtypes that NumPy has, got 'float8_e5m2'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            porting.read_checkpoint(tmp_path / name)
+    with pytest.raises(TypeError, match=r"a: expected an array of numbers, got .*V2"):
+        porting.mapping({"a": np.zeros(3, "V2")}, {})
+
+
+def test_attention_that_is_told_to_be_one_still_has_its_heads():
+    source = torch.nn.MultiheadAttention(8, 4)
+    module = nnx.MultiHeadAttention(2, 8, decode=False, rngs=nnx.Rngs(0))
+    with pytest.raises(PortingError, match="expected 4 heads in nnx, got 2"):
+        porting.torch_to_nnx(source, module, treat_as={"": "MultiheadAttention"})
+
+
+def test_what_is_told_does_not_make_a_plain_weight():
+    source = torch.nn.ModuleDict({"fc": torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(3, 2))})
+    with pytest.raises(PortingError, match="expected a plain weight, got a parametrized one"):
+        porting.torch_to_linen(source, {"fc": dense(3, 2)}, treat_as={"fc": "Linear"})
+
+
+def test_attention_without_biases_in_flax():
+    source, module = torch.nn.MultiheadAttention(4, 2), nnx.MultiHeadAttention(2, 4, use_bias=False, decode=False,
+                                                                               rngs=nnx.Rngs(0))  # fmt: skip
+    with pytest.raises(PortingError, match=r"use_bias=True, or pass ignore=\['in_proj_bias'\]"):
+        porting.torch_to_nnx(source, module)
+    porting.torch_to_nnx(source, module, ignore=["in_proj_bias", "out_proj.bias"])
+
+
+def test_numbers_of_another_byte_order_and_too_wide_ones():
+    arrays = {"fc.weight": RNG.normal(size=(2, 3)).astype(">f8")}
+    found = porting.arrays_to_linen(arrays, {"fc": {"kernel": np.zeros((3, 2))}})
+    np.testing.assert_array_equal(found["fc"]["kernel"], arrays["fc.weight"].T)
+    np.testing.assert_array_equal(porting.linen_to_arrays(found, arrays)["fc.weight"], arrays["fc.weight"])
+    if np.longdouble != np.float64:
+        with pytest.raises(TypeError, match=r"fc\.weight: expected numbers of 64 bits at most"):
+            porting.mapping({"fc.weight": np.zeros((2, 3), np.longdouble)}, {})
+
+
+def test_a_slope_for_every_channel():
+    source = torch.nn.PReLU(3)
+    with pytest.raises(PortingError, match=r"write a layer whose negative_slope has the shape \(3,\)"):
+        porting.torch_to_nnx(source, nnx.PReLU())
+
+    class Slopes(nnx.Module):
+        def __init__(self):
+            self.negative_slope = nnx.Param(jnp.zeros(3))
+
+    np.testing.assert_array_equal(porting.torch_to_nnx(source, Slopes()).negative_slope[...], to_numpy(source.weight))
+
+
+class TorchHeads(torch.nn.Module):
+    def __init__(self, heads):
+        super().__init__()
+        self.num_heads = heads
+        self.query, self.key, self.value, self.out = (torch.nn.Linear(8, 8) for _ in range(4))
+
+
+def test_separate_projections_have_the_heads_of_their_module():
+    for heads in (2, 4):
+        module = nnx.MultiHeadAttention(2, 8, decode=False, rngs=nnx.Rngs(0))
+        if heads == 2:
+            porting.torch_to_nnx(TorchHeads(heads), module)
+        else:
+            with pytest.raises(PortingError, match="expected 4 heads in nnx, got 2") as caught:
+                porting.torch_to_nnx(TorchHeads(heads), module)
+            assert [problem.torch for problem in caught.value.problems] == ["query.weight", "out.weight"]
