@@ -424,6 +424,7 @@ after = porting.nnx_to_arrays(namer, weights, NAMES, ["classifier"], keep=["head
 assert all(np.array_equal(after[name], array) for name, array in weights.items())
 print("the trunk is the file's, to the bit  ok")
 
+
 # %% [markdown]
 # Is that the trunk's merit? The same head on the bare frames, and on a trunk of random weights, drawn with flax's
 # variance in the file's layout. And a question that the trunk was not made for: which of the four waveforms it was.
