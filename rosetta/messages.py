@@ -152,9 +152,7 @@ def function_as_result():
     jax.jit(lambda x: print)(1.0)
 
 
-@message(
-    "RuntimeError|ValueError", "Array has been deleted|Buffer has been deleted or donated", "compiling.UpdateInPlace"
-)
+@message("RuntimeError|ValueError", "Array has been deleted|has been deleted or donated", "compiling.UpdateInPlace")
 def donated():
     """An array that was donated to a compiled function (`donate_argnums`) is used again."""
     x = jnp.ones(3)
