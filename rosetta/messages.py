@@ -827,6 +827,6 @@ def raised(found: Message) -> Exception:
         warnings.simplefilter("error")
         try:
             found.provoke()
-        except Exception as error:
+        except Exception as error:  # which type it is, is what the test asks
             return error
     raise AssertionError(f"{found.text}: expected {found.error}, nothing was raised")
