@@ -1,5 +1,7 @@
 """The code behind the lessons, in reading order: the module (or package), the lesson to read with it, what it is for.
 
+  failures             00_start_here              errors that a lesson shows: caught, cleaned, printed
+  plots                00_start_here              one look for all pictures, and diagrams
   data                 01a_titanic_torch          the Titanic passengers: load, check, split, turn into numbers
   checked_csv          01a_titanic_torch          a CSV file read strictly: a fault names its row, column and remedy
   loaders              01a_titanic_torch          torch's Dataset and DataLoader, and what leaves torch's world
@@ -19,7 +21,6 @@
   results              10_jit_speed               published benchmark results, which lessons show
   convnet              12_tracing_paper           a convolutional network in JAX and in PyTorch
   newton_cg            12_tracing_paper           truncated Newton-CG, in Python loops and in `lax.while_loop`
-  plots                16_derivative_cliff        one look for all pictures
   taylor               17_taylor_mode             high derivatives of any JAX function, by jets
   stde                 18_stde                    linear differential operators, exact or estimated from samples
   pde                  19_million_dimensions      equations with known solutions, and a compiled trainer

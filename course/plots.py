@@ -2,12 +2,13 @@
 
 Needs matplotlib. Colours are those of Okabe and Ito (2008), which the colour-blind can tell apart; each comes with a
 marker of its own, so that nothing depends on colour alone. The background is solid, so that a picture stays readable on
-a dark page. Lesson: 16_derivative_cliff.
+a dark page. Lesson: 00_start_here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -16,6 +17,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Patch, Rectangle
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 from numpy.typing import ArrayLike
 
@@ -23,6 +25,9 @@ TORCH, JAX = "#D55E00", "#0072B2"
 OTHERS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 COLOURS = (JAX, *OTHERS)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+HATCHES = ("", "//", "..", "xx", "\\\\", "++")
+# side -> edge, face, line
+SIDES = {"torch": (TORCH, "#F9DCCB", "--"), "jax": (JAX, "#CFE3F3", "-"), "": ("#555555", "#F0F0F0", "-")}
 WIDTH = 8.0  # inches; 640 pixels
 
 
@@ -124,3 +129,195 @@ def field(
     bar.update_ticks()
     axis.grid(False)
     axis.set(**labels)
+
+
+@dataclass(frozen=True)
+class Box:
+    """What a Diagram drew, for arrows to start and end at.
+
+    Attributes:
+      x, y: its middle, in inches from the lower left.
+      patch: matplotlib's shape.
+    """
+
+    x: float
+    y: float
+    patch: Patch
+
+
+class Diagram:
+    """An idea drawn: arrays as boxes, functions as rounded boxes, PyTorch orange and JAX blue.
+
+    Places and sizes are in inches from the lower left corner; a box is given by its middle. `side` is "torch", "jax"
+    or "" for neither. Boxes of PyTorch have a dashed edge, so that nothing depends on colour alone.
+
+    Args:
+      width, height: in inches; a lesson's text is 8 inches wide.
+    Attributes:
+      axes: matplotlib's axes, for what is missing here.
+    Example:
+      >>> diagram = Diagram(height=1.0)
+      >>> loss = diagram.function(1.0, 0.5, "loss", side="jax")
+      >>> diagram.arrow(loss, diagram.array(3.0, 0.5, "gradients", side="jax"), "jax.grad")
+    """
+
+    def __init__(self, width: float = WIDTH, height: float = 2.6) -> None:
+        self.figure, self.axes = plt.subplots(figsize=(width, height))
+        self.axes.set(xlim=(0, width), ylim=(0, height), aspect="equal")
+        self.axes.axis("off")
+
+    def array(self, x: float, y: float, text: str, *, side: str = "", width: float = 1.2, height: float = 0.45) -> Box:
+        """A box with sharp corners: data. Returns it, for arrows."""
+        return self._box(x, y, text, side, width, height, "square,pad=0")
+
+    def function(
+        self, x: float, y: float, text: str, *, side: str = "", width: float = 1.2, height: float = 0.45
+    ) -> Box:
+        """A box with round corners: something that is called. Returns it, for arrows."""
+        return self._box(x, y, text, side, width, height, "round,pad=0,rounding_size=0.18")
+
+    def _box(self, x: float, y: float, text: str, side: str, width: float, height: float, shape: str) -> Box:
+        edge, face, line = SIDES[side]
+        corner = (x - width / 2, y - height / 2)
+        patch = FancyBboxPatch(
+            corner, width, height, boxstyle=shape, edgecolor=edge, facecolor=face, linestyle=line, linewidth=1.4
+        )
+        self.axes.add_patch(patch)
+        self.axes.text(x, y, text, ha="center", va="center", fontsize=9)
+        return Box(x, y, patch)
+
+    def arrow(
+        self,
+        start: Box | tuple[float, float],
+        end: Box | tuple[float, float],
+        text: str = "",
+        *,
+        side: str = "",
+        bend: float = 0.0,
+        dashed: bool = False,
+        offset: float = 0.13,
+    ) -> None:
+        """An arrow from a box or a place to another, with a word beside its middle.
+
+        Args:
+          start, end: boxes, or places (x, y).
+          text: the word.
+          side: whose colour.
+          bend: 0 is straight; positive bends to the right of its direction.
+          dashed: for what happens behind the scenes.
+          offset: how far the word is above the middle, or right of it where the arrow is steep, in inches.
+        """
+        (a, patch_a), (b, patch_b) = (
+            ((place.x, place.y), place.patch) if isinstance(place, Box) else (place, None) for place in (start, end)
+        )
+        self.axes.add_patch(
+            FancyArrowPatch(
+                a, b, patchA=patch_a, patchB=patch_b, arrowstyle="-|>", mutation_scale=11, shrinkA=2, shrinkB=2,
+                connectionstyle=f"arc3,rad={bend}", color=SIDES[side][0], linewidth=1.4,
+                linestyle="--" if dashed else "-",
+            )
+        )  # fmt: skip
+        if text:
+            (x, y), (dx, dy) = ((a[0] + b[0]) / 2, (a[1] + b[1]) / 2), (b[0] - a[0], b[1] - a[1])
+            steep = abs(dy) > abs(dx)  # then the word stands to the right
+            where = (x + bend * dy / 2 + steep * offset, y - bend * dx / 2 + (not steep) * offset)
+            self.axes.text(*where, text, ha="left" if steep else "center", va="center", fontsize=8.5)
+
+    def note(self, x: float, y: float, text: str, *, side: str = "", size: float = 9, align: str = "center") -> None:
+        """Words without a box, in the colour of their side; align is "left", "center" or "right"."""
+        self.axes.text(x, y, text, ha=align, va="center", fontsize=size, color=SIDES[side][0] if side else "black")
+
+    def cells(
+        self,
+        x: float,
+        y: float,
+        values: ArrayLike,
+        *,
+        side: str = "",
+        size: float = 0.3,
+        text: str = "{:g}",
+        marked: ArrayLike | None = None,
+        title: str = "",
+    ) -> Box:
+        """A small matrix as squares, the marked ones in their side's full colour.
+
+        Args:
+          x, y: the middle of the whole.
+          values: (m, n) or (n,), drawn as a row.
+          size: of a square, in inches.
+          text: the format of a value; "" writes none.
+          marked: booleans of the same shape.
+          title: stands above.
+        Returns:
+          The whole, for arrows.
+        """
+        grid = np.atleast_2d(np.asarray(values))
+        strong = np.zeros(grid.shape, bool) if marked is None else np.atleast_2d(np.asarray(marked, bool))
+        (rows, columns), (edge, face, _) = grid.shape, SIDES[side]
+        left, top = x - columns * size / 2, y + rows * size / 2
+        for (i, j), value in np.ndenumerate(grid):
+            corner = (left + j * size, top - (i + 1) * size)
+            self.axes.add_patch(
+                Rectangle(corner, size, size, facecolor=edge if strong[i, j] else face, edgecolor="white")
+            )
+            if text:
+                self.axes.text(
+                    corner[0] + size / 2, corner[1] + size / 2, text.format(value), ha="center", va="center",
+                    fontsize=8, color="white" if strong[i, j] else "black",
+                )  # fmt: skip
+        frame = Rectangle((left, top - rows * size), columns * size, rows * size, fill=False, edgecolor=edge)
+        self.axes.add_patch(frame)
+        if title:
+            self.note(x, top + 0.14, title)
+        return Box(x, y, frame)
+
+    def tree(self, x: float, y: float, content: Mapping[str, Any], *, side: str = "", step: float = 0.24) -> None:
+        """A nested dict, one row a name, branches indented; a leaf's value stands in a box behind its name.
+
+        Args:
+          x, y: the upper left corner.
+          content: name -> a dict, or what to write in the leaf's box.
+          step: the height of a row, in inches.
+        """
+        self._tree(x, y - step / 2, content, side, step)
+
+    def _tree(self, x: float, y: float, content: Mapping[str, Any], side: str, step: float) -> float:
+        edge, face, _ = SIDES[side]
+        for name, value in content.items():
+            self.axes.plot([x, x + 0.1], [y, y], color=edge, linewidth=1, marker="")
+            label: dict[str, Any] = {"ha": "left", "va": "center", "fontsize": 8.5}
+            if isinstance(value, Mapping):
+                self.axes.text(x + 0.14, y, name, **label, fontweight="bold")
+                below = self._tree(x + 0.22, y - step, value, side, step)
+                self.axes.plot([x + 0.22] * 2, [y - step / 2, below + step], color=edge, linewidth=1, marker="")
+                y = below
+            else:
+                box = {"boxstyle": "square,pad=0.2", "facecolor": face, "edgecolor": edge}
+                written = self.axes.annotate(name, (x + 0.14, y), **label)
+                self.axes.annotate(str(value), (1, 0.5), xycoords=written, xytext=(6, 0),
+                                   textcoords="offset points", **label, bbox=box)  # fmt: skip
+                y -= step
+        return y
+
+
+def stacked(axis: Axes, bars: Mapping[str, Mapping[str, float]], **labels: str) -> None:
+    """Horizontal bars, each cut into parts of the same names; parts differ in colour and hatching.
+
+    Args:
+      axis: where to draw.
+      bars: name of a bar -> {part: length >= 0}; the first stands on top.
+      labels: xlabel, ylabel, title.
+    """
+    parts = list(dict.fromkeys(part for bar in bars.values() for part in bar))
+    names = list(bars)[::-1]
+    start = np.zeros(len(names))
+    for place, part in enumerate(parts):
+        lengths = np.array([bars[name].get(part, 0.0) for name in names])
+        axis.barh(
+            names, lengths, left=start, label=part, color=COLOURS[place % len(COLOURS)],
+            hatch=HATCHES[place % len(HATCHES)], edgecolor="white",
+        )  # fmt: skip
+        start += lengths
+    axis.grid(axis="y", visible=False)
+    axis.set(**labels)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=min(4, len(parts)))

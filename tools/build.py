@@ -6,7 +6,18 @@ import argparse
 
 import nbformat
 
-from tools.lessons import NOTEBOOKS, Lesson, as_notebook, execute_all, lessons, stderr_of, with_ids_of
+from tools.lessons import (
+    HEAD,
+    NOTEBOOKS,
+    Execution,
+    Lesson,
+    as_notebook,
+    execute_all,
+    lessons,
+    stated_minutes,
+    stderr_of,
+    with_ids_of,
+)
 from tools.readme import update_readme
 
 
@@ -15,7 +26,23 @@ def is_stale(lesson: Lesson) -> bool:
     if not lesson.notebook.is_file():
         return True
     built = nbformat.read(lesson.notebook, as_version=4)
-    return built.metadata.get("course") != as_notebook(lesson).metadata["course"]
+    stored = {**built.metadata.get("course", {})}
+    stored.pop("seconds", None)
+    return stored != as_notebook(lesson).metadata["course"]
+
+
+def finish(lesson: Lesson, done: Execution) -> None:
+    """Write an executed notebook, and the minutes that it takes a reader into its title, and its source's."""
+    course = done.notebook.metadata["course"]
+    course["seconds"] = 10 * round(done.seconds / 10)  # coarse: a second build changes nothing
+    text = lesson.source.read_text("utf-8")
+    if (head := HEAD.match(text)) and int(head["minutes"]) != (minutes := stated_minutes(done.notebook)):
+        start, end = head.span("minutes")
+        lesson.source.write_text(f"{text[:start]}{minutes}{text[end:]}", "utf-8")
+        fresh = as_notebook(lesson)
+        done.notebook.cells[0].source = fresh.cells[0].source
+        course.update(fresh.metadata["course"])
+    lesson.notebook.write_text(nbformat.writes(done.notebook) + "\n", "utf-8")
 
 
 def main() -> int:
@@ -35,7 +62,7 @@ def main() -> int:
         if problems:
             failures += [f"{stem}: {problem}" for problem in problems]
         else:
-            stale[stem].notebook.write_text(nbformat.writes(done.notebook) + "\n", "utf-8")
+            finish(stale[stem], done)
     update_readme()
     print(f"{len(stale)} built, {len(chosen) - len(stale)} up to date")
     print(*failures, sep="\n")

@@ -309,3 +309,63 @@ def test_every_guard_has_a_planted_fault_and_is_asked():
     assert [name for name in sorted(names) if f"{name}(" not in asking] == []
     here = Path(__file__).read_text("utf-8")
     assert [name for name in sorted(names) if f"guards.{name}(" not in here] == []
+
+
+ERROR = """try:
+    f()
+except TypeError as error:
+    print(type(error).__name__)"""
+
+
+def test_an_error_that_is_only_named_is_seen():
+    (fault,) = guards.unread_errors("x", new_notebook(cells=[new_code_cell(ERROR)]))
+    assert "course.failures" in fault
+    assert guards.unread_errors("x", new_notebook(cells=[new_code_cell("with fails(TypeError):\n    f()")])) == []
+
+
+def asked(*cells):
+    return new_notebook(cells=[cell for one in cells for cell in one])
+
+
+def test_a_question_without_an_answer_is_seen():
+    good = [new_markdown_cell("**Predict.** What does this print?"), new_code_cell("1")]
+    assert guards.few_predictions("x", asked(good, good)) == []
+    (fault,) = guards.few_predictions("x", asked(good))
+    assert "two questions" in fault
+    assert "code cell below" in guards.few_predictions("x", asked(good, good, good[:1] * 2))[0]
+    assert (
+        "a question"
+        in guards.few_predictions("x", asked(good, [new_markdown_cell("**Predict.** It is 1."), good[1]]))[0]
+    )
+
+
+@pytest.mark.parametrize("words", ["in the second cell", "The next cells run", "the cell after it", "(third cell)"])
+def test_prose_that_speaks_of_another_cell_is_seen(words):
+    assert guards.steering("x", new_notebook(cells=[new_markdown_cell(words)]))
+    assert not guards.steering("x", new_notebook(cells=[new_code_cell(words), new_markdown_cell("a GRU cell")]))
+
+
+def reading(*rows):
+    return new_notebook(
+        cells=[new_markdown_cell("\n".join(["## Summary", "## Further reading", "", *rows, "", "Next: x"]))]
+    )
+
+
+def test_a_poor_reading_list_is_seen():
+    good = "- [JAX](https://docs.jax.dev/en/latest/jit-compilation.html): how it works"
+    assert guards.poor_reading_list("x", reading(good, good)) == []
+    for rows in ([good], [good] * 6, []):
+        assert "two to five" in guards.poor_reading_list("x", reading(*rows))[0]
+    for bad in ("- https://docs.jax.dev", "- [JAX](http://docs.jax.dev): why", "- [JAX](https://docs.jax.dev)"):
+        assert "got '- " in guards.poor_reading_list("x", reading(good, good, bad))[0]
+
+
+def test_minutes_that_are_no_longer_true_are_seen():
+    cells = [new_markdown_cell("# x\n\n**Why?** (10 minutes)"), new_code_cell("a = 1\n\n# a comment\nb = 2\n" * 20)]
+    notebook = new_notebook(cells=cells, metadata={"course": {"seconds": 0}})
+    assert guards.untrue_minutes("x", notebook) == []
+    notebook.metadata["course"]["seconds"] = 240
+    assert "(15 minutes)" in guards.untrue_minutes("x", notebook)[0]
+    notebook.metadata["course"]["seconds"] = 0
+    cells[0].source += "\n" + "word " * 1000 + "\n```python\n" + "x = 1\n" * 20 + "```"
+    assert "(20 minutes)" in guards.untrue_minutes("x", notebook)[0]

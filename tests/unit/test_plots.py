@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 
 from course import plots
 
@@ -101,3 +102,38 @@ def test_a_field_lies_as_it_is_indexed_and_signed_ones_have_zero_in_the_middle(a
     (low, high) = axis.collections[0].get_clim()
     assert low == -high and axis.get_xlim() == (0, 1) and axis.get_ylim() == (0, 2)
     assert not any(line.get_visible() for line in axis.get_xgridlines()) and axis.get_title() == "sum"
+
+
+def test_boxes_of_the_two_sides_differ_in_more_than_colour():
+    diagram = plots.Diagram(height=2)
+    ours, theirs = diagram.function(1, 1, "f", side="jax"), diagram.array(3, 1, "x", side="torch")
+    diagram.arrow(ours, theirs, "calls")
+    assert ours.patch.get_linestyle() != theirs.patch.get_linestyle() and (ours.x, ours.y) == (1, 1)
+    assert [text.get_text() for text in diagram.axes.texts] == ["f", "x", "calls"]
+    plt.close(diagram.figure)
+
+
+def test_a_matrix_is_drawn_as_it_is_printed_with_marked_cells_strong():
+    diagram = plots.Diagram(height=2)
+    whole = diagram.cells(2, 1, [[1, 2, 3], [4, 5, 6]], size=0.5, side="jax", marked=[[True, False, False]] * 2)
+    by_text = {text.get_text(): text.get_position() for text in diagram.axes.texts}
+    assert by_text["1"] == (1.5, 1.25) and by_text["6"] == (2.5, 0.75)
+    strong = [patch.get_xy() for patch in diagram.axes.patches if patch.get_facecolor()[:3] == to_rgb(plots.JAX)]
+    assert strong[:2] == [(1.25, 1.0), (1.25, 0.5)]
+    assert whole.patch.get_width() == 1.5
+    plt.close(diagram.figure)
+
+
+def test_a_tree_has_a_row_for_every_name():
+    diagram = plots.Diagram(height=2)
+    diagram.tree(0, 2, {"params": {"kernel": "(4, 8)", "bias": "(8,)"}, "calls": 3})
+    names = [text.get_text() for text in diagram.axes.texts]
+    assert names == ["params", "kernel", "(4, 8)", "bias", "(8,)", "calls", "3"]
+    plt.close(diagram.figure)
+
+
+def test_stacked_bars_add_up_and_the_first_stands_on_top(axis):
+    plots.stacked(axis, {"a": {"x": 1.0, "y": 2.0}, "b": {"y": 3.0}}, xlabel="ms")
+    ends = {(round(bar.get_y() + 0.4), bar.get_x(), bar.get_x() + bar.get_width()) for bar in axis.patches}
+    assert ends >= {(1, 0, 1), (1, 1, 3), (0, 0, 3)}
+    assert len({(bar.get_facecolor(), bar.get_hatch()) for bar in axis.patches}) == 2
