@@ -555,10 +555,12 @@ def of_lesson(lesson: Lesson) -> list[str]:
         *wrong_badges(name, prose, lesson.root),
     ]
     if name not in FIRST_EDITION:
-        for guard in (
-            undescribed_pictures, unread_errors, few_predictions, steering, poor_reading_list, untrue_minutes
-        ):  # fmt: skip
-            faults += guard(name, built)
+        faults += undescribed_pictures(name, built)
+        faults += unread_errors(name, built)
+        faults += few_predictions(name, built)
+        faults += steering(name, built)
+        faults += poor_reading_list(name, built)
+        faults += untrue_minutes(name, built)
     if name in SIBLINGS:
         faults += siblings_disagree({name: built})
     if name in SIBLINGS[1:]:

@@ -323,20 +323,16 @@ def test_an_error_that_is_only_named_is_seen():
     assert guards.unread_errors("x", new_notebook(cells=[new_code_cell("with fails(TypeError):\n    f()")])) == []
 
 
-def asked(*cells):
-    return new_notebook(cells=[cell for one in cells for cell in one])
+def asked(*questions, below=new_code_cell):
+    return new_notebook(cells=[cell for text in questions for cell in (new_markdown_cell(text), below("1"))])
 
 
 def test_a_question_without_an_answer_is_seen():
-    good = [new_markdown_cell("**Predict.** What does this print?"), new_code_cell("1")]
+    good = "**Predict.** What does this print?"
     assert guards.few_predictions("x", asked(good, good)) == []
-    (fault,) = guards.few_predictions("x", asked(good))
-    assert "two questions" in fault
-    assert "code cell below" in guards.few_predictions("x", asked(good, good, good[:1] * 2))[0]
-    assert (
-        "a question"
-        in guards.few_predictions("x", asked(good, [new_markdown_cell("**Predict.** It is 1."), good[1]]))[0]
-    )
+    assert "two questions" in guards.few_predictions("x", asked(good))[0]
+    assert "code cell below" in guards.few_predictions("x", asked(good, good, below=new_markdown_cell))[0]
+    assert "a question" in guards.few_predictions("x", asked(good, "What? **Predict.** It is 1."))[0]
 
 
 @pytest.mark.parametrize("words", ["in the second cell", "The next cells run", "the cell after it", "(third cell)"])

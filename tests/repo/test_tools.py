@@ -105,6 +105,17 @@ def test_a_notebook_is_stale_when_what_it_depends_on_changes(tiny):
     assert build.is_stale(tiny)
 
 
+def test_the_build_writes_the_minutes_and_then_nothing_more(tiny):
+    words = "# - nothing.\n#\n# " + "word " * 1990
+    tiny.source.write_text(SOURCE.replace("# - nothing.", words.rstrip()), "utf-8")
+    build.finish(tiny, lessons.Execution(as_notebook(tiny), seconds=4.0, cpu_seconds=4.0, failure=None))
+    assert lessons.title_of(tiny)[2] == 10
+    kept = tiny.source.read_text("utf-8"), tiny.notebook.read_text("utf-8")
+    assert "**Is it?** (10 minutes)" in kept[1] and not build.is_stale(tiny)
+    build.finish(tiny, lessons.Execution(nbformat.reads(kept[1], 4), seconds=1.0, cpu_seconds=1.0, failure=None))
+    assert (tiny.source.read_text("utf-8"), tiny.notebook.read_text("utf-8")) == kept
+
+
 def test_a_change_in_an_imported_module_makes_a_notebook_stale(tiny):
     package = tiny.root / "course"
     package.mkdir()
