@@ -51,16 +51,27 @@ test-structures: $(VENV)/.ready ## 35 whole models, from PyTorch to NNX, Linen a
 
 test-all: test test-structures test-benchmarks test-floor ## test, whole models, the benchmarks, and the same on the oldest supported versions
 
-test-floor: $(VENV)-floor/.ready ## unit and parity tests, whole models and lessons on the versions of requirements/floor.txt
+test-floor: $(VENV)-floor/.ready $(VENV)-floor-313/.ready ## the oldest versions, with torch (everything) and without; hosts' own flax
 	$(VENV)-floor/bin/python -m pytest -n $(JOBS) --dist loadfile --doctest-modules course tests/unit tests/parity
 	$(VENV)-floor/bin/python -m pytest -n $(JOBS) $(STRUCTURES)
 	@$(VENV)-floor/bin/python -m tools.run --jobs $(JOBS) --warnings-are-errors
+	@PYTHONPATH=$(CURDIR)/$(VENV)-floor/hosted $(VENV)-floor/bin/python -m tools.run --jobs $(JOBS) --leaving-flax
+	$(VENV)-floor-313/bin/python -m pytest -n $(JOBS) --dist loadfile tests/unit
 
-$(VENV)-floor/.ready: $(VENV)/.ready requirements.txt requirements/floor.txt pyproject.toml tools/floor.py
+$(VENV)-floor/.ready: $(VENV)/.ready requirements.txt requirements/floor.txt requirements/hosted.txt pyproject.toml tools/floor.py
 	@python="$$(PYTHON='$(PYTHON)' sh tools/find_python.sh 3.11 3.12 3.13)" && "$$python" -m venv $(VENV)-floor
 	$(PY) -m tools.floor > $(VENV)-floor/requirements.txt
 	$(VENV)-floor/bin/python -m pip install -r $(VENV)-floor/requirements.txt
 	$(VENV)-floor/bin/python -m pip install --quiet --no-deps --editable .
+	$(VENV)-floor/bin/python -m pip install --quiet --no-deps --upgrade --target $(VENV)-floor/hosted -r requirements/hosted.txt
+	@touch $@
+
+# the same without torch, on the newest Python that is supported
+$(VENV)-floor-313/.ready: $(VENV)-floor/.ready
+	@python="$$(PYTHON='$(PYTHON_NEWEST)' sh tools/find_python.sh 3.13 3.12)" && "$$python" -m venv $(VENV)-floor-313
+	grep -v '^torch' $(VENV)-floor/requirements.txt > $(VENV)-floor-313/requirements.txt
+	$(VENV)-floor-313/bin/python -m pip install -r $(VENV)-floor-313/requirements.txt
+	$(VENV)-floor-313/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
 test-newest: $(VENV)-newest/.ready ## tests that need no torch, on the newest jax and flax (Python 3.12 or 3.13)
@@ -115,5 +126,5 @@ lint: $(VENV)/.ready-dev ## ruff on package, tools, tests and lesson sources; my
 	$(VENV)/bin/mypy
 
 clean: ## remove what the targets wrote, environments included
-	rm -rf $(VENV) $(VENV)-floor $(VENV)-newest build dist .pytest_cache .hypothesis .ruff_cache .mypy_cache *.egg-info
+	rm -rf $(VENV) $(VENV)-floor $(VENV)-floor-313 $(VENV)-newest build dist .pytest_cache .hypothesis .ruff_cache .mypy_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -129,7 +129,7 @@ if found is None or found.origin is None:  # without an origin it is just a fold
         if done.returncode:
             raise RuntimeError(
                 "expected internet access or an attached copy, got neither; on Kaggle open Settings and turn Internet "
-                "on, or attach the course as a data set; then run this cell again. git says: " + " ".join(done.stderr.split())
+                "on, or attach the course as a data set; run this cell again. git says " + " ".join(done.stderr.split())
             )
         place = home
     sys.path.insert(0, os.path.abspath(place))
