@@ -13,7 +13,7 @@ PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 CHECKED = --doctest-modules course tests
 STRUCTURES = -m structures tests/structures
 
-.PHONY: help setup run test check test-structures test-all test-benchmarks test-floor test-newest fuzz mutants bench pde publish-results lab build rosetta adopt dataset guards lint clean
+.PHONY: help setup run test check test-structures test-all test-benchmarks test-floor test-newest fuzz mutants bench pde publish-results release lab build rosetta adopt dataset guards lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -100,6 +100,9 @@ pde: $(VENV)/.ready ## one long run, resumable: make pde DIM=1000000 (or DIM=100
 publish-results: $(VENV)/.ready ## copy results into the repository and renew the lessons and README that show them
 	@$(PY) -m tools.publish
 	@$(PY) -m tools.build
+
+release: $(VENV)/.ready ## check, write CHANGELOG.md, commit and tag: make release VERSION=1.2.0
+	@$(PY) -m tools.release "$(VERSION)"
 
 lab: $(VENV)/.ready ## open the lessons in JupyterLab
 	$(VENV)/bin/jupyter lab notebooks
