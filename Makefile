@@ -13,7 +13,7 @@ PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 CHECKED = --doctest-modules course tests
 STRUCTURES = -m structures tests/structures
 
-.PHONY: help setup run test check test-structures test-all test-benchmarks test-floor test-newest fuzz mutants bench pde publish-results release lab build rosetta adopt dataset guards lint clean
+.PHONY: help setup run test check test-thorough test-structures test-all test-benchmarks test-floor test-newest fuzz mutants bench pde publish-results release lab build rosetta adopt dataset guards lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,7 +38,7 @@ run: $(VENV)/.ready ## execute every lesson into build/run/ and print a table of
 	@$(PY) -m tools.run --jobs $(JOBS)
 
 test: $(VENV)/.ready ## validate notebooks (outputs compared) and package: what CI requires
-	$(PYTEST) $(NBVAL) -m "not benchmark and not structures" notebooks/*.ipynb $(CHECKED)
+	$(PYTEST) $(NBVAL) -m "not benchmark and not structures and not thorough" notebooks/*.ipynb $(CHECKED)
 
 check: $(VENV)/.ready ## the quick part of the tests, without notebook kernels
 	$(PYTEST) -p no:nbval -m "not slow and not benchmark and not structures" $(CHECKED)
@@ -46,10 +46,13 @@ check: $(VENV)/.ready ## the quick part of the tests, without notebook kernels
 test-benchmarks: $(VENV)/.ready-bench ## every benchmark in its quick form
 	$(PYTEST) -p no:nbval -m benchmark tests/repo/test_benchmarks.py
 
+test-thorough: $(VENV)/.ready ## more random programs and the precision of every elementwise function
+	$(PYTEST) --dist load -p no:nbval -m thorough tests/unit
+
 test-structures: $(VENV)/.ready ## 35 whole models, from PyTorch to NNX, Linen and back
 	$(PYTEST) --dist load -p no:nbval $(STRUCTURES)
 
-test-all: test test-structures test-benchmarks test-floor ## test, whole models, the benchmarks, and the same on the oldest supported versions
+test-all: test test-thorough test-structures test-benchmarks test-floor ## test, more programs, whole models, the benchmarks, and the same on the oldest supported versions
 
 test-floor: $(VENV)-floor/.ready $(VENV)-floor-313/.ready ## the oldest versions, with torch (everything) and without; hosts' own flax
 	$(VENV)-floor/bin/python -m pytest -n $(JOBS) --dist loadfile --doctest-modules course tests/unit tests/parity

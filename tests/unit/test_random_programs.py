@@ -1,7 +1,8 @@
 """Programs drawn from a grammar: every public operator equals nested JAX, plain, under jit, vmap and grad by weights.
 
-150 programs, 15 of them quick. Items, operator and setting of each are given, so that every item meets every operator
-and every setting; hypothesis draws the rest: wiring, widths, weights, orders. `make fuzz` runs 3,000.
+150 programs: 15 are quick, half of them belong to `make test`, all to `make test-thorough`. Items, operator and setting of
+each are given, so that every item meets every operator and every setting; hypothesis draws the rest: wiring, widths,
+weights, orders. `make fuzz` runs 3,000.
 """
 
 import hypothesis
@@ -17,9 +18,11 @@ QUICK = {12, 23, 29, 46, 67, 77, 84, 99, 125, 129, 131, 133, 141, 144, 149}  # e
 pytestmark = pytest.mark.usefixtures("x64")
 
 
-@pytest.mark.parametrize(
-    "number", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in range(random_checks.PROGRAMS)]
-)
+def marks(number):
+    return [] if number in QUICK else [pytest.mark.slow, pytest.mark.thorough][: 1 + number % 2]
+
+
+@pytest.mark.parametrize("number", [pytest.param(n, marks=marks(n)) for n in range(random_checks.PROGRAMS)])
 def test_a_program_has_the_derivatives_of_nested_jax(number):
     @hypothesis.given(st.data())
     @hypothesis.settings(max_examples=1, deadline=None, derandomize=True, database=None)

@@ -56,11 +56,12 @@ ELEMENTWISE = {
     "atan2": (lambda x: jnp.arctan2(x, 1.5), grid(-3, 3)), "abs": (jnp.abs, grid(-3, 3, 62)),
 }  # fmt: skip
 QUICK = {"exp", "x^3"}
+THOROUGH = [pytest.mark.slow, pytest.mark.thorough]  # the rest
 FORMULAS = {"tanh", "logistic", "exp", "sin", "cos", "x^3", "x^12", "x^-3", "silu", "gelu"}  # not by nested jvp
 HIGHEST = 8 if os.environ.get("FUZZ") else 4  # of the others; the references take half a minute to compile at order 8
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in ELEMENTWISE])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=THOROUGH * (n not in QUICK)) for n in ELEMENTWISE])
 def test_elementwise_functions_in_float32(name):
     f, x = ELEMENTWISE[name]
     order = 8 if name in FORMULAS else HIGHEST
@@ -100,9 +101,7 @@ def field(scales):
 
 
 @pytest.mark.parametrize("scales", SCALES, ids=str)
-@pytest.mark.parametrize(
-    "index", [pytest.param(i, marks=[pytest.mark.slow] * (i not in INDICES[:1])) for i in INDICES], ids=str
-)
+@pytest.mark.parametrize("index", [pytest.param(i, marks=THOROUGH * (i not in INDICES[:1])) for i in INDICES], ids=str)
 def test_mixed_partials_in_float32_whatever_the_scales_of_the_axes(index, scales):
     f = field(scales)
 
@@ -158,7 +157,7 @@ LOW = {
 
 
 @pytest.mark.parametrize("low", [jnp.bfloat16, jnp.float16], ids=["bfloat16", "float16"])
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "one layer")) for n in LOW])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=THOROUGH * (n != "one layer")) for n in LOW])
 def test_low_precision_inside_float32(name, low):
     weights = jnp.asarray(RNG.normal(size=16) / 4, jnp.float32)
 
@@ -192,7 +191,7 @@ def test_a_point_or_a_layer_of_low_precision(low):
     assert got.dtype == jnp.float32 and jnp.isfinite(got)
 
 
-@pytest.mark.parametrize("size", [1e-13, *(pytest.param(s, marks=pytest.mark.slow) for s in (1e-15, 1e-8, 1.0, 1e6))])
+@pytest.mark.parametrize("size", [1e-13, *(pytest.param(s, marks=THOROUGH) for s in (1e-15, 1e-8, 1.0, 1e6))])
 def test_small_and_large_weights_in_float32(size):
     """exp(s z) / s^2 with z the sum of three coordinates has the Laplacian 3 exp(s z), whatever s is."""
     w, x = jnp.full((3, 2), size, jnp.float32), jnp.zeros(3, jnp.float32)
