@@ -36,6 +36,9 @@ FIRST_EDITION = [
     "16_derivative_cliff", "17_taylor_mode", "18_stde", "19_million_dimensions", "20_high_order_pdes",
     "22_functional_derivatives",
 ]  # fmt: skip
+POSIX_ONLY = (
+    r"\bos\.(fork|wait\w*|sched_getaffinity|getuid|uname)\b|\bSIG(KILL|ALRM)\b|import (resource|fcntl|pwd|grp)\b"
+)
 PREDICT = "**Predict.**"
 # prose that speaks of a cell which is elsewhere
 STEERING = (
@@ -200,6 +203,15 @@ def long_lines(name: str, source: str) -> list[str]:
         f"{name}, line {n}: over 120 characters; break it"
         for n, line in lines
         if len(line) > 120 and line[:4] != "# %%"
+    ]
+
+
+def posix_only(name: str, source: str) -> list[str]:
+    """What Windows lacks is asked for before it is used, in the same line."""
+    return [
+        f"{name}, line {number}: {found[0]} is missing on Windows; ask `hasattr` in the same line, or do without"
+        for number, line in enumerate(source.splitlines(), start=1)
+        if (found := re.search(POSIX_ONLY, line)) and "hasattr" not in line and "POSIX_ONLY" not in line
     ]
 
 
@@ -549,6 +561,7 @@ def of_lesson(lesson: Lesson) -> list[str]:
         *not_executed_in_order(name, built),
         *forbidden_outputs(name, built, lesson.notebook.stat().st_size),
         *long_lines(name, lesson.source.read_text("utf-8")),
+        *posix_only(name, lesson.source.read_text("utf-8")),
         *unexplained_volatile_cells(name, built),
         *misshapen_lesson(name, built),
         *broken_links(name, prose, lesson.notebook.parent),
@@ -578,6 +591,7 @@ def of_package(root: Path = ROOT) -> list[str]:
     for module, text in code.items():
         faults += taught_differs_from_packaged(module, text, lesson_code)
         faults += undocumented_names(module, text)
+        faults += posix_only(module, text)
         faults += unstated_needs(module, docstrings[module])
     return faults
 

@@ -1,8 +1,8 @@
 """Programs drawn from a grammar: every public operator equals nested JAX, plain, under jit, vmap and grad by weights.
 
-150 programs: 15 are quick, half of them belong to `make test`, all to `make test-thorough`. Items, operator and setting of
-each are given, so that every item meets every operator and every setting; hypothesis draws the rest: wiring, widths,
-weights, orders. `make fuzz` runs 3,000.
+150 programs: 15 are quick; half of the others belong to `make test`, half to `make test-thorough`. Items, operator and
+setting of each are given, so that every item meets every operator and every setting; hypothesis draws the rest: wiring,
+widths, weights, orders. `make fuzz` runs 3,000.
 """
 
 import hypothesis
