@@ -40,7 +40,7 @@ plots.use()
 # ## A model trains
 #
 # A small network learns a sine. JAX brings arrays, derivatives and the compiler, Flax the layers, Optax the
-# optimizer.
+# optimizer. (Later you will meet Orbax for checkpoints, and Equinox, another library of layers.)
 
 # %% tags=["starts-training"]
 x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]  # (64, 1)
@@ -57,13 +57,14 @@ def train_step(model, optimizer, x, y):
     return loss
 
 
-for step in range(501):
+for step in range(401):
     loss = train_step(model, optimizer, x, y)
     if step % 100 == 0:
         print(f"step {step:3}: loss {loss:.3f}")
+print(f"at 0.5: {model(np.array([[0.5]])).item():.2f}, the sine there: {np.sin(1.5):.2f}")
 
 # %% [markdown]
-# Most of it you could have written. What is new stands in four places:
+# What is new stands in four places:
 #
 # - `rngs`: nothing draws numbers unless you hand it a source of them.
 # - `value_and_grad(f)` is a function. Calling it returns the loss and the gradients: there is no `backward()`, no
@@ -74,9 +75,9 @@ for step in range(501):
 #
 # ## Why move at all?
 #
-# For what the compiler can do with a whole program. Here are this course's published measurements: the Titanic
-# network (15-64-1, batch 32) for 500 epochs, in several forms of one loop. [10](10_jit_speed.ipynb) builds each of
-# them, and `make bench` measures them again on your machine.
+# For what a compiler can do with a whole program. This course has measured it: the Titanic network (15-64-1, batch
+# 32) for 500 epochs, in several forms of one loop. [10](10_jit_speed.ipynb) builds each of them, and `make bench`
+# measures them again on your machine.
 
 # %%
 speed = results.load("titanic_speed")
@@ -87,30 +88,33 @@ print(results.measured_on(speed))
 rows = ["torch eager + DataLoader", "torch preloaded, fused Adam", "torch.compile, fused Adam"]
 rows += ["nnx un-jitted + loader", "@nnx.jit + loader", "Linen, jax.jit + loader"]
 rows += ["one compiled run", "one compiled run, first call"]
-print("256 models at once, s: ", many.filter(like="256 models").round(1).to_dict())
-print("a convolutional step, s:", step[["conv step: per step", "conv step: torch eager"]].round(4).to_dict())
+print("seconds:     ", many.filter(like="256 models").round(1).to_dict())
+print("milliseconds:", (1e3 * step[["conv step: per step", "conv step: torch eager"]]).round(1).to_dict())
 seconds[rows].to_frame("seconds").assign(times_as_fast=seconds["torch eager + DataLoader"] / seconds[rows]).round(2)
 
 # %% [markdown]
-# Read all rows, not only the best.
+# Read all rows, not only the best. The two lines above the table are 256 models trained at once, by `jax.vmap` and
+# by torch's batched products, and one training step of a small convolutional network, by `jax.jit` ("per step")
+# and by torch.
 #
-# - JAX **wins** where much of the time is Python, and the program as a whole can be compiled: many small steps, a
-#   whole training run in one call, hundreds of models at once (`vmap`), high derivatives (lessons 16 to 22).
-#   Compiling has its price: the last row is the same run with it.
-# - It is a **tie** where kernels decide. The convolutional step is mostly one library call or another.
+# - JAX **wins** where much of the time is Python's and the whole program can be compiled: many small steps, a
+#   whole training run in one call, hundreds of models at once; and high derivatives, which lessons 16 to 22
+#   measure. Compiling has its price: the last row is the same run with it.
+# - It is a **tie** where the arithmetic takes the time: both sides compute the convolutions about equally fast.
 # - JAX **loses** if you forget `jit`, by far. And plain `@nnx.jit` on a model this small is slower than eager
-#   torch: it takes the object apart and puts it together around each call.
+#   torch: it takes the objects apart and puts them together around each call.
 #
-# So **don't move** for a model of which one step keeps the device busy for long, if `torch.compile` already serves
-# you; for code whose shapes change with every call (each new shape compiles again); or for a checkpoint, library
-# or serving stack that exists in PyTorch alone. The numbers above come from one CPU core. They say nothing about
+# So **don't move** if one step keeps the device busy for long and `torch.compile` already serves you; if the
+# shapes change with every call, since each new shape compiles again; or if you need a checkpoint, a library or a
+# serving stack that exists for PyTorch alone. And these numbers come from one CPU core: they say nothing about
 # your GPU.
 #
 # Now the four habits that change.
 #
 # ## 1 · Arrays do not change
 #
-# `t[0] = 9` writes to a tensor. To a JAX array it can't:
+# `t[0] = 9` writes to a tensor. A JAX array refuses. (`fails` runs what must fail, and prints the end of the
+# traceback.)
 
 # %% tags=["trap:write-element"]
 j = jnp.zeros(3)
@@ -120,9 +124,8 @@ changed = j.at[0].set(9)
 print(changed, j)
 
 # %% [markdown]
-# The message names its remedy. `.at[0].set(9)` returns a changed copy, and the old array stays what it was. A copy
-# each time is expensive outside `jit`. Inside a compiled function an intermediate array is updated in place where
-# nobody needs the old one.
+# The message names its remedy. `.at[0].set(9)` returns a changed copy, and the old array stays what it was.
+# Outside `jit` each copy costs; inside, the compiler writes in place where nobody needs the old array.
 #
 # ## 2 · A derivative is a function
 #
@@ -157,9 +160,10 @@ with jax.debug_key_reuse(True), fails(jax.errors.KeyReuseError):
     jax.random.uniform(key, (3,)), jax.random.uniform(key, (3,))
 
 # %% [markdown]
-# The same numbers: drawing does not change a key. It is the commonest mistake of the first week, and a silent one:
-# two layers with equal weights, a dropout mask that never changes. `split` makes new keys of one. While you learn,
-# switch on `jax_debug_key_reuse`: "previously-consumed" is a key that was used before.
+# The same numbers: drawing does not change a key. It is the commonest mistake of the first week, and silent: two
+# layers with equal weights, a dropout mask that never changes. `split` makes new keys of one. While you learn,
+# switch on `jax_debug_key_reuse`. "Previously-consumed" is a key that was used before, and "index 0" is the
+# argument of the draw that it was passed as.
 #
 # ## 4 · State goes in and comes out
 #
@@ -167,34 +171,30 @@ with jax.debug_key_reuse(True), fails(jax.errors.KeyReuseError):
 # state, and returns the next one.
 
 # %% alt="Two diagrams. Left, dashed orange: x goes into a module that holds weights, averages and a generator, y comes out, and an arrow from the module back to itself says: changes itself. Right, blue: x and state go into a function, y and the new state come out, and a dashed arrow carries the new state back to the next call."
-diagram = plots.Diagram(height=2.3)
-diagram.note(1.9, 2.15, "PyTorch: the module owns its state", side="torch")
+diagram = plots.Diagram(height=2.4)
+diagram.note(1.9, 2.25, "PyTorch: the module owns its state", side="torch")
 module = diagram.function(1.9, 0.85, "model(x)", side="torch", width=1.5, height=1.3)
 diagram.array(1.9, 0.45, "weights, averages", side="torch", width=1.25, height=0.3)
 diagram.arrow(diagram.array(0.4, 0.85, "x", width=0.5), module)
 diagram.arrow(module, diagram.array(3.4, 0.85, "y", width=0.5))
-diagram.arrow((2.4, 1.5), (1.4, 1.5), side="torch", bend=0.5, dashed=True)
-diagram.note(3.0, 1.75, "changes itself", side="torch")
+diagram.arrow((2.4, 1.5), (1.4, 1.5), "changes itself", side="torch", bend=0.5, dashed=True)
 
-diagram.note(6.1, 2.15, "JAX: state goes in and comes out", side="jax")
-function = diagram.function(6.1, 1.2, "step(state, x)", side="jax", width=1.4, height=1.2)
-before = diagram.array(4.75, 0.95, "state", side="jax", width=0.7)
-after = diagram.array(7.45, 0.95, "new state", side="jax", width=0.75)
-diagram.arrow(diagram.array(4.75, 1.5, "x", width=0.7), (5.4, 1.5))
-diagram.arrow(before, (5.4, 0.95))
-diagram.arrow((6.8, 1.5), diagram.array(7.45, 1.5, "y", width=0.75))
-diagram.arrow((6.8, 0.95), after)
-diagram.arrow((7.45, 0.7), (4.75, 0.7), side="jax", bend=-0.22, dashed=True)
-diagram.note(6.1, 0.22, "you carry it to the next call", side="jax")
+diagram.note(6.1, 2.25, "JAX: state goes in and comes out", side="jax")
+diagram.function(6.1, 1.3, "step(state, x)", side="jax", width=1.4, height=1.2)
+diagram.arrow(diagram.array(4.75, 1.6, "x", width=0.7), (5.4, 1.6))
+diagram.arrow(diagram.array(4.75, 1.05, "state", side="jax", width=0.7), (5.4, 1.05))
+diagram.arrow((6.8, 1.6), diagram.array(7.45, 1.6, "y", width=0.75))
+diagram.arrow((6.8, 1.05), diagram.array(7.45, 1.05, "new state", side="jax", width=0.75))
+diagram.arrow((7.45, 0.8), (4.75, 0.8), "you carry it to the next call", side="jax", bend=-0.2, dashed=True, offset=-0.2)
 plt.show()
 print("state of the sine's model:", [array.shape for array in jax.tree.leaves(nnx.state(model, nnx.Param))])
+
 
 # %% [markdown]
 # So the state is data: here two biases and two kernels, which `nnx.jit` hands in and takes back. What happens to a
 # plain object that changes itself under `jit`? This one counts its calls, and multiplies by the count.
 #
 # **Predict.** Three calls with 10: which results, and which count? (torch gives 10, 20, 30, and 3.)
-
 
 # %%
 class Counter:
@@ -228,11 +228,9 @@ print("function:", outputs, " count:", calls)
 #
 # ## Six traps of the first week
 #
-# Each of these is a line that means something else in JAX. First: a function that works in place, on a row of a
-# matrix.
+# Each of these lines works in PyTorch. First: a function that works in place, on a row of a matrix.
 #
 # **Predict.** What do the two matrices hold afterwards?
-
 
 # %% tags=["trap:view"]
 def center_(x):
@@ -256,6 +254,7 @@ print("mended:", j.at[0].set(row[1]).tolist())
 ids, large = np.array([2**40 + 5]), np.full(4, 2**30, np.int32)
 print("torch:", torch.from_numpy(ids), " sum", torch.from_numpy(large).sum())
 print("jax:  ", repr(jnp.asarray(ids)), " sum", jnp.asarray(large).sum())
+print("float64 becomes", jnp.asarray(np.array([0.1])).dtype)
 
 # %% [markdown]
 # **2 · JAX has 32 bits**, unless `jax_enable_x64` is set before the first array. NumPy's int64 and float64 become
@@ -282,7 +281,7 @@ with fails(TypeError):
 #
 # **Predict.** `x` has four elements. What happens to `x[10]`, and to a write there?
 
-# %% tags=["trap:past-the-end"]
+# %% tags=["trap:no-error"]
 t, j = torch.arange(4), jnp.arange(4)
 with fails(IndexError):
     t[10]
@@ -292,6 +291,7 @@ with fails(RuntimeError):
 print("x // 0:", j // 0, "  Cholesky of -1:", jnp.linalg.cholesky(-jnp.eye(1)))
 print("made visible:", jnp.asarray([0.0, 1.0]).at[10].get(mode="fill", fill_value=jnp.nan))
 
+
 # %% [markdown]
 # **4 · No error.** A compiled program on an accelerator can't stop in the middle, so JAX does not raise on a bad
 # *value*, jitted or not. Reads end at the last element, writes past the end are dropped, a division by zero is
@@ -300,8 +300,7 @@ print("made visible:", jnp.asarray([0.0, 1.0]).at[10].get(mode="fill", fill_valu
 #
 # What does raise, and often in the first week: asking for a value inside `jit`, for a log, say.
 
-
-# %% tags=["trap:value-inside"]
+# %%
 @jax.jit
 def logged(w):
     loss = (w**2).sum()
@@ -313,10 +312,10 @@ with fails(jax.errors.ConcretizationTypeError):
     logged(jnp.ones(3))
 
 # %% [markdown]
-# **5 · Inside `jit` there are shapes, no values.** Read the last lines: which function, and which of its arguments
-# the value depends on. While a function is recorded, `loss` is a *tracer*, a stand-in with a shape and a dtype.
-# `.item()`, `float()`, `if loss > 1` and NumPy functions ask it for a value that does not exist yet. Return the
-# loss and print it outside, or say `jax.debug.print`.
+# **5 · Inside `jit` there are shapes, no values.** Read the message from its end: which argument the value depends
+# on, in which function, and what asked for it. While a function is recorded, `loss` is a *tracer*, a stand-in with
+# a shape and a dtype. `.item()`, `float()`, `if loss > 1` and NumPy functions ask it for a value that does not
+# exist yet. Return the loss and print it outside, or say `jax.debug.print`.
 #
 # For the same reason a shape can't depend on values:
 
@@ -328,23 +327,23 @@ with fails(IndexError):
 print("with a size:", jax.jit(lambda x: x[jnp.nonzero(x > 0, size=3, fill_value=0)])(j))
 print("masked sum: ", jax.jit(lambda x: jnp.where(x > 0, x, 0).sum())(j))
 
+
 # %% [markdown]
-# **6 · Masks.** "Array boolean indices must be concrete": the compiler would have to know how many elements `x >
-# 0` selects. Give a `size` (the place left over holds `x[0]` here), or keep the shape and mask with `where`, as
+# **6 · Masks.** "Array boolean indices must be concrete": the compiler would have to know how many elements the
+# mask selects. Give a `size` (the place left over holds `x[0]` here), or keep the shape and mask with `where`, as
 # sums and losses can.
 #
-# Those are six of many. The [Rosetta stone](../ROSETTA.md#contents) has them all: entries marked **Trap**, both
-# sides run by the tests. It makes a good quiz. Open [indexing](../ROSETTA.md#indexing),
-# [reductions](../ROSETTA.md#reductions) or [linear algebra](../ROSETTA.md#linear_algebra), read the PyTorch side,
-# and say what the JAX side gives before you look at it. Error messages are listed at its end, by the words that
-# you would search for.
+# Six of many. The [Rosetta stone](../ROSETTA.md#contents) has them all: entries marked **Trap**, both sides run by
+# the tests. Take it as a quiz: open [indexing](../ROSETTA.md#indexing), [reductions](../ROSETTA.md#reductions) or
+# [linear algebra](../ROSETTA.md#linear_algebra), read the PyTorch side of a trap, and say what JAX gives before
+# you look. At its end are the [error messages](../ROSETTA.md#error-messages), by the words that you would search
+# for.
 #
 # ## DataLoader workers
 #
 # JAX has no loader; torch's will do. This course uses `num_workers=0`, the default. If you need workers, see what
 # happens first. On Linux, Python up to 3.13 starts them by `fork`. The data set adds noise to its images, once by
 # JAX and once by NumPy; without a `timeout`, JAX's run would never end.
-
 
 # %%
 class Noisy(torch.utils.data.Dataset):
@@ -384,14 +383,16 @@ else:
     print("skipped: fork is Linux's way")
 
 # %% [markdown]
-# "DataLoader timed out": the worker is alive, and waits. JAX computes in threads. `fork` copies the process with
-# the locks of those threads, and without the threads, so that the copy waits for an answer that nobody can give. A
-# worker that stays away from JAX runs: load and augment in NumPy there, and let the main process do the rest. JAX
-# warns at each fork all the same.
+# "DataLoader timed out": the worker is alive, and waits. JAX computes in threads, and `fork` copies a process
+# without them: the copy hands its work to a pool in which nobody works. A short test may pass all the same: a call
+# that needs no thread gets through, and before JAX's first operation there are none to miss. A worker that stays
+# away from JAX runs: load and augment in NumPy there, and let the main process do the rest. JAX warns at each fork
+# all the same.
 #
-# `spawn` is the clean way, and what macOS and Windows do: a worker is a new Python, without threads to inherit. It
-# gets the data set as a pickle, which has a catch if you defined it in a notebook. Here is what a spawned worker
-# does first; then a loader whose data set lives in a module.
+# `spawn` is the clean way, and what macOS and Windows do: a worker is a new Python, without threads to miss.
+# (Linux gets there with `forkserver`, the default from Python 3.14 on.) The worker gets the data set as a pickle,
+# which has a catch if you defined it in a notebook. Here is what a spawned worker does first; then a loader whose
+# data set lives in a module.
 
 # %%
 program = "import pickle, sys; pickle.load(sys.stdin.buffer)"
@@ -414,11 +415,10 @@ if __name__ == "__main__":  # a script needs this line: its spawned workers run 
 # |---|---|
 # | NVIDIA GPU, Linux | `pip install -U "jax[cuda13]"` (older drivers: `"jax[cuda12]"`) |
 # | Google TPU | `pip install -U "jax[tpu]"` |
-# | AMD GPU, Linux | `pip install -U "jax[rocm7-local]"` |
 # | CPU, also macOS and Windows | `pip install -U jax` |
 #
-# These bring CUDA themselves: only the driver must be there. On Colab and Kaggle leave the installed jax alone.
-# Then ask.
+# The first brings CUDA along: only NVIDIA's driver must be there. On Colab and Kaggle leave the installed jax
+# alone; for AMD and others see the installation page under "Further reading". Then ask.
 
 # %% tags=["nbval-ignore-output"] volatile="this machine's devices and settings"
 print(jax.default_backend(), jax.devices())
@@ -428,31 +428,33 @@ if jax.default_backend() == "cpu":
 print({name: value for name, value in os.environ.items() if name.startswith(("JAX_", "XLA_"))})
 
 # %% [markdown]
-# A jax without CUDA does not complain: it computes on the CPU. So look at `jax.devices()` before you wonder about
-# speed. Four variables, to be set before JAX's first operation:
+# Without CUDA, JAX computes on the CPU, with at most a warning ("Falling back to cpu"). So look at `jax.devices()`
+# before you wonder about speed. Four environment variables, to be set before JAX is imported:
 #
-# - `JAX_PLATFORMS=cpu` leaves the GPU alone. `JAX_PLATFORMS=cuda,cpu` makes a GPU that can't be used an error.
+# - `JAX_PLATFORMS=cpu` leaves the GPU alone. `JAX_PLATFORMS=cuda` fails where there is none, instead of falling
+#   back.
 # - `XLA_PYTHON_CLIENT_PREALLOCATE=false`: by default JAX takes 75 % of a GPU's memory at its first operation, and
 #   `nvidia-smi` shows that, not what you use. If torch shares the GPU with JAX, in one process or two, switch it
 #   off, or give JAX its share: `XLA_CLIENT_MEM_FRACTION=.4` (before: `XLA_PYTHON_CLIENT_MEM_FRACTION`). What JAX
 #   has taken it keeps.
-# - `JAX_DEFAULT_MATMUL_PRECISION=float32`: by default products of float32 matrices may be rounded to TF32 on
-#   recent NVIDIA GPUs, and to bfloat16 on TPUs. torch's default for products is full float32.
+# - `JAX_DEFAULT_MATMUL_PRECISION=float32`: by default the operands of float32 products may be rounded, to TF32 (10
+#   bits instead of 23) on recent NVIDIA GPUs, to bfloat16 (7 bits) on TPUs. torch's default for matrix products is
+#   full float32. Training rarely minds; a comparison with torch does, and so does a solver.
 #
-# Training rarely minds the rounding; a comparison with torch does, and so does a solver. And when memory ends? A
-# loss whose logits are (n, 1) and whose labels are (n,):
+# And when memory ends? A loss whose logits are (n, 1) and whose labels are (n,):
 
 # %%
 logits, labels = jnp.ones((2**24, 1)), jnp.ones(2**24)
 with fails(jax.errors.JaxRuntimeError):
     jax.block_until_ready(logits - labels)
-print(f"asked for: {2**50 / 2**30:,.0f} GiB;  held now: {sum(x.nbytes for x in jax.live_arrays()) / 2**20:.0f} MiB")
+print(f"asked for: {logits.size * labels.size * 4 / 2**30:,.0f} GiB")
+print(f"held now:  {sum(array.nbytes for array in jax.live_arrays()) / 2**20:.0f} MiB")
 
 # %% [markdown]
-# "RESOURCE_EXHAUSTED: Out of memory" is JAX's `OutOfMemoryError`; on a GPU it goes on with "while trying to
-# allocate". Divide the number by 2**30 and ask which array is that large: here (n, 1) met (n,), and broadcasting
-# made (n, n) of them. The line may be a later one than the culprit, since JAX computes asynchronously. Where the
-# sum is the trouble, `jax.live_arrays()` lists what is held; then a smaller batch, `jax.checkpoint`
+# "RESOURCE_EXHAUSTED: Out of memory" is what `torch.OutOfMemoryError` is in PyTorch; on a GPU it says "while
+# trying to allocate". Divide the bytes by 2**30, and ask which array is that large: here (n, 1) met (n,), and
+# broadcasting made (n, n) of them. JAX computes asynchronously, so the error may come at a later line than its
+# cause. If the sum is the trouble, `jax.live_arrays()` lists what is held. Then: a smaller batch, `jax.checkpoint`
 # ([09](09_transformations.ipynb)), donated arguments ([08](08_tracing.ipynb)).
 #
 # ## Is this environment ready?
@@ -464,7 +466,7 @@ print("Python", sys.version.split()[0], "on", jax.devices()[0].device_kind)
 for package in ("jax", "jaxlib", "flax", "optax", "torch", "numpy", "pandas", "scikit-learn"):
     print(f"{package:14}{version(package)}")
 assert sys.version_info >= (3, 11), "this Python is too old: install 3.13"
-assert sys.version_info < (3, 14), "this Python is newer than any that the course ran on: install 3.13"
+assert sys.version_info < (3, 14), "this Python is too new, the course ran on none like it: install 3.13"
 assert Version(version("jax")) >= Version("0.7.2"), "jax is too old: upgrade to 0.7.2 or newer"
 assert Version(version("flax")) >= Version("0.12.0"), "flax is too old: pip install --no-deps flax==0.12.0"
 print("ready  ok")
@@ -478,10 +480,8 @@ print("ready  ok")
 #   key used twice. Inside `jit` it is loud: no values, no shapes that depend on them.
 # - Loader workers stay away from JAX, and a spawned worker's data set lives in a module.
 #
-# Lessons come in reading order. `01a`, `01b` and `01c` are one program told three times, with the same ten steps
-# and the same names; from 02 on both sides run in one notebook. What a lesson teaches, later ones import from the
-# package `course`: the same code, its arguments checked. Where a lesson says "equal", a line has checked; timings
-# come out of the run.
+# The lessons `01a`, `01b` and `01c` are one program told three times; from 02 on both sides run in one notebook.
+# What a lesson teaches, later ones import from the package `course`: the same code, its arguments checked.
 #
 # ## Further reading
 #
