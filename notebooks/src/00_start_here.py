@@ -157,7 +157,7 @@ first, second = jax.random.split(key)
 print("split keys:", jax.random.uniform(first, (3,)), jax.random.uniform(second, (3,)))
 with jax.debug_key_reuse(True), fails(jax.errors.KeyReuseError):
     key = jax.random.key(SEED)
-    jax.random.uniform(key, (3,)), jax.random.uniform(key, (3,))
+    jax.random.normal(key, (3,)), jax.random.normal(key, (3,))
 
 # %% [markdown]
 # The same numbers: drawing does not change a key. It is the commonest mistake of the first week, and silent: two
@@ -185,7 +185,7 @@ diagram.arrow(diagram.array(4.75, 1.6, "x", width=0.7), (5.4, 1.6))
 diagram.arrow(diagram.array(4.75, 1.05, "state", side="jax", width=0.7), (5.4, 1.05))
 diagram.arrow((6.8, 1.6), diagram.array(7.45, 1.6, "y", width=0.75))
 diagram.arrow((6.8, 1.05), diagram.array(7.45, 1.05, "new state", side="jax", width=0.75))
-diagram.arrow((7.45, 0.8), (4.75, 0.8), "you carry it to the next call", side="jax", bend=-0.2, dashed=True, offset=-0.2)
+diagram.arrow((7.45, 0.8), (4.75, 0.8), "carried to the next call", side="jax", bend=-0.2, offset=-0.2, dashed=True)
 plt.show()
 print("state of the sine's model:", [array.shape for array in jax.tree.leaves(nnx.state(model, nnx.Param))])
 
@@ -341,9 +341,9 @@ print("masked sum: ", jax.jit(lambda x: jnp.where(x > 0, x, 0).sum())(j))
 #
 # ## DataLoader workers
 #
-# JAX has no loader; torch's will do. This course uses `num_workers=0`, the default. If you need workers, see what
-# happens first. On Linux, Python up to 3.13 starts them by `fork`. The data set adds noise to its images, once by
-# JAX and once by NumPy; without a `timeout`, JAX's run would never end.
+# JAX has no loader; torch's will do (Grain is one made for JAX). This course uses `num_workers=0`, the default. If
+# you need workers, see what happens first. On Linux, Python up to 3.13 starts them by `fork`. The data set adds
+# noise to its images, once by JAX and once by NumPy; without a `timeout`, JAX's run would never end.
 
 # %%
 class Noisy(torch.utils.data.Dataset):
@@ -452,10 +452,11 @@ print(f"held now:  {sum(array.nbytes for array in jax.live_arrays()) / 2**20:.0f
 
 # %% [markdown]
 # "RESOURCE_EXHAUSTED: Out of memory" is what `torch.OutOfMemoryError` is in PyTorch; on a GPU it says "while
-# trying to allocate". Divide the bytes by 2**30, and ask which array is that large: here (n, 1) met (n,), and
-# broadcasting made (n, n) of them. JAX computes asynchronously, so the error may come at a later line than its
-# cause. If the sum is the trouble, `jax.live_arrays()` lists what is held. Then: a smaller batch, `jax.checkpoint`
-# ([09](09_transformations.ipynb)), donated arguments ([08](08_tracing.ipynb)).
+# trying to allocate", and jax 0.7 on a CPU may say INTERNAL in front of "Out of memory". Divide the bytes by
+# 2**30, and ask which array is that large: here (n, 1) met (n,), and broadcasting made (n, n) of them. JAX
+# computes asynchronously, so the error may come at a later line than its cause. If the sum is the trouble,
+# `jax.live_arrays()` lists what is held. Then: a smaller batch, `jax.checkpoint` ([09](09_transformations.ipynb)),
+# donated arguments ([08](08_tracing.ipynb)).
 #
 # ## Is this environment ready?
 #
