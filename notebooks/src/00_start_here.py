@@ -258,8 +258,8 @@ print("float64 becomes", jnp.asarray(np.array([0.1])).dtype)
 
 # %% [markdown]
 # **2 · JAX has 32 bits**, unless `jax_enable_x64` is set before the first array. NumPy's int64 and float64 become
-# int32 and float32, the upper bits go without a word, and sums wrap. Keep such ids in NumPy, and number them anew
-# before they reach JAX; switch on x64 for float64.
+# int32 and float32, the upper bits go without a word, and sums wrap. Number such ids anew in NumPy before they
+# reach JAX, or switch on x64, which brings int64 and float64 back.
 #
 # Then, words. `jax.numpy` speaks NumPy: a few words are spelled like PyTorch's and mean something else.
 
