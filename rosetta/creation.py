@@ -187,7 +187,6 @@ class FromTensor(Pair):
         "`jnp.from_dlpack` shares the memory: writing to the tensor changes the array, which JAX takes for immutable. "
         "`copy=True` does not help on every version (on jax 0.10.2 the memory is shared all the same)."
     )
-    lesson = ("00_start_here", "trap:from-tensor")
     also = ("utils.dlpack.from_dlpack", "utils.dlpack.to_dlpack", "torch.from_dlpack")
 
     def torch():
@@ -452,7 +451,6 @@ class NumPyNumbers(Pair):
         "A NumPy number has a dtype, and JAX heeds it: bfloat16 becomes float32. PyTorch takes it for a Python number."
     )
     note = "JAX rounds a Python number to bfloat16 first; PyTorch calculates in float32 and rounds once."
-    lesson = ("00_start_here", "trap:integer-dtype")
 
     def torch(x):
         return x.to(torch.bfloat16) / np.sqrt(64)
@@ -477,7 +475,7 @@ class DivisionByZero(Pair):
         "PyTorch raises; JAX can't raise on a value, and returns a number that means nothing. `checkify` makes the "
         "error a second result."
     )
-    lesson = ("00_start_here", "trap:integer-dtype")
+    lesson = ("00_start_here", "trap:no-error")
 
     def torch(x):
         return x // 0
@@ -498,7 +496,7 @@ class SizeOfDimension(Pair):
 
     inputs = {"x": normal(2, 3)}
     trap = "`size` is the number of elements in JAX, a number and no method."
-    lesson = ("00_start_here", "trap:size-of-dimension")
+    lesson = ("00_start_here", "trap:same-word")
     also = ("Tensor.size", "Tensor.shape")
 
     def torch(x):
@@ -532,7 +530,6 @@ class View(Pair):
 
     inputs = {"x": normal(2, 6)}
     trap = "`view` in JAX reads the same bytes as another dtype, as in NumPy. The word for shapes is `reshape`."
-    lesson = ("00_start_here", "trap:size-of-dimension")
     also = ("Tensor.reshape", "torch.reshape", "Tensor.view", "Tensor.view_as", "Tensor.reshape_as")
 
     def torch(x):
@@ -661,7 +658,6 @@ class SwapDimensions(Pair):
 
     inputs = {"x": normal(2, 3, 4)}
     trap = "`transpose` names two dimensions in PyTorch, and all of them in JAX. `swapaxes` means the same in both."
-    lesson = ("00_start_here", "trap:size-of-dimension")
     also = ("torch.swapaxes", "torch.swapdims", "Tensor.transpose_", "Tensor.t")
 
     def torch(x):
@@ -682,7 +678,6 @@ class TransposeBatch(Pair):
 
     inputs = {"x": normal(3, 3, 3)}
     trap = "`.T` and `jnp.transpose` reverse all axes, the batch with them; with a cube no shape gives it away."
-    lesson = ("00_start_here", "trap:size-of-dimension")
     also = ("Tensor.mT", "Tensor.T")
 
     def torch(x):
@@ -703,7 +698,7 @@ class Repeat(Pair):
 
     inputs = {"x": normal(3)}
     trap = "`repeat` tiles the whole in PyTorch, and repeats each element in JAX."
-    lesson = ("00_start_here", "trap:size-of-dimension")
+    lesson = ("00_start_here", "trap:same-word")
     also = ("torch.tile",)
 
     def torch(x):
@@ -802,7 +797,7 @@ class Split(Pair):
 
     inputs = {"x": normal(6, 2)}
     trap = "The number is the length of a piece in PyTorch, and how many pieces in JAX."
-    lesson = ("00_start_here", "trap:size-of-dimension")
+    lesson = ("00_start_here", "trap:same-word")
 
     def torch(x):
         return torch.split(x, 2)

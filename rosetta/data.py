@@ -132,7 +132,7 @@ class Standardise(Pair):
 
     inputs = {"train": normal(8, 3), "test": normal(4, 3)}
     trap = "PyTorch's `std` divides by N - 1, JAX's by N: features of another scale, by 7 % with 8 rows."
-    lesson = ("00_start_here", "trap:integer-dtype")
+    lesson = ("00_start_here", "trap:same-word")
 
     def torch(train, test):
         return (test - train.mean(0)) / train.std(0)
@@ -200,7 +200,7 @@ class Workers(Pair):
         "On Linux a `DataLoader` forks its workers. JAX runs threads: a forked copy of the process inherits their "
         "locks, and may hang."
     )
-    lesson = ("00_start_here", "trap:mask")
+    lesson = ("00_start_here", "trap:workers")
     note = "Use `num_workers=0`, `multiprocessing_context='spawn'`, a thread that fetches ahead, or Grain."
 
     def torch(x):

@@ -95,7 +95,6 @@ class ReadRows(Pair):
 
     inputs = {"x": normal(4, 5)}
     trap = "JAX refuses a list as an index. Say `jnp.array`."
-    lesson = ("00_start_here", "trap:size-of-dimension")
 
     def torch(x):
         return x[[0, 2]]
@@ -121,7 +120,7 @@ class ReadPastEnd(Pair):
     note = (
         '`x.at[index].get(mode="fill", fill_value=jnp.nan)` makes it seen. `checkify` makes the error a second result.'
     )
-    lesson = ("00_start_here", "trap:size-of-dimension")
+    lesson = ("00_start_here", "trap:no-error")
 
     def torch(x):
         return x[torch.tensor([0, 10])], x[10], x[-1]
@@ -150,7 +149,6 @@ class TakePastEnd(Pair):
 
     inputs = {"x": normal(4)}
     trap = "`jnp.take` has a rule of its own for an index out of range: NaN, where `x[index]` reads the last element."
-    lesson = ("00_start_here", "trap:size-of-dimension")
 
     def torch(x):
         return torch.take(x, torch.tensor([0, 10]))
@@ -260,7 +258,7 @@ class WritePastEnd(Pair):
 
     inputs = {"x": normal(4)}
     trap = "PyTorch raises. JAX drops the write and returns the array as it was."
-    lesson = ("00_start_here", "trap:from-tensor")
+    lesson = ("00_start_here", "trap:no-error")
 
     def torch(x):
         x[10] = 9
@@ -282,7 +280,7 @@ class WriteThroughView(Pair):
 
     inputs = {"x": normal(2, 3)}
     trap = "A slice is a view in PyTorch: `+=` on it changes the matrix. In JAX a slice is an array of its own."
-    lesson = ("00_start_here", "trap:from-tensor")
+    lesson = ("00_start_here", "trap:view")
 
     def torch(x):
         row = x[0]
@@ -307,7 +305,6 @@ class AddAtRepeatedIndices(Pair):
     inputs = {"x": normal(3)}
     no_gradient = "PyTorch counts the gradient of a repeated index twice"
     trap = "`x[index] += 1` counts a repeated index once in PyTorch; `.at[index].add(1)` counts each, as `index_add_`."
-    lesson = ("00_start_here", "trap:from-tensor")
 
     def torch(x):
         x[[0, 0, 2]] += 1

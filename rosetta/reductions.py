@@ -113,7 +113,6 @@ class MeanOfIntegers(Pair):
 
     inputs = {"x": integers(0, 9, 4)}
     trap = "PyTorch raises and wants a floating dtype first. JAX returns a float32."
-    lesson = ("00_start_here", "trap:integer-dtype")
 
     def torch(x):
         return x.mean()
@@ -133,7 +132,7 @@ class StandardDeviation(Pair):
 
     inputs = {"x": normal(5, 4)}
     trap = "PyTorch divides by N - 1, JAX by N, as NumPy does."
-    lesson = ("00_start_here", "trap:integer-dtype")
+    lesson = ("00_start_here", "trap:same-word")
     also = ("torch.std", "torch.var")
 
     def torch(x):
@@ -190,7 +189,6 @@ class MaxAlong(Pair):
 
     inputs = {"x": normal(3, 4)}
     trap = "PyTorch returns values and indices, JAX the values alone."
-    lesson = ("00_start_here", "trap:integer-dtype")
     also = ("Tensor.min", "torch.min")
 
     def torch(x):
@@ -277,7 +275,7 @@ class Median(Pair):
 
     inputs = {"x": normal(6)}
     trap = "PyTorch returns the lower of the two in the middle, JAX their mean."
-    lesson = ("00_start_here", "trap:integer-dtype")
+    lesson = ("00_start_here", "trap:same-word")
 
     def torch(x):
         return x.median()
