@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tools import guards
-from tools.lessons import ROOT, lessons
+from tools.lessons import ROOT, Lesson, as_notebook, lessons, minutes_of
 
 DOCSTRINGS = {module: guards.docstring_of(code) for module, code in guards.modules().items()}
 
@@ -23,6 +23,12 @@ def test_package():
 
 def test_pages_and_requirements():
     assert guards.of_pages() == []
+
+
+def test_training_starts_within_ten_minutes():
+    cells = as_notebook(Lesson("00_start_here")).cells
+    (place,) = [n for n, cell in enumerate(cells) if "starts-training" in guards.tags_of(cell)]
+    assert minutes_of(cells[: place + 1]) <= 10
 
 
 @pytest.mark.slow  # imports every framework: seconds
