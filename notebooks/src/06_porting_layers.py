@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 06 · Porting layers
 #
-# **How do you carry a whole model over, and find the layer that differs?** (65 minutes)
+# **How do you carry a whole model over, and find the layer that differs?** (60 minutes)
 
 # %% [markdown]
 # After this lesson you can
@@ -441,8 +441,8 @@ table.round(4)
 #
 # ## Further reading
 #
-# - [Convert PyTorch models to Flax](https://flax.readthedocs.io/en/stable/migrating/convert_pytorch_to_flax.html):
-#   flax's own page, layer by layer, with the flatten and the transposed kernel
+# - [PyTorch to Flax](https://flax.readthedocs.io/en/stable/migrating/convert_pytorch_to_flax.html): flax's own page,
+#   layer by layer, with the flatten and the transposed kernel
 # - [jax.lax.conv_general_dilated](https://docs.jax.dev/en/latest/_autosummary/jax.lax.conv_general_dilated.html): what
 #   `"SAME"` does where the padding is odd, and `"SAME_LOWER"`
 # - [torch.nn.Conv2d](https://docs.pytorch.org/docs/stable/generated/torch.nn.Conv2d.html): torch's padding and shapes

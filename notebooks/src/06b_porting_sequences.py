@@ -474,7 +474,7 @@ print(f"with `attend`: {tied.torch} -> {tied.rule}")
 # - [jax.lax.scan](https://docs.jax.dev/en/latest/_autosummary/jax.lax.scan.html): its meaning as a Python loop
 # - [torch.nn.MultiheadAttention](https://docs.pytorch.org/docs/stable/generated/torch.nn.MultiheadAttention.html): both
 #   masks and their shapes
-# - [jax.nn.dot_product_attention](https://docs.jax.dev/en/latest/_autosummary/jax.nn.dot_product_attention.html):
-#   flax's side, where True is visible
+# - [dot_product_attention](https://docs.jax.dev/en/latest/_autosummary/jax.nn.dot_product_attention.html): JAX's side,
+#   where True is visible
 #
 # Next: [07 · porting checkpoints](07_porting_checkpoints.ipynb).

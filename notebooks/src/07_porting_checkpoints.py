@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 07 · Porting checkpoints
 #
-# **How does a file of weights become a JAX model, and how do you prove that nothing got lost?** (55 minutes)
+# **How does a file of weights become a JAX model, and how do you prove that nothing got lost?** (70 minutes)
 
 # %% [markdown]
 # After this lesson you can
