@@ -108,8 +108,8 @@ same = port_nnx(torch_cnn, NaiveCNN)
 pd.DataFrame(porting.mapping(torch_cnn, same)).drop(columns="flax_shape")
 
 # %% [markdown]
-# Every array of torch has its place, or the port would have raised. Does the model run? torch's `Conv2d` pads nothing
-# unless told, flax's `Conv` pads so that the size stays.
+# Every array has its place, but for a count of batches that flax does without; anything else would have raised. Does
+# the model run? torch's `Conv2d` pads nothing unless told, flax's `Conv` pads so that the size stays.
 
 # %% tags=["trap:convolution-padding"]
 with fails(TypeError):
@@ -121,7 +121,7 @@ with fails(TypeError):
 #
 # `padding="VALID"` in the first layer means no padding, as in torch, and the model runs.
 #
-# **Predict.** Every weight has arrived and every shape is torch's. Are the logits?
+# **Predict.** Every weight has arrived and every shape is torch's. Are the logits torch's as well?
 
 # %%
 naive = port_nnx(torch_cnn, NaiveCNN, pad1="VALID")
@@ -327,7 +327,7 @@ for name, model in mended.items():
 # differs already*: what stands before it is at fault, here the flattening.
 #
 # The same model in Linen: `train` is an argument there, and the running averages travel in a collection of their own.
-# `torch_to_linen` fills a tree of arrays; `jax.eval_shape` ([03](03_state_and_trees.ipynb)) makes one without
+# `torch_to_linen` fills a tree of arrays; `jax.eval_shape` runs `init` on shapes alone and makes one without
 # computing. A Linen model goes into `compare` with its variables tied to it: that is `bind`.
 
 # %%

@@ -153,8 +153,9 @@ for steps in (6, 60):
 
 
 # %% [markdown]
-# All three agree. The loop's program grows with the sequence, and so does the time to compile it; the scan's does not.
-# A loop is fine for six steps, and for finding out what a cell does.
+# All three agree. The loop's program grows with the sequence, and with it the time to compile. The scan's does not: one
+# of its four operations is the scan, which holds the cell's program once; the others move axes and make zeros. A loop
+# is fine for six steps, and for finding out what a cell does.
 #
 # ## A tagger
 #
@@ -204,8 +205,7 @@ pd.DataFrame(porting.mapping(torch_tagger, nnx_tagger)).drop(columns=["torch_sha
 
 
 # %% [markdown]
-# Row 3: torch's LSTM has two biases and adds them up, flax's has one. The outputs agree; what that means for training
-# stands at the end of this part.
+# Row 3: torch's LSTM has two biases and adds them up, flax's has one. The outputs agree all the same.
 #
 # Linen has a surprise of its own. Under `nn.compact` a cell belongs to the model that builds it, so its weights stand
 # beside `rnn` and not below it, and the port does not find them:
@@ -439,8 +439,8 @@ print("hidden by torch's two:", later.sum(), "and", padding.sum(), "  visible in
 
 # %% [markdown]
 # With `|` a key is visible as soon as one of the two allows it, so the padding leaks in, and the future as well.
-# Neither side raises. A row that allows no key at all has no right answer: torch returns NaN or zeros, flax NaN or an
-# average, depending on the version. Let no query be without a key.
+# Neither side raises. A row that allows no key at all has no right answer: torch returns NaN or zeros (by
+# `need_weights`), flax an average or NaN (by its version). Let no query be without a key.
 #
 # And the tie? A second matrix for the output would be trained apart, so the port refuses it.
 

@@ -137,8 +137,8 @@ except porting.PortingError as error:
 
 # %% [markdown]
 # All of them, from both sides: 12 arrays without a place (*expected* is where the array would go by its own name, *got*
-# the places that are free), then 12 places without an array. Nothing was copied. (The thirteenth array counts batches:
-# no flax layer needs that number, so it may stay behind.)
+# the places that are free), then 12 places without an array. Nothing was copied. (The thirteenth array
+# is a count of batches, which the port lets stay behind.)
 #
 # `names` says where torch's path leads in flax; a star stands for one part of it, so one line serves every block. (With
 # no star on flax's side, `{"encoder.layer.*.dense": "blocks"}`, the layers are stacked along a first axis, as `nn.scan`
@@ -260,8 +260,8 @@ print("NNX:  ", ours[0, 0, :4].round(4), " gap over both levels and directions:"
 # %% [markdown]
 # ## What arrays cannot tell
 #
-# The same file fills a Linen model; `arrays_to_linen` takes a tree of variables, as `model.init` returns it. But a tree
-# is arrays as well, without layers. A kernel with as many channels in as out may belong to a convolution or to a
+# A file fills a Linen model as well; `arrays_to_linen` takes a tree of variables, as `model.init` returns it. But a
+# tree is arrays as well, without layers. A kernel with as many channels in as out may belong to a convolution or to a
 # transposed one, whose kernel the port must flip. The shapes are the same, so the port asks.
 
 # %%

@@ -154,7 +154,8 @@ for mended, value in mends.items():
     gaps[mended] = {row.layer: row.output_gap for row in found.rows if row.kind != "whole model"}
     layer, by = (found.first.layer, f"{found.first.output_gap:.0e}") if found.first else ("none", "below 1e-10")
     if by == "inf":
-        by = "shape: " + found.first.shapes
+        by = "shape"
+        print(f"{layer}: {found.first.shapes}")
     rows.append((mended, layer, by))
 table = pd.DataFrame(rows, columns=["just mended", "first that differs", "by"])
 assert list(table["first that differs"]) == ["conv1", "conv1_BN", "conv1_BN", "classifier", "none"]
@@ -215,7 +216,7 @@ theirs = torch_crepe.conv1_BN(torch.from_numpy(np.array(x)).movedim(-1, 1)).move
 for name, epsilon in ("wrong", 1e-5), ("right", 0.0010000000474974513):
     ours = naive(weights, **settings | {"epsilon": epsilon}).norms[0](x)
     off = gap(theirs, ours) / float(abs(ours).max())
-    print(f"{name} epsilon: off by {'below 5e-07' if off < 5e-7 else f'{off:.0e}'} of the largest value")
+    print(f"{name} epsilon: gap {'below 5e-07' if off < 5e-7 else f'{off:.0e}'} of the largest value")
 
 
 
@@ -413,7 +414,7 @@ print("features for the head:", known[0].shape, known[1].shape)
 
 # %% [markdown]
 # The trunk's features do not change, so they were computed once. `wrt` and `DiffState` take the same filter
-# ([03](03_state_and_trees.ipynb)): gradients and Adam's moments exist for the head alone. The way back proves that
+# (lesson 04): gradients and Adam's moments exist for the head alone. The way back proves that
 # nothing else was trained: it must give the file's arrays.
 
 # %%
