@@ -13,7 +13,7 @@
   train.titanic_linen  01c_titanic_linen          and in Flax Linen
   optimizers           04_optimizers              what optax lacks and parity needs: AMSGrad, NAdam, plateaus, clipping
   porting              06_porting_layers          weights carried between PyTorch, NNX and Linen, models compared
-  layers               06_porting_layers          what flax lacks and parity needs: biases, b_hn, variance, padding
+  layers               06b_porting_sequences      what flax lacks and parity needs: biases, b_hn, variance, padding
   crepe                07b_real_checkpoint        a pitch tracker from a published checkpoint
   torch_compile        08_tracing                 which torch.compile backend this machine can run
   train.compiled       10_jit_speed               a whole training run as one compiled program

@@ -114,7 +114,7 @@ class EmbeddingInit(Pair):
     tolerance = 0.01
     no_gradient = "random draws"
     trap = "A fresh embedding has standard deviation 1 in PyTorch, and 1/√width in flax."
-    lesson = ("06_porting_layers", "trap:embedding-init")
+    lesson = ("06b_porting_sequences", "trap:embedding-init")
 
     def torch():
         torch.manual_seed(0)

@@ -143,7 +143,7 @@ class PerExample(Pair):
 
     inputs = {"logits": normal(6, 4), "labels": integers(0, 4, 6)}
     trap = "PyTorch returns the mean, Optax a loss for every example. `jax.grad` refuses what is no scalar."
-    lesson = ("06_porting_layers", "trap:per-example")
+    lesson = ("06b_porting_sequences", "trap:per-example")
 
     def torch(logits, labels):
         return F.cross_entropy(logits, labels)
@@ -219,7 +219,7 @@ class IgnoreIndex(Pair):
         "PyTorch leaves out the label -100. Optax looks it up: NaN with fewer than a hundred classes, otherwise the "
         "class counted from the end, and a plausible number."
     )
-    lesson = ("06_porting_layers", "trap:ignore-index")
+    lesson = ("06b_porting_sequences", "trap:ignore-index")
 
     def torch(logits, labels):
         return F.cross_entropy(logits, labels)

@@ -108,7 +108,7 @@ class EmbeddingRange(Pair):
 
     inputs = {"tokens": np.array([10, 12])}
     trap = "PyTorch raises. Flax returns NaN, for the whole row; a negative index counts from the end."
-    lesson = ("06_porting_layers", "trap:embedding-init")
+    lesson = ("06b_porting_sequences", "trap:embedding-init")
 
     def torch(tokens):
         return torch.nn.Embedding(10, 5)(tokens)
@@ -334,7 +334,7 @@ class LSTMBiases(Pair):
         "PyTorch's LSTM adds two biases, flax's has one. Outputs agree after a port; but each of the two has the whole "
         "gradient, so a step of SGD moves their sum twice as far."
     )
-    lesson = ("06_porting_layers", "trap:lstm-biases")
+    lesson = ("06b_porting_sequences", "trap:lstm-biases")
 
     def torch(x):
         cell = torch.nn.LSTMCell(3, 4)
@@ -477,7 +477,7 @@ class GRUBias(Layer):
         "it. PyTorch's weights do not convert; Linen's cell has it."
     )
     also = ("nn.GRUCell",)
-    lesson = ("06_porting_layers", "trap:gru-bias")
+    lesson = ("06b_porting_sequences", "trap:gru-bias")
 
     def torch():
         return torch.nn.GRU(3, 4, batch_first=True)
@@ -546,7 +546,7 @@ class AttentionMask(Pair):
         "`True` hides a position in PyTorch's `MultiheadAttention` and shows it in flax (and in PyTorch's own "
         "`scaled_dot_product_attention`). A causal mask that is carried over shows the future alone."
     )
-    lesson = ("06_porting_layers", "trap:attention-mask")
+    lesson = ("06b_porting_sequences", "trap:attention-mask")
     also = ("nn.MultiheadAttention",)
 
     def torch(x, mask):

@@ -11,7 +11,7 @@ settings, shapes and calls are flax's, and `course.porting` carries torch's weig
 | `Embed` | no `padding_idx` | `Embed`, `linen.Embed` |
 | all norms | E[x²] - E[x]², which cancels where means are large | flax's own, with `use_fast_variance=False` |
 
-Lesson: 06_porting_layers.
+Lessons: 06b_porting_sequences, 07_porting_checkpoints.
 """
 
 from course.layers import linen

@@ -1,4 +1,4 @@
-"""NNX layers that train as PyTorch's do. Needs JAX and flax. Lesson: 06_porting_layers."""
+"""NNX layers that train as PyTorch's do. Needs JAX and flax. Lesson: 06b_porting_sequences."""
 
 from __future__ import annotations
 
