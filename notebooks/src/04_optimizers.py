@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 04 · Optimizers
 #
-# **What does an optimizer become when it owns neither the weights nor its own state?** (80 minutes)
+# **What does an optimizer become when it owns neither the weights nor its own state?** (110 minutes)
 
 # %% [markdown]
 # After this lesson you can
@@ -12,6 +12,7 @@
 # - write a rule of your own, train two networks in one step, and run L-BFGS.
 
 # %%
+from itertools import pairwise
 from typing import NamedTuple
 
 import jax
@@ -43,6 +44,7 @@ train, _, _ = split(load_titanic(), SEED)
 x, y = Features.fit(train)(train)[:BATCH], labels(train)[:BATCH]
 x_torch, y_torch = torch.from_numpy(x), torch.from_numpy(y)
 net = titanic_linen.TitanicMLP(width=8)
+shapes = jax.eval_shape(net.init, jax.random.key(SEED), x)["params"]  # all that porting asks for
 
 
 def fresh():
@@ -50,7 +52,7 @@ def fresh():
     torch.manual_seed(SEED)
     source = titanic_torch.TitanicMLP(width=8)
     model = porting.torch_to_nnx(source, titanic_nnx.TitanicMLP(width=8, rngs=nnx.Rngs(SEED)))
-    return source, model, porting.torch_to_linen(source, net.init(jax.random.key(SEED), x)["params"])
+    return source, model, porting.torch_to_linen(source, shapes)
 
 
 @jax.jit
@@ -74,7 +76,7 @@ diagram = plots.Diagram(height=3.6)
 step = diagram.function(3.4, 3.2, "optimizer.step()", side="torch", width=1.6)
 diagram.arrow(diagram.array(1.0, 3.2, "p.grad", side="torch", width=0.9), step, side="torch")
 held = diagram.array(6.6, 3.2, "held inside:\nweights, moments, rate", side="torch", width=2.1, height=0.55)
-diagram.arrow(step, held, "changes in place", side="torch")
+diagram.arrow(step, held, "in place", side="torch")
 
 links = (1.75, "clip", 0.8, "nothing"), (3.2, "scale_by_adam", 1.3, "count, mu, nu"), (4.7, "times -rate", 1.1, "count")
 boxes = [diagram.array(0.6, 1.85, "grads", side="jax", width=0.8)]
@@ -85,7 +87,7 @@ for at, name, width, state in links:
     diagram.arrow((at + 0.12, 1.63), (at + 0.12, 1.07), side="jax")
 boxes.append(diagram.array(6.0, 1.85, "updates", side="jax", width=0.85))
 boxes.append(diagram.function(7.3, 1.85, "apply_\nupdates", side="jax", width=0.95))
-for a, b in zip(boxes[:-1], boxes[1:], strict=True):
+for a, b in pairwise(boxes):
     diagram.arrow(a, b, side="jax")
 diagram.arrow(diagram.array(7.3, 0.9, "params", side="jax", width=0.9, height=0.35), boxes[-1], side="jax")
 diagram.arrow(boxes[-1], diagram.array(7.3, 2.55, "new params", side="jax", width=1.0, height=0.35), side="jax")
@@ -109,6 +111,7 @@ theirs = titanic_torch.loss_fn(source, x_torch, y_torch).item()
 print(f"before {loss:.4f}, torch after step() {theirs:.4f}")
 print(f"params + updates {loss_fn(added):.4f}, gap below 1e-5: {abs(theirs - loss_fn(added)) < 1e-5}")
 print(f"params - updates {loss_fn(taken):.4f}")
+
 
 # %% [markdown]
 # The state has one entry for each link. `mu` and `nu` are trees like the weights, torch's `exp_avg` and `exp_avg_sq`;
@@ -197,6 +200,7 @@ rules = {
 }  # fmt: skip
 compare(rules, np.ones(1, np.float32), np.zeros((10, 1), np.float32))
 
+
 # %% [markdown]
 # Adam's, by far. torch adds this decay to the gradient, and Adam divides gradients by their size: a small decay
 # becomes steps as long as the rate. AdamW mends that, so `optax.adamw` is no stand-in for
@@ -212,7 +216,7 @@ compare(rules, np.ones(1, np.float32), np.zeros((10, 1), np.float32))
 # (`one_minus_power(b, n, dtype)` is Adam's 1 - bⁿ, without the digits that float32 loses:
 # [02](02_same_numbers.ipynb).)
 #
-# The table below it walks five rules through five random gradients, ours among them.
+# Five rules then walk through five random gradients, ours among them.
 
 # %%
 class AMSGradState(NamedTuple):
@@ -260,13 +264,16 @@ rules = {
     "Adam(amsgrad=True): ours": (lambda p: optim.Adam(p, RATE, amsgrad=True), optax.amsgrad(RATE), ours),
 }  # fmt: skip
 start, pushes = rng.normal(size=(4, 3)).astype(np.float32), rng.normal(size=(5, 4, 3)).astype(np.float32)
-theirs, packaged = walk(lambda p: optim.Adam(p, RATE, amsgrad=True), optimizers.amsgrad(RATE), start, pushes)
-print("course.optimizers.amsgrad is the same to the bit:", (walk(optim.Adam, ours, start, pushes)[1] == packaged).all())
+written, packaged = (walk(optim.Adam, rule, start, pushes)[1] for rule in (ours, optimizers.amsgrad(RATE)))
+print("ours and course.optimizers.amsgrad are equal to the bit:", (written == packaged).all())
 compare(rules, start, pushes)
 
+
 # %% [markdown]
-# Each name says what differed; the last column covers all twelve weights at all steps. `course.optimizers` has this
-# AMSGrad, with its arguments checked, and torch's NAdam. A third moment costs a third tree as large as the weights.
+# Each name says what differed; the last column covers all twelve weights at all steps. torch's dampening starts the
+# momentum with the whole first gradient, so halving them all is another rule. RMSprop decays by 0.9 in Optax.
+# `course.optimizers` has torch's NAdam, and this AMSGrad with its arguments checked. AMSGrad's price is a third tree
+# as large as the weights.
 #
 # ## Schedules
 #
@@ -398,9 +405,9 @@ pd.DataFrame(rates, index=[f"epoch {n}" for n in range(1, 8)]).T.round(5)
 
 # %% [markdown]
 # No. torch lets two bad epochs pass and acts at the third, epoch 5. Optax acts at the second bad one: give it one
-# more. The course's link has torch's other settings too (`mode`, `cooldown`, …). Both are chained behind a rule and
-# fed once an epoch: `rule.update(grads, state, params, value=loss)`, in NNX `optimizer.update(model, grads,
-# value=loss)`.
+# more. Optax's link wants a value with every update. The course's may be fed once an epoch, because an update without
+# one does not count, and it has torch's other settings (`mode`, `cooldown`, …). Both are chained behind a rule:
+# `rule.update(grads, state, params, value=loss)`, in NNX `optimizer.update(model, grads, value=loss)`.
 #
 # ## Some weights differently
 #
@@ -508,7 +515,7 @@ for name, inner in ("sgd", sgd), ("chain(scale(2.0), sgd)", optax.chain(optax.sc
 
 # %% [markdown]
 # torch divides by the norm *plus 1e-6*, Optax by the norm. At ordinary norms that is a millionth; where gradients are
-# tiny, torch clips more than it was asked to.
+# tiny, torch clips more than it was asked to. `course.optimizers.clip_by_global_norm` does as torch does.
 #
 # `MultiSteps` leaves the weights alone until the last batch of a group, and then takes the *mean* where torch's
 # `.grad` holds the sum. torch code that divides its loss by the number of batches needs no factor. The price is one
@@ -517,7 +524,7 @@ for name, inner in ("sgd", sgd), ("chain(scale(2.0), sgd)", optax.chain(optax.sc
 # ## A moving average of the weights
 #
 # torch's `AveragedModel` starts at the first weights. `optax.ema` starts at zero and corrects for that, which is
-# another average; it is made for gradients. `optax.incremental_update` is torch's. Here a weight makes its noisy way
+# another average; it is made for updates. `optax.incremental_update` is torch's. Here a weight makes its noisy way
 # up.
 
 # %% tags=["trap:moving-average"] alt="A noisy rising row of dots, the weight, and three averages over 25 updates. The orange dashed line of torch's AveragedModel lies on the blue one of optax.incremental_update; both start at the first weight and lag behind. The green line of optax.ema leaves them at once, keeps closer to the weight, and stays a little above them in the end."
@@ -631,9 +638,11 @@ print("gap of all losses below 1e-9:", abs(np.array(theirs)[:, :2] - np.array(ou
 for n in (0, 25, 50, 99):
     print(f"step {n:2}  d_loss {theirs[n][0]:.6f} {ours[n][0]:.6f}   g_loss {theirs[n][1]:.6f} {ours[n][1]:.6f}")
 
+
 # %% [markdown]
-# Equal to eight digits and more over 100 steps, with two different rules; the fakes move to 3. What stood in torch's
-# loop as an order of calls stands in JAX in the arguments.
+# Equal within 1e-9 over 100 steps, with two different rules; the fakes pass 3 and come back. What is an order of
+# calls in torch's loop is a matter of arguments in JAX. (With Linen the generator's loss must be handed the
+# discriminator's *new* params; here they were updated in place.)
 #
 # ## L-BFGS
 #
@@ -662,7 +671,7 @@ lbfgs = optim.LBFGS([weights], line_search_fn="strong_wolfe")
 for step in (1, 2):
     lbfgs.step(closure)
     done, now = lbfgs.state[weights]["n_iter"], rosenbrock(weights).item()
-    print(f"torch, {step} steps: {done} iterations, {len(calls)} calls, loss {now:.1e}")
+    print(f"torch, after step {step}: {done} iterations, {len(calls)} calls, loss {now:.1e}")
 
 
 # %%
@@ -687,12 +696,13 @@ for step in range(1, 34):
     w, state = lbfgs_step(w, state)
     searched += int(optax.tree.get(state, "num_linesearch_steps"))
     if step in (19, 33):
-        print(f"Optax, {step} steps: {searched} evaluations, loss {rosenbrock(w):.1e}; Python saw {len(calls)} calls")
+        print(f"Optax, after step {step}: {searched} evaluations, loss {rosenbrock(w):.1e}; Python saw {len(calls)} calls")
 
 # %% [markdown]
-# One `step()` of torch's is up to 20 iterations, here 19 with 25 calls. The TypeError names what the call lacks:
-# `value`, `grad`, `value_fn`. Iteration for iteration both do about the same work. But Python sees Optax's function
-# only while it is traced, a few times in all: inside `jit`, a counter in Python counts compilations, not work.
+# One `step()` of torch's is up to 20 iterations, here 19, because 25 calls are its other limit. The TypeError names
+# what the call lacks: `value`, `grad`, `value_fn`. Iteration for iteration both do about the same work (Optax
+# remembers the last 10 of them, `memory_size`; torch 100, `history_size`). But Python sees Optax's function only
+# while it is traced: inside `jit`, a counter in Python counts traces, not work.
 #
 # ## Summary
 #
