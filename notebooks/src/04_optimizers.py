@@ -130,20 +130,23 @@ def train_nnx(swapped):
     optimizer, losses = nnx.Optimizer(model, optax.sgd(0.5), wrt=nnx.Param), []
     for _ in range(20):
         loss, grads = value_and_grad(model, x, y)
-        optimizer.update(*((grads, model) if swapped else (model, grads)))
+        if swapped:
+            optimizer.update(grads, model)
+        else:
+            optimizer.update(model=model, grads=grads)
         losses.append(f"{loss:.4f}")
     return losses[::6], optimizer.step[...]
 
 
-for name, swapped in ("update(grads, model)", True), ("update(model, grads)", False):
+for name, swapped in ("update(grads, model)", True), ("update(model=model, grads=grads)", False):
     losses, count = train_nnx(swapped)
     print(f"{name}: losses {' '.join(losses)}, steps counted: {count}")
 
 
 # %% [markdown]
 # It trains nothing. The gradients were taken for weights and the weights for gradients, so the *gradients* were
-# updated, and thrown away. The optimizer counts its steps, and the loss stays where it was. A line in your script
-# that asserts that the second loss differs from the first costs nothing.
+# updated, and thrown away. The optimizer counts its steps, and the loss stays where it was. Arguments that are named
+# can't be swapped.
 #
 # ## Same name, other numbers
 #
@@ -296,6 +299,11 @@ def torch_rates(make, every=1):
     return np.array(rates)
 
 
+def warm_up(o):
+    parts = lr_scheduler.LinearLR(o, 0.1, total_iters=10), lr_scheduler.CosineAnnealingLR(o, 30)
+    return lr_scheduler.SequentialLR(o, parts, [10])
+
+
 rule = optax.sgd(optax.exponential_decay(RATE, transition_steps=10, decay_rate=0.1, staircase=True))
 state, updates = rule.init(jnp.zeros(())), []
 for _ in range(12):
@@ -304,13 +312,7 @@ for _ in range(12):
 print("torch's rates  ", *(f"{rate:5.2f}" for rate in torch_rates(lambda o: lr_scheduler.StepLR(o, 10))[:12]))
 print("Optax's updates", *updates, " count in the state:", *jax.tree.leaves(state))
 
-
 # %% tags=["trap:step-lr"]
-def warm_up(o):
-    parts = lr_scheduler.LinearLR(o, 0.1, total_iters=10), lr_scheduler.CosineAnnealingLR(o, 30)
-    return lr_scheduler.SequentialLR(o, parts, [10])
-
-
 stairs, multi, cosine = optax.exponential_decay, optax.piecewise_constant_schedule, optax.cosine_decay_schedule
 cycle, warm, past = optax.cosine_onecycle_schedule, optax.warmup_cosine_decay_schedule, jnp.pi / 20
 schedules = {  # torch's, as first written, put right
@@ -329,17 +331,20 @@ schedules = {  # torch's, as first written, put right
     "OneCycleLR is a step early": (torch_rates(lambda o: lr_scheduler.OneCycleLR(o, RATE, 50)),
         cycle(50, RATE), cycle(50 - 1, RATE, pct_start=14 / 49)),
 }  # fmt: skip
+curves, gaps, counts = {}, {}, jnp.arange(40)
+for name, (theirs, *both) in schedules.items():
+    wrong, right = (np.array(jax.jit(jax.vmap(schedule))(counts)) for schedule in both)
+    curves[name] = theirs, wrong, right
+    gaps[name] = f"{abs(theirs - wrong).max():.4f}", abs(theirs - right).max() < 1e-6
+pd.DataFrame(gaps, index=["first try: largest gap", "put right: gap below 1e-6"]).T
 
 # %% alt="Seven small plots of the learning rate over 40 updates. In each, PyTorch's orange dashed curve lies exactly on Optax's blue one, put right, while the black dotted first try leaves them: it falls smoothly instead of in stairs, falls five times too early, drops too deep, ends too low, stays at zero, ends ten updates early, or peaks one update late."
 figure, axes = plt.subplots(2, 4, figsize=(plots.WIDTH, 4.2), sharex=True, sharey=True)
-gaps, updates = {}, jnp.arange(40)
-for axis, (name, (theirs, *both)) in zip(axes.flat, schedules.items(), strict=False):
-    wrong, right = (np.array(jax.jit(jax.vmap(schedule))(updates)) for schedule in both)
+for axis, (name, (theirs, wrong, right)) in zip(axes.flat, curves.items(), strict=False):
     axis.plot(right, color=plots.JAX, linewidth=4, alpha=0.5, marker="", label="Optax, put right")
     axis.plot(theirs, color=plots.TORCH, linestyle="--", linewidth=1.4, marker="", label="PyTorch")
     axis.plot(wrong, color="black", linestyle=":", linewidth=1.4, marker="", label="Optax, first try")
     axis.set_title(name, fontsize=8.5)
-    gaps[name] = f"{abs(theirs - wrong).max():.4f}", abs(theirs - right).max() < 1e-6
 for axis in (*axes[1, :3], axes[0, 3]):
     axis.set_xlabel("update")
 axes[0, 3].tick_params(labelbottom=True)
@@ -347,7 +352,7 @@ axes[0, 0].set_ylabel("rate"), axes[1, 0].set_ylabel("rate")
 axes[1, 3].axis("off")
 axes[1, 3].legend(*axes[0, 0].get_legend_handles_labels(), loc="center", frameon=False)
 plt.show()
-pd.DataFrame(gaps, index=["first try: largest gap", "put right: gap below 1e-6"]).T
+print("OneCycleLR peaks at update", theirs.argmax(), "and the first try at", wrong.argmax())
 
 # %% [markdown]
 # One thing more about `OneCycleLR`: torch's moves the momentum as well (`cycle_momentum=True`).
@@ -671,7 +676,7 @@ lbfgs = optim.LBFGS([weights], line_search_fn="strong_wolfe")
 for step in (1, 2):
     lbfgs.step(closure)
     done, now = lbfgs.state[weights]["n_iter"], rosenbrock(weights).item()
-    print(f"torch, after step {step}: {done} iterations, {len(calls)} calls, loss {now:.1e}")
+    print(f"torch, step {step}: {done} iterations, {len(calls)} calls, loss {now:.1e}")
 
 
 # %%
@@ -696,7 +701,7 @@ for step in range(1, 34):
     w, state = lbfgs_step(w, state)
     searched += int(optax.tree.get(state, "num_linesearch_steps"))
     if step in (19, 33):
-        print(f"Optax, after step {step}: {searched} evaluations, loss {rosenbrock(w):.1e}; Python saw {len(calls)} calls")
+        print(f"Optax, step {step}: {searched} evaluations, loss {rosenbrock(w):.1e}; Python saw {len(calls)} calls")
 
 # %% [markdown]
 # One `step()` of torch's is up to 20 iterations, here 19, because 25 calls are its other limit. The TypeError names
