@@ -216,7 +216,7 @@ compare(rules, np.ones(1, np.float32), np.zeros((10, 1), np.float32))
 # Some torch rules are other algorithms than Optax's of the same name. `optax.amsgrad` corrects the bias of the second
 # moment and then takes the maximum, torch takes the maximum first. To get torch's, write a transformation: a named
 # tuple for the state, and two functions. It returns a direction; rate and minus come from a link behind it.
-# (`one_minus_power(b, n, dtype)` is Adam's 1 - bⁿ, without the digits that float32 loses:
+# (`one_minus_power(b, n, dtype)` is Adam's 1 - bⁿ, computed so that float32 loses no digits:
 # [02](02_same_numbers.ipynb).)
 #
 # Five rules then walk through five random gradients, ours among them.
@@ -339,7 +339,7 @@ for name, (theirs, *both) in schedules.items():
 pd.DataFrame(gaps, index=["first try: largest gap", "put right: gap below 1e-6"]).T
 
 # %% alt="Seven small plots of the learning rate over 40 updates. In each, PyTorch's orange dashed curve lies exactly on Optax's blue one, put right, while the black dotted first try leaves them: it falls smoothly instead of in stairs, falls five times too early, drops too deep, ends too low, stays at zero, ends ten updates early, or peaks one update late."
-figure, axes = plt.subplots(2, 4, figsize=(plots.WIDTH, 4.2), sharex=True, sharey=True)
+figure, axes = plt.subplots(2, 4, figsize=(plots.WIDTH, 3.9), sharex=True, sharey=True)
 for axis, (name, (theirs, wrong, right)) in zip(axes.flat, curves.items(), strict=False):
     axis.plot(right, color=plots.JAX, linewidth=4, alpha=0.5, marker="", label="Optax, put right")
     axis.plot(theirs, color=plots.TORCH, linestyle="--", linewidth=1.4, marker="", label="PyTorch")
@@ -371,11 +371,10 @@ for name, rate in ("number", RATE), ("schedule", optax.exponential_decay(RATE, 1
     rule, traces = optax.inject_hyperparams(optax.sgd)(learning_rate=rate), []
     update = jax.jit(lambda grad, state, rule=rule, traces=traces: traces.append("traced") or rule.update(grad, state))
     state = rule.init(jnp.zeros(()))
-    for setting in (None, jnp.float32(5.0), 5.0):
+    for words, setting in {"as made": None, "set to jnp.float32(5.0)": jnp.float32(5.0), "set to 5.0": 5.0}.items():
         if setting is not None:
             state.hyperparams["learning_rate"] = setting
         step, state = update(jnp.ones(()), state)
-        words = {type(None): "as made", float: "set to 5.0"}.get(type(setting), "set to jnp.float32(5.0)")
         now = state.hyperparams["learning_rate"]
         print(f"made with a {name:8} {words:23} update {step:.3f}, rate in the state {now:.3f}, traces {len(traces)}")
 
@@ -616,15 +615,16 @@ for real, z in zip(torch.from_numpy(samples), torch.from_numpy(noise), strict=Tr
     theirs.append((d_loss.item(), g_loss.item(), fake.mean().item()))
 print("torch, mean of the fakes after 0, 25, 50, 99 steps:", *(f"{theirs[n][2]:.3f}" for n in (0, 25, 50, 99)))
 
-
 # %%
+cross_entropy = optax.sigmoid_binary_cross_entropy
+
+
 def d_loss(discriminator, fake, real):
-    entropies = (optax.sigmoid_binary_cross_entropy(discriminator(x), label) for x, label in ((real, 1.0), (fake, 0.0)))
-    return sum(entropy.mean() for entropy in entropies)
+    return (cross_entropy(discriminator(real), 1.0) + cross_entropy(discriminator(fake), 0.0)).mean()
 
 
 def g_loss(generator, discriminator, z):
-    return optax.sigmoid_binary_cross_entropy(discriminator(generator(z)[:, None]), 1.0).mean()
+    return cross_entropy(discriminator(generator(z)[:, None]), 1.0).mean()
 
 
 @nnx.jit
