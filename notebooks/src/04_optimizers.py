@@ -24,6 +24,7 @@ import optax.contrib
 import pandas as pd
 import torch
 from flax import nnx
+from optax import sigmoid_binary_cross_entropy as cross_entropy
 from torch.nn.functional import binary_cross_entropy_with_logits as torch_entropy
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -615,10 +616,8 @@ for real, z in zip(torch.from_numpy(samples), torch.from_numpy(noise), strict=Tr
     theirs.append((d_loss.item(), g_loss.item(), fake.mean().item()))
 print("torch, mean of the fakes after 0, 25, 50, 99 steps:", *(f"{theirs[n][2]:.3f}" for n in (0, 25, 50, 99)))
 
+
 # %%
-cross_entropy = optax.sigmoid_binary_cross_entropy
-
-
 def d_loss(discriminator, fake, real):
     return (cross_entropy(discriminator(real), 1.0) + cross_entropy(discriminator(fake), 0.0)).mean()
 
