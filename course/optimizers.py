@@ -16,7 +16,10 @@ import optax
 
 
 class AMSGradState(NamedTuple):
-    """Of `scale_by_amsgrad`: updates so far, (), int32; the moments and the largest second moment, trees of params."""
+    """Of `scale_by_amsgrad`: updates so far, (), int32; the moments and the largest second moment, trees of params.
+
+    Taught in 04_optimizers.
+    """
 
     count: jax.Array  # type: ignore[assignment]  # tuple.count
     mu: optax.Updates
@@ -50,6 +53,11 @@ def amsgrad(
 def scale_by_amsgrad(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
     """The link of a chain that is `amsgrad` without weight decay and learning rate; arguments as there."""
     _check_betas(b1, b2)
+    return _scale_by_amsgrad(b1, b2, eps)
+
+
+def _scale_by_amsgrad(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
+    """Taught in 04_optimizers as `scale_by_amsgrad`."""
 
     def init(params: optax.Params) -> AMSGradState:
         zeros = (jax.tree.map(jnp.zeros_like, params) for _ in range(3))
@@ -62,8 +70,8 @@ def scale_by_amsgrad(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> o
         nu_max = jax.tree.map(jnp.maximum, state.nu_max, nu)
 
         def step(m: jax.Array, v: jax.Array) -> jax.Array:
-            root = jnp.sqrt(v) / jnp.sqrt(_one_minus_power(b2, count, v.dtype))
-            return m / _one_minus_power(b1, count, m.dtype) / (root + eps)
+            root = jnp.sqrt(v) / jnp.sqrt(one_minus_power(b2, count, v.dtype))
+            return m / one_minus_power(b1, count, m.dtype) / (root + eps)
 
         return jax.tree.map(step, mu, nu_max), AMSGradState(count, mu, nu, nu_max)
 
@@ -120,7 +128,7 @@ def scale_by_nadam(
         nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, updates)
 
         def step(g: jax.Array, m: jax.Array, v: jax.Array) -> jax.Array:
-            root = jnp.sqrt(v / _one_minus_power(b2, count, v.dtype))
+            root = jnp.sqrt(v / one_minus_power(b2, count, v.dtype))
             return (of_gradient.astype(g.dtype) * g + of_mean.astype(m.dtype) * m) / (root + eps)
 
         return jax.tree.map(step, updates, mu, nu), NAdamState(count, product, mu, nu)
@@ -142,8 +150,17 @@ def _check_betas(b1: float | jax.Array, b2: float | jax.Array) -> None:
         raise ValueError(f"expected b1 and b2 in [0, 1), got {b1} and {b2}; torch's `betas` are these two")
 
 
-def _one_minus_power(decay: float | jax.Array, count: jax.Array, dtype: Any) -> jax.Array:
-    """1 - decay^count without the cancellation that costs float32 four digits at the first steps."""
+def one_minus_power(decay: float | jax.Array, count: jax.Array, dtype: Any) -> jax.Array:
+    """1 - decay^count, which Adam divides by, without the cancellation that costs float32 its last digits.
+
+    Args:
+      decay: b1 or b2, in [0, 1); of the default type at least, where it is an array.
+      count: updates so far, (), integer, >= 1.
+      dtype: what to return.
+    Returns:
+      (), of dtype.
+    Example: >>> one_minus_power(0.999, count, jnp.float32)
+    """
     log: float | jax.Array
     if isinstance(decay, jax.Array):
         log = jnp.log(decay)

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from course import optimizers
 from rosetta.kinds import Optimizer, Pair, normal
 
-LESSON = "03_state_and_trees"
+LESSON = "04_optimizers"
 NO_GRADIENT = "the step of an optimizer is not differentiated"
 
 
@@ -271,7 +271,7 @@ class RMSprop(Optimizer):
     trap = (
         "PyTorch decays the squares by 0.99 and adds epsilon to their root; Optax by 0.9, and epsilon under the root."
     )
-    lesson = (LESSON, "trap:momentum-decay")
+    lesson = (LESSON, "trap:rmsprop")
 
     def torch(params):
         return torch.optim.RMSprop(params, lr=0.1)
@@ -291,7 +291,7 @@ class Adagrad(Optimizer):
     """The Adagrad optimizer"""
 
     trap = "PyTorch's sum of squares starts at 0, Optax's at 0.1: its first steps are shorter."
-    lesson = (LESSON, "trap:momentum-decay")
+    lesson = (LESSON, "trap:rmsprop")
     note = (
         "`optax.adagrad(0.1, initial_accumulator_value=0.0, eps=0.0)` is the same but for PyTorch's epsilon, 1e-10 "
         "beside the root; Optax's stands under it. `lr_decay` is a schedule: `lambda step: 0.1 / (1 + lr_decay * "
@@ -493,7 +493,7 @@ class AMSGrad(Optimizer):
     """The AMSGrad optimizer"""
 
     trap = "Optax corrects the second moment's bias before it takes the maximum, PyTorch after."
-    lesson = (LESSON, "trap:momentum-decay")
+    lesson = (LESSON, "trap:amsgrad")
     note = (
         "For `AdamW(amsgrad=True)` chain `optimizers.scale_by_amsgrad()`, `optax.add_decayed_weights(0.01)` and "
         "`optax.scale_by_learning_rate(0.1)`."
@@ -685,7 +685,7 @@ class Accumulate(Pair):
     inputs = {"w": lambda rng: np.zeros(3, np.float32), "batches": normal(2, 3)}
     no_gradient = NO_GRADIENT
     trap = "`.grad` holds the sum of what was accumulated; `MultiSteps` takes the mean."
-    lesson = (LESSON, "trap:clip-tiny-norm")
+    lesson = (LESSON, "trap:accumulate")
     note = (
         "The mean is mostly what is wanted: PyTorch code that wants it divides the loss by the number of batches. The "
         "updates are zero until the last of the batches."

@@ -401,6 +401,7 @@ class Plateau(Pair):
         "Optax lowers the rate at the bad value number `patience`, PyTorch at the one after: with the same number "
         "Optax is early. It looks at the value of every update, and knows no `mode='max'`."
     )
+    lesson = (LESSON, "trap:plateau")
     note = (
         "With `optax.contrib`, say `patience + 1`. The course's is made for a chain, `optax.chain(optax.sgd(0.1), "
         "course.optimizers.reduce_on_plateau(learning_rate=0.1))`: an update without `value=` does not count, so that "
