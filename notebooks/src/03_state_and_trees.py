@@ -12,8 +12,6 @@
 # - compile a model with state, and find the two things that a compiled function freezes: a mode and a global.
 
 # %%
-import copy
-
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -25,7 +23,7 @@ from flax import linen as nn
 from flax import nnx
 from flax.errors import InvalidRngError, ModifyScopeVariableError, TraceContextError
 from flax.training.train_state import TrainState
-from flax.traverse_util import unflatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from course import plots, porting
 from course.failures import fails
@@ -118,25 +116,24 @@ print("collections:", *variables)
 
 # %% alt="Three trees of names and shapes side by side. PyTorch: hidden, norm, out with weights, and norm also with running averages. NNX: the same layers, each leaf marked Param or BatchStat, and drop with a key and a count. Linen: two branches, batch_stats with norm's mean and var, and params with the rest."
 homes = {
-    "torch": [(name.split("."), str(tuple(a.shape))) for name, a in source.state_dict().items()],
-    "nnx": [(path, f"{type(box).__name__} {box.shape}") for path, box in nnx.to_flat_state(nnx.state(model))],
-    "linen": [
-        ([key.key for key in path], str(leaf.shape)) for path, leaf in jax.tree.leaves_with_path(variables)
-    ],
+    "torch": {tuple(name.split(".")): str(tuple(a.shape)) for name, a in source.state_dict().items()},
+    "nnx": {path: f"{type(box).__name__} {box.shape}" for path, box in nnx.to_flat_state(nnx.state(model))},
+    "linen": {path: str(array.shape) for path, array in flatten_dict(variables).items()},
 }
-trees = {name: unflatten_dict({tuple(path): text for path, text in rows}) for name, rows in homes.items()}
+words = {
+    "torch": (0.1, "torch: on the module", "one global generator"),
+    "nnx": (2.8, "NNX: on the module, in boxes", "drop's key and count"),
+    "linen": (5.8, "Linen: outside, by collection", "an argument"),
+}
 diagram = plots.Diagram(height=4.6)
-diagram.note(0.1, 4.4, "torch: on the module", side="torch", align="left")
-diagram.note(2.8, 4.4, "NNX: on the module, in boxes", side="jax", align="left")
-diagram.note(5.8, 4.4, "Linen: outside, by collection", side="jax", align="left")
-diagram.tree(0.1, 4.2, trees["torch"], side="torch")
-diagram.tree(2.8, 4.2, trees["nnx"], side="jax")
-diagram.tree(5.8, 4.2, trees["linen"], side="jax")
-diagram.note(0.1, 0.3, "randomness: one global generator", side="torch", align="left")
-diagram.note(2.8, 0.3, "randomness: drop's key and count", side="jax", align="left")
-diagram.note(5.8, 0.3, "randomness: an argument", side="jax", align="left")
+for name, (left, where, randomness) in words.items():
+    side = "torch" if name == "torch" else "jax"
+    diagram.note(left, 4.4, where, side=side, align="left")
+    diagram.tree(left, 4.2, unflatten_dict(homes[name]), side=side)
+    diagram.note(left, 0.3, f"randomness: {randomness}", side=side, align="left")
 plt.show()
-print({name: len(rows) for name, rows in homes.items()})
+print("arrays:", {name: len(paths) for name, paths in homes.items()})
+
 
 # %% [markdown]
 # The picture is drawn from the three objects themselves. torch has one array more than Linen: BatchNorm's count of
@@ -223,7 +220,8 @@ start, _, variables = three(dropout=0.5)
 pairs = zip(start.named_parameters(), jax.tree.leaves_with_path(variables["params"]), strict=True)
 for (name, weight), (path, leaf) in pairs:
     theirs = jax.tree_util.keystr(path, simple=True, separator=".")
-    fits = f"shapes agree, {weight.mean():.0f} goes where {leaf.mean():.0f} was" if weight.shape == leaf.shape else ""
+    agree = weight.shape == leaf.shape
+    fits = f"shapes agree, {weight.mean():.0f} goes where {leaf.mean():.0f} was" if agree else ""
     print(f"{name:13} meets {theirs:14} {fits}")
 
 # %% [markdown]
@@ -231,8 +229,8 @@ for (name, weight), (path, leaf) in pairs:
 # shapes happen to agree, as they do in every norm, nothing complains.
 #
 # So go by the leaf's name, its *path*. `jax.tree.map_with_path` hands it over with the leaf. NNX has *filters*: a type
-# (`nnx.Param`), a name on the path (`nnx.PathContains`), both (`nnx.All`), neither (`nnx.Not`), everything (`...`). Here
-# are the squared weights without biases and norms, in all three:
+# (`nnx.Param`), a name on the path (`nnx.PathContains`), both (`nnx.All`), the rest (`nnx.Not`), everything (`...`).
+# Here are the squared weights without biases and norms, in all three:
 
 # %%
 by_path = jax.tree.map_with_path(lambda path, p: (p**2).sum() if path[-1].key == "kernel" else 0.0, params)
@@ -263,27 +261,25 @@ print({name: len(jax.tree.leaves(nnx.state(model, chosen))) for name, chosen in 
 
 # %%
 of_torch, of_nnx, of_linen = source.state_dict(), nnx.state(model, nnx.Param), params
-torch_copy, nnx_copy = copy.deepcopy(of_torch), jax.tree.map(jnp.copy, of_nnx)
-biases = {"torch": source.out.bias.detach(), "NNX": model.out.bias, "Linen": params["out"]["bias"]}
-old = {name: float(bias[0]) for name, bias in biases.items()}
+copied = jax.tree.map(jnp.copy, of_nnx)
 
+
+def kept():
+    biases = of_torch["out.bias"], of_nnx["out"]["bias"], of_linen["out"]["bias"], copied["out"]["bias"]
+    return [float(bias[0]) for bias in biases]
+
+
+before = kept()
 torch_step(source, torch_sgd, x_torch, y_torch)
 nnx_step(model, optimizer, x, y)
-grads = linen_grad(params, batch_stats, x, y)
-params = jax.tree.map(lambda p, g: p - RATE * g, params, grads)
-
-held = [
-    ("torch", "state_dict()", of_torch["out.bias"]), ("torch", "deepcopy", torch_copy["out.bias"]),
-    ("NNX", "nnx.state", of_nnx["out"]["bias"]), ("NNX", "jnp.copy", nnx_copy["out"]["bias"]),
-    ("Linen", "params", of_linen["out"]["bias"]),
-]  # fmt: skip
-for where, what, bias in held:
-    print(f"{where:6}{what:13} the bias was {old[where]:.4f}; what is kept says {float(bias[0]):.4f}")
+params = jax.tree.map(lambda p, g: p - RATE * g, params, linen_grad(params, batch_stats, x, y))
+rows = ["torch, state_dict()", "NNX, nnx.state", "Linen, params", "NNX, nnx.state copied"]
+pd.DataFrame({"bias before the step": before, "after": kept()}, index=rows).round(4)
 
 # %% [markdown]
-# `state_dict()` refers to the live tensors. `nnx.state` and `nnx.split` hand out the live boxes, so they follow the
-# training as well: copy the arrays, `jax.tree.map(jnp.copy, state)`, or the whole model, `nnx.clone(model)`. A Linen
-# tree can't change under you: a step makes a new one.
+# Linen's alone. `state_dict()` refers to the live tensors. `nnx.state` and `nnx.split` hand out the live boxes, so they
+# follow the training as well: copy the arrays, `jax.tree.map(jnp.copy, state)`, or the whole model,
+# `nnx.clone(model)`. A Linen tree can't change under you: a step makes a new one.
 #
 # ## Writing into a model
 #
@@ -423,13 +419,11 @@ model_box = diagram.array(0.8, 1.9, "model:\nboxes, mode", side="jax", width=1.3
 graph_box = diagram.array(3.0, 2.4, "graphdef: classes,\nnames, the mode", side="jax", width=1.6, height=0.6)
 state_box = diagram.array(3.0, 1.4, "state:\nall arrays", side="jax", width=1.6, height=0.6)
 call_box = diagram.function(5.2, 1.9, "jax.jit: nnx.merge,\ncall, nnx.state", side="jax", width=1.7, height=0.8)
-logits_box = diagram.array(7.3, 2.4, "logits", side="jax")
-new_box = diagram.array(7.3, 1.4, "new state", side="jax")
 for box in (graph_box, state_box):
     diagram.arrow(model_box, box, side="jax")
     diagram.arrow(box, call_box, side="jax")
-for box in (logits_box, new_box):
-    diagram.arrow(call_box, box, side="jax")
+for y_box, text in (2.4, "logits"), (1.4, "new state"):
+    diagram.arrow(call_box, diagram.array(7.3, y_box, text, side="jax"), side="jax")
 diagram.arrow((7.3, 1.17), (0.8, 1.5), side="jax", bend=-0.25)
 diagram.note(1.7, 2.45, "nnx.split")
 diagram.note(4.1, 0.2, "nnx.update(model, new state)")
@@ -592,16 +586,16 @@ pd.DataFrame(rows, columns=["torch", "NNX", "Linen"]).round(4)
 # ## Summary
 #
 # - Everything is a tree. Pick leaves by path, or in NNX by filter, never by their order.
-# - `nnx.state` shares the live boxes: copy what you want to keep, write with `[...]`, compare shapes before `nnx.update`.
+# - `nnx.state` shares the live boxes: copy what you want to keep, write with `[...]`, compare shapes before an update.
 # - State that nobody returns is lost: `jax.jit` drops what an NNX module changed, Linen's second half is yours to keep.
 # - The mode is captured by `nnx.split` and `nnx.cached_partial`, a global by `jax.jit`: split again after `eval()`, and
 #   hand in what changes.
 #
 # ## Further reading
 #
-# - [Flax: NNX basics](https://flax.readthedocs.io/en/stable/nnx_basics.html): modules, boxes, split, merge and update.
-# - [Flax: Using filters](https://flax.readthedocs.io/en/stable/guides/filters_guide.html): the whole language of filters.
-# - [JAX: Pytrees](https://docs.jax.dev/en/latest/pytrees.html): containers, treedefs, paths, and classes of your own.
-# - [Ioffe and Szegedy, Batch Normalization](https://arxiv.org/abs/1502.03167): why training and evaluation differ.
+# - [Flax, NNX basics](https://flax.readthedocs.io/en/latest/nnx_basics.html): modules, boxes, split, merge, update.
+# - [Flax, filters](https://flax.readthedocs.io/en/latest/guides/filters_guide.html): the whole language of filters.
+# - [JAX, jax.tree](https://docs.jax.dev/en/latest/jax.tree.html): every function on trees, each with an example.
+# - [Batch Normalization, Ioffe and Szegedy](https://arxiv.org/abs/1502.03167): why training and evaluation differ.
 #
 # Next: [04 · Optimizers](04_optimizers.ipynb).
