@@ -326,8 +326,8 @@ with fails(ValueError):
     nnx.update(model, half)
 
 # %% [markdown]
-# Comparing the shapes is what torch does for you. (`course.porting` compares names and shapes in the same way, and lists
-# all that is wrong at once.)
+# Comparing the shapes is what torch does for you. (`course.porting` compares names and shapes in the same way, and
+# lists all that is wrong at once.)
 #
 # ## BatchNorm: who moves the averages?
 #
