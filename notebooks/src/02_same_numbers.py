@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 02 · The same numbers
 #
-# **How closely do three frameworks agree when weights and batches are the same?** (25 minutes)
+# **How closely do three frameworks agree when weights and batches are the same?** (75 minutes)
 
 # %% [markdown]
 # After this lesson you can
@@ -95,7 +95,6 @@ def three_models(dtype):
 source, module, (linen, params) = three_models(torch.float64)
 print("torch", tuple(source.hidden.weight.shape), " nnx", module.hidden.kernel.shape,
       " linen", params["hidden"]["kernel"].shape)  # fmt: skip
-
 
 # %% [markdown]
 # The same logits for the same passengers? And back again, with nothing lost?
@@ -193,6 +192,7 @@ print(f"{few} losses, to the bit: torch = nnx {np.array_equal(torch64[:few], nnx
 agree("torch and nnx", torch64[:few], nnx64, 1e-12)
 steps = [0, 1, 2, 100, few - 1]
 pd.DataFrame({"torch": torch64[steps], "nnx": nnx64[steps], "linen": linen64[steps]}, index=steps).round(8)
+
 
 # %% [markdown]
 # NNX and Linen run the same arithmetic on the same arrays, so they agree to the bit. Torch sums in another
@@ -359,12 +359,13 @@ for axis, (name, f) in zip(axes, {"ReLU": jax.nn.relu, "tanh": jnp.tanh}.items()
 plt.show()
 print("slopes of ReLU:", sorted(float(jax.grad(jax.nn.relu)(float(z))) for z in pair.values()))
 
+
 # %% [markdown]
 # Both networks start with 64 inputs within 1e-6 of 0, more than ten of them above it in one precision only. The
-# picture shows one such unit. Its two inputs are neighbours; what differs is the slope that goes into the gradient. With
-# ReLU the runs part, with tanh, which has no kink, nothing happens. Nothing is wrong with either side, and JAX has
-# nothing to do with it. So: compare float64 over whole runs; compare float32 while the same units are on, or with
-# a smooth activation in ReLU's place; and compare long float32 runs by their accuracy.
+# picture shows one such unit. Its two inputs are neighbours; what differs is the slope that goes into the gradient.
+# With ReLU the runs part; with tanh, which has no kink, nothing happens. Nothing is wrong with either side, and JAX has
+# nothing to do with it. So: compare float64 over whole runs; compare float32 while the same units are on, or with a
+# smooth activation in ReLU's place; and compare long float32 runs by their accuracy.
 #
 # ## Adam without x64
 #
