@@ -12,6 +12,8 @@
 # - compile a model with state, and find the two things that a compiled function freezes: a mode and a global.
 
 # %%
+from contextlib import suppress
+
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -297,10 +299,8 @@ assigned.out.bias = jnp.ones(1)  # the box is gone
 written.out.bias[...] = jnp.ones(1)  # the box has a new content
 for name, module in {"assigned": assigned, "written with [...]": written}.items():
     count = len(jax.tree.leaves(nnx.state(module, nnx.Param)))
-    try:
+    with suppress(AttributeError):  # flax 0.12.0 refuses here, newer ones do not
         nnx_step(module, nnx.Optimizer(module, sgd, wrt=nnx.Param), x, y)
-    except AttributeError:  # flax 0.12.0 refuses here, newer ones do not
-        pass
     print(f"NNX, {name}: {count} Params, after a step the bias is {module.out.bias[0]:.4f}")
 
 # %% [markdown]
