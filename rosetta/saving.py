@@ -195,7 +195,7 @@ class StrictLoad(Pair):
         "`load_state_dict` raises for missing, surplus and misshapen weights. `nnx.update` takes them all, without a "
         "word. Compare the trees of shapes first."
     )
-    lesson = (LESSON, "trap:strict-load")
+    lesson = ("03_state_and_trees", "trap:strict-load")
 
     def torch(model):
         model.load_state_dict({"weight": torch.ones(1, 5), "scale": torch.ones(1)})
@@ -223,7 +223,7 @@ class Assign(Pair):
         "PyTorch raises. NNX replaces the `Param` by the array: it is no longer a parameter, and is not trained (flax "
         "0.12.0 raises when a gradient is taken). Write into the box."
     )
-    lesson = (LESSON, "trap:strict-load")
+    lesson = ("03_state_and_trees", "trap:assign")
 
     def torch(model):
         model.bias = torch.ones(1)
