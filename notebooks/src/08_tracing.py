@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 08 · What jit sees
 #
-# **What does `jit` do to a Python function, and why must that function be pure?** (35 minutes)
+# **What does `jit` do to a Python function, and why must that function be pure?** (50 minutes)
 
 # %% [markdown]
 # After this lesson you can
@@ -34,9 +34,9 @@ plots.use()
 # %% [markdown]
 # ## The idea
 #
-# Frostig, Johnson and Leary, who built JAX, start from an observation: most of the work of a machine learning
-# program happens in pieces that are pure and put together before the data are known. So call such a piece once with
-# stand-ins for its arrays, write down what it does, compile that, and let ordinary Python call the compiled piece.
+# Frostig, Johnson and Leary, who built JAX, start from an observation: most of the work of a machine learning program
+# happens in pieces that are pure and put together before the data are known. So call such a piece once with stand-ins
+# for its arrays, write down what it does, compile that, and let ordinary Python call the compiled piece.
 #
 # The stand-ins are called *tracers*. Print one:
 
@@ -63,8 +63,9 @@ print(f"two calls, two results: {first:.3f} {second:.3f}")
 
 # %%
 half_torch, half = torch.ones(3, dtype=torch.bfloat16), jnp.ones(3, jnp.bfloat16)
-print("bfloat16 * 2.0:              torch", (half_torch * 2.0).dtype, " jax", (half * 2.0).dtype)
-print("bfloat16 * scalar array:     torch", (half_torch * torch.tensor(2.0)).dtype, " jax", (half * jnp.float32(2)).dtype)
+print("bfloat16 * 2.0:          torch", (half_torch * 2.0).dtype, " jax", (half * 2.0).dtype)
+by_scalar = half_torch * torch.tensor(2.0), half * jnp.float32(2.0)
+print("bfloat16 * scalar array: torch", by_scalar[0].dtype, " jax", by_scalar[1].dtype)
 third = jit_f(jnp.float32(1.0))
 
 # %% [markdown]
@@ -101,10 +102,11 @@ print(jax.make_jaxpr(f)(1.0))
 
 # %% [markdown]
 # The jaxpr, line by line: a function of one input `a`, a float32 scalar. `tanh` of it is `b`. `b` times the constant
-# 2.0 is `c`. `c` plus `a` is `d`. The result is `d`. No Python is left: no names, no `*`, no loop or class that made it.
+# 2.0 is `c`. `c` plus `a` is `d`. The result is `d`. No Python is left: no names, no `*`, no loop or class that made
+# it.
 #
-# From there the way is fixed, and it is walked once for each *key*. The key holds everything that the recording
-# depended on, as far as JAX can see it.
+# From there the way is fixed, and it is walked once for each *key*. The key holds what the recording depended on, as
+# far as JAX can see it: the function, the shapes and dtypes of its arguments, and a few things more.
 
 # %% alt="A diagram in two rows. Above, the first call: the Python function f is called with tracers, which gives a jaxpr; lowering gives StableHLO; XLA compiles that to a program. Below, every call: the arguments give a key of shapes, dtypes, weak types, tree structure and static values; the key is looked up in a cache; on a hit the program runs, on a miss the upper row is walked first and its program stored."
 diagram = plots.Diagram(height=3.0)
@@ -130,8 +132,8 @@ traced = jax.jit(f).trace(jnp.ones(1000))
 print("recorded:", *[equation.primitive.name for equation in traced.jaxpr.eqns])
 
 # %% [markdown]
-# `trace`, `lower` and `compile` are methods that you may call yourself. StableHLO is the compiler's input, one line an
-# operation. What comes out is machine code; its text shows how operations were *fused*.
+# `trace`, `lower` and `compile` are methods that you may call yourself. StableHLO is the compiler's input, one line
+# an operation. What comes out is machine code; its text shows how operations were *fused*.
 
 # %%
 lowered = traced.lower()
@@ -145,9 +147,9 @@ print("operations:", len(traced.jaxpr.eqns), " fused loops:", compiled.as_text()
 #
 # ## 1 · Side effects and globals
 #
-# Tracing sees what happens to arrays. Whatever else the function does, Python does it once, while tracing; and what the
-# function *finds* instead of being handed (a global, a closed-over model, `self.scale`, a file, the clock) is frozen.
-# `torch.compile` notes which globals it read and checks them at each call: a *guard*.
+# Tracing sees what happens to arrays. Whatever else the function does, Python does it once, while tracing; and what
+# the function *finds* instead of being handed (a global, a closed-over model, `self.scale`, a file, the clock) is
+# frozen. `torch.compile` notes which globals it read and checks them at each call: a *guard*.
 #
 # **Predict.** `scale` is 2 at the first call and 10 at the second. What do both frameworks return, and how often was
 # `"called"` appended?
@@ -175,8 +177,8 @@ for name, compiled_scaled, one in (
 
 # %% [markdown]
 # PyTorch's guard failed, so it compiled again, and it replays the `append` at every call. JAX gave a stale answer
-# without an error: a global is no part of the key. A jitted function that closes over a model has frozen its
-# weights in the same way, and training has no effect on it.
+# without an error: a global is no part of the key. A jitted function that closes over a model has frozen its weights
+# in the same way, and training has no effect on it.
 #
 # The mend: what may change is an argument, what has happened is a result.
 
@@ -192,8 +194,8 @@ print("after:", result, " calls recorded:", count)
 
 
 # %% [markdown]
-# Random numbers are the case that hurts. NumPy's generator is Python: it runs while tracing. A key that is made inside
-# is a constant of the program.
+# Random numbers are the case that hurts. NumPy's generator is Python: it runs while tracing. A key that is made
+# inside is a constant of the program.
 #
 # **Predict.** Each function is called twice. Which ones give new noise the second time?
 
@@ -231,7 +233,8 @@ print("jax:  ", jax.jit(lambda x: x.at[0].set(9.0))(jnp.zeros(3)))
 
 # %% [markdown]
 # The message holds the mend: `.at[]` returns the changed array (also `.add`, `.multiply`, `.max`). Outside `jit` that
-# copies the whole array. Inside, XLA writes in place wherever nobody needs the old value any more.
+# copies the whole array. Inside, XLA writes in place wherever nobody needs the old value any more; only an argument,
+# which the caller may still hold, is copied once.
 #
 # Nothing changes, so views are of no use, and slices are arrays of their own.
 #
@@ -254,7 +257,7 @@ with fails(ValueError):
 # array. Code that relied on the view loses its update silently. Write `w = w.at[0].add(1)`. NumPy's view is
 # read-only; `np.array(w)` makes a copy that you own.
 #
-# Memory can still be reused: *donate* an argument that you will not need again. The result takes over its place.
+# That one copy goes as well if you *donate* the argument: the result takes over its memory.
 
 # %% tags=["trap:donation"]
 old = jnp.zeros(1000)
@@ -270,8 +273,8 @@ with fails(RuntimeError, ValueError):
 
 # %% [markdown]
 # "Has been deleted": the array was donated, and someone still used it; the message does not say by which call. Donate
-# parameters and optimizer state of a training step, `params = step(params, …)`, and its peak memory falls by one
-# copy of both.
+# parameters and optimizer state of a training step, `params = step(params, …)`, and its peak memory falls by one copy
+# of both.
 #
 # ## 3 · A Python `if`
 #
@@ -289,9 +292,11 @@ with fails(jax.errors.TracerBoolConversionError):
 
 # %% [markdown]
 # How to read it: "attempted boolean conversion" is the `if` (or `while`, `and`, `assert`). "Depends on the value of
-# the argument x" tells which argument brought the tracer. There are three mends. The choice depends on data:
-# `lax.cond` puts both branches into the program and runs one. It is made for each element: `jnp.where` computes both and
-# selects. It is a setting and no data: name it in `static_argnames`, and each value gets a program of its own.
+# the argument x" tells which argument brought the tracer. There are three mends:
+#
+# - The choice depends on data: `lax.cond` puts both branches into the program and runs one.
+# - It is made for each element: `jnp.where` computes both and selects.
+# - It is a setting and no data: name it in `static_argnames`, and each value gets a program of its own.
 
 # %%
 choose = jax.jit(lambda x: lax.cond(x.sum() > 0, lambda x: x + 1, lambda x: x - 1, x))
@@ -325,8 +330,8 @@ with fails(RuntimeError, lines=5):
 
 # %% [markdown]
 # A *graph break*: PyTorch compiled what comes before the `if` and the branch that it took, and ran the `if` in Python
-# between the two. You get an answer and a slower program, and have to look to notice. With `fullgraph=True`
-# PyTorch is as strict as JAX, and its message names the same cause: "data-dependent branching".
+# between the two. You get an answer and a slower program, and have to look to notice. With `fullgraph=True` PyTorch
+# is as strict as JAX, and its message names the same cause: "data-dependent branching".
 #
 # The same happens whenever Python asks a tracer for its value. A loop asks for a count:
 
@@ -349,8 +354,8 @@ with fails(ValueError):
 print("n static, gradient:", jax.jit(jax.grad(power_traced), static_argnums=1)(3.0, 2))
 
 # %% [markdown]
-# `range(n)` called `__index__()`, "depends on the argument n". `lax.fori_loop` takes a traced count, at a price: such a
-# loop has no reverse mode, since nobody knows how many values to keep. With a static count it has; each count is a
+# `range(n)` called `__index__()`, "depends on the argument n". `lax.fori_loop` takes a traced count, at a price: such
+# a loop has no reverse mode, since nobody knows how many values to keep. With a static count it has; each count is a
 # program of its own. (Known counts, unrolling and `lax.scan` are the subject of 08b.)
 #
 # Two more ways to ask: for a number, and for a shape.
@@ -364,14 +369,14 @@ with fails(jax.errors.NonConcreteBooleanIndexError):
 print("mended:", jax.jit(lambda x: x / x.sum())(x), jax.jit(lambda x: x.sum(where=x > 0))(x))
 
 # %% [markdown]
-# `.item()`, `float()` and NumPy's functions want a number: stay in `jnp`, where the sum of an array is an array.
-# `x[x > 0]` has as many elements as the data say, and a program's shapes are fixed: keep the shape, and mask with `where=`
+# `.item()`, `float()` and NumPy's functions want a number: stay in `jnp`, where the sum of an array is an array. `x[x
+# > 0]` has as many elements as the data say, and a program's shapes are fixed: keep the shape, and mask with `where=`
 # or `jnp.where`.
 #
 # ## What it buys
 #
-# `f` again, on a million numbers; first call and steady state apart. torch runs on one thread here, XLA takes the cores
-# it finds: compare within a framework.
+# `f` again, on a million numbers; first call and steady state apart. torch runs on one thread here, XLA takes the
+# cores it finds: compare within a framework.
 
 # %% tags=["nbval-ignore-output"] volatile="milliseconds"
 numbers = np.random.default_rng(SEED).normal(size=1_000_000).astype(np.float32)
@@ -392,22 +397,24 @@ print("first results:", *[f"{result[0]:.5f}" for result in results])
 # %% [markdown]
 # ## Summary
 #
-# - `jit` calls your function with tracers and keeps what happens to arrays. Everything else happens once, and what the
-#   function finds instead of being handed is frozen, random numbers included.
-# - A program is looked up by shapes, dtypes, weak types, structure and static values; never by the globals that it read.
+# - `jit` calls your function with tracers and keeps what happens to arrays. Everything else happens once, and what
+#   the function finds instead of being handed is frozen, random numbers included.
+# - A program is looked up by shapes, dtypes, weak types, structure and static values; never by the globals that it
+#   read.
 # - Arrays do not change: `.at[]` returns a new one, slices are no views, and donation reuses memory.
-# - Tracers have no values: `if`, counts and shapes that depend on data need `lax.cond`, `lax.fori_loop`, a mask or a static
-#   argument.
-# - JAX refuses loudly what it can't trace and freezes silently what it can't see. `torch.compile` guards, recompiles and
-#   breaks graphs instead: it runs more code as it is, and hides more.
+# - Tracers have no values: `if`, counts and shapes that depend on data need `lax.cond`, `lax.fori_loop`, a mask or a
+#   static argument.
+# - JAX refuses loudly what it can't trace and freezes silently what it can't see. `torch.compile` guards, recompiles
+#   and breaks graphs instead: it runs more code as it is, and hides more.
 #
 # ## Further reading
 #
-# - [Compiling machine learning programs via high-level tracing](https://research.google/pubs/pub47008): the paper of 2018.
+# - [Compiling machine learning programs via high-level tracing](https://research.google/pubs/pub47008): the paper of
+#   2018.
 # - [Type promotion semantics](https://docs.jax.dev/en/latest/type_promotion.html): the whole table, and weak types.
 # - [Key concepts](https://docs.jax.dev/en/latest/key-concepts.html): tracers, jaxprs and pytrees in JAX's own words.
 # - [Errors](https://docs.jax.dev/en/latest/errors.html): each tracer error with examples and remedies.
-# - [Dynamo core concepts](https://docs.pytorch.org/docs/stable/compile/programming_model.dynamo_core_concepts.html):
-#   graphs, guards and graph breaks of `torch.compile`.
+# - [Programming model](https://docs.pytorch.org/docs/stable/compile/programming_model.html): graphs, guards and
+#   breaks of `torch.compile`.
 #
 # Next: [08b · What compiling costs](08b_compiling.ipynb).

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 08b · What compiling costs
 #
-# **Why does it compile for so long, and why does it compile again?** (30 minutes)
+# **Why does it compile for so long, and why does it compile again?** (65 minutes)
 
 # %% [markdown]
 # After this lesson you can
@@ -9,7 +9,8 @@
 # - keep compile time flat with `lax.scan`, and say what a scan asks of you in return,
 # - time compiled code without fooling yourself,
 # - find out from JAX's own log why something was compiled again,
-# - mend the usual causes: ragged batches, a new optimizer, a lambda in a loop, a `partial` in a model, a list as a setting.
+# - mend the usual causes: ragged batches, a new optimizer, a lambda in a loop, a `partial` in a model, a list as a
+#   setting.
 
 # %%
 import logging
@@ -90,7 +91,7 @@ def scanned(w, n):
     return lax.scan(lambda w, _: (turn(w), None), w, length=n)[0]
 
 
-for n in (1, 10, 50):
+for n in (1, 10, 40):
     for loop in (unrolled, scanned):
         jit_loop, w, start = jax.jit(loop, static_argnums=1), jnp.zeros(4), perf_counter()
         traced = jit_loop.trace(w, n)
@@ -123,7 +124,8 @@ torch.compile(sines_torch, backend=keep)(torch.ones(3), 100)
 print("torch.compile, 100 turns: sin stands", graphs[0].code.count("torch.sin("), "times in its graph")
 
 # %% [markdown]
-# (A loop of a few turns may be worth unrolling, since XLA fuses across turns; `lax.scan(…, unroll=4)` is the compromise.)
+# (A loop of a few turns may be worth unrolling, since XLA fuses across turns; `lax.scan(…, unroll=4)` is the
+# compromise.)
 #
 # What a scan asks in return: its *carry*, which a turn hands to the next, must keep shape and dtype. A Python loop
 # may change both on the way.
@@ -154,8 +156,8 @@ print("jax, from a float: ", total, " after each turn:", sums)
 # The first call of a compiled function holds tracing, compiling and a run; time it apart from the others. And the
 # others have a trap of their own, which you know from CUDA.
 #
-# **Predict.** The product of two 1500 x 1500 matrices, already compiled, on a *CPU*. When does the call return, before
-# or after the work is done?
+# **Predict.** The product of two 1500 x 1500 matrices, already compiled, on a *CPU*. When does the call return,
+# before or after the work is done?
 
 # %% tags=["nbval-ignore-output"] volatile="milliseconds"
 matrix = jnp.ones((1500, 1500))
@@ -169,13 +171,13 @@ done = perf_counter() - start
 print(f"the call returned after {1e3 * returned:.2f} ms, the result was there after {1e3 * done:.1f} ms")
 
 # %% [markdown]
-# JAX queues work and returns, on every kind of device. `block_until_ready()` is its `torch.cuda.synchronize()`; reading a
-# value (`float(loss)`, `print`) waits too. `course.timing` blocks, and keeps the first call apart.
+# JAX queues work and returns, on every kind of device. `block_until_ready()` is its `torch.cuda.synchronize()`;
+# reading a value (`float(loss)`, `print`) waits too. `course.timing` blocks, and keeps the first call apart.
 #
 # ## 3 · The key of a program
 #
-# A compiled program is looked up by the shapes and dtypes of the arguments, by weak types, tree structure and static
-# values. A side effect, which runs once a trace (08), makes a counter.
+# A compiled program is looked up by the function, by the shapes, dtypes and weak types of its arguments, their tree
+# structure, and static values. A side effect, which runs once a trace (08), makes a counter.
 #
 # **Predict.** Six batches of two sizes, then one of integers. How many programs does `jit` compile? And how many
 # graphs does `torch.compile` record for five batches of four sizes?
@@ -205,7 +207,8 @@ print("torch.compile:", len(graphs), "graphs")
 
 # %% [markdown]
 # One program for each shape and dtype; going back to a known shape is free. `torch.compile` guards on shapes as well,
-# and at the second size it compiles a version that takes any size. XLA needs fixed shapes, so JAX never does that.
+# and at the second size it compiles a version that takes any size. XLA compiles for fixed shapes, so `jit` never does
+# that.
 #
 # Shapes are easy to see. This one is not:
 #
@@ -227,14 +230,14 @@ for start in (0.0, jnp.zeros(())):
     print(f"from {start!r:29} {average:.4f}, {len(traces)} programs, for {' and '.join(traces)}")
 
 # %% [markdown]
-# The Python number `0.0` is weakly typed (the `~`, lesson 08), the average that comes back is not: other type, other key,
-# a second compilation at the second step. If your training step compiles twice, look for a Python number in its
+# The Python number `0.0` is weakly typed (the `~`, lesson 08), the average that comes back is not: other type, other
+# key, a second compilation at the second step. If your training step compiles twice, look for a Python number in its
 # state, and start with an array.
 #
 # ## 4 · Reading the log
 #
-# `JAX_LOG_COMPILES=1` in the environment, or `jax.log_compiles()` around a few lines, makes JAX log what it compiles. The
-# lines go to stderr through Python's `logging`; the helper below keeps them in a list.
+# `JAX_LOG_COMPILES=1` in the environment, or `jax.log_compiles()` around a few lines, makes JAX log what it compiles.
+# The lines go to stderr through Python's `logging`; the helper below keeps them in a list.
 
 # %%
 @contextmanager
@@ -258,8 +261,8 @@ print(*messages, sep="\n")
 # %% [markdown]
 # How to read it: the three lines that begin with "Finished" are the stations trace, lower and compile, each with its
 # seconds. The line "Compiling jit(mean) with global shapes and types" holds the key's visible part: look for the
-# function that you know, and for a shape that you did not expect. Lines about functions that you never wrote, such
-# as `broadcast_in_dim`, are un-jitted operations; each is a small program.
+# function that you know, and for a shape that you did not expect. Lines about functions that you never wrote, such as
+# `broadcast_in_dim`, are un-jitted operations; each is a small program.
 #
 # `jax.explain_cache_misses()` says *why*. (Lines with this machine's paths are left out.)
 #
@@ -278,14 +281,14 @@ print("programs:", len(traces))
 
 
 # %% [markdown]
-# The first message compares with the closest key: "at x, now f32[9]" and what it was before. The last one
-# has found the culprit: a function defined again and again on the same line. A function is known by its identity, and
-# each turn makes a new one. `jax.jit` belongs outside the loop, at the top of the file if possible.
+# The first message compares with the closest key: "at x, now f32[9]" and what it was before. The last one has found
+# the culprit: a function defined again and again on the same line. A function is known by its identity, and each turn
+# makes a new one. `jax.jit` belongs outside the loop, at the top of the file if possible.
 #
 # ## 5 · New objects in old places
 #
-# The same rule makes an optimizer expensive. `optax.adam(1e-3)` is a pair of functions, made anew by every call, and they
-# stand in the key: as a static argument, in a `TrainState`, in an `nnx.Optimizer`.
+# The same rule makes an optimizer expensive. `optax.adam(1e-3)` is a pair of functions, made anew by every call, and
+# they stand in the key: as a static argument, in a `TrainState`, in an `nnx.Optimizer`.
 
 # %%
 @partial(jax.jit, static_argnames="optimizer")
@@ -312,12 +315,12 @@ print("one Adam, three rates:    ", len(traces), "program")
 
 
 # %% [markdown]
-# So make the optimizer once, outside the loop over folds or seeds. What has to change is data: `inject_hyperparams` moves
-# the rate from the function into the optimizer's state, and a new rate needs no new program. (A schedule, too, is
-# computed inside.)
+# So make the optimizer once, outside the loop over folds or seeds. What has to change is data: `inject_hyperparams`
+# moves the rate from the function into the optimizer's state, and a new rate needs no new program. (A schedule, too,
+# is computed inside.)
 #
-# A model has such objects as well: its activations. `nnx.jit` splits a model into weights and structure; the structure
-# is in the key, and with it every function that the model holds.
+# A model has such objects as well: its activations. `nnx.jit` splits a model into weights and structure; the
+# structure is in the key, and with it every function that the model holds.
 #
 # **Predict.** The same network is built and called three times. Four ways to write its activation: how many programs
 # does each take?
@@ -398,13 +401,13 @@ print("w handed in, w = 2:", times(2.0, one), " then w = 10:", times(10.0, one))
 
 # %% [markdown]
 # The message names the argument ("at path self") and its type, and advises to mark it static. With static `self` the
-# weight is frozen: the object is known by its identity, which did not change when `w` did. State goes in as arguments;
-# an `nnx.Module` under `nnx.jit`, or Flax Linen's `apply`, does just that for you.
+# weight is frozen: the object is known by its identity, which did not change when `w` did. State goes in as
+# arguments; an `nnx.Module` under `nnx.jit`, or Flax Linen's `apply`, does just that for you.
 #
 # ## 7 · Padding and buckets
 #
-# Back to ragged batches. `drop_last` is the simplest mend, and loses data. The general one: pad each batch to a size that
-# has a program, and keep the padding out of the loss with a mask.
+# Back to ragged batches. `drop_last` is the simplest mend, and loses data. The general one: pad each batch to a size
+# that has a program, and keep the padding out of the loss with a mask.
 
 # %% alt="A batch of five rows becomes one of eight: five filled squares and three empty ones, padded with zeros. Below it a mask with five ones and three zeros. Arrows lead from both to a box, mean where mask, which divides by five, the number of real rows, and gives the same loss."
 diagram = plots.Diagram(height=2.2)
@@ -444,15 +447,15 @@ for case, batch in cases.items():
     print(f"{case:16} loss {loss:.5f}  gradient", *[f"{g:8.5f}" for g in grads])
 
 # %% [markdown]
-# Without the mask the three rows of zeros count as data, and the loss is too small. With it, loss and gradient are those
-# of the five rows. Two things to watch: a layer that mixes rows must know the mask too (`nnx.BatchNorm` takes `mask=`),
-# and padding must not be NaN, nor lead to one (08c).
+# Without the mask the three rows of zeros count as data, and the loss is too small. With it, loss and gradient are
+# those of the five rows. Two things to watch: a layer that mixes rows must know the mask too (`nnx.BatchNorm` takes
+# `mask=`), and padding must not be NaN, nor lead to one (08c).
 #
 # One size for all would waste work on short batches. A few *buckets* are the compromise: each batch is padded to the
 # next of them.
 
 # %% tags=["nbval-ignore-output"] volatile="seconds"
-sizes = rng.integers(1, 65, size=20)
+sizes = rng.integers(1, 65, size=12)
 buckets = {"as they come": range(1, 65), "16, 32 or 64": (16, 32, 64), "always 64": (64,)}
 for name, allowed in buckets.items():
     value_and_grad.clear_cache()
@@ -463,29 +466,30 @@ for name, allowed in buckets.items():
         used.append(padded_size)
     jax.block_until_ready(grads)
     seconds, waste = perf_counter() - start, 1 - sizes.sum() / sum(used)
-    print(f"{name:13} {len(set(used)):2} programs, {waste:4.0%} of the rows padding, {seconds:.2f} s for 20 batches")
+    print(f"{name:13} {len(set(used)):2} programs, {waste:4.0%} of the rows padding, {seconds:.2f} s for 12 batches")
     assert len(set(used)) <= len(allowed)
 
 # %% [markdown]
 # Here the compilations cost far more than the padded rows. For a large network it is the rows that cost, so take more
-# buckets; for sequences, where attention costs the square of the length, sort by length first. The time to compile
-# is paid in every new process; JAX can keep programs on disk (10).
+# buckets; for sequences, where attention costs the square of the length, sort by length first. The time to compile is
+# paid in every new process; JAX can keep programs on disk (10).
 #
 # ## Summary
 #
-# - Python loops are unrolled, and compile time grows with them. `lax.scan` has one body, at the price of a carry of fixed
-#   shape and dtype.
+# - Python loops are unrolled, and compile time grows with them. `lax.scan` has one body, at the price of a carry of
+#   fixed shape and dtype.
 # - A program is known by shapes, dtypes, weak types, structure and static values. Functions in the key count by
 #   identity: a lambda, a partial or an optimizer made anew is a new key.
-# - Count traces with a side effect, see them with `jax.log_compiles()`, and ask `jax.explain_cache_misses()` for the reason.
+# - Count traces with a side effect, see them with `jax.log_compiles()`, and ask `jax.explain_cache_misses()` for the
+#   reason.
 # - Ragged batches: pad to a few buckets and mask the loss. Block before you read the clock.
 #
 # ## Further reading
 #
-# - [Debugging slow tracing and compilation](https://docs.jax.dev/en/latest/debugging/slow_tracing_compilation.html):
-#   the switches of this lesson, and how to dump what is compiled.
+# - [Slow tracing and compiling](https://docs.jax.dev/en/latest/debugging/slow_tracing_compilation.html): the switches
+#   of this lesson, and how to dump what is compiled.
 # - [Asynchronous dispatch](https://docs.jax.dev/en/latest/async_dispatch.html): when JAX waits, and for what.
-# - [Dealing with recompilations](https://docs.pytorch.org/docs/stable/compile/programming_model.recompilation.html): guards,
+# - [Recompilations](https://docs.pytorch.org/docs/stable/compile/programming_model.recompilation.html): guards,
 #   dynamic shapes and their limit in `torch.compile`.
 # - [Optimizer schedules](https://optax.readthedocs.io/en/latest/api/optimizer_schedules.html): `inject_hyperparams`.
 #

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 08c · Looking inside
 #
-# **A compiled program gives NaN, wrong numbers or no speed: how do you look inside?** (30 minutes)
+# **A compiled program gives NaN, wrong numbers or no speed: how do you look inside?** (60 minutes)
 
 # %% [markdown]
 # After this lesson you can
@@ -45,8 +45,8 @@ plots.use()
 # %% [markdown]
 # ## 1 · Print, run un-jitted, stop
 #
-# The oldest tool first. `print` is Python and runs while tracing (08). `jax.debug.print` becomes a part of the program;
-# it takes a format string and the values.
+# The oldest tool first. `print` is Python and runs while tracing (08). `jax.debug.print` becomes a part of the
+# program; it takes a format string and the values.
 #
 # **Predict.** Both stand in the body of a `lax.scan` of three turns. How many lines does each print?
 
@@ -65,13 +65,13 @@ result = roots(jnp.float32(16))
 jax.effects_barrier()  # a program prints when it runs, which may be later: wait for it
 
 # %% [markdown]
-# `print` runs once and sees a tracer; `jax.debug.print` runs at every turn and sees values. It works under `grad`
-# and `vmap` too. `ordered=True` keeps the lines in order; without it they may come as they please. Each print makes the
-# program wait for Python, so none stays in a training loop (`jax.debug.callback` calls any function of yours, the
-# same way).
+# `print` runs once and sees a tracer; `jax.debug.print` runs at every turn and sees values. It works under `grad` and
+# `vmap` too. `ordered=True` keeps the lines in order; without it they may come out of order. Each print carries
+# values out of the program, which costs time, so none stays in a training loop. (`jax.debug.callback` calls any
+# function of yours in the same way.)
 #
-# Where a debugger or a plain `print` is wanted, switch compiling off. Everything then runs in Python, even the turns of a
-# `scan`: slow, and with values.
+# Where a plain `print` or a debugger is wanted, switch compiling off. Everything then runs in Python, even the turns
+# of a `scan`: slowly, and with values.
 
 # %%
 with jax.disable_jit():
@@ -80,8 +80,8 @@ with jax.disable_jit():
 # %% [markdown]
 # `pdb` works there as in PyTorch. What it cannot show is a bug that only tracing makes.
 #
-# `jax.debug.breakpoint()` stops inside the compiled program. It opens a prompt in your terminal or notebook and
-# waits for you, so this cell runs a small script of its own and types the answers.
+# `jax.debug.breakpoint()` stops inside the compiled program. It opens a prompt in your terminal or notebook and waits
+# for you, so this cell runs a small script of its own and types the answers.
 
 # %%
 script = """
@@ -104,12 +104,14 @@ with tempfile.TemporaryDirectory() as folder:
         env=os.environ | {"JAX_PLATFORMS": "cpu"},
     )  # fmt: skip
 opening, *answers = re.sub(r'"[^"]*(stop.py)"', r"\1", done.stdout).split("(jdb) ")
-print(opening.strip(), *[f"(jdb) {key}\n{answer.rstrip()}" for key, answer in zip(typed, answers, strict=True)], sep="\n")
+print(opening.strip())
+for key, answer in zip(typed, answers, strict=True):
+    print(f"(jdb) {key}\n{answer.rstrip()}")
 
 # %% [markdown]
-# `p` prints an expression of the frame's variables, `bt` shows where you are, `u` and `d` move between frames, `c` goes
-# on, `q` quits. The frame holds copies: you can look, not change. To stop only when something is wrong, put
-# the breakpoint into one branch of a `lax.cond`.
+# `p` prints an expression of the frame's variables, `bt` shows where you are, `u` and `d` move between frames, `c`
+# goes on, `q` quits. The frame holds copies: you can look, not change. To stop only when something is wrong, put the
+# breakpoint into one branch of a `lax.cond`.
 #
 # ## 2 · Leaked tracers
 #
@@ -165,8 +167,8 @@ print("hidden of three layers:", every_hidden.round(3))
 #
 # A square root is not differentiable at 0, so it is guarded.
 #
-# **Predict.** At `x = [0, 4]` the value of this function is `0 + 2`. What is its gradient at 0, in PyTorch and in JAX:
-# 0, infinite, or NaN?
+# **Predict.** At `x = [0, 4]` the value of this function is `0 + 2`. What is its gradient at 0, in PyTorch and in
+# JAX: 0, infinite, or NaN?
 
 # %%
 def guarded(x):
@@ -196,8 +198,8 @@ print("value:", guarded_twice(x), " gradient:", jax.grad(guarded_twice)(x))
 # %% [markdown]
 # Norms, logarithms, divisions and `arccos` want the same care.
 #
-# To *find* the place, `jax.debug_nans` checks the result of every compiled call. If it holds a NaN, JAX runs the function
-# again, one operation at a time, and raises at the first that made one. (For the backward pass PyTorch has
+# To *find* the place, `jax.debug_nans` checks the result of every compiled call. If it holds a NaN, JAX runs the
+# function again, one operation at a time, and raises at the first that made one. (For the backward pass PyTorch has
 # `torch.autograd.detect_anomaly`.)
 
 # %%
@@ -216,16 +218,16 @@ for function in log_loss, jax.grad(guarded):
         print("  your lines:", [frame.line for frame in frames if frame.name in ("log_loss", "guarded")])
 
 # %% [markdown]
-# In a forward pass the traceback leads to your line. In a backward pass the multiplication is not yours and you learn
-# only the operation. Then read the forward pass for a function with an infinite derivative: `sqrt`, `log`, `arccos`,
-# a norm or a division at 0.
+# "Invalid nan value …" announces the second run. In a forward pass the traceback leads to your line. In a backward
+# pass the multiplication is not yours, and you learn only the operation. Then read the forward pass for a function
+# with an infinite derivative: `sqrt`, `log`, `arccos`, a norm or a division at 0.
 #
 # The switch costs: every result is waited for and read. Turn it on for a run that fails, not for all runs.
 #
 # ## 4 · Checks that compile
 #
-# An `assert` on values cannot be traced. `checkify` (in `jax.experimental`: public, and it may still change) turns checks
-# into a *result* of the program: `error, value = checked(x)`, and `error.throw()` raises if one failed.
+# An `assert` on values cannot be traced. `checkify` (in `jax.experimental`: public, and it may still change) turns
+# checks into a *result* of the program: `error, value = checked(x)`, and `error.throw()` raises if one failed.
 
 # %% tags=["trap:assert-inside"]
 def asserted(x):
@@ -248,8 +250,8 @@ with fails(checkify.JaxRuntimeError):
     error.throw()
 
 # %% [markdown]
-# The `assert` fails even where it would hold: tracing has no values. The check holds or fails when the program runs, and
-# its message carries the value.
+# The `assert` fails even where it would hold: tracing has no values. The check holds or fails when the program runs,
+# and its message carries the value.
 #
 # `checkify` can also put a check behind every operation: for NaN, for division by zero, for indices out of range.
 
@@ -268,8 +270,8 @@ plain, checks = (
 print("lines of jaxpr:  ", plain, "without,", checks, "with checks")
 
 # %% [markdown]
-# "Division by zero": the derivative of the square root divides by it. So `checkify` names a cause that `debug_nans` did
-# not. It also finds what JAX does silently: an index out of range is clamped to the last element. The checks cost
+# "Division by zero": the derivative of the square root divides by it. So `checkify` names a cause that `debug_nans`
+# did not. It also finds what JAX does silently: an index out of range is clamped to the last element. The checks cost
 # operations, as the last line counts: they are for debugging and for tests, not for every step.
 #
 # ## 5 · One key, used twice
@@ -291,7 +293,7 @@ def show(name, noise, mask):
     print(f"{name:9}", *[f"{value:5.2f}" for value in noise], " mask:", mask)
 
 
-show("one key:", *jax.jit(noise_and_mask)(jax.random.key(SEED)))
+show("one key:", *noise_and_mask(jax.random.key(SEED)))
 with fails(jax.errors.KeyReuseError), jax.debug_key_reuse(True):
     jax.jit(noise_and_mask)(jax.random.key(SEED))
 with jax.debug_key_reuse(True):
@@ -336,8 +338,8 @@ print("loss:", loss.shape, loss.dtype, " finite:", bool(jnp.isfinite(loss)))
 
 # %% [markdown]
 # `jax.profiler.trace(folder)` writes two files. TensorBoard's profile plugin (XProf) opens the `.xplane.pb`, and
-# [Perfetto](https://ui.perfetto.dev) in a browser opens the `.trace.json.gz`. The latter is gzipped JSON, so a few lines of
-# Python read it too: a list of events with a name, a start and a duration in microseconds.
+# [Perfetto](https://ui.perfetto.dev) in a browser opens the `.trace.json.gz`. The latter is gzipped JSON, so a few
+# lines of Python read it too: a list of events with a name, a start and a duration in microseconds.
 
 # %%
 def record(wait, steps=6):
@@ -381,10 +383,10 @@ for name, us in total_us.most_common(5):
 # %% [markdown]
 # How to read a name: `jvp(hidden)` is the forward pass of the scope `hidden` while it is differentiated;
 # `transpose(jvp(hidden))` is its backward pass (what these words mean is the subject of 09). A `fusion` is several
-# operations in one loop, named after its last. Here the two big matrix products, forward and backward, should take most of
-# the program's time.
+# operations in one loop, named after its last. Here the two big matrix products, forward and backward, should take
+# most of the program's time.
 #
-# PyTorch's table of the same step, for comparison:
+# PyTorch's table of the same loss and its gradient, on one thread:
 
 # %% tags=["nbval-ignore-output"] volatile="milliseconds"
 w1, w2 = (torch.tensor(np.asarray(params[name]), requires_grad=True) for name in ("w1", "w2"))
@@ -398,8 +400,8 @@ for row in rows[:5]:
     print(f"{row.self_cpu_time_total / steps / 1000:9.3f}  {row.key}")
 
 # %% [markdown]
-# PyTorch times each operation as Python calls it. In JAX Python sees one call a step; what happens inside has names only
-# because the compiler kept them.
+# PyTorch times each operation as Python calls it. In JAX Python sees one call a step; what happens inside has names
+# only because the compiler kept them.
 #
 # Operations are half of the story. The other half is *when*. The recorded loop reads the loss at every step, as
 # `loss.item()` does in many training loops.
@@ -423,30 +425,33 @@ for axis, wait in zip(axes, (True, False), strict=True):
     axis.set_title("waits for each loss" if wait else "never reads a loss", loc="left")
     print(f"{'waiting' if wait else 'not waiting':12} {(end - first) / steps / 1000:5.1f} ms a step")
 axes[1].set_xlabel("ms")
-figure.legend([plt.Rectangle((0, 0), 1, 1, **look) for look in looks.values()], names, loc="outside upper right", ncols=3)
+patches = [plt.Rectangle((0, 0), 1, 1, **look) for look in looks.values()]
+figure.legend(patches, names, loc="outside upper right", ncols=3)
 plt.show()
 
 # %% [markdown]
-# Upper timeline: while Python loads, the program has nothing to do, and the reverse. Lower timeline: Python runs ahead and
-# loads the next batch while the program still works on the last. On a GPU this decides whether it is busy. So keep
-# losses as arrays, and read them every hundred steps. (On a CPU loader and program share the cores; with a device of its
-# own the program loses nothing to the loader.)
+# Upper timeline: while Python loads, the program has nothing to do, and the reverse. Lower timeline: Python runs
+# ahead and loads the next batch while the program still works on the last. On a GPU this decides whether it is busy.
+# So keep losses as arrays, and read them every hundred steps. (On a CPU loader and program share the cores; with a
+# device of its own the program loses nothing to the loader.)
 #
 # ## Summary
 #
-# - `jax.debug.print` prints values, `jax.debug.breakpoint` stops, `jax.disable_jit` turns the program back into Python.
-# - `jax.checking_leaks`, `jax.debug_nans` and `jax.debug_key_reuse` find; returning values, a second `where` and `split` mend.
+# - `jax.debug.print` prints values, `jax.debug.breakpoint` stops, `jax.disable_jit` turns the program back into
+#   Python.
+# - `jax.checking_leaks`, `jax.debug_nans` and `jax.debug_key_reuse` find; returning values, a second `where` and
+#   `split` mend.
 # - `checkify` makes checks a result of the program, and names what broke, in the backward pass too.
 # - A profile says which operation, which scope, and whether Python or the program is waiting.
 #
 # ## Further reading
 #
-# - [Debugging runtime values](https://docs.jax.dev/en/latest/debugging/index.html): print, breakpoint and checkify, by the
-#   authors.
-# - [The checkify transformation](https://docs.jax.dev/en/latest/debugging/checkify_guide.html): what it can check, and its
-#   limits.
-# - [Gradients contain NaN where using where](https://docs.jax.dev/en/latest/faq.html#gradients-contain-nan-where-using-where):
-#   the double `where` in JAX's FAQ.
-# - [Profiling computation](https://docs.jax.dev/en/latest/profiling.html): XProf, Perfetto, and profiles of a GPU or TPU.
+# - [Debugging runtime values](https://docs.jax.dev/en/latest/debugging/index.html): print, breakpoint and checkify,
+#   by the authors.
+# - [The checkify transformation](https://docs.jax.dev/en/latest/debugging/checkify_guide.html): what it can check,
+#   and its limits.
+# - [JAX's FAQ](https://docs.jax.dev/en/latest/faq.html#gradients-contain-nan-where-using-where): the double `where`.
+# - [Profiling computation](https://docs.jax.dev/en/latest/profiling.html): XProf, Perfetto, and profiles of a GPU or
+#   TPU.
 #
 # Next: [09 · Transformations](09_transformations.ipynb).
