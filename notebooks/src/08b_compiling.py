@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 08b · What compiling costs
 #
-# **Why does it compile for so long, and why does it compile again?** (65 minutes)
+# **Why does it compile for so long, and why does it compile again?** (70 minutes)
 
 # %% [markdown]
 # After this lesson you can
@@ -195,7 +195,7 @@ def mean(x):
 for rows in (32, 32, 32, 5, 32, 5):  # 5: the short batch at the end of an epoch
     mean(jnp.ones(rows))
 mean(jnp.ones(32, jnp.int32))
-print(len(traces), "programs:", *traces)
+print("programs:", len(traces), "for", *traces)
 
 torch.compiler.reset()
 graphs.clear()
@@ -227,7 +227,7 @@ for start in (0.0, jnp.zeros(())):
     average = start
     for loss in jnp.linspace(1, 0, 10):
         average = running(average, loss)
-    print(f"from {start!r:29} {average:.4f}, {len(traces)} programs, for {' and '.join(traces)}")
+    print(f"from {start!r:29} {average:.4f}, programs: {len(traces)}, for {' and '.join(traces)}")
 
 # %% [markdown]
 # The Python number `0.0` is weakly typed (the `~`, lesson 08), the average that comes back is not: other type, other
@@ -266,24 +266,38 @@ print(*messages, sep="\n")
 #
 # `jax.explain_cache_misses()` says *why*. (Lines with this machine's paths are left out.)
 #
-# **Predict.** A lambda is jitted inside a loop of three turns. One program or three?
+# **Predict.** Inside a loop of three turns, `jax.jit` is applied to a lambda, to a `partial` and to a function that
+# was defined before. How many programs does each take?
 
 # %%
+def scaled(factor, x):
+    traces.append("partial")
+    return factor * x
+
+
+def doubled(x):
+    traces.append("named")
+    return 2 * x
+
+
 traces.clear()
 with jax_log() as messages, jax.explain_cache_misses():
     mean(jnp.ones(9))
     for _ in range(3):
-        double = jax.jit(lambda x: traces.append("lambda") or 2 * x)
-        double(batch)
+        jax.jit(lambda x: traces.append("lambda") or 2 * x)(batch)
 for message in messages[0], messages[-1]:
     print(*[line for line in message.splitlines() if not ("MISS" in line or "defined at" in line)], sep="\n")
-print("programs:", len(traces))
+for _ in range(3):
+    jax.jit(partial(scaled, 2))(batch)
+    jax.jit(doubled)(batch)
+print("programs:", *[f"{name} {traces.count(name)}" for name in ("lambda", "partial", "named")])
 
 
 # %% [markdown]
 # The first message compares with the closest key: "at x, now f32[9]" and what it was before. The last one has found
 # the culprit: a function defined again and again on the same line. A function is known by its identity, and each turn
-# makes a new one. `jax.jit` belongs outside the loop, at the top of the file if possible.
+# makes a new lambda and a new partial. The named function is the same object each time, so jitting it again finds its
+# program. `jax.jit` belongs outside the loop, at the top of the file if possible.
 #
 # ## 5 · New objects in old places
 #
@@ -303,7 +317,7 @@ traces.clear()
 for rate in (0.1, 0.1, 0.1):
     adam = optax.adam(rate)
     train_step(w, adam.init(w), adam)
-print("a new Adam, the same rate:", len(traces), "programs")
+print("a new Adam, the same rate: programs:", len(traces))
 
 traces.clear()
 adam = optax.inject_hyperparams(optax.adam)(learning_rate=0.1)
@@ -311,7 +325,7 @@ for rate in (0.1, 0.2, 0.3):
     state = adam.init(w)
     state.hyperparams["learning_rate"] = jnp.array(rate)
     train_step(w, state, adam)
-print("one Adam, three rates:    ", len(traces), "program")
+print("one Adam, three rates:     programs:", len(traces))
 
 
 # %% [markdown]
@@ -406,8 +420,8 @@ print("w handed in, w = 2:", times(2.0, one), " then w = 10:", times(10.0, one))
 #
 # ## 7 · Padding and buckets
 #
-# Back to ragged batches. `drop_last` is the simplest mend, and loses data. The general one: pad each batch to a size
-# that has a program, and keep the padding out of the loss with a mask.
+# Back to ragged batches, which cost a program for every size. `drop_last` is the simplest mend, and loses data. The
+# general one: pad each batch to a size that has a program, and keep the padding out of the loss with a mask.
 
 # %% alt="A batch of five rows becomes one of eight: five filled squares and three empty ones, padded with zeros. Below it a mask with five ones and three zeros. Arrows lead from both to a box, mean where mask, which divides by five, the number of real rows, and gives the same loss."
 diagram = plots.Diagram(height=2.2)

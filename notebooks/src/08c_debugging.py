@@ -134,7 +134,8 @@ with fails(jax.errors.UnexpectedTracerError, lines=12):
 # %% [markdown]
 # How to read it: "side effect, allowing for a reference to an intermediate value" is the `append`. The message names
 # the function that was traced and where the tracer was last seen, but it comes late: where the tracer is *used*.
-# `jax.checking_leaks()` raises where it *escapes*, and says who holds it.
+# `jax.checking_leaks()` raises at the call that lets it *escape*, and says who holds it. It watches tracing, so a
+# function that is compiled already shows nothing: set it from the start, or `JAX_CHECK_TRACER_LEAKS=1`.
 
 # %%
 try:
@@ -159,7 +160,7 @@ def layer_and_hidden(x):
 result, hidden = layer_and_hidden(1.0)
 print(f"result {result:.3f}, hidden {hidden:.3f}")
 result, every_hidden = lax.scan(lambda x, _: layer_and_hidden(x), jnp.ones(()), length=3)
-print("hidden of three layers:", every_hidden.round(3))
+print("hidden of three layers:", *[f"{hidden:.3f}" for hidden in every_hidden])
 
 
 # %% [markdown]
@@ -383,8 +384,8 @@ for name, us in total_us.most_common(5):
 # %% [markdown]
 # How to read a name: `jvp(hidden)` is the forward pass of the scope `hidden` while it is differentiated;
 # `transpose(jvp(hidden))` is its backward pass (what these words mean is the subject of 09). A `fusion` is several
-# operations in one loop, named after its last. Here the two big matrix products, forward and backward, should take
-# most of the program's time.
+# operations in one loop, and the path is that of its last one. (`ynn` is a library that XLA hands matrix products to
+# on a CPU.) Here the two big matrix products, forward and backward, should take most of the program's time.
 #
 # PyTorch's table of the same loss and its gradient, on one thread:
 
