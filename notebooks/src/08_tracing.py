@@ -68,6 +68,7 @@ by_scalar = half_torch * torch.tensor(2.0), half * jnp.float32(2.0)
 print("bfloat16 * scalar array: torch", by_scalar[0].dtype, " jax", by_scalar[1].dtype)
 third = jit_f(jnp.float32(1.0))
 
+
 # %% [markdown]
 # In PyTorch a tensor without dimensions never raises the precision of one that has some. In JAX it counts like any
 # array, and only Python numbers give way. One stray `np.float32(…)` therefore turns a bfloat16 model into a float32
@@ -192,7 +193,6 @@ result, count = scaled_purely(2.0, 0, 1.0)
 result, count = scaled_purely(10.0, count, 1.0)
 print("after:", result, " calls recorded:", count)
 
-
 # %% [markdown]
 # Random numbers are the case that hurts. NumPy's generator is Python: it runs while tracing. A key that is made
 # inside is a constant of the program.
@@ -211,6 +211,7 @@ noises = {
 for name, noise in noises.items():
     first, second = float(noise(keys[0])), float(noise(keys[1]))
     print(f"{name:27} {first:6.3f} {second:6.3f}   {'new' if first != second else 'the same again'}")
+
 
 # %% [markdown]
 # A network with noise or dropout of the two middle kinds trains, on one fixed noise. The key must come in as an
@@ -327,6 +328,7 @@ print(torch.compile(branch, backend=keep)(torch.ones(3)), "from", len(graphs), "
 torch.compiler.reset()
 with fails(RuntimeError, lines=5):
     torch.compile(branch, backend=keep, fullgraph=True)(torch.ones(3))
+
 
 # %% [markdown]
 # A *graph break*: PyTorch compiled what comes before the `if` and the branch that it took, and ran the `if` in Python

@@ -67,7 +67,6 @@ def sines(x, n):
 
 print(jax.make_jaxpr(sines, static_argnums=1)(1.0, 1000))
 
-
 # %% [markdown]
 # A thousand turns, one `scan` equation; its body stands between the inner braces. Let a turn now be one step of
 # gradient descent on eight points, and let us count what each loop costs: lines of jaxpr, seconds to trace and
@@ -229,6 +228,7 @@ for start in (0.0, jnp.zeros(())):
         average = running(average, loss)
     print(f"from {start!r:29} {average:.4f}, programs: {len(traces)}, for {' and '.join(traces)}")
 
+
 # %% [markdown]
 # The Python number `0.0` is weakly typed (the `~`, lesson 08), the average that comes back is not: other type, other
 # key, a second compilation at the second step. If your training step compiles twice, look for a Python number in its
@@ -257,6 +257,7 @@ batch = jnp.ones(7)
 with jax_log() as messages, jax.log_compiles():
     mean(batch)
 print(*messages, sep="\n")
+
 
 # %% [markdown]
 # How to read it: the three lines that begin with "Finished" are the stations trace, lower and compile, each with its
@@ -364,6 +365,7 @@ for way, activation in ways.items():
         forward(network(activation()), jnp.ones((2, 3)))
     print(f"{way:23} {len(traces)}")
 
+
 # %% [markdown]
 # Two partials of the same function with the same settings are not equal in Python, and neither are two lambdas. A
 # named function at the top of the file, or one partial that all models share, costs one program.
@@ -383,6 +385,7 @@ print("torch, a list:", torch.arange(6.0).reshape(2, 3).sum([0, 1]))
 with fails(ValueError, lines=4):
     total_over(x, axes=[0, 1])
 print("jax, a tuple:", total_over(x, axes=(0, 1)))
+
 
 # %% [markdown]
 # "Non-hashable static arguments": a list, dict or array can change, so Python gives it no hash. Pass a tuple, a

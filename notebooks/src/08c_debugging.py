@@ -181,6 +181,7 @@ x_torch = torch.tensor([0.0, 4.0], requires_grad=True)
 torch.where(x_torch > 0, x_torch.sqrt(), 0.0).sum().backward()
 print("value:", guarded(x), " gradient: torch", x_torch.grad.tolist(), " jax", jax.grad(guarded)(x))
 
+
 # %% [markdown]
 # NaN, in both. `where` selects among values, and each side's gradient is multiplied by 1 or 0. The derivative of the
 # square root at 0 is infinite, and 0 times infinity is NaN. The forward pass never shows it.
@@ -217,6 +218,7 @@ for function in log_loss, jax.grad(guarded):
         print(str(error).splitlines()[0])
         frames = traceback.extract_tb(error.__traceback__)
         print("  your lines:", [frame.line for frame in frames if frame.name in ("log_loss", "guarded")])
+
 
 # %% [markdown]
 # "Invalid nan value …" announces the second run. In a forward pass the traceback leads to your line. In a backward
@@ -270,6 +272,7 @@ plain, checks = (
 )
 print("lines of jaxpr:  ", plain, "without,", checks, "with checks")
 
+
 # %% [markdown]
 # "Division by zero": the derivative of the square root divides by it. So `checkify` names a cause that `debug_nans`
 # did not. It also finds what JAX does silently: an index out of range is clamped to the last element. The checks cost
@@ -299,6 +302,7 @@ with fails(jax.errors.KeyReuseError), jax.debug_key_reuse(True):
     jax.jit(noise_and_mask)(jax.random.key(SEED))
 with jax.debug_key_reuse(True):
     show("split:", *jax.jit(noise_and_own_mask)(jax.random.key(SEED)))
+
 
 # %% [markdown]
 # With one key the mask is nothing but the sign of the noise. "Already consumed" says that a draw has used the key of
@@ -379,7 +383,6 @@ origin = dict(re.findall(r'%?([\w.-]+) = .*op_name="([^"]*)"', text))
 print("ms a step  operation                    from")
 for name, us in total_us.most_common(5):
     print(f"{us / steps / 1000:9.3f}  {name:28} {origin.get(name, 'made by the compiler')}")
-
 
 # %% [markdown]
 # How to read a name: `jvp(hidden)` is the forward pass of the scope `hidden` while it is differentiated;
