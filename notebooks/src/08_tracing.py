@@ -371,9 +371,9 @@ with fails(jax.errors.NonConcreteBooleanIndexError):
 print("mended:", jax.jit(lambda x: x / x.sum())(x), jax.jit(lambda x: x.sum(where=x > 0))(x))
 
 # %% [markdown]
-# `.item()`, `float()` and NumPy's functions want a number: stay in `jnp`, where the sum of an array is an array. `x[x
-# > 0]` has as many elements as the data say, and a program's shapes are fixed: keep the shape, and mask with `where=`
-# or `jnp.where`.
+# `.item()`, `float()` and NumPy's functions want a number: stay in `jnp`, where the sum of an array is an array.
+# `x[x > 0]` has as many elements as the data say, and a program's shapes are fixed: keep the shape, and mask with
+# `where=` or `jnp.where`.
 #
 # ## What it buys
 #
