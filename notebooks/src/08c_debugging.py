@@ -330,6 +330,7 @@ def step(params, x, y):
         return jax.tree.map(lambda p, g: p - 1e-3 * g, params, grads), loss
 
 
+# %%
 rng = np.random.default_rng(SEED)
 table = rng.normal(size=(2048, 256)).astype(np.float32)
 params = {"w1": rng.normal(0, 0.06, (256, 512)).astype("f"), "w2": rng.normal(0, 0.04, 512).astype("f")}
@@ -342,7 +343,7 @@ def load():
 
 
 params, loss = step(params, *load())  # compile before, not inside, the profile
-print("loss:", loss.shape, loss.dtype, " finite:", bool(jnp.isfinite(loss)))
+print(f"first loss: {loss:.2f}")
 
 # %% [markdown]
 # `jax.profiler.trace(folder)` writes two files. TensorBoard's profile plugin (XProf) opens the `.xplane.pb`, and
