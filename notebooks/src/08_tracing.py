@@ -356,9 +356,9 @@ with fails(ValueError):
 print("n static, gradient:", jax.jit(jax.grad(power_traced), static_argnums=1)(3.0, 2))
 
 # %% [markdown]
-# `range(n)` called `__index__()`, "depends on the argument n". `lax.fori_loop` takes a traced count, at a price: such
-# a loop has no reverse mode, since nobody knows how many values to keep. With a static count it has; each count is a
-# program of its own. (Known counts, unrolling and `lax.scan` are the subject of 08b.)
+# `range(n)` called `__index__()` on a value that "depends on the value of the argument n". `lax.fori_loop` takes a
+# traced count, at a price: such a loop has no reverse mode, since nobody knows how many values to keep. With a static
+# count it has; each count is a program of its own. (Known counts, unrolling and `lax.scan` are the subject of 08b.)
 #
 # Two more ways to ask: for a number, and for a shape.
 
