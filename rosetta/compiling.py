@@ -170,7 +170,7 @@ class NewShape(Pair):
         "Every new shape compiles another program. At the second size `torch.compile` makes one for all sizes; "
         "with `jit`, drop the short last batch or pad it."
     )
-    lesson = ("08_tracing", "trap:new-shape")
+    lesson = ("08b_compiling", "trap:new-shape")
 
     def torch(graphs):
         def keep(graph, example_inputs):
@@ -215,7 +215,7 @@ class ListSetting(Pair):
     inputs = {"x": normal(3, 4)}
     no_gradient = NO_LEAF
     trap = "A static argument is looked up by its hash: a list, dict or array is a ValueError. Pass a tuple."
-    lesson = ("08_tracing", "trap:data-count")
+    lesson = ("08b_compiling", "trap:static-list")
 
     def torch(x):
         return torch.compile(lambda x, dims: x.sum(dims), backend="eager")(x, [0, 1])
@@ -236,7 +236,7 @@ class Method(Pair):
     inputs = {"x": normal(3)}
     no_gradient = NO_LEAF
     trap = "`self` is an argument like any other and no array: a TypeError. Compile a function of the weights."
-    lesson = ("08_tracing", "trap:data-count")
+    lesson = ("08b_compiling", "trap:method")
 
     def torch(x):
         class Scale(SimpleNamespace):
@@ -270,7 +270,7 @@ class UpdateInPlace(Pair):
 
     inputs = {"w": normal(3), "grads": normal(3)}
     trap = "`donate_argnums` lets the result take over the argument's memory. The old array is gone; using it raises."
-    lesson = ("08_tracing", "trap:write-through-num-py")
+    lesson = ("08_tracing", "trap:donation")
     no_gradient = "a donated array is no input any more"
 
     def torch(w, grads):

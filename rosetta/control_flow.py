@@ -386,7 +386,7 @@ class CarryType(Pair):
         "A carry must leave a turn of `scan` or `while_loop` with the shape and dtype that it came with, or a "
         "TypeError names both. (A Python `0` is adapted.)"
     )
-    lesson = ("08_tracing", "trap:carry-type")
+    lesson = ("08b_compiling", "trap:carry-type")
 
     def torch(x):
         total = torch.zeros((), dtype=torch.int32)
@@ -416,7 +416,7 @@ class CollectInList(Pair):
     inputs = {"x": normal(4), "kept": []}
     no_gradient = NO_LEAF
     trap = "What `append` keeps under `jit` is a tracer; it is of no use later and raises. Return the values instead."
-    lesson = ("08_tracing", "trap:collect-in-list")
+    lesson = ("08c_debugging", "trap:collect-in-list")
 
     def torch(x, kept):
         def step(x):

@@ -234,7 +234,7 @@ class AssertInside(Pair):
         "An `assert` on values is an `if`, and raises at once under `jit`, even where it would hold. `checkify` turns "
         "checks into a result of the program; `error.throw()` raises if one failed."
     )
-    lesson = ("08_tracing", "trap:data-count")
+    lesson = ("08c_debugging", "trap:assert-inside")
 
     def torch(x):
         @torch.compile(backend="eager")

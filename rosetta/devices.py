@@ -95,7 +95,7 @@ class NumberInside(Pair):
     inputs = {"x": normal(4)}
     no_gradient = "`item` leaves the graph"
     trap = "`item()`, `float()` and NumPy functions ask a tracer for its value: an error under `jit`. Stay in `jnp`."
-    lesson = ("08_tracing", "trap:data-count")
+    lesson = ("08_tracing", "trap:item")
 
     def torch(x):
         return torch.compile(lambda x: x / x.sum().item(), backend="eager")(x)

@@ -1,37 +1,42 @@
 # %% [markdown]
 # # 08 · What jit sees
 #
-# **What does `jit` do to a Python function, and why must that function be pure?** (35 minutes)
+# **What does `jit` do to a Python function, and why must that function be pure?** (50 minutes)
 
 # %% [markdown]
 # After this lesson you can
 #
-# - read a jaxpr, and say what of your Python is left in it,
-# - recognise the six classic failures under `jit` by their error, and mend each,
+# - read a tracer, a jaxpr and the name of each station on the way to a compiled program,
+# - say which of your Python runs once, and what of it is frozen into the program,
+# - recognise the classic failures under `jit` by the words of their message, and mend each,
 # - say what `torch.compile` does with the same code, and why it answers differently.
 
 # %%
+from functools import partial
+
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from jax import lax
 
-from course import timing, torch_compile
+from course import plots, timing, torch_compile
+from course.failures import fails
 
 # %%
 SEED = 0
 torch.set_num_threads(1)
 jax.config.update("jax_pprint_use_color", False)  # plain text, wherever you read this
+plots.use()
 
 
 # %% [markdown]
 # ## The idea
 #
-# Frostig, Johnson and Leary (*Compiling machine learning programs via high-level tracing*, 2018) start from
-# an observation: most of the work of a machine learning program happens in pieces that are pure and put
-# together before the data are known. So: call such a piece once with stand-ins for its arrays, write down
-# what it does, compile that, and let ordinary Python orchestrate the compiled pieces.
+# Frostig, Johnson and Leary, who built JAX, start from an observation: most of the work of a machine learning program
+# happens in pieces that are pure and put together before the data are known. So call such a piece once with stand-ins
+# for its arrays, write down what it does, compile that, and let ordinary Python call the compiled piece.
 #
 # The stand-ins are called *tracers*. Print one:
 
@@ -45,37 +50,45 @@ jit_f = jax.jit(f)
 first, second = jit_f(1.0), jit_f(2.0)
 print(f"two calls, two results: {first:.3f} {second:.3f}")
 
+# %% [markdown]
+# Python ran `f` once, and both calls gave their own result. A tracer has a shape and a dtype, here `float32[]`, and
+# no value.
+#
+# The `~` says *weakly typed*: the argument was a Python number. Python's `1.0` has no precision of its own, so it
+# takes that of the array that it meets. A NumPy or JAX scalar is not weak: it is an array that happens to have no
+# dimensions. PyTorch knows the same idea but draws the line elsewhere.
+#
+# **Predict.** A bfloat16 vector is multiplied by `2.0`, and by a float32 *scalar array*. Which dtypes come out, in
+# PyTorch and in JAX? And does `f` run again for `jnp.float32(1.0)`?
+
+# %%
+half_torch, half = torch.ones(3, dtype=torch.bfloat16), jnp.ones(3, jnp.bfloat16)
+print("bfloat16 * 2.0:          torch", (half_torch * 2.0).dtype, " jax", (half * 2.0).dtype)
+by_scalar = half_torch * torch.tensor(2.0), half * jnp.float32(2.0)
+print("bfloat16 * scalar array: torch", by_scalar[0].dtype, " jax", by_scalar[1].dtype)
+third = jit_f(jnp.float32(1.0))
+
 
 # %% [markdown]
-# Python ran `f` once. A tracer has a shape and a dtype, `float32[]`, and no value. What `f` did to it was
-# recorded, as a *jaxpr*. (This `print` has no place in a pure function; we come back to it.)
+# In PyTorch a tensor without dimensions never raises the precision of one that has some. In JAX it counts like any
+# array, and only Python numbers give way. One stray `np.float32(…)` therefore turns a bfloat16 model into a float32
+# model from there on, without a word.
+#
+# And `f` did run again: `float32[]` and `~float32[]` are two types, hence two programs.
+#
+# What `f` did to its tracer is recorded as a *jaxpr*. `torch.compile` records a graph too. It does not call your
+# function with stand-ins; it reads the function's bytecode. Its backend is a function that receives the graph: `keep`
+# stores it and runs it as it is.
 
 # %%
 def f(x):
     return jnp.tanh(x) * 2 + x
 
 
-print(jax.make_jaxpr(f)(1.0))
+def f_torch(x):
+    return torch.tanh(x) * 2 + x
 
-# %% [markdown]
-# Line by line: a function of one input `a`, a float32 scalar. `tanh` of it is `b`. `b` times the constant 2.0
-# is `c`. `c` plus `a` is `d`. The result is `d`. No Python is left: no names, no `*`, no loop that made it.
-#
-# `jit` hands this to the XLA compiler as StableHLO, one line per operation. XLA then *fuses*: the compiled
-# program reads each element once and writes the result once.
 
-# %%
-lowered = jax.jit(f).lower(jnp.ones(1000))
-print(lowered.as_text())
-compiled = lowered.compile().as_text()
-operations = len(jax.make_jaxpr(f)(1.0).eqns)
-print("operations in the jaxpr:", operations, " fused loops in the program:", compiled.count(" fusion("))
-
-# %% [markdown]
-# `torch.compile` records a graph too, but not by calling the function with stand-ins: it reads the function's
-# bytecode. A backend is a function that receives the graph; this one keeps it and runs it as it is.
-
-# %%
 graphs = []
 
 
@@ -84,18 +97,63 @@ def keep(graph, example_inputs):
     return graph.forward
 
 
-def f_torch(x):
-    return torch.tanh(x) * 2 + x
-
-
 torch.compile(f_torch, backend=keep)(torch.tensor(1.0))
-print(graphs[0].code.strip())
+print(graphs[0].code.strip(), end="\n\n")
+print(jax.make_jaxpr(f)(1.0))
 
 # %% [markdown]
+# The jaxpr, line by line: a function of one input `a`, a float32 scalar. `tanh` of it is `b`. `b` times the constant
+# 2.0 is `c`. `c` plus `a` is `d`. The result is `d`. No Python is left: no names, no `*`, no loop or class that made
+# it.
+#
+# From there the way is fixed, and it is walked once for each *key*. The key holds what the recording depended on, as
+# far as JAX can see it: the function, the shapes and dtypes of its arguments, and a few things more.
+
+# %% alt="A diagram in two rows. Above, the first call: the Python function f is called with tracers, which gives a jaxpr; lowering gives StableHLO; XLA compiles that to a program. Below, every call: the arguments give a key of shapes, dtypes, weak types, tree structure and static values; the key is looked up in a cache; on a hit the program runs, on a miss the upper row is walked first and its program stored."
+diagram = plots.Diagram(height=3.0)
+f_box = diagram.function(0.85, 2.3, "Python function\nf", side="jax", width=1.3, height=0.6)
+jaxpr = diagram.array(3.0, 2.3, "jaxpr\ntanh, mul, add", side="jax", width=1.3, height=0.6)
+hlo = diagram.array(4.95, 2.3, "StableHLO", side="jax", width=1.1, height=0.6)
+program = diagram.function(7.1, 2.3, "XLA program\none fused loop", side="jax", width=1.4, height=0.6)
+diagram.arrow(f_box, jaxpr, "call it with\ntracers", side="jax", offset=0.2)
+diagram.arrow(jaxpr, hlo, "lower", side="jax")
+diagram.arrow(hlo, program, "compile", side="jax")
+arguments = diagram.array(0.85, 0.75, "arguments\n(1000,) float32", width=1.3, height=0.6)
+key = diagram.array(3.5, 0.75, "key: shapes, dtypes, ~,\ntree, static values", width=1.9, height=0.6)
+cache = diagram.array(7.1, 0.75, "cache\nkey → program", width=1.4, height=0.6)
+diagram.arrow(arguments, key)
+diagram.arrow(key, cache, "look it up")
+diagram.arrow(key, f_box, dashed=True)
+diagram.note(2.4, 1.55, "not found: trace f", align="left")
+diagram.arrow(program, cache, "store")
+diagram.note(0.1, 2.85, "once for each key: seconds", align="left", side="jax")
+diagram.note(0.1, 0.2, "every call: microseconds; found, the program runs and f does not", align="left")
+plt.show()
+traced = jax.jit(f).trace(jnp.ones(1000))
+print("recorded:", *[equation.primitive.name for equation in traced.jaxpr.eqns])
+
+# %% [markdown]
+# `trace`, `lower` and `compile` are methods that you may call yourself. StableHLO is the compiler's input, one line
+# an operation. What comes out is machine code; its text shows how operations were *fused*.
+
+# %%
+lowered = traced.lower()
+print(lowered.as_text())
+compiled = lowered.compile()
+print("operations:", len(traced.jaxpr.eqns), " fused loops:", compiled.as_text().count(" fusion("))
+
+# %% [markdown]
+# Three operations became one loop: each element is read once, and each result written once. Run one at a time, they
+# would walk over memory three times.
+#
 # ## 1 · Side effects and globals
 #
-# Tracing sees what happens to arrays. What else a function does happens once, while tracing, and what it read
-# from outside is frozen.
+# Tracing sees what happens to arrays. Whatever else the function does, Python does it once, while tracing; and what
+# the function *finds* instead of being handed (a global, a closed-over model, `self.scale`, a file, the clock) is
+# frozen. `torch.compile` notes which globals it read and checks them at each call: a *guard*.
+#
+# **Predict.** `scale` is 2 at the first call and 10 at the second. What do both frameworks return, and how often was
+# `"called"` appended?
 
 # %% tags=["trap:frozen-global"]
 scale, calls = 2.0, []
@@ -106,72 +164,122 @@ def scaled(x):
     return scale * x
 
 
-jit_scaled = jax.jit(scaled)
-before = jit_scaled(1.0)
-scale = 10.0
-after = jit_scaled(1.0)
-print("before:", before, " after scale = 10:", after, " calls recorded:", len(calls))
-
-# %% [markdown]
-# No error, and the answer is stale. `torch.compile` guards against this: it notes which globals it read,
-# checks them at each call, and compiles anew when one changed.
-
-# %%
-scale, compiled_scaled = 2.0, torch.compile(lambda x: scale * x, backend=keep)
-graphs.clear()
-before = compiled_scaled(torch.tensor(1.0)).item()
-scale = 10.0
-after = compiled_scaled(torch.tensor(1.0)).item()
-print("before:", before, " after scale = 10:", after, " graphs compiled:", len(graphs))
+for name, compiled_scaled, one in (
+    ("torch.compile", torch.compile(scaled, backend=keep), torch.tensor(1.0)),
+    ("jax.jit      ", jax.jit(scaled), jnp.array(1.0)),
+):
+    calls.clear()
+    scale = 2.0
+    before = compiled_scaled(one)
+    scale = 10.0
+    after = compiled_scaled(one)
+    print(name, "before:", before.item(), " after:", after.item(), " calls recorded:", len(calls))
 
 
 # %% [markdown]
-# Convenient, and every call pays for the checks. The mend in JAX: what may change is an argument. And to
-# print values from inside, use `jax.debug.print`, which becomes part of the program.
+# PyTorch's guard failed, so it compiled again, and it replays the `append` at every call. JAX gave a stale answer
+# without an error: a global is no part of the key. A jitted function that closes over a model has frozen its weights
+# in the same way, and training has no effect on it.
+#
+# The mend: what may change is an argument, what has happened is a result.
 
 # %%
 @jax.jit
-def scaled(scale, x):
-    jax.debug.print("inside, with values: scale={s} x={x}", s=scale, x=x, ordered=True)
-    return scale * x
+def scaled_purely(scale, calls, x):
+    return scale * x, calls + 1
 
 
-results = scaled(2.0, 1.0), scaled(10.0, 1.0)
-jax.effects_barrier()  # printing happens when the program runs: wait for it
-print(*results)
+result, count = scaled_purely(2.0, 0, 1.0)
+result, count = scaled_purely(10.0, count, 1.0)
+print("after:", result, " calls recorded:", count)
 
 # %% [markdown]
-# ## 2 · In-place updates
+# Random numbers are the case that hurts. NumPy's generator is Python: it runs while tracing. A key that is made
+# inside is a constant of the program.
 #
-# The first error of most newcomers; mended by `.at[]`, which returns the changed array. NumPy, too, may only
-# read it. In place is possible for an array that you give away: a donated argument's memory becomes the
-# result's, and the argument is gone.
+# **Predict.** Each function is called twice. Which ones give new noise the second time?
+
+# %%
+rng, keys = np.random.default_rng(SEED), jax.random.split(jax.random.key(SEED))
+torch.manual_seed(SEED)
+noises = {
+    "torch.compile, torch.randn": torch.compile(lambda key: torch.randn(()), backend=keep),
+    "jit, NumPy's generator": jax.jit(lambda key: rng.normal()),
+    "jit, a key made inside": jax.jit(lambda key: jax.random.normal(jax.random.key(SEED))),
+    "jit, a key handed in": jax.jit(lambda key: jax.random.normal(key)),
+}
+for name, noise in noises.items():
+    first, second = float(noise(keys[0])), float(noise(keys[1]))
+    print(f"{name:27} {first:6.3f} {second:6.3f}   {'new' if first != second else 'the same again'}")
+
+
+# %% [markdown]
+# A network with noise or dropout of the two middle kinds trains, on one fixed noise. The key must come in as an
+# argument, another one for each step: `jax.random.fold_in(key, step)`.
+#
+# ## 2 · In place, views, donation
+#
+# The first error of most newcomers. It has nothing to do with `jit`, it comes without it too: arrays do not change.
+
+# %%
+def set_first(x):
+    x[0] = 9.0
+    return x
+
+
+print("torch:", set_first(torch.zeros(3)))
+with fails(TypeError):
+    jax.jit(set_first)(jnp.zeros(3))
+print("jax:  ", jax.jit(lambda x: x.at[0].set(9.0))(jnp.zeros(3)))
+
+# %% [markdown]
+# The message holds the mend: `.at[]` returns the changed array (also `.add`, `.multiply`, `.max`). Outside `jit` that
+# copies the whole array. Inside, XLA writes in place wherever nobody needs the old value any more; only an argument,
+# which the caller may still hold, is copied once.
+#
+# Nothing changes, so views are of no use, and slices are arrays of their own.
+#
+# **Predict.** `row = w[0]`, then `row += 1`. What is `w` now, in both? And may NumPy write into a JAX array?
 
 # %% tags=["trap:write-through-num-py"]
-try:
-    jax.jit(lambda x: x.__setitem__(0, 9.0))(jnp.zeros(3))
-except TypeError as error:
-    print(type(error).__name__)
-print(jax.jit(lambda x: x.at[0].set(9.0))(jnp.zeros(3)))
+for name, w in (("torch", torch.zeros(2, 2)), ("jax  ", jnp.zeros((2, 2)))):
+    row = w[0]
+    row += 1
+    print(name, "w:", w.tolist(), " row:", row.tolist())
 
-on_torch, old = torch.zeros(3), jnp.zeros(3)
-on_torch.numpy()[0] = 9.0
-try:
-    np.asarray(old)[0] = 9.0
-except ValueError as error:
-    print("NumPy's view, torch:", on_torch, " jax:", error)
-jax.jit(lambda x: x.at[0].set(9.0), donate_argnums=0)(old)
-try:
+w_torch, w = torch.zeros(3), jnp.zeros(3)
+w_torch.numpy()[0] = 9.0
+print("written through NumPy's view, torch:", w_torch.tolist())
+with fails(ValueError):
+    np.asarray(w)[0] = 9.0
+
+# %% [markdown]
+# `row += 1` is no error in JAX: for an array, Python reads it as `row = row + 1` and the name `row` moves on to a new
+# array. Code that relied on the view loses its update silently. Write `w = w.at[0].add(1)`. NumPy's view is
+# read-only; `np.array(w)` makes a copy that you own.
+#
+# That one copy goes as well if you *donate* the argument: the result takes over its memory.
+
+# %% tags=["trap:donation"]
+old = jnp.zeros(1000)
+plain = jax.jit(lambda x: x.at[0].set(9.0))
+donating = jax.jit(lambda x: x.at[0].set(9.0), donate_argnums=0)
+for name, function in (("plain", plain), ("donating", donating)):
+    memory = function.lower(old).compile().memory_analysis()
+    print(f"{name:9} result: {memory.output_size_in_bytes} bytes, shared with x: {memory.alias_size_in_bytes}")
+new = donating(old)
+with fails(RuntimeError, ValueError):
     old + 1
-except (RuntimeError, ValueError) as error:  # which one, depends on the path that the call takes
-    print("donated: deleted, the error says:", "deleted" in str(error))
 
 
 # %% [markdown]
+# "Has been deleted": the array was donated, and someone still used it; the message does not say by which call. Donate
+# parameters and optimizer state of a training step, `params = step(params, …)`, and its peak memory falls by one copy
+# of both.
+#
 # ## 3 · A Python `if`
 #
-# `if x.sum() > 0` needs a yes or no; a tracer has no value to give one. `lax.cond` puts both branches into
-# the program and chooses while it runs. (`jnp.where` computes both and selects element by element.)
+# `if x.sum() > 0` needs a yes or no.
 
 # %% tags=["trap:if-on-data"]
 def branch(x):
@@ -180,237 +288,97 @@ def branch(x):
     return x - 1
 
 
-try:
+with fails(jax.errors.TracerBoolConversionError):
     jax.jit(branch)(jnp.ones(3))
-except jax.errors.TracerBoolConversionError as error:
-    print(type(error).__name__)
-
-
-def branch_traced(x):
-    return lax.cond(x.sum() > 0, lambda x: x + 1, lambda x: x - 1, x)
-
-
-print(jax.jit(branch_traced)(jnp.ones(3)), jax.jit(branch_traced)(-jnp.ones(3)))
 
 # %% [markdown]
-# `torch.compile` does not fail: it breaks the graph in two, runs the `if` in Python between them, and goes
-# on. You get an answer and a slower program, and have to look to notice.
+# How to read it: "attempted boolean conversion" is the `if` (or `while`, `and`, `assert`). "Depends on the value of
+# the argument x" tells which argument brought the tracer. There are three mends:
+#
+# - The choice depends on data: `lax.cond` puts both branches into the program and runs one.
+# - It is made for each element: `jnp.where` computes both and selects.
+# - It is a setting and no data: name it in `static_argnames`, and each value gets a program of its own.
 
 # %%
-graphs.clear()
-result = torch.compile(lambda x: branch(x), backend=keep)(torch.ones(3))
-print(result, "from", len(graphs), "graphs")
+choose = jax.jit(lambda x: lax.cond(x.sum() > 0, lambda x: x + 1, lambda x: x - 1, x))
+each = jax.jit(lambda x: jnp.where(x > 0, x + 1, x - 1))
 
 
-# %% [markdown]
-# Where the condition is a setting and not data, make it static: a separate program per value, and plain `if`
-# works. The second cell has more of what plain Python (torch's side) permits and `jit` refuses: whatever asks a
-# tracer for its value, an argument that is no array, a static argument that can't be hashed.
-
-# %%
+@partial(jax.jit, static_argnames="up")
 def shift(x, up):
     return x + 1 if up else x - 1
 
 
-try:
-    jax.jit(shift)(jnp.zeros(2), up=True)
-except jax.errors.TracerBoolConversionError as error:
-    print("without static_argnames:", type(error).__name__)
-jit_shift = jax.jit(shift, static_argnames="up")
-print("with it:", jit_shift(jnp.zeros(2), up=True), jit_shift(jnp.zeros(2), up=False))
-
-
-# %% tags=["trap:data-count"]
-class Scale:
-    def times(self, x):
-        return 2 * x
-
-
-def checked(x):
-    assert (x > 0).all()
-    return x
-
-
-attempts = {
-    "assert": lambda jit, x: jit(checked)(x),
-    "range(n)": lambda jit, x: jit(lambda x, n: sum(x for _ in range(n)))(x, 2),
-    "x.sum().item()": lambda jit, x: jit(lambda x: x / x.sum().item())(x),
-    "a method": lambda jit, x: jit(Scale.times)(Scale(), x),
-    "static, a list": lambda jit, x: jit(lambda x, dims: x.sum(dims), static_argnums=1)(x, [0]),
-}
-for what, attempt in attempts.items():
-    in_torch = attempt(lambda function, **options: function, torch.ones(2))
-    try:
-        attempt(jax.jit, jnp.ones(2))
-    except (TypeError, ValueError) as error:
-        print(f"{what:15} torch: {in_torch.tolist()!s:10}  jit: {type(error).__name__}")
-
+x = jnp.array([3.0, -1.0])
+print("cond:  ", choose(x), choose(-x))
+print("where: ", each(x), each(-x))
+print("static:", shift(x, up=True), shift(x, up=False))
 
 # %% [markdown]
-# ## 4 · Loops
+# Under `vmap` a `cond` becomes a `where`: both branches run.
 #
-# A Python loop runs while tracing: it is unrolled, and the program grows with the number of turns.
-# `lax.fori_loop` and `lax.scan` put *one* turn into the program. `scan` also collects an output per turn.
-# Compile time grows with the program, so a training loop belongs into `scan` (10). `torch.compile` unrolls as
-# well. What `scan` carries must keep its shape and dtype; a Python loop may change both on the way.
-
-# %%
-def unrolled(x, n):
-    for _ in range(n):
-        x = jnp.sin(x)
-    return x
-
-
-def looped(x, n):
-    return lax.fori_loop(0, n, lambda i, x: jnp.sin(x), x)
-
-
-def scanned(x, n):
-    return lax.scan(lambda x, _: (jnp.sin(x), x), x, length=n)
-
-
-def size(function, n):
-    return str(jax.make_jaxpr(lambda x: function(x, n))(1.0)).count("sin")
-
-
-for n in (1, 10, 100):
-    print(f"{n:3} turns: sin stands {size(unrolled, n):3} times, fori_loop {size(looped, n)}, scan {size(scanned, n)}")
-assert np.allclose(unrolled(1.0, 10), looped(1.0, 10)) and np.allclose(scanned(1.0, 10)[0], looped(1.0, 10))
-
-
-# %% tags=["trap:carry-type"]
-def ten_times(x):
-    for _ in range(10):
-        x = torch.sin(x)
-    return x
-
-
-graphs.clear()
-torch.compile(ten_times, backend=keep)(torch.ones(3))
-print("torch.compile, 10 turns: sin stands", graphs[0].code.count("torch.sin("), "times")
-
-total = torch.tensor(0)
-for value in torch.ones(3):
-    total = total + value
-try:
-    lax.scan(lambda total, value: (total + value, None), jnp.zeros((), jnp.int32), jnp.ones(3))
-except TypeError as error:
-    print("scan from an int, torch:", total, " jax:", type(error).__name__)
-
-# %% [markdown]
-# ## 5 · Shapes, and when `jit` compiles again
+# What does `torch.compile` do at this `if`?
 #
-# One program per combination of shapes, dtypes and static values. A side effect counts the traces for us.
-
-# %% tags=["trap:new-shape"]
-traced = []
-
-
-@jax.jit
-def mean(x):
-    traced.append(f"{x.dtype}{list(x.shape)}")
-    return x.mean()
-
-
-for size_ in (32, 32, 32, 5, 32, 5):  # the short batch at the end of an epoch
-    mean(jnp.ones(size_))
-mean(jnp.ones(32, jnp.int32))
-print(len(traced), "programs:", *traced)
-
-# %% [markdown]
-# Each costs a compilation, hence `drop_last` in our loaders. `torch.compile` guards on shapes too; at the
-# second size it compiles a version that takes any size.
+# **Predict.** An error, as in JAX, or an answer? And how many graphs?
 
 # %%
 torch.compiler.reset()
 graphs.clear()
-mean_torch = torch.compile(lambda x: x.mean(), backend=keep)
-for size_ in (32, 32, 5, 7, 9):
-    mean_torch(torch.ones(size_))
-print(len(graphs), "graphs for", 4, "sizes")
+print(torch.compile(branch, backend=keep)(torch.ones(3)), "from", len(graphs), "graphs")
+torch.compiler.reset()
+with fails(RuntimeError, lines=5):
+    torch.compile(branch, backend=keep, fullgraph=True)(torch.ones(3))
+
 
 # %% [markdown]
-# ## 6 · Leaked tracers, NaN, reused keys
+# A *graph break*: PyTorch compiled what comes before the `if` and the branch that it took, and ran the `if` in Python
+# between the two. You get an answer and a slower program, and have to look to notice. With `fullgraph=True` PyTorch
+# is as strict as JAX, and its message names the same cause: "data-dependent branching".
 #
-# Three bugs that show late, and a switch for each. A tracer that was stored somewhere outlives its trace. NaN
-# wander through a program in silence, in PyTorch as in JAX; `jax.debug_nans` stops at the operation that made
-# the first one, by running the function again un-jitted. (`torch.autograd.detect_anomaly` does it for the
-# backward pass.) And a key used twice gives the same numbers twice.
+# The same happens whenever Python asks a tracer for its value. A loop asks for a count:
 
-# %% tags=["trap:collect-in-list"]
-stored = []
-
-
-def store(x):
-    stored.append(x)
-    return x + 1
+# %% tags=["trap:data-count"]
+def power(x, n):
+    for _ in range(n):
+        x = x * x
+    return x
 
 
-jax.jit(store)(1.0)
-try:
-    stored[0] + 1
-except jax.errors.UnexpectedTracerError as error:
-    print("used later:", type(error).__name__)
-try:
-    with jax.checking_leaks():
-        jax.jit(lambda x: store(x) * 2)(1.0)
-except Exception as error:  # JAX raises a plain Exception here
-    print("at the source, with jax.checking_leaks():", str(error).partition(" ")[0], "trace")
+def power_traced(x, n):
+    return lax.fori_loop(0, n, lambda i, x: x * x, x)
 
 
-# %%
-def loss(x):
-    return jnp.log(x).sum() * 0
-
-
-print("silent:", jax.jit(loss)(jnp.array([1.0, -1.0])))
-try:
-    with jax.debug_nans(True):
-        jax.jit(loss)(jnp.array([1.0, -1.0]))
-except FloatingPointError as error:
-    print("with jax.debug_nans(True):", error)
-
-key = jax.random.key(SEED)
-noise, dropout = jax.random.normal(key), jax.random.normal(key)
-print("one key twice, equal 'random' numbers:", bool(noise == dropout))
-try:
-    with jax.debug_key_reuse(True):
-        key = jax.random.key(SEED)
-        jax.random.normal(key) + jax.random.normal(key)
-except jax.errors.KeyReuseError as error:
-    print("with jax.debug_key_reuse(True):", type(error).__name__)
-noise_key, dropout_key = jax.random.split(jax.random.key(SEED))
-print("split, equal:", bool(jax.random.normal(noise_key) == jax.random.normal(dropout_key)))
+with fails(jax.errors.TracerIntegerConversionError, lines=4):
+    jax.jit(power)(3.0, 2)
+print("n static:", jax.jit(power, static_argnames="n")(3.0, n=2), " fori_loop:", jax.jit(power_traced)(3.0, 2))
+with fails(ValueError):
+    jax.jit(jax.grad(power_traced))(3.0, 2)
+print("n static, gradient:", jax.jit(jax.grad(power_traced), static_argnums=1)(3.0, 2))
 
 # %% [markdown]
-# ## Calls return before the work is done
+# `range(n)` called `__index__()` on a value that "depends on the value of the argument n". `lax.fori_loop` takes a
+# traced count, at a price: such a loop has no reverse mode, since nobody knows how many values to keep. With a static
+# count it has; each count is a program of its own. (Known counts, unrolling and `lax.scan` are the subject of 08b.)
 #
-# Like PyTorch on a GPU, JAX queues work and returns, on a CPU too. Whoever times it must wait:
-# `block_until_ready()`, where torch has `torch.cuda.synchronize()`.
+# Two more ways to ask: for a number, and for a shape.
 
-# %% tags=["nbval-ignore-output"] volatile="milliseconds"
-matrix = jnp.ones((1500, 1500))
-product = jax.jit(lambda a: a @ a)
-product(matrix).block_until_ready()
-call = timing.measure(lambda: (product(matrix), None)[1])
-work = timing.measure(lambda: product(matrix))
-print(f"the call returns after {1e3 * call.steady_s:.2f} ms, the result is there after {1e3 * work.steady_s:.1f} ms")
-
-# %% [markdown]
-# Devices: torch moves a tensor with `.to(device)` and then follows it. JAX puts arrays on its default device
-# unless told otherwise; `device_put` moves, and computation follows committed data.
-
-# %%
-cpu = jax.devices("cpu")[0]
-on_jax = jax.device_put(np.ones(3), cpu)
-on_torch = torch.ones(3).to("cpu")
-print(on_jax.devices() == {cpu}, on_torch.device)
+# %% tags=["trap:item"]
+x = jnp.array([3.0, -1.0])
+with fails(jax.errors.ConcretizationTypeError, lines=5):
+    jax.jit(lambda x: x / x.sum().item())(x)
+with fails(jax.errors.NonConcreteBooleanIndexError):
+    jax.jit(lambda x: x[x > 0].sum())(x)
+print("mended:", jax.jit(lambda x: x / x.sum())(x), jax.jit(lambda x: x.sum(where=x > 0))(x))
 
 # %% [markdown]
+# `.item()`, `float()` and NumPy's functions want a number: stay in `jnp`, where the sum of an array is an array.
+# `x[x > 0]` has as many elements as the data say, and a program's shapes are fixed: keep the shape, and mask with
+# `where=` or `jnp.where`.
+#
 # ## What it buys
 #
-# `f` has three operations. Eager, each walks over memory once; fused, all are done in one walk. The only
-# Inductor compilation of this lesson, against `jit`; first call and steady state apart.
+# `f` again, on a million numbers; first call and steady state apart. torch runs on one thread here, XLA takes the
+# cores it finds: compare within a framework.
 
 # %% tags=["nbval-ignore-output"] volatile="milliseconds"
 numbers = np.random.default_rng(SEED).normal(size=1_000_000).astype(np.float32)
@@ -424,21 +392,31 @@ contestants = {
 for name, (function, argument) in contestants.items():
     t = timing.measure(function, argument)
     print(f"{name:14} first call {1e3 * t.first_s:8.1f} ms, then {1e3 * t.steady_s:6.2f} ms")
-
-# %%
 results = [np.asarray(function(argument)) for function, argument in contestants.values()]
 assert all(np.allclose(result, results[0], rtol=0, atol=1e-5) for result in results)
-print("all four agree within 1e-5  ok")
+print("first results:", *[f"{result[0]:.5f}" for result in results])
 
 # %% [markdown]
-# (torch runs on one thread here, XLA takes the cores it finds: compare within a framework.)
-#
 # ## Summary
 #
-# - `jit` calls your function with tracers and keeps what happens to arrays. Everything else happens once.
-# - Tracers have shapes, not values: `if`, loops and shapes that depend on data need `lax.cond`, `fori_loop`,
-#   `scan`, or a static argument. JAX refuses loudly what it can't trace, and freezes silently what it can't
-#   see.
-# - `torch.compile` guards, recompiles and breaks graphs instead: it runs more code as it is, and hides more.
+# - `jit` calls your function with tracers and keeps what happens to arrays. Everything else happens once, and what
+#   the function finds instead of being handed is frozen, random numbers included.
+# - A program is looked up by shapes, dtypes, weak types, structure and static values; never by the globals that it
+#   read.
+# - Arrays do not change: `.at[]` returns a new one, slices are no views, and donation reuses memory.
+# - Tracers have no values: `if`, counts and shapes that depend on data need `lax.cond`, `lax.fori_loop`, a mask or a
+#   static argument.
+# - JAX refuses loudly what it can't trace and freezes silently what it can't see. `torch.compile` guards, recompiles
+#   and breaks graphs instead: it runs more code as it is, and hides more.
 #
-# Next: [09 · transformations](09_transformations.ipynb): what else can be done with a function that is pure.
+# ## Further reading
+#
+# - [Compiling machine learning programs via high-level tracing](https://research.google/pubs/pub47008): the paper of
+#   2018.
+# - [Type promotion semantics](https://docs.jax.dev/en/latest/type_promotion.html): the whole table, and weak types.
+# - [Key concepts](https://docs.jax.dev/en/latest/key-concepts.html): tracers, jaxprs and pytrees in JAX's own words.
+# - [Errors](https://docs.jax.dev/en/latest/errors.html): each tracer error with examples and remedies.
+# - [Programming model](https://docs.pytorch.org/docs/stable/compile/programming_model.html): graphs, guards and
+#   breaks of `torch.compile`.
+#
+# Next: [08b · What compiling costs](08b_compiling.ipynb).
