@@ -18,7 +18,7 @@ NOISE = [
     (r"Exception raised from [\s\S]*", ""),  # torch's C++ frames
     (r"(\S*/ipykernel_\d+/\d+\.py|<ipython-input-[^>]+>)(:\d+(:\d+)?)?", "this notebook"),
     (r"(?<![\w/:.])(?:[A-Za-z]:)?[\\/](?:[^\s\\/:'\"]+[\\/])+([^\s\\/:'\"]+)", r"…/\1"),  # a path of this machine
-    (r" (object )?at 0x[0-9a-fA-F]+|\bid(=|: ?)\d{9,}", ""),
+    (r" (object )?at 0x[0-9a-fA-F]+|(?<=\w) \d{12,}(?=>)|\bid(=|: ?)\d{9,}", ""),
 ]
 
 
@@ -68,5 +68,5 @@ def last_lines(error: BaseException, lines: int = 6) -> str:
         for row in textwrap.wrap(line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
     ]
     if len(wrapped) > lines:
-        wrapped = [*wrapped[:2], "  …", *wrapped[3 - lines :]]
+        wrapped = [*wrapped[:2], "  …", *wrapped[len(wrapped) + 3 - lines :]]
     return "\n".join(wrapped)

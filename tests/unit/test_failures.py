@@ -38,6 +38,7 @@ def test_any_error_will_do_where_none_is_named(capsys):
         ("at /tmp/ipykernel_123/456.py:5:2 for jit", "at this notebook for jit"),
         ("<function f at 0x7f0012345678>", "<function f>"),
         ("<Model object at 0x7f0012345678>", "<Model>"),
+        ("reachable through <list 140012345678912>", "reachable through <list>"),
         ("\x1b[31mred\x1b[0m", "red"),
         ("see https://docs.jax.dev/en/latest/errors.html", "see https://docs.jax.dev/en/latest/errors.html"),
         ("a / b and 1/2 and x/y", "a / b and 1/2 and x/y"),
@@ -52,6 +53,11 @@ def test_paths_addresses_and_frames_are_left_out(message, shown):
 def test_a_long_message_keeps_its_start_and_its_end():
     text = last_lines(ValueError("\n".join(f"line {n}" for n in range(20))), lines=5)
     assert text.splitlines() == ["ValueError: line 0", "line 1", "  …", "line 18", "line 19"]
+
+
+def test_three_lines_are_the_first_two_and_a_sign_that_there_is_more():
+    text = last_lines(ValueError("\n".join(f"line {n}" for n in range(20))), lines=3)
+    assert text.splitlines() == ["ValueError: line 0", "line 1", "  …"]
 
 
 def test_long_lines_are_wrapped():
