@@ -35,11 +35,11 @@ from flax.training.dynamic_scale import DynamicScale
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 from sklearn.datasets import load_digits
 
-from course import batching, plots, porting, timing
+from course import batching, plots, porting
 from course.failures import fails
 
 # %%
-SEED, BATCH, EPOCHS, RATE = 0, 64, 12, 3e-3
+SEED, BATCH, EPOCHS, RATE = 0, 64, 10, 3e-3
 
 torch.set_num_threads(1)
 plots.use()
@@ -58,8 +58,8 @@ batches = batching.epoch_permutations(1024, EPOCHS, SEED).reshape(-1, BATCH)  # 
 # float16 takes 5 and 10, bfloat16 ("brain float") takes 8 and 7. So bfloat16 reaches as far as float32, with two or
 # three digits, and float16 has four digits and ends at 65,504.
 #
-# **Predict.** Start at 1 and add 0.001, a thousand times, with every sum kept in the type. Where does each one end, in
-# PyTorch and in JAX?
+# **Predict.** Start at 1 and add 0.001, a thousand times, with every sum kept in the type. Where does each one end,
+# in PyTorch and in JAX?
 
 # %%
 rows = {}
@@ -82,25 +82,26 @@ pd.DataFrame(rows).T
 # ## A step in mixed precision
 
 # %% alt="A diagram of one training step. Tall boxes are float32: weights, loss, gradients and Adam's moments. Half as tall boxes are bfloat16: the copy of the weights, the input, the activations and the logits. Arrows run from the weights over a cast to the copy, through the layers to the logits, over a cast to the loss, and back over the gradients to the optimizer, which adds to the float32 weights."
-d = plots.Diagram(height=3.1)
+d = plots.Diagram(height=2.8)
 tall, flat = {"side": "jax", "height": 0.66}, {"height": 0.36}
-weights = d.array(0.95, 2.3, "weights\nfloat32", **tall)
-copy = d.array(2.85, 2.3, "copy, bfloat16", **flat)
-given = d.array(2.85, 1.45, "x, bfloat16", **flat)
-layers = d.function(4.55, 2.3, "layers", width=0.9)
-logits = d.array(5.95, 2.3, "logits, bfloat16", width=1.3, **flat)
-loss = d.array(7.35, 2.3, "loss\nfloat32", width=0.95, **tall)
-grads = d.array(4.55, 0.5, "gradients\nfloat32", **tall)
-rule = d.function(2.4, 0.5, "optimizer", width=1.0, height=0.5)
-moments = d.array(0.95, 0.5, "moments\nfloat32", **tall)
-d.arrow(weights, copy, "cast")
-for start, end in ((copy, layers), (layers, logits), (given, layers), (grads, rule)):
+weights = d.array(0.85, 2.3, "weights\nfloat32", **tall)
+copy = d.array(2.75, 2.3, "copy, bfloat16", **flat)
+given = d.array(3.0, 1.5, "x, bfloat16", **flat)
+layers = d.function(4.25, 2.3, "layers", width=0.8)
+logits = d.array(5.65, 2.3, "logits, bfloat16", width=1.25, **flat)
+loss = d.array(7.4, 2.3, "loss\nfloat32", width=0.9, **tall)
+grads = d.array(4.6, 0.5, "gradients\nfloat32", **tall)
+rule = d.function(2.6, 0.5, "optimizer", width=1.0, height=0.5)
+moments = d.array(0.85, 0.5, "moments\nfloat32", **tall)
+for start, end in ((copy, layers), (layers, logits), (given, layers), (grads, rule), (moments, rule)):
     d.arrow(start, end)
-d.arrow(logits, loss, "cast")
-d.arrow(loss, grads, "jax.grad, backwards\nthrough the same casts", side="jax", offset=0.3)
-d.arrow(moments, rule)
-d.arrow(rule, weights, "+ update")
-d.note(7.0, 0.45, "tall: 32 bits\nflat: 16 bits")
+for start, end in ((weights, copy), (logits, loss)):
+    d.arrow(start, end, "cast")
+d.arrow(loss, grads, side="jax")
+d.arrow(rule, weights)
+d.note(1.1, 1.35, "+ update")
+d.note(6.75, 1.2, "jax.grad: back through\nthe same casts", side="jax")
+d.note(7.2, 0.4, "tall: 32 bits\nflat: 16 bits")
 plt.show()
 
 layer = nnx.Linear(64, 10, dtype=jnp.bfloat16, rngs=nnx.Rngs(SEED))
@@ -114,15 +115,16 @@ print(jax.make_jaxpr(lambda layer, x: layer(x).astype(jnp.float32))(layer, x[:BA
 # you say it for each layer, in NNX and Linen with the same two words: `dtype` is what a layer computes in,
 # `param_dtype` what it stores. (torch's `dtype=` of a layer is flax's `param_dtype`.)
 #
-# **Predict.** Someone casts only the input, `x.astype(bfloat16)`. In which type does a plain layer compute, and in which
-# type is the loss of bfloat16 logits: as under autocast?
+# **Predict.** Someone casts only the input, `x.astype(bfloat16)`. In which type does a plain layer compute, and in
+# which type is the loss of bfloat16 logits: as under autocast?
 
 # %% tags=["trap:layer-dtype"]
 linear, x_torch, y_torch = torch.nn.Linear(64, 10), torch.from_numpy(x), torch.from_numpy(y).long()
 with torch.autocast("cpu", dtype=torch.bfloat16):
     logits = linear(x_torch)
     theirs = torch.nn.functional.cross_entropy(logits, y_torch)
-rows = {"torch.autocast": [str(kind).removeprefix("torch.") for kind in (linear.weight.dtype, logits.dtype, theirs.dtype)]}
+names = (str(kind).removeprefix("torch.") for kind in (linear.weight.dtype, logits.dtype, theirs.dtype))
+rows = {"torch.autocast": [*names, logits.nbytes]}
 
 
 def cross_entropy(logits, y):
@@ -136,21 +138,26 @@ for name, given, options in [
 ]:
     layer = nnx.Linear(64, 10, **options, rngs=nnx.Rngs(SEED))
     logits = layer(given)
-    rows[name] = [str(kind) for kind in (layer.kernel.dtype, logits.dtype, jax.eval_shape(cross_entropy, logits, y).dtype)]
+    loss = jax.eval_shape(cross_entropy, logits, y)  # its shape and type, without computing it
+    rows[name] = [str(layer.kernel.dtype), str(logits.dtype), str(loss.dtype), logits.nbytes]
 
-loss = jax.eval_shape(cross_entropy, logits.astype(jnp.float32), y)  # types and shapes alone, nothing is computed
-rows["dtype=bfloat16, logits.astype(float32)"] = [*rows[name][:2], str(loss.dtype)]
-pd.DataFrame(rows, index=["weights", "logits", "loss"]).T
+loss = jax.eval_shape(cross_entropy, logits.astype(jnp.float32), y)
+rows["dtype=bfloat16, logits.astype(float32)"] = [*rows[name][:2], str(loss.dtype), rows[name][3]]
+pd.DataFrame(rows, index=["weights", "logits", "loss", "bytes of the logits"]).T
 
 # %% [markdown]
 # Only the last row is what autocast does. The input alone is promoted back to float32 by the weights: nothing is
-# gained. `param_dtype=bfloat16` by itself saves memory and takes small steps away. And a loss of bfloat16 logits stays
-# bfloat16, with two or three digits. So: `dtype=jnp.bfloat16` in every layer, and one cast of the logits.
+# gained. `param_dtype=bfloat16` by itself saves memory and takes small steps away. And a loss of bfloat16 logits
+# stays bfloat16, with two or three digits. So: `dtype=jnp.bfloat16` in every layer, and one cast of the logits.
 #
 # ## The same run, four times
 #
 # A network with every kind of state, in both frameworks: weights, BatchNorm's averages, dropout. For now its rate is
-# zero, so that both compute the same.
+# zero, so that both compute the same. `porting` hands torch's initial weights to JAX, and the batches are the same
+# too.
+#
+# Four runs: float32, `torch.autocast`, flax with `dtype=bfloat16`, and flax with weights that are themselves rounded
+# to bfloat16, which is what `param_dtype=bfloat16`, or torch's `model.bfloat16()`, makes them.
 
 # %%
 class TorchNet(torch.nn.Module):
@@ -198,16 +205,11 @@ def torch_run(dtype=None):
 
 def jax_run(model):
     optimizer = nnx.Optimizer(model, optax.sgd(RATE), wrt=nnx.Param)
-    return [float(train_step(model, optimizer, x[chosen], y[chosen])) for chosen in batches]
+    losses = [train_step(model, optimizer, x[chosen], y[chosen]) for chosen in batches]
+    return np.array(losses)  # waits once, at the end
 
 
-# %% [markdown]
-# `porting` hands torch's initial weights to JAX, and the batches are the same. In the fourth run the weights themselves
-# are rounded to bfloat16, which is what `param_dtype=bfloat16`, or torch's `model.bfloat16()`, makes them.
-#
-# **Predict.** Which of the four curves leaves the others, and when: near the end, where the losses are small?
-
-# %% alt="Four loss curves over twelve epochs. Float32, bfloat16 in JAX and autocast in PyTorch lie on one another and fall from 2.3 to 1.4. The run whose weights are bfloat16 falls more slowly from the first epoch on and ends at 1.7."
+# %% alt="Four loss curves over ten epochs. Float32, bfloat16 in JAX and autocast in PyTorch lie on one another and fall from 2.3 to 1.4. The run whose weights are bfloat16 falls more slowly from the first epoch on and ends at 1.7."
 def same_start(dtype=None):
     torch.manual_seed(SEED)
     return porting.torch_to_nnx(TorchNet(0.0), Net(0.0, dtype, rngs=nnx.Rngs(SEED)))
@@ -223,9 +225,12 @@ runs = {
 }
 curves = pd.DataFrame(runs).groupby(lambda step: 1 + step // 16).mean()  # 16 steps an epoch
 figure, axis = plots.panels(1, height=3.2)
-plots.lines(axis, curves.index, curves, xlabel="epoch", ylabel="training loss")
+drawn = plots.lines(axis, curves.index, curves, xlabel="epoch", ylabel="training loss")
+drawn[0].set(linewidth=8, alpha=0.35)  # three curves in one place: a band,
+drawn[2].set(linestyle="", markersize=11, markerfacecolor="none")  # a dashed line, and open squares
+axis.legend()
 plt.show()
-print(curves.iloc[[0, 5, -1]].round(3).to_string())
+print(curves.iloc[[0, 4, -1]].round(3).to_string())
 same = curves.iloc[:, :3]
 assert (same.max(axis=1) - same.min(axis=1)).max() < 5e-3
 print("float32, autocast and dtype=bfloat16: within 0.005 of each other in every epoch  ok")
@@ -235,24 +240,9 @@ print("float32, autocast and dtype=bfloat16: within 0.005 of each other in every
 # itself, and that is a bias: a step below 0.2 % to 0.4 % of a weight is lost as a whole. Nothing warns. A small
 # learning rate, or the end of a decaying schedule, makes it worse.
 #
-# What is gained? Half the memory for activations, everywhere. Speed only where the hardware has units for the type:
-# tensor cores, TPUs, some CPUs.
-
-# %% tags=["nbval-ignore-output"] volatile="milliseconds"
-rows, wide = {}, np.random.default_rng(SEED).normal(size=(1024, 1024))
-for name in ("float32", "bfloat16"):
-    ours, theirs = jnp.asarray(wide, name), torch.from_numpy(wide).to(getattr(torch, name))
-    rows[name] = {
-        "JAX, ms": 1e3 * timing.measure(jax.jit(jnp.matmul), ours, ours).steady_s,
-        "torch, ms": 1e3 * timing.measure(torch.matmul, theirs, theirs).steady_s,
-        "MB of a matrix": ours.nbytes / 1e6,
-    }
-print(timing.environment())
-pd.DataFrame(rows).T.round(1)
-
-# %% [markdown]
-# The table is of the machine that built this page, one thread for torch, and another CPU turns it around: measure on
-# yours. A product in a type without units of its own may be slower than in float32.
+# What is gained? Half the memory for activations. Speed comes only where the hardware has units for the type: tensor
+# cores, TPUs, some CPUs. Elsewhere the conversions are extra work, so time your own step ([10](10_jit_speed.ipynb))
+# before you believe in it.
 #
 # ## float16: scale the loss
 #
@@ -285,13 +275,16 @@ pd.DataFrame(rows, index=["torch: gradient", "JAX: gradient"]).T.map("{:.2e}".fo
 # way out and divided in float32 afterwards, it is right. Too large a scale overflows: `inf`, and the first optimizer
 # step after it makes weights `nan`. bfloat16 needs none of this.
 #
-# So the scale should be as large as goes, and nobody knows how large that is. It is searched for: at a gradient that is
-# not finite, skip the step and halve; after some good steps, double. That is `torch.amp.GradScaler`, and in flax
+# So the scale should be as large as goes, and nobody knows how large that is. It is searched for: at a gradient that
+# is not finite, skip the step and halve; after some good steps, double. That is `torch.amp.GradScaler`, and in flax
 # `DynamicScale`, with one difference: flax hands you a flag, `finite`, and skipping is yours. `jnp.where(finite, new,
 # old)` over weights *and* optimizer state does it inside `jit`.
 #
-# `DynamicScale` differentiates a function of a tree. So the NNX model is split ([03](03_state_and_trees.ipynb)): trained
-# weights, and the rest, which comes back as the second output (`has_aux`).
+# The table is of twelve steps of the digits in float16, from a scale of 2²² that is too large on purpose. torch is
+# told `growth_interval=4`, flax 4 and 3; the last column takes every step, finite or not.
+#
+# `DynamicScale` differentiates a function of a tree. So the NNX model is split ([03](03_state_and_trees.ipynb)):
+# trained weights, and the rest, which comes back as the second output (`has_aux`).
 
 # %%
 sgd, (graphdef, start, rest) = optax.sgd(RATE), nnx.split(same_start(jnp.float16), nnx.Param, ...)
@@ -310,15 +303,11 @@ def scaled_step(scaler, params, opt_state, rest, x, y):
     kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, old)
     return scaler, finite, loss, rest, kept, new
 
-# %% [markdown]
-# Twelve steps of the digits in float16, from a scale of 2²² that is too large on purpose. The last column takes every
-# step, finite or not.
-#
-# **Predict.** torch and flax are told the same `growth_interval=4`. Do they go through the same scales?
 
 # %% tags=["trap:loss-scale"]
 def jax_scaled(interval, skip=True):
-    scaler, kept, others = DynamicScale(scale=2.0**22, growth_interval=interval), (start, sgd.init(start)), rest
+    counts = {"scale": jnp.float32(2**22), "fin_steps": jnp.int32(0)}  # Python numbers here would compile twice
+    scaler, kept, others = DynamicScale(**counts, growth_interval=interval), (start, sgd.init(start)), rest
     for chosen in batches[:12]:
         scale = np.log2(float(scaler.scale))
         scaler, finite, loss, others, skipping, taken = scaled_step(scaler, *kept, others, x[chosen], y[chosen])
@@ -342,10 +331,13 @@ tables = [pd.DataFrame(dict(zip(names, [c[:, i] for c in columns], strict=True))
 pd.concat([tables[0].astype(int), tables[1].round(2)], axis=1, keys=["log2 of the scale", "loss"])
 
 # %% [markdown]
-# The first four steps are lost to the search: they overflow, and each halves the scale. Then both train, at nearly the
-# same loss. torch doubles after four good steps, flax told the same after five: give it torch's number less one. In the
-# last column `nan` comes with the second loss and stays. Read such a log backwards to the first `nan`, and look at the
-# step *before* it; [08](08_tracing.ipynb) finds the operation. The scale is state: it belongs into the checkpoint.
+# The first four steps are lost to the search: they overflow, and each halves the scale. Then both train, at nearly
+# the same loss. torch doubles after four good steps, flax after five if it is told 4: give it torch's number less
+# one. In the last column `nan` comes with the second loss and stays, and the scale falls without end. Read such a log
+# backwards to the first `nan`, and look at the step *before* it; [08](08_tracing.ipynb) finds the operation.
+#
+# Two more: flax's gradients come divided, so clipping needs no `unscale_`. And the scale is state: it belongs into
+# the checkpoint.
 #
 # ## What a run is made of
 #
@@ -377,14 +369,10 @@ def evaluate(run):
 run = fresh(SEED)
 loss = advance(run, 0, 20)
 saved = jax.tree.map(jnp.copy, nnx.state(run))  # a copy: nnx.state refers to the live arrays
-for part, names in (0, "model"), (1, "optimizer"):
-    for path, leaf in nnx.to_flat_state(saved[part]):
-        name = ".".join(map(str, path))
-        if "hidden" not in name:  # as out, one layer is enough
-            print(f"{names:10} {name:28} {type(leaf).__name__:12} {leaf.dtype} {leaf.shape}")
+print(f"after 20 steps: training loss {loss:.3f}, evaluation {evaluate(run):.3f}")
 
 # %% alt="Two trees side by side of what a checkpoint holds. On the left PyTorch's: model with weights and running averages, optimizer with first and second moments and step, the states of the global random generators, and the place in the data. On the right NNX's: model with weights, BatchNorm's averages and dropout's key and counter, optimizer with count, mu and nu, and the place in the data."
-d = plots.Diagram(height=3.6)
+d = plots.Diagram(height=3.3)
 in_torch = {
     "model.state_dict()": {"hidden.weight, .bias": "(128, 64), (128,)", "norm.weight, .bias": "2 × (128,)",
                            "norm.running_mean, _var": "2 × (128,)", "out.weight, .bias": "(10, 128), (10,)"},
@@ -393,23 +381,23 @@ in_torch = {
                   "place in the data": "yours to write down"},
 }  # fmt: skip
 in_jax = {
-    "nnx.state((model, optimizer))": {
-        "0: model": {"hidden, out: kernel, bias": "Param", "norm: scale, bias": "Param",
-                     "norm: mean, var": "BatchStat", "drop.rngs: key, count": "RngState"},
-        "1: optimizer": {"mu, nu": "2 × the weights", "count, step": "schedules count too"},
-    },
-    "elsewhere": {"DynamicScale": "a tree", "place in the data": "yours to write down"},
+    "nnx.state(model)": {"hidden.kernel, .bias": "Param", "norm.scale, .bias": "Param",
+                         "norm.mean, .var": "BatchStat", "out.kernel, .bias": "Param",
+                         "drop.rngs.key, .count": "RngState"},
+    "nnx.state(optimizer)": {"mu, nu": "2 × the weights", "count, step": "schedules read it"},
+    "elsewhere": {"DynamicScale": "a tree like the others", "place in the data": "yours to write down"},
 }  # fmt: skip
-d.tree(0.1, 3.5, in_torch, side="torch", step=0.27)
-d.tree(4.1, 3.5, in_jax, side="jax", step=0.27)
+d.tree(0.1, 3.2, in_torch, side="torch", step=0.27)
+d.tree(4.1, 3.2, in_jax, side="jax", step=0.27)
 plt.show()
-print("arrays in the state:", len(jax.tree.leaves(saved)), " with dropout's key and counter among them")
+kinds = pd.Series([type(leaf).__name__ for _, leaf in nnx.to_flat_state(saved)]).value_counts(sort=False)
+print("arrays in the state:", ", ".join(f"{count} {kind}" for kind, count in kinds.items()))
 
 # %% [markdown]
-# What does each of them cost if it is left out? Twenty steps are done, and the state is copied. Then a fresh run,
-# as a new process would make it with the same seed, gets the copy back, complete or with one part missing, and takes
-# sixteen more steps. Linen's parts are `params`, `batch_stats` and `opt_state`; its keys are yours
-# (`fold_in(key, step)`), so the step is the counter.
+# What does each of them cost if it is left out? Twenty steps are done, and the state is copied. Then a fresh run, as
+# a new process would make it with the same seed, gets the copy back, complete or with one part missing, and takes
+# sixteen more steps. Linen's parts are `params`, `batch_stats` and `opt_state`; its keys are yours (`fold_in(key,
+# step)`), so the step is the counter.
 #
 # **Predict.** One omission changes not a single training loss. Which one?
 
@@ -421,27 +409,31 @@ parts = {
     "dropout's counter": (nnx.RngState, 20),
     "the place in the data": (nnx.Nothing(), 0),
 }
-rows = {}
+rows, at_once = {}, {"(the run itself)": evaluate(run)}
 for missing, (kind, begin) in parts.items():
     again = fresh(SEED)
     nnx.update(again, nnx.filter_state(saved, nnx.Not(kind)))
-    rows[missing] = evaluate(again), advance(again, begin, 1), advance(again, begin + 1, 15)
-truth = evaluate(run), advance(run, 20, 1), advance(run, 21, 15)
-table = pd.DataFrame(rows, index=["evaluated at once", "next training loss", "15 steps on"]).T
-table.loc["(the run itself)"] = truth
-assert rows["nothing"] == truth and rows["BatchNorm's averages"][1:] == truth[1:]
+    at_once[missing] = evaluate(again)
+    rows[missing] = advance(again, begin, 1), advance(again, begin + 1, 15), evaluate(again)
+rows["(the run itself)"] = truth = advance(run, 20, 1), advance(run, 21, 15), evaluate(run)
+assert rows["nothing"] == truth and rows["BatchNorm's averages"][:2] == truth[:2]
+table = pd.DataFrame(rows, index=["next training loss", "15 steps on", "evaluated then"]).T
+table.insert(0, "evaluated at once", at_once)
 table.round(4)
 
 # %% [markdown]
-# With everything restored the run goes on to the bit. Without BatchNorm's averages training goes on to the bit as well,
-# since training uses the batch's own; only the evaluation is off, by a lot, and it recovers as the averages fill
-# again. The others train on, a little worse or only differently, and no loss looks suspicious. That is what makes
-# a forgotten part expensive.
+# With everything restored the run goes on to the bit. Without BatchNorm's averages training goes on to the bit as
+# well, since training uses each batch's own; what is off is the evaluation, at once and still sixteen steps later.
+# The three others are other runs from here on, at losses a few hundredths away, two of them lower. No curve would
+# give them away, and that is what makes a forgotten part expensive.
 #
 # ## Orbax: a tree in a folder
 #
 # `torch.save` pickles whatever it is given into one file. Orbax writes a tree of arrays into a folder, given by an
 # absolute path. For one checkpoint there is `StandardCheckpointer`; leaving its block waits until all is written.
+#
+# Two surprises: `save` refuses a folder that is there, until you say `force=True`. And `restore` has not kept which
+# kind of tree it was: without an example of it, tuples come back as lists and Optax's states as dicts.
 
 # %% tags=["trap:overwrite"]
 params = nnx.to_pure_dict(nnx.state(run[0], nnx.Param))  # a plain dict, as Linen has it
@@ -457,10 +449,6 @@ with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder / "run", tree)
     checkpointer.save(folder / "run", tree, force=True)
 
-# %% [markdown]
-# Destination is the folder: another name, or `force=True`. And back. Orbax does not write which kind of tree it was,
-# so without an example of the tree, tuples come back as lists and Optax's states as dicts.
-
 # %% tags=["trap:optimizer-state"]
 with ocp.StandardCheckpointer() as checkpointer:
     bare = checkpointer.restore(folder / "run")
@@ -469,9 +457,10 @@ for words, found in ("without", bare), ("with", whole):
     print(f"{words:8} an example: {type(found['opt_state']).__name__} of {type(found['opt_state'][0]).__name__}")
 
 grads = jax.tree.map(jnp.ones_like, params)
+update = jax.jit(adam.update)
 with fails(AttributeError):
-    adam.update(grads, bare["opt_state"], params)
-updates, _ = adam.update(grads, whole["opt_state"], params)
+    update(grads, bare["opt_state"], params)
+updates, _ = update(grads, whole["opt_state"], params)
 print("with an example the next update runs:", updates["out"]["bias"][:2])
 
 # %% [markdown]
@@ -493,21 +482,22 @@ with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.restore(folder / "pair", {"kernel": kernel})
     with fails(ValueError):
         checkpointer.restore(folder / "single", {"kernel": jax.ShapeDtypeStruct((128, 12), jnp.float32)})
-    narrow = checkpointer.restore(folder / "single", {"kernel": jax.ShapeDtypeStruct((128, 10), jnp.bfloat16)})["kernel"]
+    narrow = checkpointer.restore(folder / "single", {"kernel": jax.ShapeDtypeStruct((128, 10), jnp.bfloat16)})
+narrow = narrow["kernel"]
 print(f"{kernel.dtype} on disk, {narrow.dtype} in the example: {kernel[0, 0]:.6f} comes back as {narrow[0, 0]:.6f}")
 
 # %% [markdown]
-# Of the first message read the name: `bias` is on disk (Target), and MISSING in the example (Source). The second names
-# both shapes and not the array: look for it by its shape. The dtype is converted without a word, which is right for
-# serving float32 weights in bfloat16, and wrong for a run that is to go on.
+# Of the first message read the name: `bias` is on disk (Target), and MISSING in the example (Source). The second
+# names both shapes and not the array: look for it by its shape. The dtype is converted without a word, which is right
+# for serving float32 weights in bfloat16, and wrong for a run that is to go on.
 #
 # ## Many checkpoints: the manager
 #
 # `CheckpointManager` numbers checkpoints, deletes old ones and knows the newest. Each has named parts: arrays
 # (`StandardSave`) and, for the place in the data, JSON. `best_fn` picks a metric, `max_to_keep` a number.
 #
-# **Predict.** Five epochs with losses 0.9, 0.5, 0.3, 0.4, 0.6 and `max_to_keep=2`: which are on disk afterwards, and from
-# where does a killed run go on?
+# **Predict.** Five epochs with losses 0.9, 0.5, 0.3, 0.4, 0.6 and `max_to_keep=2`: which are on disk afterwards, and
+# from where does a killed run go on?
 
 # %%
 LOSSES = (0.9, 0.5, 0.3, 0.4, 0.6)
@@ -563,11 +553,14 @@ print(f"Orbax: {restored[0]['out']['bias'][0]:.0f} in the file, {bias[0]:.0f} in
 # %% [markdown]
 # A JAX array never changes, the box merely got another one; and `save` returns only after it has a copy of its own in
 # host memory. That copy is its price: time for the transfer, memory for one more state. What it has not done is
-# finish: before you read the folder, and before the process ends, call `wait_until_finished()`. Leaving the `with` does.
+# finish: before you read the folder, and before the process ends, call `wait_until_finished()`. Leaving the `with`
+# does.
 #
 # ## A run that is killed
 #
-# Now the proof. A script that knows nothing of this notebook: model, data, and a step.
+# Now the proof, by a script that knows nothing of this notebook. `setup` is model, data and a step, as in any script.
+# `loop` is what makes it resumable: it asks the manager for the newest step, and restores it if there is one. The
+# order of the data is drawn from the epoch's number, so that number is the whole place in the data.
 
 # %%
 setup = """
@@ -592,20 +585,17 @@ def train_step(model, optimizer, x, y):
     return loss
 """
 
-# %% [markdown]
-# And its loop. The order of the data is drawn from the epoch's number, so the number is the whole place in the data.
-# Nine lines make a run that can be killed at any moment; five of them were there before.
-
 # %%
 loop = """
-folder, options = Path(sys.argv[1]), ocp.CheckpointManagerOptions(max_to_keep=2)
+folder = Path(sys.argv[1])
+options = ocp.CheckpointManagerOptions(max_to_keep=2, cleanup_tmp_directories=True)
 with ocp.CheckpointManager(folder, options=options) as manager:
     newest = manager.latest_step()  # None in a new folder
     if newest is not None:
         nnx.update(run, manager.restore(newest, args=ocp.args.StandardRestore(nnx.state(run))))
     for epoch in range(0 if newest is None else newest + 1, 8):
-        for chosen in np.random.default_rng(epoch).permutation(512).reshape(-1, 32):
-            loss = train_step(*run, x[chosen], y[chosen])
+        order = np.random.default_rng(epoch).permutation(512).reshape(-1, 32)
+        loss = np.mean([train_step(*run, x[chosen], y[chosen]) for chosen in order])
         manager.save(epoch, args=ocp.args.StandardSave(nnx.state(run)))
         with open(f"{folder}.csv", "a", newline="") as file:
             csv.writer(file).writerow([epoch, float(loss)])
@@ -616,8 +606,8 @@ script.write_text(setup + loop, "utf-8")
 print(len(setup.strip().splitlines()), "lines of set-up,", len(loop.strip().splitlines()), "of loop")
 
 # %% [markdown]
-# Three processes: one runs to its end. One is killed when it reports epoch 4, without a chance to clean up (`SIGKILL`;
-# on Windows `TerminateProcess`). The third is the same command again.
+# Three processes: one runs to its end. One is killed when it reports epoch 4, without a chance to clean up
+# (`SIGKILL`; on Windows `TerminateProcess`). The third is the same command again.
 
 # %% tags=["nbval-ignore-output"] volatile="where the kill hits"
 def launch(name, kill_at=None):
@@ -638,17 +628,17 @@ launch("killed", kill_at="4")
 print("        on disk:", *sorted(path.name for path in (folder / "killed").iterdir()))
 launch("killed")
 logs = {name: pd.read_csv(folder / f"{name}.csv", names=["epoch", "loss"]) for name in ("whole", "killed")}
-print("last loss:", *(f"{name} {log['loss'].iloc[-1]!r}" for name, log in logs.items()))
+print("last loss:", *(f"{name} {log['loss'].iloc[-1]:.9f}" for name, log in logs.items()))
 assert logs["whole"]["loss"].iloc[-1] == logs["killed"]["loss"].iloc[-1]
 
 # %% [markdown]
-# The same loss in every digit. A checkpoint that was being written when the process died is a folder with `tmp` in its
-# name: Orbax writes beside and renames at the end, so a numbered folder is a whole one. The epoch that was not whole
-# was run again. Exit code -9 is `SIGKILL`; a job that ends so in a cluster's log was most likely out of memory.
+# The same loss in every digit. A checkpoint that was being written when the process died is a folder with `tmp` in
+# its name: Orbax writes beside and renames at the end, so a numbered folder is a whole one. The epoch that was not
+# whole was run again. Exit code -9 is `SIGKILL`; a job that ends so in a cluster's log was most likely out of memory.
 #
 # Two things this does not survive: a full disk, and another version of the code with the same folder.
-# `course.train.resumable` also checks the setting, checksums the arrays, obeys `SIGTERM` and locks the folder; the runs
-# of [19](19_million_dimensions.ipynb) use it.
+# `course.train.resumable` also checks the setting, checksums the arrays, obeys `SIGTERM` and locks the folder; the
+# runs of [19](19_million_dimensions.ipynb) use it.
 #
 # ## A log that survives
 #
@@ -677,8 +667,9 @@ log.T.round(3)
 #
 # ## Weights for others
 #
-# Orbax folders are for going on. To hand weights to another program, safetensors is the common ground: one file, names
-# and arrays, no code inside, and no torch needed to read it. It is flat, so join the path of a nested tree first.
+# Orbax folders are for going on. To hand weights to another program, safetensors is the common ground: one file,
+# names and arrays, no code inside, and no torch needed to read it. It is flat, so join the path of a nested tree
+# first.
 
 # %%
 flat = {".".join(map(str, path)): leaf[...] for path, leaf in nnx.to_flat_state(nnx.state(run[0], nnx.Param))}
@@ -698,9 +689,9 @@ print("carried over: hidden.kernel     ", ported.hidden.kernel.shape)
 scratch.cleanup()
 
 # %% [markdown]
-# 'Unknown dtype "object"' means a nested dict: a branch was taken for an array. A file of torch's has torch's names and
-# layouts, (out, in); `course.porting` turns them over, as [07](07_porting_checkpoints.ipynb) does with a real checkpoint. A
-# `.pt` file needs torch once: `torch.load(path, weights_only=True)`, then the same road.
+# 'Unknown dtype "object"' means a nested dict: a branch was taken for an array. A file of torch's has torch's names
+# and layouts, (out, in); `course.porting` turns them over, as [07](07_porting_checkpoints.ipynb) does with a real
+# checkpoint. A `.pt` file needs torch once: `torch.load(path, weights_only=True)`, then the same road.
 #
 # ## Summary
 #
@@ -708,20 +699,20 @@ scratch.cleanup()
 #   Nothing is scaled.
 # - float16: scale the loss with `DynamicScale`, skip the step yourself where `finite` is False, give it torch's
 #   `growth_interval` less one, and save it.
-# - A run is weights, averages, optimizer state, dropout's counter and the place in the data. Leave one out, and it trains on
-#   without a word as another run.
+# - A run is weights, averages, optimizer state, dropout's counter and the place in the data. Leave one out, and it
+#   trains on without a word as another run.
 # - Restore with an example of the tree. Keep the best *and* the newest. Wait until it is written.
 #
 # ## Further reading
 #
-# - [Mixed Precision Training](https://arxiv.org/abs/1710.03740): float32 master weights and loss scaling, where both come
-#   from.
+# - [Mixed Precision Training](https://arxiv.org/abs/1710.03740): float32 master weights and loss scaling, where both
+#   come from.
 # - [torch.amp](https://docs.pytorch.org/docs/stable/amp.html): which operations autocast runs in which type, and
 #   `GradScaler`.
-# - [flax.training.dynamic_scale](https://github.com/google/flax/blob/main/flax/training/dynamic_scale.py): the whole of
-#   `DynamicScale`, one page of code.
-# - [Orbax API overview](https://orbax.readthedocs.io/en/stable/guides/checkpoint/orbax_checkpoint_api_overview.html): managers,
-#   policies, named parts of a checkpoint.
+# - [flax.training.dynamic_scale](https://github.com/google/flax/blob/main/flax/training/dynamic_scale.py): the whole
+#   of `DynamicScale`, one page of code.
+# - [Orbax API overview](https://orbax.readthedocs.io/en/stable/guides/checkpoint/orbax_checkpoint_api_overview.html):
+#   managers, policies, named parts of a checkpoint.
 # - [safetensors](https://huggingface.co/docs/safetensors/index): the format and its readers.
 #
 # Next: [06 · porting models](06_porting_layers.ipynb).
