@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 05 · Precision and checkpoints
 #
-# **What must be saved so that a killed run goes on as if nothing had happened, and in how many bits?** (45 minutes)
+# **What must be saved so that a killed run goes on as if nothing had happened, and in how many bits?** (110 minutes)
 
 # %% [markdown]
 # After this lesson you can
@@ -54,9 +54,9 @@ batches = batching.epoch_permutations(1024, EPOCHS, SEED).reshape(-1, BATCH)  # 
 # %% [markdown]
 # ## Three types of numbers
 #
-# A float32 spends 8 bits on the exponent and 23 on the digits. The two halves divide 16 bits in different ways:
-# float16 takes 5 and 10, bfloat16 ("brain float") takes 8 and 7. So bfloat16 reaches as far as float32, with two or
-# three digits, and float16 has four digits and ends at 65,504.
+# Beside its sign a float32 spends 8 bits on the exponent and 23 on the digits. Two types of 16 bits divide them
+# differently: float16 takes 5 and 10, bfloat16 ("brain float") 8 and 7. So bfloat16 reaches as far as float32, with
+# two or three digits; float16 has three or four, and ends at 65,504.
 #
 # **Predict.** Start at 1 and add 0.001, a thousand times, with every sum kept in the type. Where does each one end,
 # in PyTorch and in JAX?
@@ -76,8 +76,9 @@ pd.DataFrame(rows).T
 
 # %% [markdown]
 # The types are the same on both sides, so are the results. In bfloat16 the next number after 1 is 1.0078: 1.001 is
-# rounded back to 1, a thousand times. float16 comes near because its steps of 0.00098 happen to be almost 0.001. An
-# optimizer does nothing but such additions. That is why weights stay in float32 even where everything else does not.
+# rounded back to 1, a thousand times. float16 comes near because its steps of 0.00098 happen to be almost 0.001.
+# Adding small numbers to larger ones is all that an optimizer does. That is why weights stay in float32 even where
+# everything else does not.
 #
 # ## A step in mixed precision
 
@@ -106,10 +107,13 @@ plt.show()
 
 layer = nnx.Linear(64, 10, dtype=jnp.bfloat16, rngs=nnx.Rngs(SEED))
 print(jax.make_jaxpr(lambda layer, x: layer(x).astype(jnp.float32))(layer, x[:BATCH]))
+slopes = jax.eval_shape(nnx.grad(lambda layer: layer(x).astype(jnp.float32).sum()), layer)  # types, without computing
+print("gradients:", {name: str(slope.dtype) for name, slope in slopes.items()})
 
 # %% [markdown]
-# The program below the picture is a dense layer as JAX sees it: `convert_element_type` is the cast. It takes float32
-# weights and gives bfloat16 logits; the gradient of a cast is a cast back, so gradients are float32 by themselves.
+# The program below the picture is a dense layer as JAX sees it: `convert_element_type` is the cast. Input, kernel and
+# bias go down to bfloat16, and the logits up to float32. The gradient of a cast is a cast back, so gradients are
+# float32 by themselves.
 #
 # Who writes the casts? `torch.autocast` decides for each operation: products in bfloat16, losses in float32. In flax
 # you say it for each layer, in NNX and Linen with the same two words: `dtype` is what a layer computes in,
@@ -138,7 +142,7 @@ for name, given, options in [
 ]:
     layer = nnx.Linear(64, 10, **options, rngs=nnx.Rngs(SEED))
     logits = layer(given)
-    loss = jax.eval_shape(cross_entropy, logits, y)  # its shape and type, without computing it
+    loss = jax.eval_shape(cross_entropy, logits, y)
     rows[name] = [str(layer.kernel.dtype), str(logits.dtype), str(loss.dtype), logits.nbytes]
 
 loss = jax.eval_shape(cross_entropy, logits.astype(jnp.float32), y)
@@ -147,8 +151,9 @@ pd.DataFrame(rows, index=["weights", "logits", "loss", "bytes of the logits"]).T
 
 # %% [markdown]
 # Only the last row is what autocast does. The input alone is promoted back to float32 by the weights: nothing is
-# gained. `param_dtype=bfloat16` by itself saves memory and takes small steps away. And a loss of bfloat16 logits
-# stays bfloat16, with two or three digits. So: `dtype=jnp.bfloat16` in every layer, and one cast of the logits.
+# gained. With `param_dtype=bfloat16` alone the float32 input promotes, and small steps are lost, as you will see. And
+# a loss of bfloat16 logits stays bfloat16, with two or three digits. So: `dtype=jnp.bfloat16` in every layer, and one
+# cast of the logits.
 #
 # ## The same run, four times
 #
@@ -209,7 +214,7 @@ def jax_run(model):
     return np.array(losses)  # waits once, at the end
 
 
-# %% alt="Four loss curves over ten epochs. Float32, bfloat16 in JAX and autocast in PyTorch lie on one another and fall from 2.3 to 1.4. The run whose weights are bfloat16 falls more slowly from the first epoch on and ends at 1.7."
+# %% alt="Four loss curves over ten epochs. Float32, bfloat16 in JAX and autocast in PyTorch lie on one another and fall from 2.3 to 1.5. The run whose weights are bfloat16 falls more slowly from the first epoch on and ends at 1.8."
 def same_start(dtype=None):
     torch.manual_seed(SEED)
     return porting.torch_to_nnx(TorchNet(0.0), Net(0.0, dtype, rngs=nnx.Rngs(SEED)))
@@ -230,7 +235,7 @@ drawn[0].set(linewidth=8, alpha=0.35)  # three curves in one place: a band,
 drawn[2].set(linestyle="", markersize=11, markerfacecolor="none")  # a dashed line, and open squares
 axis.legend()
 plt.show()
-print(curves.iloc[[0, 4, -1]].round(3).to_string())
+print(curves.iloc[[0, 4, -1]].round(2).to_string())
 same = curves.iloc[:, :3]
 assert (same.max(axis=1) - same.min(axis=1)).max() < 5e-3
 print("float32, autocast and dtype=bfloat16: within 0.005 of each other in every epoch  ok")
@@ -246,8 +251,9 @@ print("float32, autocast and dtype=bfloat16: within 0.005 of each other in every
 #
 # ## float16: scale the loss
 #
-# Where bfloat16 has units, use it and skip `GradScaler`: it has float32's range. Older GPUs, the T4 of free hosted
-# notebooks among them, have units for float16 alone, and float16 ends at 6e-8 below. Here is a gradient of 2.4e-8:
+# Where the hardware has bfloat16, use it and skip `GradScaler`: it has float32's range. Older GPUs, the T4 of free
+# hosted notebooks among them, have tensor cores for float16 and none for bfloat16. And float16 ends at 6e-8 below.
+# Here the true gradient is 2.4e-8.
 #
 # **Predict.** The loss is float32 and right, and the weight is float32. Which gradients arrive, with the product in
 # float16, with the loss scaled by 1024, with the loss scaled by 2³², and in bfloat16?
@@ -271,9 +277,9 @@ print(f"the loss with float16 inside: {small_loss(jnp.ones(()), 'float16'):.2e}"
 pd.DataFrame(rows, index=["torch: gradient", "JAX: gradient"]).T.map("{:.2e}".format)
 
 # %% [markdown]
-# Unscaled the gradient underflows to 0: the layer stops learning, and the loss does not tell. Scaled by 1024 on the
-# way out and divided in float32 afterwards, it is right. Too large a scale overflows: `inf`, and the first optimizer
-# step after it makes weights `nan`. bfloat16 needs none of this.
+# Unscaled the gradient underflows to 0: the weight stops learning, and the loss does not tell. Scaled by 1024 on the
+# way out and divided in float32 afterwards, it is right. Too large a scale overflows: the gradient is `inf`, the next
+# step makes the weights infinite, and the next loss is `nan`. bfloat16 needs none of this.
 #
 # So the scale should be as large as goes, and nobody knows how large that is. It is searched for: at a gradient that
 # is not finite, skip the step and halve; after some good steps, double. That is `torch.amp.GradScaler`, and in flax
@@ -326,7 +332,7 @@ for chosen in batches[:12]:
     scaler.scale(loss).backward()
     scaler.step(optimizer), scaler.update()
 columns = [np.array(rows), *(np.array(list(jax_scaled(*how))) for how in ((4,), (3,), (3, False)))]
-names = ["torch, 4", "flax, 4", "flax, 3", "flax, 3, none skipped"]
+names = ["torch, 4", "flax, 4", "flax, 3", "flax, no skip"]
 tables = [pd.DataFrame(dict(zip(names, [c[:, i] for c in columns], strict=True)), index=range(1, 13)) for i in (0, 1)]
 pd.concat([tables[0].astype(int), tables[1].round(2)], axis=1, keys=["log2 of the scale", "loss"])
 
@@ -376,7 +382,7 @@ d = plots.Diagram(height=3.3)
 in_torch = {
     "model.state_dict()": {"hidden.weight, .bias": "(128, 64), (128,)", "norm.weight, .bias": "2 × (128,)",
                            "norm.running_mean, _var": "2 × (128,)", "out.weight, .bias": "(10, 128), (10,)"},
-    "optimizer.state_dict()": {"exp_avg, exp_avg_sq": "2 × the weights", "step": "one a weight"},
+    "optimizer.state_dict()": {"exp_avg, exp_avg_sq": "2 × the weights", "step": "one a tensor"},
     "elsewhere": {"torch.get_rng_state()": "global", "scheduler, GradScaler": "own state_dict()",
                   "place in the data": "yours to write down"},
 }  # fmt: skip
@@ -401,7 +407,7 @@ print("arrays in the state:", ", ".join(f"{count} {kind}" for kind, count in kin
 #
 # **Predict.** One omission changes not a single training loss. Which one?
 
-# %%
+# %% tags=["trap:batch-statistics"]
 parts = {
     "nothing": (nnx.Nothing(), 20),
     "Adam's state": (nnx.PathContains("opt_state"), 20),
@@ -419,13 +425,13 @@ rows["(the run itself)"] = truth = advance(run, 20, 1), advance(run, 21, 15), ev
 assert rows["nothing"] == truth and rows["BatchNorm's averages"][:2] == truth[:2]
 table = pd.DataFrame(rows, index=["next training loss", "15 steps on", "evaluated then"]).T
 table.insert(0, "evaluated at once", at_once)
-table.round(4)
+table.round(3)
 
 # %% [markdown]
 # With everything restored the run goes on to the bit. Without BatchNorm's averages training goes on to the bit as
 # well, since training uses each batch's own; what is off is the evaluation, at once and still sixteen steps later.
-# The three others are other runs from here on, at losses a few hundredths away, two of them lower. No curve would
-# give them away, and that is what makes a forgotten part expensive.
+# The three others are other runs from here on: fifteen steps on they are a few hundredths away, two of them lower. No
+# curve would give them away, and that is what makes a forgotten part expensive.
 #
 # ## Orbax: a tree in a folder
 #
@@ -500,32 +506,34 @@ print(f"{kernel.dtype} on disk, {narrow.dtype} in the example: {kernel[0, 0]:.6f
 # from where does a killed run go on?
 
 # %%
-LOSSES = (0.9, 0.5, 0.3, 0.4, 0.6)
-
-
 def save_all(name, **options):
     options = ocp.CheckpointManagerOptions(best_fn=lambda metrics: metrics["loss"], best_mode="min", **options)
     with ocp.CheckpointManager(folder / name, options=options) as manager:
-        for epoch, loss in enumerate(LOSSES):
-            parts = ocp.args.Composite(
-                state=ocp.args.StandardSave(nnx.state(run)), data=ocp.args.JsonSave({"batches": 16 * (epoch + 1)})
-            )
+        for epoch, loss in enumerate((0.9, 0.5, 0.3, 0.4, 0.6)):
+            place = ocp.args.JsonSave({"epochs done": epoch + 1})
+            parts = ocp.args.Composite(state=ocp.args.StandardSave(nnx.state(run)), place=place)
             manager.save(epoch, args=parts, metrics={"loss": loss})
         manager.wait_until_finished()
-        kept = f"kept {manager.all_steps()}, best {manager.best_step()}, newest {manager.latest_step()}"
-        return kept, manager.save(1, args=parts, metrics={"loss": 0.1})
+        best, newest = manager.best_step(), manager.latest_step()
+        print(f"{name}: on disk {manager.all_steps()}, best {best}, newest {newest}")
+        print("    epoch 1 saved again:", manager.save(1, args=parts, metrics={"loss": 0.1}))
+        parts = ocp.args.Composite(state=ocp.args.StandardRestore(nnx.state(run)), place=ocp.args.JsonRestore())
+        return manager.restore(best, args=parts)
 
 
-print("max_to_keep=2:", *save_all("best", max_to_keep=2))
+save_all("max_to_keep=2", max_to_keep=2)
 both = AnyPreservationPolicy([LatestN(1), BestN(get_metric_fn=lambda metrics: metrics["loss"], reverse=True, n=1)])
-print("best or newest:", *save_all("both", preservation_policy=both))
+found = save_all("best and newest", preservation_policy=both)
+nnx.update(run, found["state"])
+print("restored the best:", found["place"])
 
 # %% [markdown]
-# `save` returns False for a step that is not newer than the last: nothing is written, nothing is raised. It happens
-# when you restore the best epoch and go on from there in the same folder.
+# "The best two" are the best two. Epoch 4 is gone, so a killed run goes on from epoch 3 and repeats the last one. To
+# keep the best *and* the newest takes a preservation policy in place of `max_to_keep`; `reverse=True` means that less
+# is better.
 #
-# And "the best two" are the best two: epoch 4 was deleted, and a run that is killed now repeats it. To keep the best
-# *and* the newest takes a preservation policy instead of `max_to_keep`.
+# `save` returned False for a step that is older than the newest: nothing is written, nothing is raised. That happens
+# to those who restore the best epoch and train on in the same folder. Take a new folder.
 #
 # The manager writes in the background (`enable_async_checkpointing`, on by default) while the training goes on.
 #
@@ -596,9 +604,9 @@ with ocp.CheckpointManager(folder, options=options) as manager:
     for epoch in range(0 if newest is None else newest + 1, 8):
         order = np.random.default_rng(epoch).permutation(512).reshape(-1, 32)
         loss = np.mean([train_step(*run, x[chosen], y[chosen]) for chosen in order])
-        manager.save(epoch, args=ocp.args.StandardSave(nnx.state(run)))
         with open(f"{folder}.csv", "a", newline="") as file:
             csv.writer(file).writerow([epoch, float(loss)])
+        manager.save(epoch, args=ocp.args.StandardSave(nnx.state(run)))
         print(epoch, flush=True)
 """
 script = folder / "train.py"
@@ -634,15 +642,17 @@ assert logs["whole"]["loss"].iloc[-1] == logs["killed"]["loss"].iloc[-1]
 # %% [markdown]
 # The same loss in every digit. A checkpoint that was being written when the process died is a folder with `tmp` in
 # its name: Orbax writes beside and renames at the end, so a numbered folder is a whole one. The epoch that was not
-# whole was run again. Exit code -9 is `SIGKILL`; a job that ends so in a cluster's log was most likely out of memory.
+# whole was run again. Exit code -9, or 137 in a container, is `SIGKILL`; the kernel sends it too, to those who take
+# all memory.
 #
-# Two things this does not survive: a full disk, and another version of the code with the same folder.
-# `course.train.resumable` also checks the setting, checksums the arrays, obeys `SIGTERM` and locks the folder; the
-# runs of [19](19_million_dimensions.ipynb) use it.
+# What a folder of checkpoints does not know is whose it is: with another seed or learning rate the same command goes
+# on without a word. `course.train.resumable` compares the setting, checksums the arrays, obeys `SIGTERM` and locks
+# the folder; the long runs of [19](19_million_dimensions.ipynb) use it.
 #
 # ## A log that survives
 #
-# The script appends a row an epoch to a CSV. After a restart some epochs stand there twice. Keep the last of each.
+# The script appends a row an epoch to a CSV, before it saves: so a restart may repeat a row, and never misses one. Of
+# each epoch the last row counts.
 
 # %%
 log = logs["killed"].drop_duplicates("epoch", keep="last").set_index("epoch")
@@ -689,9 +699,9 @@ print("carried over: hidden.kernel     ", ported.hidden.kernel.shape)
 scratch.cleanup()
 
 # %% [markdown]
-# 'Unknown dtype "object"' means a nested dict: a branch was taken for an array. A file of torch's has torch's names
-# and layouts, (out, in); `course.porting` turns them over, as [07](07_porting_checkpoints.ipynb) does with a real
-# checkpoint. A `.pt` file needs torch once: `torch.load(path, weights_only=True)`, then the same road.
+# A complaint about dtype "object" means a nested dict: a branch was taken for an array. A file of torch's has torch's
+# names and layouts, (out, in); `course.porting` turns them over, as [07](07_porting_checkpoints.ipynb) does with a
+# real checkpoint. A `.pt` file needs torch once: `torch.load(path, weights_only=True)`, then the same road.
 #
 # ## Summary
 #
