@@ -98,8 +98,7 @@ for start, end in ((copy, layers), (layers, logits), (given, layers), (grads, ru
     d.arrow(start, end)
 for start, end in ((weights, copy), (logits, loss)):
     d.arrow(start, end, "cast")
-d.arrow(loss, grads, side="jax")
-d.arrow(rule, weights)
+d.arrow(rule, weights), d.arrow(loss, grads, side="jax")
 d.note(1.1, 1.35, "+ update")
 d.note(6.75, 1.2, "jax.grad: back through\nthe same casts", side="jax")
 d.note(7.2, 0.4, "tall: 32 bits\nflat: 16 bits")
@@ -143,12 +142,12 @@ for name, given, options in [
     layer = nnx.eval_shape(lambda options=options: nnx.Linear(64, 10, **options, rngs=nnx.Rngs(SEED)))
     logits = jax.eval_shape(lambda layer, x: layer(x), layer, given)
     loss = jax.eval_shape(cross_entropy, logits, y)
-    rows[name] = [str(kind.dtype) for kind in (layer.kernel, logits, loss)]
-    rows[name].append(logits.size * logits.dtype.itemsize)
+    rows[name] = [*(str(kind.dtype) for kind in (layer.kernel, logits, loss)), logits.size * logits.dtype.itemsize]
 
 loss = jax.eval_shape(lambda logits, y: cross_entropy(logits.astype(jnp.float32), y), logits, y)
 rows["dtype=bfloat16, logits.astype(float32)"] = [*rows[name][:2], str(loss.dtype), rows[name][3]]
 pd.DataFrame(rows, index=["weights", "logits", "loss", "bytes of the logits"]).T
+
 
 # %% [markdown]
 # Only the last row is what autocast does. The input alone is promoted back to float32 by the weights: nothing is
@@ -241,6 +240,7 @@ same = curves.iloc[:, :3]
 assert (same.max(axis=1) - same.min(axis=1)).max() < 5e-3
 print("float32, autocast and dtype=bfloat16: within 0.005 of each other in every epoch  ok")
 
+
 # %% [markdown]
 # Three curves are one. What mixed precision rounds away averages out; what the fourth run rounds away is the update
 # itself, and that is a bias: a step below 0.2 % to 0.4 % of a weight is lost as a whole. Nothing warns. A small
@@ -287,14 +287,12 @@ pd.DataFrame(rows, index=["torch: gradient", "JAX: gradient"]).T.map("{:.2e}".fo
 # `DynamicScale`, with one difference: flax hands you a flag, `finite`, and skipping is yours. `jnp.where(finite, new,
 # old)` over weights *and* optimizer state does it inside `jit`.
 #
-# The table is of twelve steps of the digits in float16, from a scale of 2²² that is too large on purpose. torch is
-# told `growth_interval=4`, flax 4 and 3; the last column takes every step, finite or not.
-#
 # `DynamicScale` differentiates a function of a tree. So the NNX model is split ([03](03_state_and_trees.ipynb)):
 # trained weights, and the rest, which comes back as the second output (`has_aux`).
 
 # %%
-sgd, (graphdef, start, rest) = optax.sgd(RATE), nnx.split(same_start(jnp.float16), nnx.Param, ...)
+sgd, adam = optax.sgd(RATE), optax.adam(1e-3)
+graphdef, start, rest = nnx.split(same_start(jnp.float16), nnx.Param, ...)
 
 
 @jax.jit
@@ -317,7 +315,7 @@ def jax_scaled(interval, skip=True):
     scaler, kept, others = DynamicScale(**counts, growth_interval=interval), (start, sgd.init(start)), rest
     for chosen in batches[:12]:
         scale = np.log2(float(scaler.scale))
-        scaler, finite, loss, others, skipping, taken = scaled_step(scaler, *kept, others, x[chosen], y[chosen])
+        scaler, _, loss, others, skipping, taken = scaled_step(scaler, *kept, others, x[chosen], y[chosen])
         kept = skipping if skip else taken
         yield scale, float(loss)
 
@@ -337,11 +335,16 @@ names = ["torch, 4", "flax, 4", "flax, 3", "flax, no skip"]
 tables = [pd.DataFrame(dict(zip(names, [c[:, i] for c in columns], strict=True)), index=range(1, 13)) for i in (0, 1)]
 pd.concat([tables[0].astype(int), tables[1].round(2)], axis=1, keys=["log2 of the scale", "loss"])
 
+
 # %% [markdown]
-# The first four steps are lost to the search: they overflow, and each halves the scale. Then both train, at nearly
-# the same loss. torch doubles after four good steps, flax after five if it is told 4: give it torch's number less
-# one. In the last column `nan` comes with the second loss and stays, and the scale falls without end. Read such a log
-# backwards to the first `nan`, and look at the step *before* it; [08](08_tracing.ipynb) finds the operation.
+# Twelve steps of the digits in float16, from a scale of 2²² that is too large on purpose; the number behind a name is
+# its `growth_interval`. The first four steps are lost to the search: they overflow, and each halves the scale. Then
+# both train, at nearly the same loss. torch doubles after four good steps, flax after five if it is told 4: give it
+# torch's number less one.
+#
+# The last column takes every step, finite or not: `nan` comes with the second loss and stays, and the scale falls
+# without end. Read such a log backwards to the first `nan`, and look at the step *before* it; [08](08_tracing.ipynb)
+# finds the operation.
 #
 # Two more: flax's gradients come divided, so clipping needs no `unscale_`. And the scale is state: it belongs into
 # the checkpoint.
@@ -352,9 +355,6 @@ pd.concat([tables[0].astype(int), tables[1].round(2)], axis=1, keys=["log2 of th
 # missing.
 
 # %%
-adam = optax.adam(1e-3)
-
-
 def fresh(seed):
     model = Net(0.5, rngs=nnx.Rngs(seed))
     return model, nnx.Optimizer(model, adam, wrt=nnx.Param)  # one `adam` for all: another one compiles anew
@@ -366,20 +366,18 @@ def advance(run, begin, steps):
     return float(loss)
 
 
-held_out_loss = nnx.jit(lambda model: cross_entropy(model(x[held_out]), y[held_out]))
-
-
-def evaluate(run):
-    run[0].eval()
-    loss = float(held_out_loss(run[0]))
-    run[0].train()
+@nnx.jit
+def evaluate(model):
+    model.eval()
+    loss = cross_entropy(model(x[held_out]), y[held_out])
+    model.train()
     return loss
 
 
 run = fresh(SEED)
 loss = advance(run, 0, 20)
 saved = jax.tree.map(jnp.copy, nnx.state(run))  # a copy: nnx.state refers to the live arrays
-print(f"after 20 steps: training loss {loss:.3f}, evaluation {evaluate(run):.3f}")
+print(f"after 20 steps: training loss {loss:.3f}, evaluation {evaluate(run[0]):.3f}")
 
 # %% alt="Two trees side by side of what a checkpoint holds. On the left PyTorch's: model with weights and running averages, optimizer with first and second moments and step, the states of the global random generators, and the place in the data. On the right NNX's: model with weights, BatchNorm's averages and dropout's key and counter, optimizer with count, mu and nu, and the place in the data."
 d = plots.Diagram(height=3.3)
@@ -419,17 +417,17 @@ parts = {
     "dropout's counter": (nnx.RngState, 20),
     "the place in the data": (nnx.Nothing(), 0),
 }
-rows, at_once = {}, {"(the run itself)": evaluate(run)}
+rows, at_once = {}, {"(the run itself)": evaluate(run[0])}
 for missing, (kind, begin) in parts.items():
     again = fresh(SEED)
     nnx.update(again, nnx.filter_state(saved, nnx.Not(kind)))
-    at_once[missing] = evaluate(again)
-    rows[missing] = advance(again, begin, 1), advance(again, begin + 1, 15), evaluate(again)
-rows["(the run itself)"] = truth = advance(run, 20, 1), advance(run, 21, 15), evaluate(run)
+    at_once[missing] = evaluate(again[0])
+    rows[missing] = advance(again, begin, 1), advance(again, begin + 1, 15), evaluate(again[0])
+rows["(the run itself)"] = truth = advance(run, 20, 1), advance(run, 21, 15), evaluate(run[0])
 assert rows["nothing"] == truth and rows["BatchNorm's averages"][:2] == truth[:2]
 table = pd.DataFrame(rows, index=["next training loss", "15 steps on", "evaluated then"]).T
 table.insert(0, "evaluated at once", at_once)
-table.round(3)
+table.astype(float).round(3)
 
 # %% [markdown]
 # With everything restored the run goes on to the bit. Without BatchNorm's averages training goes on to the bit as
@@ -495,6 +493,7 @@ with ocp.StandardCheckpointer() as checkpointer:
     narrow = checkpointer.restore(folder / "single", {"kernel": jax.ShapeDtypeStruct((128, 10), jnp.bfloat16)})
 narrow = narrow["kernel"]
 print(f"{kernel.dtype} on disk, {narrow.dtype} in the example: {kernel[0, 0]:.6f} comes back as {narrow[0, 0]:.6f}")
+
 
 # %% [markdown]
 # Of the first message read the name: `bias` is on disk (Target), and MISSING in the example (Source). The second
@@ -616,9 +615,11 @@ script = folder / "train.py"
 script.write_text(setup + loop, "utf-8")
 print(len(setup.strip().splitlines()), "lines of set-up,", len(loop.strip().splitlines()), "of loop")
 
+
 # %% [markdown]
-# Three processes: one runs to its end. One is killed when it reports epoch 4, without a chance to clean up
-# (`SIGKILL`; on Windows `TerminateProcess`). The third is the same command again.
+# Three processes, all on the CPU, since this notebook may hold the accelerator. One runs to its end. One is killed
+# when it reports epoch 4, without a chance to clean up (`SIGKILL`; on Windows `TerminateProcess`). The third is the
+# second's command again.
 
 # %% tags=["nbval-ignore-output"] volatile="where the kill hits"
 def launch(name, kill_at=None):
@@ -674,9 +675,8 @@ else:
 log.T.round(3)
 
 # %% [markdown]
-# TensorBoard's writer takes JAX scalars as it takes torch's. Either way the number must be there: `float(loss)` waits
-# for the device, as `.item()` does. Log every hundredth step, or collect the arrays and convert them at the end of
-# the epoch.
+# TensorBoard's writer knows NumPy and torch, and refuses a JAX array: hand it `float(loss)`. That waits for the
+# device, as `.item()` does. Log every hundredth step, or collect the arrays and convert them at the end of the epoch.
 #
 # ## Weights for others
 #
@@ -724,8 +724,8 @@ scratch.cleanup()
 #   `GradScaler`.
 # - [flax.training.dynamic_scale](https://github.com/google/flax/blob/main/flax/training/dynamic_scale.py): the whole
 #   of `DynamicScale`, one page of code.
-# - [Orbax API overview](https://orbax.readthedocs.io/en/stable/guides/checkpoint/orbax_checkpoint_api_overview.html):
-#   managers, policies, named parts of a checkpoint.
+# - [Orbax](https://orbax.readthedocs.io/en/stable/guides/checkpoint/orbax_checkpoint_api_overview.html): managers,
+#   policies, named parts of a checkpoint.
 # - [safetensors](https://huggingface.co/docs/safetensors/index): the format and its readers.
 #
 # Next: [06 · porting models](06_porting_layers.ipynb).
