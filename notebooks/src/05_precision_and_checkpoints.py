@@ -8,7 +8,7 @@
 #
 # - train in bfloat16 as under `torch.autocast`, and say which arrays must stay float32,
 # - scale a float16 loss as `GradScaler` does, and read an underflow and an overflow from numbers,
-# - list what belongs into a checkpoint, and say what each omission costs,
+# - list what belongs in a checkpoint, and say what each omission costs,
 # - save and resume with Orbax so that a killed run ends at the same loss to the bit,
 # - exchange weights with other programs as safetensors, and keep a log that survives a restart.
 
@@ -43,6 +43,7 @@ SEED, BATCH, EPOCHS, RATE = 0, 64, 8, 4e-3
 
 torch.set_num_threads(1)
 plots.use()
+jax.config.update("jax_pprint_use_color", False)  # plain text, wherever you read this
 scratch = tempfile.TemporaryDirectory()
 folder = Path(scratch.name).resolve()
 
@@ -346,8 +347,8 @@ pd.concat([tables[0].astype(int), tables[1].round(2)], axis=1, keys=["log2 of th
 # without end. Read such a log backwards to the first `nan`, and look at the step *before* it; [08](08_tracing.ipynb)
 # finds the operation.
 #
-# Two more: flax's gradients come divided, so clipping needs no `unscale_`. And the scale is state: it belongs into
-# the checkpoint.
+# Two more: flax's gradients come divided, so clipping needs no `unscale_`. And the scale is state: it belongs in the
+# checkpoint.
 #
 # ## What a run is made of
 #
@@ -682,7 +683,7 @@ log.T.round(3)
 #
 # Orbax folders are for going on. To hand weights to another program, safetensors is the common ground: one file,
 # names and arrays, no code inside, and no torch needed to read it. It is flat, so join the path of a nested tree
-# first.
+# first (for Linen's, `flax.traverse_util.flatten_dict(params, sep=".")`).
 
 # %%
 flat = {".".join(map(str, path)): leaf[...] for path, leaf in nnx.to_flat_state(nnx.state(run[0], nnx.Param))}
