@@ -379,8 +379,9 @@ def fit(model, optimizer, loader, epochs, valid=None, step=train_step):
 
 
 # %% [markdown]
-# What does the decorator buy? JAX returns before it is done, so a clock around a call measures nothing until somebody waits:
-# `jax.block_until_ready` does, and `timing.measure` calls it. It also keeps the first call apart, which compiles.
+# What does the decorator buy? JAX returns before it is done, so a clock around a call measures nothing until
+# somebody waits: `jax.block_until_ready` does, and `timing.measure` calls it. It also keeps the first call apart,
+# which compiles.
 
 # %% tags=["nbval-ignore-output"] volatile="milliseconds"
 module = titanic_torch.TitanicMLP()
