@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 01a · Who survives? The program you know, in PyTorch
 #
-# **What does a complete PyTorch training program do, step by step?** (25 minutes)
+# **What does a complete PyTorch training program do, step by step?** (40 minutes)
 
 # %% [markdown]
 # After this lesson you can

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 01b · Who survives? The same program in Flax NNX
 #
-# **What must change when gradients are a return value and random keys an argument?** (35 minutes)
+# **What must change when gradients are a return value and random keys an argument?** (65 minutes)
 
 # %% [markdown]
 # After this lesson you can

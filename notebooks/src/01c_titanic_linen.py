@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 01c · Who survives? The same program in Flax Linen
 #
-# **What must change when the model no longer owns its state?** (35 minutes)
+# **What must change when the model no longer owns its state?** (65 minutes)
 
 # %% [markdown]
 # After this lesson you can
