@@ -316,18 +316,18 @@ print(f"accuracy {mlp['accuracy']:.2f} over 5 folds: at least 0.80, and within o
 table.round(2)
 
 # %% [markdown]
-# Last, the weights of the best epoch are kept, in memory and on disk, a line each. Then training goes on for an
-# epoch, and the file is loaded into a new model.
+# Last, these weights are kept, in memory and on disk, a line each. Then training goes on for one more epoch, and
+# both are loaded into a new model.
 #
-# **Predict.** Which of the two still holds the best weights?
+# **Predict.** Which of the two still gives the test logits from above?
 
 # %%
-best, file = model.state_dict(), Path(tempfile.mkdtemp()) / "titanic.pt"
-torch.save(best, file)
+kept, file = model.state_dict(), Path(tempfile.mkdtemp()) / "titanic.pt"
+torch.save(kept, file)
 
 fit(model, optimizer, loader, 1)
 restored = TitanicMLP()
-for name, weights in {"memory": best, "file": torch.load(file)}.items():
+for name, weights in {"memory": kept, "file": torch.load(file)}.items():
     restored.load_state_dict(weights)
     with torch.no_grad():
         moved = (restored(x_test) - test_logits).abs().max().item()

@@ -8,7 +8,7 @@
 #
 # - read and write Linen modules, with `@nn.compact` and with `setup`,
 # - keep parameters and optimizer state outside the model, in a `TrainState`,
-# - name what makes a step compile again when nothing in it is an object,
+# - name what makes a step of pure functions compile again,
 # - choose between NNX and Linen, with three programs side by side.
 #
 # Each step opens with the PyTorch lines of [01a](01a_titanic_torch.ipynb) that it replaces.
@@ -136,7 +136,7 @@ model = TitanicMLP()
 params = model.init(jax.random.key(SEED), x)["params"]
 by_setup = TitanicMLPSetup().init(jax.random.key(SEED), x)["params"]
 for style, made in {"compact": params, "setup": by_setup}.items():
-    print(f"{style:8}first weight {made['hidden']['kernel'][0, 0]:.4f}, {jax.tree.map(jnp.shape, made)}")
+    print(f"{style:8}first weight {made['hidden']['kernel'][0, 0]:.4f}, out {jax.tree.map(jnp.shape, made['out'])}")
 
 plain = {"force_terminal": False, "force_jupyter": False, "width": 100}  # text, without colours
 print(model.tabulate(jax.random.key(SEED), x, console_kwargs=plain).strip("\n"))
@@ -208,7 +208,7 @@ def loss_fn(params, apply_fn, x, y):
 
 
 loss, grads = jax.value_and_grad(loss_fn)(state.params, state.apply_fn, x, y)
-print(f"loss {loss:.4f}, gradients", jax.tree.map(jnp.shape, grads))
+print(f"loss {loss:.4f}, gradients of out", jax.tree.map(jnp.shape, grads["out"]))
 
 
 # %% [markdown] tags=["step:update"]
@@ -223,7 +223,7 @@ print(f"loss {loss:.4f}, gradients", jax.tree.map(jnp.shape, grads))
 # ```
 #
 # Nothing is overwritten: the step takes a state and returns the next one. A `TrainState` is a pytree, so JAX's own
-# `jax.jit` compiles the step as it is; there is nothing to take apart or to write back.
+# `jax.jit` compiles the step as it is: there are no objects to take apart, and none to write back to.
 
 # %%
 def eager_step(state, x, y):
@@ -247,7 +247,8 @@ for name, step in {"by hand": None, "un-jitted": eager_step, "compiled": train_s
     print(f"{name:10}first weight of out {params['out']['kernel'][0, 0]:.4f} -> {weight:.4f}, loss then {loss:.4f}")
 
 # %% [markdown]
-# All three agree, and `state` is what it was. That is the slip to know.
+# All three agree, and each began at the same `state`, which no step has changed. The price: old and new exist side by
+# side, unless the old one is donated to the new ([08](08_tracing.ipynb)).
 #
 # **Predict.** Ten calls on one batch: how far does each of these two loops get?
 
@@ -476,7 +477,7 @@ pd.DataFrame(rows_of, modules).T
 #   and slips that pass in silence.
 # - **Linen** where a code base is written in it, and where whole training runs are to be mapped or scanned as one
 #   function ([11](11_ensembles.ipynb)): its step is that function already. Flax says that most of its users still rely
-#   on it; Scenic, Big Vision and most JAX research code up to 2024 do. MaxText, a large one,
+#   on it; Scenic, Big Vision and much research code up to 2024 are written in it. MaxText, a large one,
 #   [moved to NNX](https://github.com/AI-Hypercomputer/maxtext/pull/3526) in 2026.
 # - **Equinox**, not used in this course, takes a third way: the model *is* a pytree, an immutable dataclass with arrays
 #   as fields and a `__call__`. `eqx.filter_jit` and `eqx.filter_grad` tell its arrays from the rest, and an update
