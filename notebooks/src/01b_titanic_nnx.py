@@ -42,6 +42,7 @@ TABLE = None  # None: the 1309 passengers that ship with the course; or a path t
 plots.use()
 torch.set_num_threads(1)
 
+
 # %% [markdown] tags=["step:data"]
 # ## Step 1 · Data
 #
@@ -225,6 +226,7 @@ with fails(TypeError):
 optimizer = nnx.Optimizer(model, adam, wrt=nnx.Param)
 print("step", int(optimizer.step[...]), "with", len(jax.tree.leaves(nnx.state(optimizer))), "arrays of state")
 
+
 # %% [markdown]
 # The message names the argument: `wrt`, "with respect to", says which variables are trained. The other old line
 # is `optimizer.update(grads)`; today the model comes first.
@@ -350,6 +352,7 @@ for name, arguments in calls.items():
     counted_step(model, *arguments)
     print(f"{name:36}{'compiled' if len(traces) > before else 'from the cache'}")
 
+
 # %% [markdown]
 # Three. A batch of another size is another shape: hence `drop_last`, full batches only, and the 5 passengers left
 # over sit out that epoch. And `optax.adam(RATE)` returns new functions each time, which are part of the structure: a
@@ -433,6 +436,7 @@ plt.show()
 gap = history["valid"].iloc[-1] - history["train"].iloc[-1]
 print("validation loss within 0.1 of training loss:", abs(gap) < 0.1)
 
+
 # %% [markdown] tags=["step:evaluate"]
 # ## Step 10 · Evaluation
 #
@@ -442,11 +446,17 @@ print("validation loss within 0.1 of training loss:", abs(gap) < 0.1)
 # accuracy = metrics.accuracy(test_logits, y_test)
 # ```
 #
-# No `no_grad()`: nothing is recorded unless you ask for a gradient. And no `jit`: compiling takes longer than one
-# call.
+# No `no_grad()`: nothing is recorded unless you ask for a gradient. `predict` is compiled, though it runs once:
+# un-jitted, JAX compiles every operation by itself at every new shape, and the many small programs take longer to
+# make than the one.
 
 # %%
-test_logits = model(x_test)
+@nnx.jit
+def predict(model, x):
+    return model(x)
+
+
+test_logits = predict(model, x_test)
 accuracy = metrics.accuracy(test_logits, y_test)
 rule = metrics.accuracy(metrics.gender_rule(test), y_test)
 print(f"network {accuracy:.2f}, the rule 'women survive, men don't' {rule:.2f}")
@@ -459,7 +469,7 @@ def fit_predict(train, test):
     model, optimizer = start()
     loader = make_loader(features(train), labels(train), BATCH, SEED, collate_fn=numpy_collate)
     fit(model, optimizer, loader, EPOCHS)
-    return model(features(test))
+    return predict(model, features(test))
 
 
 table = metrics.baselines(passengers, SEED)
@@ -482,8 +492,9 @@ restored = TitanicMLP(rngs=nnx.Rngs(SEED + 1))
 nnx.update(restored, unflatten_dict(load_file(file), sep="."))
 
 print({name: array.shape for name, array in load_file(file).items()})
-assert (restored(x_test) == test_logits).all()
-pd.DataFrame({"model": test_logits[:4], "restored": restored(x_test)[:4]}).round(2).T
+restored_logits = predict(restored, x_test)
+assert (restored_logits == test_logits).all()
+pd.DataFrame({"model": test_logits[:4], "restored": restored_logits[:4]}).round(2).T
 
 # %%
 # On Kaggle, with the Titanic competition attached, this writes a submission. It trains on the competition's

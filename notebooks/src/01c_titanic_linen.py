@@ -297,6 +297,7 @@ for name, a_state in calls.items():
     counted_step(a_state, x, y)
     print(f"{name:28}{'compiled' if len(traces) > before else 'from the cache'}")
 
+
 # %% [markdown]
 # `apply_fn` and `tx` are functions, not arrays: they ride along in the tree's structure, and are compared by
 # identity. `optax.adam(RATE)` makes new functions; `TitanicMLP().apply` belongs to another object, even though the two
@@ -333,6 +334,7 @@ def fit(state, loader, epochs, valid=None, step=train_step):
 
 state, history = fit(new_state(), fresh_loader(), EPOCHS, valid=(x_valid, y_valid))
 history.iloc[[0, -1]].round(2)
+
 
 # %% [markdown] tags=["step:curves"]
 # ## Step 9 · Learning curves
@@ -390,6 +392,7 @@ last = [table.iloc[-1] for table in histories.values()]
 spread = max((a - b).abs().max() for a in last for b in last)
 print("last losses of the three within 0.05 of each other:", spread < 0.05)
 
+
 # %% [markdown] tags=["step:evaluate"]
 # ## Step 10 · Evaluation
 #
@@ -402,7 +405,12 @@ print("last losses of the three within 0.05 of each other:", spread < 0.05)
 # The trained weights are in the state, so the state makes the prediction.
 
 # %%
-test_logits = state.apply_fn({"params": state.params}, x_test)
+@jax.jit
+def predict(state, x):
+    return state.apply_fn({"params": state.params}, x)
+
+
+test_logits = predict(state, x_test)
 accuracy = metrics.accuracy(test_logits, y_test)
 rule = metrics.accuracy(metrics.gender_rule(test), y_test)
 print(f"network {accuracy:.2f}, the rule 'women survive, men don't' {rule:.2f}")
@@ -414,7 +422,7 @@ def fit_predict(train, test):
     features = Features.fit(train)
     loader = make_loader(features(train), labels(train), BATCH, SEED, collate_fn=numpy_collate)
     state, _ = fit(new_state(), loader, EPOCHS)
-    return state.apply_fn({"params": state.params}, features(test))
+    return predict(state, features(test))
 
 
 table = metrics.baselines(passengers, SEED)
@@ -432,9 +440,10 @@ file = Path(tempfile.mkdtemp()) / "titanic.safetensors"
 save_file(flatten_dict(state.params, sep="."), file)
 restored = unflatten_dict(load_file(file), sep=".")
 
-restored_logits = model.apply({"params": restored}, x_test)
+restored_logits = predict(state.replace(params=restored), x_test)
 assert (restored_logits == test_logits).all()
 pd.DataFrame({"model": test_logits[:4], "restored": restored_logits[:4]}).round(2).T
+
 
 # %% [markdown]
 # ## Three programs side by side
