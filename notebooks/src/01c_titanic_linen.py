@@ -449,8 +449,8 @@ pd.DataFrame({"model": test_logits[:4], "restored": restored_logits[:4]}).round(
 # ## Three programs side by side
 #
 # Lines are counted in `course.train`, where the three lessons' code is kept, without docstrings. Seconds are those of
-# the runs behind the curves: the first as in a new process, and the next. In the first, JAX compiles, and PyTorch pays for
-# what `torch.optim` imports when the first optimizer is made.
+# the runs behind the curves, the first as in a new process, and the next. In the first, JAX compiles, and PyTorch
+# pays for what `torch.optim` imports when the first optimizer is made.
 
 # %% tags=["nbval-ignore-output"] volatile="seconds"
 def lines_of_code(module, name):
