@@ -281,23 +281,26 @@ class Diagram:
         """
         self._tree(x, y - step / 2, content, side, step)
 
-    def _tree(self, x: float, y: float, content: Mapping[str, Any], side: str, step: float) -> float:
+    def _tree(self, x: float, y: float, content: Mapping[str, Any], side: str, step: float) -> tuple[float, float]:
+        """Draws and returns where the next row is, and where the last row of this level was."""
         edge, face, _ = SIDES[side]
+        last = y
         for name, value in content.items():
+            last = y
             self.axes.plot([x, x + 0.1], [y, y], color=edge, linewidth=1, marker="")
             label: dict[str, Any] = {"ha": "left", "va": "center", "fontsize": 8.5}
             if isinstance(value, Mapping):
                 self.axes.text(x + 0.14, y, name, **label, fontweight="bold")
-                below = self._tree(x + 0.22, y - step, value, side, step)
-                self.axes.plot([x + 0.22] * 2, [y - step / 2, below + step], color=edge, linewidth=1, marker="")
-                y = below
+                following, end = self._tree(x + 0.22, y - step, value, side, step)
+                self.axes.plot([x + 0.22] * 2, [y - step / 2, end], color=edge, linewidth=1, marker="")
+                y = following
             else:
                 box = {"boxstyle": "square,pad=0.2", "facecolor": face, "edgecolor": edge}
                 written = self.axes.annotate(name, (x + 0.14, y), **label)
                 self.axes.annotate(str(value), (1, 0.5), xycoords=written, xytext=(6, 0),
                                    textcoords="offset points", **label, bbox=box)  # fmt: skip
                 y -= step
-        return y
+        return y, last
 
 
 def stacked(axis: Axes, bars: Mapping[str, Mapping[str, float]], **labels: str) -> None:

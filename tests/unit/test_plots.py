@@ -132,6 +132,15 @@ def test_a_tree_has_a_row_for_every_name():
     plt.close(diagram.figure)
 
 
+def test_a_trunk_ends_at_its_last_branch():
+    diagram = plots.Diagram(height=2)
+    diagram.tree(0, 2, {"params": {"first": {"a": 1, "b": 2}, "last": {"a": 1, "b": 2}}}, step=0.2)
+    rows = {text.get_text(): text.get_position()[1] for text in diagram.axes.texts}
+    ends = [line.get_ydata()[1] for line in diagram.axes.lines if len(set(line.get_xdata())) == 1]
+    assert min(ends) < rows["last"] and ends[-1] == pytest.approx(rows["last"])
+    plt.close(diagram.figure)
+
+
 def test_stacked_bars_add_up_and_the_first_stands_on_top(axis):
     plots.stacked(axis, {"a": {"x": 1.0, "y": 2.0}, "b": {"y": 3.0}}, xlabel="ms")
     ends = {(round(bar.get_y() + 0.4), bar.get_x(), bar.get_x() + bar.get_width()) for bar in axis.patches}
