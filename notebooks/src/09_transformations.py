@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 09 · Transformations
 #
-# **What else can be done with a function that is pure?** (45 minutes)
+# **What else can be done with a function that is pure?** (70 minutes)
 
 # %% [markdown]
 # After this lesson you can
@@ -91,8 +91,8 @@ beside("gradient", jax.grad(loss)(params, x, y), func.grad(loss_torch)(params_to
 # ## Where `grad` is not `backward`
 #
 # `jax.grad(loss)` differentiates by the first argument, here a dict, and returns a dict of the same form. `argnums`
-# asks for other arguments, `has_aux=True` lets the function return something more, such as the logits. In PyTorch
-# these are three attributes and a local variable.
+# asks for other arguments, `has_aux=True` lets the function return something more, such as the probability. In
+# PyTorch the one is `.grad` of another leaf, the other a variable that you keep.
 
 # %%
 def loss_and_probability(params, x, y):
@@ -276,8 +276,7 @@ print("  the root saw", sorted(ran))
 
 # %% [markdown]
 # Same results, different work: rows in one batch can't take different ways, so `vmap` turns `cond` into "both, then
-# select". The dear branch always costs its time, and the root of -1 is a NaN that is thrown away, but not by a
-# backward pass ([08](08_tracing.ipynb) mends that).
+# select". The dear branch always costs its time, and here it took the root of -1, a NaN that was thrown away.
 #
 # ## Two directions
 #
@@ -357,7 +356,7 @@ print(f"loss {losses[0]:.4f} -> {losses[-1]:.4f}; length of the gradient below 1
 # %% [markdown]
 # The Hessian has as many entries as weights squared: out of reach for a real network. Its product with a vector needs
 # no matrix. It is the directional derivative of the gradient, the `jvp` of a `grad` (*forward over reverse*), for
-# about the price of two gradients. The vector is a dict like the weights.
+# the price of a few gradients. The vector is a dict like the weights.
 
 # %%
 @jax.jit
@@ -403,8 +402,8 @@ limit = 2 / float(lengths[-1])
 print(f"largest stable learning rate, 2/λ: {limit:.3f}")
 
 # %% [markdown]
-# Sixty products found the largest of 137 eigenvalues, with the memory of a few gradients instead of a matrix. (They find
-# the largest in *absolute* value; at a minimum no eigenvalue is negative.)
+# Sixty products found the largest of 137 eigenvalues, with the memory of a few gradients instead of a matrix. (They
+# find the largest in *absolute* value; at a minimum no eigenvalue is negative.)
 #
 # Along that direction a step of gradient descent multiplies the distance from the minimum by `1 - rate·λ`. At a rate
 # of `2/λ` this is -1.
@@ -436,9 +435,9 @@ print("after 50 steps below its start:", low[50] < low[0], "; 1000 times above i
 
 # %% [markdown]
 # The rule holds from both sides. On an exact bowl the second run would go to infinity. A network's loss is no bowl
-# farther out: the run is thrown off its minimum and then jumps from one wall to the other and back. No `nan` tells you,
-# just a loss that stopped falling. Networks trained at a fixed rate do end up near this limit, which is known as the *edge of stability* (Cohen et al.,
-# 2021).
+# farther out: the run is thrown off its minimum and then jumps from one wall to the other and back. No `nan` tells
+# you, just a loss that stopped falling. Networks trained at a fixed rate do end up near this limit, which is known as
+# the *edge of stability* (Cohen et al., 2021).
 #
 # ## Task 3 · A target that holds still
 #
@@ -446,8 +445,8 @@ print("after 50 steps below its start:", low[50] < low[0], "; 1000 times above i
 # next state. The next state's value is the *target*, and a target is not to be moved. In PyTorch one writes
 # `.detach()` or `torch.no_grad()`. Here it is `jax.lax.stop_gradient`: the value passes, the derivative is zero.
 #
-# Sutton and Barto's example: from A one gets to B or to C, equally often. B ends with reward 1, C with reward 0. So
-# the values of A, B, C are 0.5, 1 and 0.
+# An example from Sutton and Barto (*Reinforcement Learning*, section 11.5): from A one gets to B or to C, equally
+# often. B ends with reward 1, C with reward 0. So the values of A, B, C are 0.5, 1 and 0.
 
 # %%
 NOW, NEXT, REWARD = np.array([0, 0, 1, 2]), np.array([1, 2, 3, 3]), np.array([0.0, 0.0, 1.0, 0.0])
@@ -522,7 +521,8 @@ print("both in one dict: the teacher gets a gradient too:", np.asarray(together[
 # ## Summary
 #
 # - `jax.grad` returns a tree of its first argument's form, zeros for what is unused, and keeps nothing.
-# - `vmap(grad(…))` gives every example its gradient: clip those, not their mean. A key from outside is one noise for all.
+# - `vmap(grad(…))` gives every example its gradient: clip those, not their mean. A key from outside is one noise for
+#   all.
 # - `jvp(grad(…))` multiplies by the Hessian without building it; above `2/λ` gradient descent leaves its minimum.
 # - A target needs `stop_gradient`, or a place among the arguments that are not differentiated. Without it the loss
 #   may be lower and the answer wrong.
@@ -534,8 +534,8 @@ print("both in one dict: the teacher gets a gradient too:", np.asarray(together[
 # - [torch.func](https://docs.pytorch.org/docs/stable/func.html): the same transformations in PyTorch, with their limits
 # - [Deep Learning with Differential Privacy](https://arxiv.org/abs/1607.00133): clipping each gradient, noise, and the
 #   accountant
-# - [Gradient Descent on Neural Networks Typically Occurs at the Edge of Stability](https://arxiv.org/abs/2103.00065):
-#   sharpness that grows until it reaches `2/λ`
+# - [Gradient Descent Typically Occurs at the Edge of Stability](https://arxiv.org/abs/2103.00065): sharpness grows
+#   until it reaches `2/λ`
 # - [Human-level control through deep reinforcement learning](https://www.nature.com/articles/nature14236): the target
 #   network, a frozen copy that catches up now and then
 #
