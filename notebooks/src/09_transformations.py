@@ -274,6 +274,7 @@ print("vmap:      ", jax.vmap(root_or_zero)(rows).tolist(), end="")
 jax.effects_barrier()
 print("  the root saw", sorted(ran))
 
+
 # %% [markdown]
 # Same results, different work: rows in one batch can't take different ways, so `vmap` turns `cond` into "both, then
 # select". The dear branch always costs its time, and here it took the root of -1, a NaN that was thrown away.
@@ -353,6 +354,7 @@ minimum, losses = descend(params, np.full(STEPS, 1.0))
 flat_there = bool(optax.tree.norm(jax.grad(total)(minimum)) < 1e-4)
 print(f"loss {losses[0]:.4f} -> {losses[-1]:.4f}; length of the gradient below 1e-4: {flat_there}")
 
+
 # %% [markdown]
 # The Hessian has as many entries as weights squared: out of reach for a real network. Its product with a vector needs
 # no matrix. It is the directional derivative of the gradient, the `jvp` of a `grad` (*forward over reverse*), for
@@ -377,6 +379,7 @@ numbers, as_dict = ravel_pytree(minimum)  # one long vector, and the way back
 hessian = jax.jit(jax.hessian(lambda numbers: total(as_dict(numbers))))(numbers)
 same = np.abs(hessian @ flat(vector) - flat(product)).max() < 1e-12
 print("the matrix", hessian.shape, "times the vector: gap below 1e-12:", bool(same))
+
 
 # %% [markdown]
 # Multiply again and again, and what is left of any vector is the direction of the largest eigenvalue: *power
@@ -472,6 +475,7 @@ for stop in (True, False):
     td_loss_torch(leaf, stop).backward()
     beside(f"gradient, target {'frozen' if stop else 'free'}", jax.grad(td_loss)(guess, stop), leaf.grad)
 
+
 # %% [markdown]
 # Two different gradients from one loss value. Both lead somewhere.
 #
@@ -487,6 +491,7 @@ def learn(gradient, steps=2000, rate=0.5):
 for name, stop in {"frozen": True, "free": False}.items():
     values = learn(lambda values, stop=stop: jax.grad(td_loss)(values, stop))
     print(f"target {name:6}: A, B, C = {np.asarray(values).round(4) + 0.0}, loss {td_loss(values, stop):.4f}")
+
 
 # %% [markdown]
 # The free target has *half* the loss and wrong values. It moved B and C towards A, where no reward says so, because

@@ -97,6 +97,7 @@ ours = jax.vmap(jax.value_and_grad(length))(points)
 slopes, values = func.vmap(func.grad_and_value(torch.linalg.norm))(torch.from_numpy(points))
 beside("length and its gradient", ours, (values, slopes))
 
+
 # %% [markdown]
 # Several inputs mean several tangents, and the rule adds up their shares. `defjvps` does the adding: one small
 # function for each input, `None` for zero.
@@ -155,6 +156,7 @@ forgetful.defjvps(lambda v, out, x, beta: jax.nn.sigmoid(x) * v, None)
 with fails(AssertionError, lines=7):
     check_grads(forgetful, arguments, order=1, modes=("fwd",))
 
+
 # %% [markdown]
 # `ACTUAL` is the rule, `DESIRED` the finite difference. The two differ in the first digit or two: this is no rounding.
 #
@@ -171,6 +173,7 @@ def rounded(x, scale, bits):
 weights = np.array([-1.0, -0.5, 0.13, 0.24, 0.51, 0.9])
 print("rounded  ", rounded(weights, 0.2, 3))
 print("gradient ", jax.grad(lambda weights: (rounded(weights, 0.2, 3) ** 2).sum())(weights))
+
 
 # %% [markdown]
 # Nothing would ever train. The *straight-through estimator* passes the gradient on as if nothing had been rounded, but
@@ -233,6 +236,7 @@ print(jax.vmap(lambda row: quantize(row, 0.2, 3))(table))
 with fails(RuntimeError):
     func.vmap(lambda row: Quantize.apply(row, torch.tensor(0.2), 3))(torch.from_numpy(table))
 
+
 # %% [markdown]
 # JAX maps the body and, under `grad`, your two halves as well: they are made of operations that it knows. PyTorch asks
 # for a `setup_context` (and for `generate_vmap_rule = True`), because `ctx` is filled by a side effect.
@@ -271,7 +275,6 @@ print("setting last: ", attempt(lambda x, g, scale: (g * scale,), nondiff_argnum
 with fails(jax.errors.UnexpectedTracerError, lines=4):
     jax.jit(quantize)(weights, 0.2, 3)
 print("static for jit too:", jax.jit(quantize, static_argnums=2)(weights, 0.2, 3))
-
 
 # %% [markdown]
 # Static settings come *first*, wherever they stand in the function. In the other order the names are shifted: `g` was
@@ -321,7 +324,8 @@ MB = 2**20
 
 def kept(rows, wrap):
     _, pull = jax.vjp(lambda rows: looped(rows, matrices, wrap), rows)
-    return pull(np.float32(1))[0], sum({id(leaf): leaf.nbytes for leaf in jax.tree.leaves(pull)}.values()) / MB
+    sizes = {id(leaf): np.asarray(leaf).nbytes for leaf in jax.tree.leaves(pull)}
+    return pull(np.float32(1))[0], sum(sizes.values()) / MB
 
 
 def kept_torch(rows, wrap):
@@ -390,6 +394,7 @@ plt.show()
 assert temporary["scan, checkpoint"] < temporary["scan"] / 3
 print("checkpoint in the scan: less than a third of the memory  ok")
 
+
 # %% [markdown]
 # In the scan, `checkpoint` paid: 96 products instead of 64, for less than a third of the memory. A `policy` chooses
 # what to keep; with the products kept and only `tanh` computed again, no product is repeated. In the loop it bought
@@ -428,6 +433,7 @@ for name, transform in {
     transform(loss)(model, few)
     print(f"{name:15} running mean after the call {model.norm.mean[...].round(3)}")
 
+
 # %% [markdown]
 # No error, no warning, and averages that stay at their start until `model.eval()` uses them. (`nnx.value_and_grad`
 # keeps them too, and `has_aux=True` works as in JAX.)
@@ -457,6 +463,7 @@ with fails(TypeError):
 with fails(errors.TraceContextError):
     nnx.grad(lambda x: loss(model, x))(few)
 
+
 # %% [markdown]
 # `nnx.grad` takes the Params, or what a `DiffState` picks. `jax.grad` returned gradients for two running averages as
 # well, and an optimizer would move them, by weight decay if by nothing else. On the model with dropout it met the
@@ -485,6 +492,7 @@ with fails(ValueError):
 everything = nnx.StateAxes({nnx.Param: 0, nnx.BatchStat: 0, ...: None})
 print("outputs", nnx.vmap(call, in_axes=(everything, None))(models, few).shape)
 print("running means, first entries:", models.norm.mean[:, 0].round(3))
+
 
 # %% [markdown]
 # Read the message from its end: the running mean came out with an axis (*output was batched*) where the `StateAxes`
