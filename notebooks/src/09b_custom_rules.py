@@ -364,7 +364,7 @@ for name, (grad, size) in results.items():
 # **Predict.** We compile the gradient of the Python loop and of the `lax.scan`, each with and without
 # `jax.checkpoint`. Both loops compute the same. Does `checkpoint` save memory in both?
 
-# %%
+# %% tags=["nbval-ignore-output"] volatile="bytes, which the compiler chooses for the processor"
 policy = partial(jax.checkpoint, policy=jax.checkpoint_policies.dots_saveable)
 programs = {
     "loop": (looped, plain),
@@ -455,7 +455,8 @@ def leaves_of(tree):
 
 model = Block(4, rngs=nnx.Rngs(SEED))
 print("jax.grad:", leaves_of(jax.grad(loss)(model, few)))
-print("nnx.grad:", leaves_of(nnx.grad(loss)(model, few)))
+value, grads = nnx.value_and_grad(loss)(model, few)
+print("nnx.grad:", leaves_of(grads), " value", value.round(4))
 biases = nnx.DiffState(0, nnx.All(nnx.Param, nnx.PathContains("bias")))  # 0: the argument
 print("biases:  ", leaves_of(nnx.grad(loss, argnums=biases)(model, few)))
 with fails(TypeError):
