@@ -259,7 +259,8 @@ with fails(ValueError):
 
 # %% [markdown]
 # - *can't apply forward-mode autodiff (jvp) to a custom_vjp function*: a backward rule can't be run forwards. `jacfwd`
-#   and a Hessian-vector product by `jvp` of `grad` say the same. Use `jacrev`, or write a `custom_jvp`.
+#   says the same; use `jacrev`, or write a `custom_jvp`. (The `jvp` of a `grad` does run: it differentiates your two
+#   halves as they stand, here through the rounding, and returns zeros.)
 # - *must produce a tuple of length equal to the number of arguments*: one cotangent is missing. PyTorch says *returned
 #   an incorrect number of gradients*.
 # - *the shapes do not match*: a cotangent has the shape of its argument, so a broadcast argument needs a sum.
