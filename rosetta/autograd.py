@@ -697,7 +697,7 @@ class MaximumAtZero(Pair):
         "Equal arguments of a maximum get half the gradient each, so `jnp.maximum(x, 0)` has slope 0.5 at 0. "
         "`torch.maximum` does the same; `torch.relu` and `jax.nn.relu` have 0."
     )
-    lesson = ("09_transformations", "trap:maximum-at-zero")
+    lesson = ("09b_custom_rules", "trap:maximum-at-zero")
 
     def torch(x):
         return torch.func.grad(lambda x: torch.relu(x).sum())(x)
@@ -719,7 +719,7 @@ class ClampAtBound(Pair):
     inputs = {"x": np.array([-1.0, 0.0, 0.5, 1.0, 2.0], np.float32)}
     no_gradient = A_GRADIENT
     trap = "At a bound `clamp` passes the whole gradient, `jnp.clip` half of it: a weight on its bound moves slower."
-    lesson = ("09_transformations", "trap:maximum-at-zero")
+    lesson = ("09b_custom_rules", "trap:maximum-at-zero")
 
     def torch(x):
         return torch.func.grad(lambda x: x.clamp(0, 1).sum())(x)
@@ -744,7 +744,7 @@ class AbsAtZero(Pair):
     inputs = {"w": np.array([-1.0, 0.0, 1.0], np.float32)}
     no_gradient = A_GRADIENT
     trap = "`jnp.abs` has slope 1 at 0 where PyTorch has 0: an L1 penalty pushes weights off 0."
-    lesson = ("09_transformations", "trap:maximum-at-zero")
+    lesson = ("09b_custom_rules", "trap:maximum-at-zero")
 
     def torch(w):
         return torch.func.grad(lambda w: w.abs().sum())(w)
@@ -765,7 +765,7 @@ class NormAtZero(Pair):
     inputs = {"x": np.zeros(3, np.float32)}
     no_gradient = A_GRADIENT
     trap = "PyTorch defines the gradient of a norm at 0 as 0; JAX gives NaN. So it is with `std` of equal values."
-    lesson = ("09_transformations", "trap:maximum-at-zero")
+    lesson = ("09b_custom_rules", "trap:maximum-at-zero")
 
     def torch(x):
         return torch.func.grad(torch.linalg.norm)(x)
@@ -790,7 +790,7 @@ class ComplexGradient(Pair):
     inputs = {"z": np.array([1 + 2j, 3 - 1j], np.complex64)}
     no_gradient = A_GRADIENT
     trap = "PyTorch returns the direction of steepest ascent, JAX its conjugate: gradient descent needs `jnp.conj`."
-    lesson = ("09_transformations", "trap:maximum-at-zero")
+    lesson = ("09b_custom_rules", "trap:maximum-at-zero")
 
     def torch(z):
         return torch.func.grad(lambda z: (z.abs() ** 2).sum())(z)
@@ -811,7 +811,7 @@ class OneElementLoss(Pair):
     inputs = {"w": normal(3, 1), "x": normal(3)}
     no_gradient = A_GRADIENT
     trap = "`backward` takes any tensor of one element; `jax.grad` raises a TypeError unless the shape is ()."
-    lesson = ("09_transformations", "trap:accumulates")
+    lesson = ("09_transformations", "trap:grad-refuses")
 
     def torch(w, x):
         w.requires_grad_()
@@ -836,7 +836,7 @@ class IntegerLeaf(Pair):
     trap = (
         "PyTorch passes over an integer tensor; an integer anywhere in what `jax.grad` differentiates is a TypeError."
     )
-    lesson = ("09_transformations", "trap:accumulates")
+    lesson = ("09_transformations", "trap:grad-refuses")
 
     def torch(w, steps):
         params = {"w": w.requires_grad_(), "steps": steps}

@@ -243,7 +243,7 @@ class WhileGradient(Pair):
         "The number of turns is not known beforehand, nor the memory that a backward pass needs: reverse mode through "
         "`while_loop` is a ValueError. Bound the number of turns, and stand still when done."
     )
-    lesson = ("09_transformations", "trap:accumulates")
+    lesson = ("09_transformations", "trap:grad-refuses")
 
     def torch(x):
         y = x.requires_grad_()
@@ -452,7 +452,7 @@ class BothBranches(Pair):
     inputs = {"x": np.array([-1.0, -4.0], np.float32), "calls": []}
     no_gradient = "its result is a count"
     trap = "Under `vmap`, `lax.cond` runs both branches for all rows and selects: the dear one always costs its time."
-    lesson = ("09_transformations", "trap:noise-under-vmap")
+    lesson = ("09_transformations", "trap:cond-under-vmap")
 
     def torch(x, calls):
         for row in x:

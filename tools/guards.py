@@ -29,7 +29,7 @@ MAX_CODE_LINES = 25
 MAX_QUOTED_LINES = 6
 SIBLINGS = ("01a_titanic_torch", "01b_titanic_nnx", "01c_titanic_linen")
 # lessons that wait for their second edition: they need no questions, no list for reading, no descriptions yet
-FIRST_EDITION = ["09_transformations", "10_jit_speed", "11_ensembles", "12_tracing_paper", "16_derivative_cliff", "17_taylor_mode", "18_stde", "19_million_dimensions", "20_high_order_pdes", "22_functional_derivatives"]  # fmt: skip
+FIRST_EDITION = ["10_jit_speed", "12_tracing_paper", "16_derivative_cliff", "17_taylor_mode", "18_stde", "19_million_dimensions", "20_high_order_pdes", "22_functional_derivatives"]  # fmt: skip
 POSIX_ONLY = (
     r"\bos\.(fork|wait\w*|sched_getaffinity|getuid|uname)\b|\bSIG(KILL|ALRM)\b|import (resource|fcntl|pwd|grp)\b"
 )
