@@ -18,6 +18,7 @@ NOISE = [
     (r"Exception raised from [\s\S]*", ""),  # torch's C++ frames
     (r"(\S*/ipykernel_\d+/\d+\.py|<ipython-input-[^>]+>)(:\d+(:\d+)?)?", "this notebook"),
     (r"(?<![\w/:.])(?:[A-Za-z]:)?[\\/](?:[^\s\\/:'\"]+[\\/])+([^\s\\/:'\"]+)", r"…/\1"),  # a path of this machine
+    (r" with object id \d+", ""),
     (r" (object )?at 0x[0-9a-fA-F]+|(?<=\w) \d{12,}(?=>)|\bid(=|: ?)\d{9,}", ""),
 ]
 

@@ -38,6 +38,7 @@ def test_any_error_will_do_where_none_is_named(capsys):
         ("at /tmp/ipykernel_123/456.py:5:2 for jit", "at this notebook for jit"),
         ("<function f at 0x7f0012345678>", "<function f>"),
         ("<Model object at 0x7f0012345678>", "<Model>"),
+        ("BatchTracer with object id 140012345678912", "BatchTracer"),
         ("reachable through <list 140012345678912>", "reachable through <list>"),
         ("\x1b[31mred\x1b[0m", "red"),
         ("see https://docs.jax.dev/en/latest/errors.html", "see https://docs.jax.dev/en/latest/errors.html"),
