@@ -421,7 +421,7 @@ print("first results:", *[f"{result[0]:.5f}" for result in results])
 # - [Type promotion semantics](https://docs.jax.dev/en/latest/type_promotion.html): the whole table, and weak types.
 # - [Key concepts](https://docs.jax.dev/en/latest/key-concepts.html): tracers, jaxprs and pytrees in JAX's own words.
 # - [Errors](https://docs.jax.dev/en/latest/errors.html): each tracer error with examples and remedies.
-# - [Programming model](https://docs.pytorch.org/docs/stable/user_guide/torch_compiler/compile/programming_model.html):
-#   graphs, guards and breaks of `torch.compile`.
+# - [Core concepts](https://docs.pytorch.org/docs/stable/user_guide/torch_compiler/core_concepts.html): graphs, guards
+#   and breaks of `torch.compile`.
 #
 # Next: [08b · What compiling costs](08b_compiling.ipynb).
