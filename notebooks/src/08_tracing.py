@@ -55,8 +55,7 @@ print(f"two calls, two results: {first:.3f} {second:.3f}")
 # no value.
 #
 # The `~` says *weakly typed*: the argument was a Python number. Python's `1.0` has no precision of its own, so it
-# takes that of the array that it meets. A NumPy or JAX scalar is not weak: it is an array that happens to have no
-# dimensions. PyTorch knows the same idea but draws the line elsewhere.
+# takes that of the array that it meets. PyTorch has such a rule too, and draws the line elsewhere.
 #
 # **Predict.** A bfloat16 vector is multiplied by `2.0`, and by a float32 *scalar array*. Which dtypes come out, in
 # PyTorch and in JAX? And does `f` run again for `jnp.float32(1.0)`?
@@ -70,9 +69,9 @@ third = jit_f(jnp.float32(1.0))
 
 
 # %% [markdown]
-# In PyTorch a tensor without dimensions never raises the precision of one that has some. In JAX it counts like any
-# array, and only Python numbers give way. One stray `np.float32(…)` therefore turns a bfloat16 model into a float32
-# model from there on, without a word.
+# In PyTorch a tensor without dimensions does not raise the precision of one that has some. In JAX a NumPy or JAX
+# scalar is an array that happens to have no dimensions: it counts like any other, and only Python numbers give way.
+# One stray `np.float32(…)` therefore turns a bfloat16 model into a float32 model from there on, without a word.
 #
 # And `f` did run again: `float32[]` and `~float32[]` are two types, hence two programs.
 #
@@ -126,8 +125,8 @@ diagram.arrow(key, cache, "look it up")
 diagram.arrow(key, f_box, dashed=True)
 diagram.note(2.4, 1.55, "not found: trace f", align="left")
 diagram.arrow(program, cache, "store")
-diagram.note(0.1, 2.85, "once for each key: seconds", align="left", side="jax")
-diagram.note(0.1, 0.2, "every call: microseconds; found, the program runs and f does not", align="left")
+diagram.note(0.1, 2.85, "once for each key: milliseconds to minutes", align="left", side="jax")
+diagram.note(0.1, 0.2, "every call: microseconds; once found, the program runs and f does not", align="left")
 plt.show()
 traced = jax.jit(f).trace(jnp.ones(1000))
 print("recorded:", *[equation.primitive.name for equation in traced.jaxpr.eqns])
@@ -148,9 +147,8 @@ print("operations:", len(traced.jaxpr.eqns), " fused loops:", compiled.as_text()
 #
 # ## 1 · Side effects and globals
 #
-# Tracing sees what happens to arrays. Whatever else the function does, Python does it once, while tracing; and what
-# the function *finds* instead of being handed (a global, a closed-over model, `self.scale`, a file, the clock) is
-# frozen. `torch.compile` notes which globals it read and checks them at each call: a *guard*.
+# Tracing sees what happens to arrays. A function may do more: append to a list, or read what it *finds* instead of
+# being handed (a global, a closed-over model, `self.scale`, a file, the clock).
 #
 # **Predict.** `scale` is 2 at the first call and 10 at the second. What do both frameworks return, and how often was
 # `"called"` appended?
@@ -177,9 +175,12 @@ for name, compiled_scaled, one in (
 
 
 # %% [markdown]
-# PyTorch's guard failed, so it compiled again, and it replays the `append` at every call. JAX gave a stale answer
-# without an error: a global is no part of the key. A jitted function that closes over a model has frozen its weights
-# in the same way, and training has no effect on it.
+# JAX gave a stale answer without an error. Python appended once, while tracing; and the value of the global was
+# frozen into the program, for a global is no part of the key. A jitted function that closes over a model has frozen
+# its weights in the same way, and training has no effect on it.
+#
+# `torch.compile` notes which globals it read and checks them at each call: a *guard*. The guard failed, so it
+# compiled again; and it replays the `append` at every call.
 #
 # The mend: what may change is an argument, what has happened is a result.
 
@@ -194,8 +195,7 @@ result, count = scaled_purely(10.0, count, 1.0)
 print("after:", result, " calls recorded:", count)
 
 # %% [markdown]
-# Random numbers are the case that hurts. NumPy's generator is Python: it runs while tracing. A key that is made
-# inside is a constant of the program.
+# Random numbers are the case that hurts.
 #
 # **Predict.** Each function is called twice. Which ones give new noise the second time?
 
@@ -214,8 +214,10 @@ for name, noise in noises.items():
 
 
 # %% [markdown]
-# A network with noise or dropout of the two middle kinds trains, on one fixed noise. The key must come in as an
-# argument, another one for each step: `jax.random.fold_in(key, step)`.
+# NumPy's generator is Python: it drew once, while tracing. A key that is made inside is a constant, and so is what is
+# drawn from it. A network with noise or dropout of these two kinds trains, on one fixed noise. The key must come in
+# as an argument, another one for each step: `jax.random.fold_in(key, step)`. (In PyTorch's graph `randn` is an
+# operation that advances the generator.)
 #
 # ## 2 · In place, views, donation
 #
@@ -237,7 +239,7 @@ print("jax:  ", jax.jit(lambda x: x.at[0].set(9.0))(jnp.zeros(3)))
 # copies the whole array. Inside, XLA writes in place wherever nobody needs the old value any more; only an argument,
 # which the caller may still hold, is copied once.
 #
-# Nothing changes, so views are of no use, and slices are arrays of their own.
+# PyTorch code writes through views as well.
 #
 # **Predict.** `row = w[0]`, then `row += 1`. What is `w` now, in both? And may NumPy write into a JAX array?
 
@@ -254,11 +256,12 @@ with fails(ValueError):
     np.asarray(w)[0] = 9.0
 
 # %% [markdown]
-# `row += 1` is no error in JAX: for an array, Python reads it as `row = row + 1` and the name `row` moves on to a new
-# array. Code that relied on the view loses its update silently. Write `w = w.at[0].add(1)`. NumPy's view is
-# read-only; `np.array(w)` makes a copy that you own.
+# In JAX a slice is an array of its own. `row += 1` is no error: for an array, Python reads it as `row = row + 1`, and
+# the name `row` moves on to a new array. Code that relied on the view loses its update silently. Write
+# `w = w.at[0].add(1)`. NumPy's view of a JAX array is read-only, as the message says; `np.array(w)` makes a copy that
+# you own.
 #
-# That one copy goes as well if you *donate* the argument: the result takes over its memory.
+# The one copy that `.at[]` makes of an argument goes as well if you *donate* it: the result takes over its memory.
 
 # %% tags=["trap:donation"]
 old = jnp.zeros(1000)
@@ -315,7 +318,7 @@ print("where: ", each(x), each(-x))
 print("static:", shift(x, up=True), shift(x, up=False))
 
 # %% [markdown]
-# Under `vmap` a `cond` becomes a `where`: both branches run.
+# (Under `vmap`, which is explained in 09, a `cond` on mapped data becomes a `where`: both branches run.)
 #
 # What does `torch.compile` do at this `if`?
 #
@@ -338,27 +341,28 @@ with fails(RuntimeError, lines=5):
 # The same happens whenever Python asks a tracer for its value. A loop asks for a count:
 
 # %% tags=["trap:data-count"]
-def power(x, n):
+def squared(x, n):  # n times in a row
     for _ in range(n):
         x = x * x
     return x
 
 
-def power_traced(x, n):
+def squared_in_loop(x, n):
     return lax.fori_loop(0, n, lambda i, x: x * x, x)
 
 
 with fails(jax.errors.TracerIntegerConversionError, lines=4):
-    jax.jit(power)(3.0, 2)
-print("n static:", jax.jit(power, static_argnames="n")(3.0, n=2), " fori_loop:", jax.jit(power_traced)(3.0, 2))
+    jax.jit(squared)(3.0, 2)
+print("n static:", jax.jit(squared, static_argnames="n")(3.0, n=2), " fori_loop:", jax.jit(squared_in_loop)(3.0, 2))
 with fails(ValueError):
-    jax.jit(jax.grad(power_traced))(3.0, 2)
-print("n static, gradient:", jax.jit(jax.grad(power_traced), static_argnums=1)(3.0, 2))
+    jax.jit(jax.grad(squared_in_loop))(3.0, 2)
+print("n static, gradient:", jax.jit(jax.grad(squared_in_loop), static_argnums=1)(3.0, 2))
 
 # %% [markdown]
 # `range(n)` called `__index__()` on a value that "depends on the value of the argument n". `lax.fori_loop` takes a
-# traced count, at a price: such a loop has no reverse mode, since nobody knows how many values to keep. With a static
-# count it has; each count is a program of its own. (Known counts, unrolling and `lax.scan` are the subject of 08b.)
+# traced count, at a price that the second message names: such a loop has no backward pass ("reverse mode"), since
+# nobody knows how many values to keep for it. With a static count it has one, and each count is a program of its own.
+# (Known counts, unrolling and `lax.scan` are the subject of 08b.)
 #
 # Two more ways to ask: for a number, and for a shape.
 
@@ -371,14 +375,15 @@ with fails(jax.errors.NonConcreteBooleanIndexError):
 print("mended:", jax.jit(lambda x: x / x.sum())(x), jax.jit(lambda x: x.sum(where=x > 0))(x))
 
 # %% [markdown]
-# `.item()`, `float()` and NumPy's functions want a number: stay in `jnp`, where the sum of an array is an array.
-# `x[x > 0]` has as many elements as the data say, and a program's shapes are fixed: keep the shape, and mask with
-# `where=` or `jnp.where`.
+# "Concrete" in both messages means: with a value. `.item()`, `float()` and NumPy's functions want one: stay in `jnp`,
+# where the sum of an array is an array. `x[x > 0]` has as many elements as the data say, and a program's shapes are
+# fixed: keep the shape, and mask with `where=` or `jnp.where`.
 #
 # ## What it buys
 #
 # `f` again, on a million numbers; first call and steady state apart. torch runs on one thread here, XLA takes the
-# cores it finds: compare within a framework.
+# cores it finds: compare within a framework. In its first call each compiler shows its price, in the later ones what
+# one fused loop saves.
 
 # %% tags=["nbval-ignore-output"] volatile="milliseconds"
 numbers = np.random.default_rng(SEED).normal(size=1_000_000).astype(np.float32)
@@ -416,7 +421,7 @@ print("first results:", *[f"{result[0]:.5f}" for result in results])
 # - [Type promotion semantics](https://docs.jax.dev/en/latest/type_promotion.html): the whole table, and weak types.
 # - [Key concepts](https://docs.jax.dev/en/latest/key-concepts.html): tracers, jaxprs and pytrees in JAX's own words.
 # - [Errors](https://docs.jax.dev/en/latest/errors.html): each tracer error with examples and remedies.
-# - [Programming model](https://docs.pytorch.org/docs/stable/compile/programming_model.html): graphs, guards and
-#   breaks of `torch.compile`.
+# - [Core concepts](https://docs.pytorch.org/docs/stable/user_guide/torch_compiler/core_concepts.html): graphs, guards
+#   and breaks of `torch.compile`.
 #
 # Next: [08b · What compiling costs](08b_compiling.ipynb).

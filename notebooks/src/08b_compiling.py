@@ -41,6 +41,9 @@ plots.use()
 #
 # A Python loop with a known count works under `jit`. It runs while tracing, and the program gets one copy of its body
 # for each turn: it is *unrolled*. `lax.scan` puts one turn into the program.
+#
+# In 06b it ran an RNN. `lax.scan(turn, carry, xs)` calls `turn(carry, x)`, which returns the next carry and an output
+# to stack. Here there is nothing to read and nothing to stack, hence `_`, `None` and a `length`.
 
 # %% alt="Two programs beside each other. Left, the unrolled loop: four boxes named turn, chained by arrows from w0 to w4. Right, the scan: a single box named turn with an arrow that leads its output, the carry, back to its input, n times."
 diagram = plots.Diagram(height=2.1)
@@ -146,14 +149,14 @@ total, sums = lax.scan(add, jnp.zeros(()), jnp.ones(3))
 print("jax, from a float: ", total, " after each turn:", sums)
 
 # %% [markdown]
-# Read the second line: it names the part of the carry, the type that came in and the type that went out. Start with
-# the type that the loop ends with. A list that grows is no carry; return each turn's value as the second result, and
-# `scan` stacks them.
+# Read the second sentence: it names the part of the carry, the type that came in and the type that went out. Start
+# with the type that the loop ends with. A list that grows is no carry; return each turn's value as the second result,
+# and `scan` stacks them.
 #
 # ## 2 · Timing
 #
-# The first call of a compiled function holds tracing, compiling and a run; time it apart from the others. And the
-# others have a trap of their own, which you know from CUDA.
+# The first call of a compiled function holds tracing, compiling and a run; time it apart from the others. The others
+# have a trap of their own.
 #
 # **Predict.** The product of two 1500 x 1500 matrices, already compiled, on a *CPU*. When does the call return,
 # before or after the work is done?
@@ -170,8 +173,9 @@ done = perf_counter() - start
 print(f"the call returned after {1e3 * returned:.2f} ms, the result was there after {1e3 * done:.1f} ms")
 
 # %% [markdown]
-# JAX queues work and returns, on every kind of device. `block_until_ready()` is its `torch.cuda.synchronize()`;
-# reading a value (`float(loss)`, `print`) waits too. `course.timing` blocks, and keeps the first call apart.
+# Before. JAX queues work and returns, as PyTorch does on CUDA, but on every kind of device. `block_until_ready()`
+# waits for one array, where `torch.cuda.synchronize()` waits for all that is queued; reading a value (`float(loss)`,
+# `print`) waits too. `course.timing` blocks, and keeps the first call apart.
 #
 # ## 3 · The key of a program
 #
@@ -207,7 +211,8 @@ print("torch.compile:", len(graphs), "graphs")
 # %% [markdown]
 # One program for each shape and dtype; going back to a known shape is free. `torch.compile` guards on shapes as well,
 # and at the second size it compiles a version that takes any size. XLA compiles for fixed shapes, so `jit` never does
-# that.
+# that. Nor does `jit` give up: after eight versions of a function `torch.compile` runs it as it is, `jit` goes on
+# compiling.
 #
 # Shapes are easy to see. This one is not:
 #
@@ -260,10 +265,10 @@ print(*messages, sep="\n")
 
 
 # %% [markdown]
-# How to read it: the three lines that begin with "Finished" are the stations trace, lower and compile, each with its
-# seconds. The line "Compiling jit(mean) with global shapes and types" holds the key's visible part: look for the
-# function that you know, and for a shape that you did not expect. Lines about functions that you never wrote, such as
-# `broadcast_in_dim`, are un-jitted operations; each is a small program.
+# How to read it: the three lines that begin with "Finished" are the stations trace, lower ("jaxpr to MLIR": StableHLO
+# is a dialect of it) and compile, each with its seconds. The line "Compiling jit(mean) with global shapes and types"
+# holds the key's visible part: look for the function that you know, and for a shape that you did not expect. Lines
+# about functions that you never wrote, such as `broadcast_in_dim`, are un-jitted operations; each is a small program.
 #
 # `jax.explain_cache_misses()` says *why*. (Lines with this machine's paths are left out.)
 #
@@ -408,7 +413,7 @@ class Scale:
 
 
 scale, one = Scale(2.0), jnp.ones(())
-with fails(TypeError, lines=4):
+with fails(TypeError):
     scale.times(one)
 before = scale.times_static(one)
 scale.w = 10.0
@@ -461,7 +466,7 @@ cases = {
 }  # fmt: skip
 for case, batch in cases.items():
     loss, grads = value_and_grad(w, *batch)
-    print(f"{case:16} loss {loss:.5f}  gradient", *[f"{g:8.5f}" for g in grads])
+    print(f"{case:16} loss {loss:.4f}  gradient", *[f"{g:.4f}" for g in grads])
 
 # %% [markdown]
 # Without the mask the three rows of zeros count as data, and the loss is too small. With it, loss and gradient are
@@ -483,7 +488,7 @@ for name, allowed in buckets.items():
         used.append(padded_size)
     jax.block_until_ready(grads)
     seconds, waste = perf_counter() - start, 1 - sizes.sum() / sum(used)
-    print(f"{name:13} {len(set(used)):2} programs, {waste:4.0%} of the rows padding, {seconds:.2f} s for 8 batches")
+    print(f"{name:13} programs: {len(set(used))}, padding: {waste:4.0%} of the rows, {seconds:.2f} s for 8 batches")
     assert len(set(used)) <= len(allowed)
 
 # %% [markdown]
@@ -506,8 +511,8 @@ for name, allowed in buckets.items():
 # - [Slow tracing and compiling](https://docs.jax.dev/en/latest/debugging/slow_tracing_compilation.html): the switches
 #   of this lesson, and how to dump what is compiled.
 # - [Asynchronous dispatch](https://docs.jax.dev/en/latest/async_dispatch.html): when JAX waits, and for what.
-# - [Recompilations](https://docs.pytorch.org/docs/stable/compile/programming_model.recompilation.html): guards,
-#   dynamic shapes and their limit in `torch.compile`.
+# - [torch.compile](https://docs.pytorch.org/docs/stable/generated/torch.compile.html): when it compiles again, what
+#   `dynamic=` does about shapes, and where it gives up.
 # - [Optimizer schedules](https://optax.readthedocs.io/en/latest/api/optimizer_schedules.html): `inject_hyperparams`.
 #
 # Next: [08c · Looking inside](08c_debugging.ipynb).

@@ -35,7 +35,7 @@ from jax.experimental import checkify
 from torch.profiler import ProfilerActivity, profile
 
 from course import plots
-from course.failures import fails, last_lines
+from course.failures import fails
 
 # %%
 SEED = 0
@@ -46,8 +46,8 @@ plots.use()
 # %% [markdown]
 # ## 1 · Print, run un-jitted, stop
 #
-# The oldest tool first. `print` is Python and runs while tracing (08). `jax.debug.print` becomes a part of the
-# program; it takes a format string and the values.
+# The oldest tool first. `print` is Python; `jax.debug.print` takes a format string and the values, and becomes a part
+# of the program.
 #
 # **Predict.** Both stand in the body of a `lax.scan` of three turns. How many lines does each print?
 
@@ -66,10 +66,10 @@ result = roots(jnp.float32(16))
 jax.effects_barrier()  # a program prints when it runs, which may be later: wait for it
 
 # %% [markdown]
-# `print` runs once and sees a tracer; `jax.debug.print` runs at every turn and sees values. It works under `grad` and
-# `vmap` too. `ordered=True` keeps the lines in order; without it they may come out of order. Each print carries
-# values out of the program, which costs time, so none stays in a training loop. (`jax.debug.callback` calls any
-# function of yours in the same way.)
+# `print` runs once, while tracing (08), and sees a tracer; `jax.debug.print` runs at every turn and sees values. It
+# works under `grad` and `vmap` too. `ordered=True` keeps the lines in order; without it they may come out of order.
+# Each print carries values out of the program, which costs time, so none stays in a training loop.
+# (`jax.debug.callback` calls any function of yours in the same way.)
 #
 # Where a plain `print` or a debugger is wanted, switch compiling off. Everything then runs in Python, even the turns
 # of a `scan`: slowly, and with values.
@@ -134,16 +134,14 @@ with fails(jax.errors.UnexpectedTracerError, lines=12):
 
 # %% [markdown]
 # How to read it: "side effect, allowing for a reference to an intermediate value" is the `append`. The message names
-# the function that was traced and where the tracer was last seen, but it comes late: where the tracer is *used*.
+# the function that was traced and where the value was created, but it comes late: where the tracer is *used*.
+#
 # `jax.checking_leaks()` raises at the call that lets it *escape*, and says who holds it. It watches tracing, so a
 # function that is compiled already shows nothing: set it from the start, or `JAX_CHECK_TRACER_LEAKS=1`.
 
 # %%
-try:
-    with jax.checking_leaks():
-        jax.jit(lambda x: layer(x) + 1)(1.0)
-except Exception as error:  # JAX raises a plain Exception here
-    print(re.sub(r" \d{9,}", "", last_lines(error, lines=4)))  # without addresses
+with fails(Exception, lines=4), jax.checking_leaks():  # JAX raises a plain Exception here
+    jax.jit(lambda x: layer(x) + 1)(1.0)
 
 
 # %% [markdown]
@@ -184,8 +182,9 @@ print("value:", guarded(x), " gradient: torch", x_torch.grad.tolist(), " jax", j
 
 
 # %% [markdown]
-# NaN, in both. `where` selects among values, and each side's gradient is multiplied by 1 or 0. The derivative of the
-# square root at 0 is infinite, and 0 times infinity is NaN. The forward pass never shows it.
+# NaN, in both. Backwards, `where` hands each side the gradient where that side was selected, and 0 elsewhere; the
+# side multiplies by its own derivative. That of the square root at 0 is infinite, and 0 times infinity is NaN. The
+# forward pass never shows it.
 #
 # The mend is a second `where`, *inside*: the function never sees the bad number.
 
@@ -222,8 +221,9 @@ for function in log_loss, jax.grad(guarded):
 
 
 # %% [markdown]
-# "Invalid nan value …" announces the second run. In a forward pass the traceback leads to your line. In a backward
-# pass the multiplication is not yours, and you learn only the operation. Then read the forward pass for a function
+# "Invalid nan value …" announces the second run; it stands there twice in the first case, since `jnp.log` is a
+# compiled function of its own inside yours. In a forward pass the traceback leads to your line. In a backward pass
+# the multiplication ("mul") is not yours, and you learn only the operation. Then read the forward pass for a function
 # with an infinite derivative: `sqrt`, `log`, `arccos`, a norm or a division at 0.
 #
 # The switch costs: every result is waited for and read. Turn it on for a run that fails, not for all runs.
@@ -394,8 +394,9 @@ for name, us in total_us.most_common(5):
 # %% [markdown]
 # How to read a name: `jvp(hidden)` is the forward pass of the scope `hidden` while it is differentiated;
 # `transpose(jvp(hidden))` is its backward pass (what these words mean is the subject of 09). A `fusion` is several
-# operations in one loop, and the path is that of its last one. (`ynn` is a library that XLA hands matrix products to
-# on a CPU.) Here the two big matrix products, forward and backward, should take most of the program's time.
+# operations in one loop, and the path is that of its last one. (A name with `ynn` is work that XLA hands to a library
+# of that name, on a CPU.) Here the two big matrix products, forward and backward, should take most of the program's
+# time.
 #
 # PyTorch's table of the same loss and its gradient, on one thread:
 
@@ -418,7 +419,7 @@ for row in rows[:5]:
 # Operations are half of the story. The other half is *when*. The recorded loop reads the loss at every step, as
 # `loss.item()` does in many training loops.
 #
-# **Predict.** What changes in the picture if the loop never waits?
+# **Predict.** What changes if the loop never reads a loss?
 
 # %% tags=["nbval-ignore-output"] volatile="milliseconds" alt="Two timelines of six training steps, drawn above each other on the same scale of milliseconds. In each, one row shows what Python does: loading a batch, calling the step, waiting for the loss; another row shows when the compiled program runs. Above, with waiting, the program stands still while a batch is loaded. Below, without waiting, the program runs while the next batch is loaded."
 def span(recorded):  # start and end in microseconds
