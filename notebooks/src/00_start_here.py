@@ -505,4 +505,4 @@ print("ready  ok")
 # - [torch.utils.data](https://docs.pytorch.org/docs/stable/data.html): how workers are started on each platform,
 #   and what is sent to them.
 #
-# Next: [01a · the program you know, in PyTorch](01a_titanic_torch.ipynb).
+# Next: [01a · Who survives? The program you know, in PyTorch](01a_titanic_torch.ipynb).
