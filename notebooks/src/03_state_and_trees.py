@@ -606,7 +606,7 @@ pd.DataFrame(rows, columns=["torch", "NNX", "Linen"]).round(4)
 #
 # - [Flax, NNX basics](https://flax.readthedocs.io/en/latest/nnx_basics.html): modules, boxes, split, merge, update.
 # - [Flax, filters](https://flax.readthedocs.io/en/latest/guides/filters_guide.html): the whole language of filters.
-# - [JAX, jax.tree](https://docs.jax.dev/en/latest/jax.tree.html): every function on trees, each with an example.
+# - [JAX, jax.tree](https://docs.jax.dev/en/latest/jax.tree.html): every function on trees.
 # - [Batch Normalization, Ioffe and Szegedy](https://arxiv.org/abs/1502.03167): why training and evaluation differ.
 #
 # Next: [04 · Optimizers](04_optimizers.ipynb).

@@ -401,12 +401,12 @@ table
 # %% [markdown]
 # None. Four differences, each found behind the one before:
 #
-# 1. `norm1`: `LayerNorm` adds 1e-5 to the variance in torch, 1e-6 in flax.
+# 1. `norm1`: epsilon, the fifth default of [02](02_same_numbers.ipynb), 1e-5 in torch and 1e-6 in flax.
 # 2. `attention`: `True` in a mask means *hidden* in torch's `MultiheadAttention` and *visible* in flax. As written,
 #    a token saw the future, and neither the past nor itself.
 # 3. `attention` again, no mistake of ours: NNX's attention calls `jax.nn.dot_product_attention`, whose softmax runs in
 #    float32 whatever the dtype. Linen's does not. For a proof in float64, pass NNX a function of your own.
-# 4. `down`: `gelu` is the tanh approximation in JAX unless told otherwise. As a function it has no layer of its own;
+# 4. `down`: `gelu`, the fourth default of 02, the tanh approximation in JAX. As a function it has no layer of its own;
 #    the search names the layer behind it, whose *input* is wrong already.
 #
 # Masks deserve a second look. torch has two: `attn_mask` (T, T), and `key_padding_mask` (B, T) for padded sentences.
