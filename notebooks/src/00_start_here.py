@@ -298,7 +298,7 @@ print("made visible:", jnp.asarray([0.0, 1.0]).at[10].get(mode="fill", fill_valu
 # %% [markdown]
 # **4 · No error.** A compiled program on an accelerator can't stop in the middle, so JAX does not raise on a bad
 # *value*, jitted or not. A read past the end gives the last element, a write there is dropped, a division by zero is
-# some number, a failed factorisation is NaN. Check indices in NumPy before they come in; [08](08_tracing.ipynb)
+# some number, a failed factorisation is NaN. Check indices in NumPy before they come in; [08c](08c_debugging.ipynb)
 # makes such errors visible inside.
 #
 # What does raise, and often in the first week: asking for a value inside `jit`, for a log, say.
@@ -464,7 +464,7 @@ print(f"held now:  {sum(array.nbytes for array in jax.live_arrays()) / 2**20:.0f
 # trying to allocate", and jax 0.7 on a CPU may say INTERNAL in front of "Out of memory". Divide the bytes by
 # 2**30, and ask which array is that large: here (n, 1) met (n,), and broadcasting made (n, n) of them. JAX
 # computes asynchronously, so the error may come at a later line than its cause. If the sum is the trouble,
-# `jax.live_arrays()` lists what is held. Then: a smaller batch, `jax.checkpoint` ([09](09_transformations.ipynb)),
+# `jax.live_arrays()` lists what is held. Then: a smaller batch, `jax.checkpoint` ([09b](09b_custom_rules.ipynb)),
 # donated arguments ([08](08_tracing.ipynb)).
 #
 # ## Is this environment ready?
