@@ -40,7 +40,8 @@ plots.use()
 # ## A model trains
 #
 # A small network learns a sine. JAX brings arrays, derivatives and the compiler, Flax the layers, Optax the
-# optimizer. (Later you will meet Orbax for checkpoints, and Equinox, another library of layers.)
+# optimizer. Flax has two kinds of layers: NNX, objects as in torch, used here, and Linen, which keeps all state
+# outside. (Later you will meet Orbax for checkpoints, and Equinox, another library of layers.)
 
 # %% tags=["starts-training"]
 x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]  # (64, 1)
@@ -70,8 +71,10 @@ print(f"at 0.5: {model(np.array([[0.5]])).item():.2f}, the sine there: {np.sin(1
 # - `value_and_grad(f)` is a function. Calling it returns the loss and the gradients: there is no `backward()`, no
 #   `.grad`, nothing to set to zero.
 # - `update(model, grads)`: the optimizer keeps its moments, and gets model and gradients as arguments.
-# - `@nnx.jit`: the first call compiles the whole step, derivative and update included; later calls run it. And no
-#   `.to(device)`: JAX computes on the best device that it finds.
+#   `wrt=nnx.Param` names what it trains: the weights.
+# - `@nnx.jit`: the first call compiles the whole step, derivative and update included; later calls run it. `jax.jit`
+#   does the same for functions of arrays, without objects. And no `.to(device)`: JAX computes on the best device that
+#   it finds.
 #
 # ## Why move at all?
 #
@@ -93,13 +96,13 @@ print("milliseconds:", (1e3 * step[["conv step: per step", "conv step: torch eag
 seconds[rows].to_frame("seconds").assign(times_as_fast=seconds["torch eager + DataLoader"] / seconds[rows]).round(2)
 
 # %% [markdown]
-# Read all rows, not only the best. The two lines above the table are 256 models trained at once, by `jax.vmap` and
-# by torch's batched products, and one training step of a small convolutional network, by `jax.jit` ("per step")
-# and by torch.
+# Read all rows, not only the best. The two lines above the table are 256 models trained at once, by `jax.vmap` (it
+# makes a function of many models out of a function of one) and by torch's batched products, and one training step of
+# a small convolutional network, by `jax.jit` ("per step") and by torch.
 #
 # - JAX **wins** where much of the time is Python's and the whole program can be compiled: many small steps, a
 #   whole training run in one call, hundreds of models at once; and high derivatives, which lessons 16 to 22
-#   measure. Compiling has its price: the last row is the same run with it.
+#   measure. Compiling has its price: the last row is the run above it with compiling included.
 # - It is a **tie** where the arithmetic takes the time: both sides compute the convolutions about equally fast.
 # - JAX **loses** if you forget `jit`, by far. And plain `@nnx.jit` on a model this small is slower than eager
 #   torch: it takes the objects apart and puts them together around each call.
@@ -162,15 +165,15 @@ with jax.debug_key_reuse(True), fails(jax.errors.KeyReuseError):
 # %% [markdown]
 # The same numbers: drawing does not change a key. It is the commonest mistake of the first week, and silent: two
 # layers with equal weights, a dropout mask that never changes. `split` makes new keys of one. While you learn,
-# switch on `jax_debug_key_reuse`. "Previously-consumed" is a key that was used before, and "index 0" is the
-# argument of the draw that it was passed as.
+# switch the check on for good: `jax.config.update("jax_debug_key_reuse", True)`. In its message "previously-consumed"
+# is a key that was used before, and "index 0" is its place among the draw's arguments: the first.
 #
 # ## 4 · State goes in and comes out
 #
 # On the left, a torch module: it changes itself while you call it. On the right a pure function: it takes the
 # state, and returns the next one.
 
-# %% alt="Two diagrams. Left, dashed orange: x goes into a module that holds weights, averages and a generator, y comes out, and an arrow from the module back to itself says: changes itself. Right, blue: x and state go into a function, y and the new state come out, and a dashed arrow carries the new state back to the next call."
+# %% alt="Two diagrams. Left, dashed orange: x goes into a module that holds weights and averages, y comes out, and an arrow from the module back to itself says: changes itself. Right, blue: x and state go into a function, y and the new state come out, and a dashed arrow carries the new state back to the next call."
 diagram = plots.Diagram(height=2.4)
 diagram.note(1.9, 2.25, "PyTorch: the module owns its state", side="torch")
 module = diagram.function(1.9, 0.85, "model(x)", side="torch", width=1.5, height=1.3)
@@ -294,8 +297,8 @@ print("made visible:", jnp.asarray([0.0, 1.0]).at[10].get(mode="fill", fill_valu
 
 # %% [markdown]
 # **4 · No error.** A compiled program on an accelerator can't stop in the middle, so JAX does not raise on a bad
-# *value*, jitted or not. Reads end at the last element, writes past the end are dropped, a division by zero is
-# some number, a failed factorisation is NaN. Check indices in NumPy before they come in; [08](08_tracing.ipynb)
+# *value*, jitted or not. A read past the end gives the last element, a write there is dropped, a division by zero is
+# some number, a failed factorisation is NaN. Check indices in NumPy before they come in; [08c](08c_debugging.ipynb)
 # makes such errors visible inside.
 #
 # What does raise, and often in the first week: asking for a value inside `jit`, for a log, say.
@@ -342,8 +345,8 @@ print("masked sum: ", jax.jit(lambda x: jnp.where(x > 0, x, 0).sum())(j))
 # ## DataLoader workers
 #
 # JAX has no loader; torch's will do (Grain is one made for JAX). This course uses `num_workers=0`, the default. If
-# you need workers, see what happens first. On Linux, Python up to 3.13 starts them by `fork`. The data set adds
-# noise to its images, once by JAX and once by NumPy; without a `timeout`, JAX's run would never end.
+# you need workers, see what happens first. This data set adds noise to its images; the noise comes from JAX or from
+# NumPy.
 
 # %%
 class Noisy(torch.utils.data.Dataset):
@@ -370,6 +373,11 @@ def first_batch(dataset, start, timeout):
     return next(iter(torch.utils.data.DataLoader(dataset, batch_size=4, **options)))
 
 
+# %% [markdown]
+# On Linux, Python up to 3.13 starts workers by `fork`. Both kinds of noise are tried that way, each with a `timeout`.
+#
+# **Predict.** Which of the two arrives?
+
 # %% tags=["trap:workers"]
 images = np.zeros((8, 32, 32), np.float32)
 if sys.platform == "linux" and __name__ == "__main__":  # elsewhere workers are spawned, see below
@@ -383,11 +391,11 @@ else:
     print("skipped: fork is Linux's way")
 
 # %% [markdown]
-# "DataLoader timed out": the worker is alive, and waits. JAX computes in threads, and `fork` copies a process
-# without them: the copy hands its work to a pool in which nobody works. A short test may pass all the same: a call
-# that needs no thread gets through, and before JAX's first operation there are none to miss. A worker that stays
-# away from JAX runs: load and augment in NumPy there, and let the main process do the rest. JAX warns at each fork
-# all the same.
+# NumPy's. "DataLoader timed out" means: the worker is alive, and waits; without a `timeout` it would wait for ever.
+# JAX computes in threads, and `fork` copies a process without them: the copy hands its work to a pool in which nobody
+# works. A short test may pass all the same: a call that needs no thread gets through, and before JAX's first
+# operation there are none to miss. A worker that stays away from JAX runs: load and augment in NumPy there, and let
+# the main process do the rest. JAX warns at each fork all the same.
 #
 # `spawn` is the clean way, and what macOS and Windows do: a worker is a new Python, without threads to miss.
 # (Linux gets there with `forkserver`, the default from Python 3.14 on.) The worker gets the data set as a pickle,
@@ -428,8 +436,9 @@ if jax.default_backend() == "cpu":
 print({name: value for name, value in os.environ.items() if name.startswith(("JAX_", "XLA_"))})
 
 # %% [markdown]
-# Without CUDA, JAX computes on the CPU, with at most a warning ("Falling back to cpu"). So look at `jax.devices()`
-# before you wonder about speed. Four environment variables, to be set before JAX is imported:
+# The error says what was asked for, 'gpu', and what is there. Unasked, a JAX without CUDA computes on the CPU, with at
+# most a warning ("Falling back to cpu"). So look at `jax.devices()` before you wonder about speed. Four environment
+# variables, to be set before JAX is imported:
 #
 # - `JAX_PLATFORMS=cpu` leaves the GPU alone. `JAX_PLATFORMS=cuda` fails where there is none, instead of falling
 #   back.
@@ -455,7 +464,7 @@ print(f"held now:  {sum(array.nbytes for array in jax.live_arrays()) / 2**20:.0f
 # trying to allocate", and jax 0.7 on a CPU may say INTERNAL in front of "Out of memory". Divide the bytes by
 # 2**30, and ask which array is that large: here (n, 1) met (n,), and broadcasting made (n, n) of them. JAX
 # computes asynchronously, so the error may come at a later line than its cause. If the sum is the trouble,
-# `jax.live_arrays()` lists what is held. Then: a smaller batch, `jax.checkpoint` ([09](09_transformations.ipynb)),
+# `jax.live_arrays()` lists what is held. Then: a smaller batch, `jax.checkpoint` ([09b](09b_custom_rules.ipynb)),
 # donated arguments ([08](08_tracing.ipynb)).
 #
 # ## Is this environment ready?
@@ -477,7 +486,8 @@ print("ready  ok")
 # ## Summary
 #
 # - Arrays don't change; a derivative is a function; keys are arguments; state goes in and comes out.
-# - JAX wins where a whole program can be compiled. Without `jit` it loses, and where kernels decide it is a tie.
+# - JAX wins where a whole program can be compiled. Without `jit` it loses, and where the arithmetic takes the time it
+#   is a tie.
 # - What bites in the first week is mostly silent: a name rebound, 32 bits, NumPy's words, an index past the end, a
 #   key used twice. Inside `jit` it is loud: no values, no shapes that depend on them.
 # - Loader workers stay away from JAX, and a spawned worker's data set lives in a module.
@@ -496,4 +506,4 @@ print("ready  ok")
 # - [torch.utils.data](https://docs.pytorch.org/docs/stable/data.html): how workers are started on each platform,
 #   and what is sent to them.
 #
-# Next: [01a · the program you know, in PyTorch](01a_titanic_torch.ipynb).
+# Next: [01a · Who survives? The program you know, in PyTorch](01a_titanic_torch.ipynb).

@@ -139,11 +139,10 @@ print("arrays:", {name: len(paths) for name, paths in homes.items()})
 
 # %% [markdown]
 # The picture is drawn from the three objects themselves. torch has one array more than Linen: BatchNorm's count of
-# batches, which flax does not need. NNX has two more: dropout's key and count.
+# batches, which flax does not need. NNX has two more than Linen: dropout's key and count.
 #
 # `course.porting` carries torch's weights and averages over, as in 02. All three are put in evaluation mode here,
-# where averages stay and nothing is dropped. A step of training comes along for torch and for NNX, with all that it
-# needs handed in as arguments.
+# where averages stay and nothing is dropped.
 
 # %%
 def three(dropout):
@@ -159,6 +158,10 @@ logits = {"torch": source(x_torch).detach(), "NNX": model(x), "Linen": net.apply
 assert gap(logits["torch"], logits["NNX"]) < 1e-6 and gap(logits["NNX"], logits["Linen"]) < 1e-6
 pd.DataFrame({name: np.asarray(values[:3]) for name, values in logits.items()}).round(4)
 
+
+# %% [markdown]
+# The same model three times. Two of them get a step of training, with all that it needs handed in as arguments;
+# Linen's comes further down, since it is made of trees.
 
 # %%
 def torch_step(source, optimizer, x, y):
@@ -287,7 +290,8 @@ pd.DataFrame({"bias before the step": before, "after": kept()}, index=rows).roun
 #
 # ## Writing into a model
 #
-# torch refuses a plain tensor where a parameter was. NNX takes an array, and the box is gone.
+# torch refuses a plain tensor where a parameter was; its message says what it expected. NNX takes an array, and the
+# box is gone. In [01b](01b_titanic_nnx.ipynb) an optimizer made before the slip complained; here it is made afterwards.
 
 # %% tags=["trap:assign"]
 source, model, variables = three(dropout=0.5)
@@ -304,7 +308,7 @@ for name, module in {"assigned": assigned, "written with [...]": written}.items(
     print(f"NNX, {name}: {count} Params, after a step the bias is {module.out.bias[0]:.4f}")
 
 # %% [markdown]
-# Assigned, it is no `Param`: no gradient, no update, and no word about it. (flax 0.12.0 raises when the layer is
+# Assigned, the bias is no `Param`: no gradient, no update, and no word about it. (flax 0.12.0 raises when the layer is
 # called: "object has no attribute 'value'".) Write into the box, with `[...]`.
 #
 # The way back into a model, torch's `load_state_dict`, is `nnx.update(model, state)`, and it refuses nothing: missing
@@ -326,8 +330,9 @@ with fails(ValueError):
     nnx.update(model, half)
 
 # %% [markdown]
-# Comparing the shapes is what torch does for you. (`course.porting` compares names and shapes in the same way, and
-# lists all that is wrong at once.)
+# torch's message lists what is missing, and both shapes where they differ; our comparison prints all that was expected
+# and all that was given. (`course.porting` compares names and shapes in the same way, and lists all that is wrong at
+# once.)
 #
 # ## BatchNorm: who moves the averages?
 #
@@ -354,8 +359,10 @@ pd.DataFrame({name: np.asarray(mean[:4]) for name, mean in means.items()}).round
 
 # %% [markdown]
 # The message names the collection that you forgot to list, `"batch_stats"`. The pair's second half is yours to
-# keep: `{**variables, **changed}` goes into the next call. Drop it, and the averages stay at zero for the whole
-# training, without a word. A call that forgets `train=True` leaves them at zero as well, and has no dropout either.
+# keep: `{**variables, **changed}` goes into the next call. Drop it, and the averages stay where they began (means 0,
+# variances 1) for the whole training, without a word. So does a call that forgets `train=True`, and it has no dropout
+# either. (torch's running variance takes each batch's times N/(N - 1), flax's does not: see
+# [02](02_same_numbers.ipynb).)
 #
 # The slip of torch and NNX is the other one: `eval()` forgotten.
 #
@@ -375,9 +382,10 @@ evaluated = [float(model(x[i : i + 1])[0]) for i in (0, 1)]
 print(f"NNX after eval(): {evaluated[0]:.4f} and {evaluated[1]:.4f}")
 
 # %% [markdown]
-# Of one row the mean is the row itself and the variance is zero, so every row looks alike. torch raises; NNX answers,
-# and moves its averages. `model.norm.use_running_average` and `model.drop.deterministic` tell the mode: an
-# `assert` on them before an evaluation is cheap.
+# Of one row the mean is the row itself and the variance is zero, so every row looks alike. torch raises: "more than 1
+# value per channel" is its word for a batch of one. NNX answers, and moves its averages.
+# `model.norm.use_running_average` and `model.drop.deterministic` tell the mode: an `assert` on them before an
+# evaluation is cheap.
 #
 # ## Dropout: who draws?
 #
@@ -431,7 +439,7 @@ print("arrays in the graphdef:", len(jax.tree.leaves(graphdef)), " in the state:
 
 
 # %% [markdown]
-# ## What `jax.jit` drops
+# ## Compiled in three ways
 #
 # An NNX module is a pytree, so `jax.jit` takes it as it is, without being split. So does `nnx.jit`. By hand it takes
 # the steps of the picture.
@@ -467,7 +475,7 @@ for name, call in ways.items():
 # does `nnx.update`.
 #
 # Splitting at every call costs time, so fast loops ([10](10_jit_speed.ipynb)) split once, or leave that to
-# `nnx.cached_partial`. And there the mode goes stale.
+# `nnx.cached_partial`, which binds a compiled function to a model and keeps the split.
 #
 # `predict` is `nnx.jit` of the call, `cached` is `predict` bound to the model, and `pure` gets the graphdef of one
 # `nnx.split`; all of them made in training mode.
@@ -501,9 +509,9 @@ ask()
 # is no longer what it was. `predict` compares the mode at every call, and compiles anew. So after `train()` or `eval()`
 # split again and bind again. Better: keep two from the start, one for each mode.
 #
-# ## What a compiled function freezes
+# ## A model read from outside
 #
-# A function may read a model from outside instead of taking it as an argument. In torch that is harmless.
+# A function may read a model from outside instead of taking it as an argument. In torch everybody does.
 #
 # **Predict.** Each function is called, the model takes a training step, and it is called again. Which of them see the
 # new weights?
@@ -584,6 +592,8 @@ print("a running mean:", *(f"{float(mean[0]):.4f}" for mean in means))
 pd.DataFrame(rows, columns=["torch", "NNX", "Linen"]).round(4)
 
 # %% [markdown]
+# Three steps in three frameworks, the same losses and the same running mean.
+#
 # ## Summary
 #
 # - Everything is a tree. Pick leaves by path, or in NNX by filter, never by their order.
@@ -596,7 +606,7 @@ pd.DataFrame(rows, columns=["torch", "NNX", "Linen"]).round(4)
 #
 # - [Flax, NNX basics](https://flax.readthedocs.io/en/latest/nnx_basics.html): modules, boxes, split, merge, update.
 # - [Flax, filters](https://flax.readthedocs.io/en/latest/guides/filters_guide.html): the whole language of filters.
-# - [JAX, jax.tree](https://docs.jax.dev/en/latest/jax.tree.html): every function on trees, each with an example.
+# - [JAX, jax.tree](https://docs.jax.dev/en/latest/jax.tree.html): every function on trees.
 # - [Batch Normalization, Ioffe and Szegedy](https://arxiv.org/abs/1502.03167): why training and evaluation differ.
 #
 # Next: [04 · Optimizers](04_optimizers.ipynb).

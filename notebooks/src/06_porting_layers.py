@@ -109,7 +109,7 @@ pd.DataFrame(porting.mapping(torch_cnn, same)).drop(columns="flax_shape")
 
 # %% [markdown]
 # Every array has its place, but for a count of batches that flax does without; anything else would have raised. Does
-# the model run? torch's `Conv2d` pads nothing unless told, flax's `Conv` pads so that the size stays.
+# the model run? torch's `Conv2d` pads nothing unless told, flax's `Conv` pads so that the size stays (at stride 1).
 
 # %% tags=["trap:convolution-padding"]
 with fails(TypeError):
@@ -117,7 +117,7 @@ with fails(TypeError):
 
 # %% [markdown]
 # How to read it: `dot_general` is the product in `out`. Its kernel takes 54 numbers, 6 channels of 3 by 3. It was given
-# 96, which is 6 channels of 4 by 4: the image was larger than torch's. This is the kind mistake, the one that raises.
+# 96, which is 6 channels of 4 by 4: the image was larger than torch's. This mistake is a kind one: it raises.
 #
 # `padding="VALID"` in the first layer means no padding, as in torch, and the model runs.
 #
@@ -449,4 +449,4 @@ table.round(4)
 # - [A guide to convolution arithmetic](https://arxiv.org/abs/1603.07285): strides, padding and transposed convolutions
 #   drawn, by Dumoulin and Visin
 #
-# Next: [06b · porting sequences](06b_porting_sequences.ipynb).
+# Next: [06b · Porting sequences](06b_porting_sequences.ipynb).

@@ -75,7 +75,8 @@ print("flax, index -1:  ", table(jnp.array([-1]))[0, :3].round(4), " last row:",
 
 # %% [markdown]
 # NaN, and the last row. A compiled program can't raise over a value that it meets while it runs, so flax fills in NaN,
-# which at least spreads to the loss. A negative index counts from the end, as in Python: a token -1 for padding reads a
+# which at least spreads to the loss. (It looks up by `jnp.take`; plain indexing of the array would give the last row,
+# as in [00](00_start_here.ipynb).) A negative index counts from the end, as in Python: a token -1 for padding reads a
 # real row, and nothing tells. (`layers.Embed` has torch's `padding_idx`, whose row gets no gradient.)
 #
 # ## A recurrent layer is a loop
@@ -302,18 +303,19 @@ print(f"masked, but averaged over the padding too: {diluted:.6f}")
 # %% tags=["trap:lstm-biases"]
 expected.backward()  # torch's masked loss, from above
 grads = nnx.jit(nnx.grad(masked_loss))(nnx_tagger, tokens, labels)
-grad, rnn = grads["rnn"]["cell"]["dense_h"]["bias"][...], torch_tagger.rnn
-print("gaps of the gradients:", shown(gap(rnn.bias_ih_l0.grad, grad)), "and", shown(gap(rnn.bias_hh_l0.grad, grad)))
+grad, theirs = grads["rnn"]["cell"]["dense_h"]["bias"][...], torch_tagger.rnn
+biases = theirs.bias_ih_l0, theirs.bias_hh_l0
+print("gaps of the gradients:", " and ".join(shown(gap(bias.grad, grad)) for bias in biases))
 
 
 def sum_moves(trained):
-    before = (rnn.bias_ih_l0 + rnn.bias_hh_l0).detach()
+    before = sum(biases).detach()
     torch.optim.SGD(trained, RATE).step()
-    return ((rnn.bias_ih_l0 + rnn.bias_hh_l0).detach() - before).numpy()
+    return (sum(biases).detach() - before).numpy()
 
 
 flax_moves = -RATE * grad
-both, one = sum_moves([rnn.bias_ih_l0, rnn.bias_hh_l0]), sum_moves([rnn.bias_hh_l0])
+both, one = sum_moves(biases), sum_moves(biases[1:])
 for name, moves in ("flax's bias", flax_moves), ("torch's sum of two", both), ("one of the two frozen", one):
     print(f"{name:22}", (1e4 * moves[:4]).round(3), "e-4   ratio to flax's:", (moves / flax_moves).mean().round(3))
 
@@ -325,8 +327,9 @@ for name, moves in ("flax's bias", flax_moves), ("torch's sum of two", both), ("
 # ## A transformer
 #
 # One block, causal, with one matrix as input embedding and as output layer. In NNX that tie is a call:
-# `embed.attend(x)` multiplies by the embedding. (`decode=False`: no cache of past keys, as for generation.) The NNX
-# class has a switch for each of four things that one may overlook; the defaults are what one would write at first.
+# `embed.attend(x)` multiplies by the embedding. (`decode=False`: without the cache of past keys that generation uses.)
+# The NNX class has a switch for each of four things that one may overlook; the defaults are what one would write at
+# first.
 
 # %%
 class TorchLM(torch.nn.Module):
@@ -398,12 +401,12 @@ table
 # %% [markdown]
 # None. Four differences, each found behind the one before:
 #
-# 1. `norm1`: `LayerNorm` adds 1e-5 to the variance in torch, 1e-6 in flax.
+# 1. `norm1`: epsilon, the fifth default of [02](02_same_numbers.ipynb), 1e-5 in torch and 1e-6 in flax.
 # 2. `attention`: `True` in a mask means *hidden* in torch's `MultiheadAttention` and *visible* in flax. As written,
-#    every token saw the future, and neither the past nor itself.
+#    a token saw the future, and neither the past nor itself.
 # 3. `attention` again, no mistake of ours: NNX's attention calls `jax.nn.dot_product_attention`, whose softmax runs in
 #    float32 whatever the dtype. Linen's does not. For a proof in float64, pass NNX a function of your own.
-# 4. `down`: `gelu` is the tanh approximation in JAX unless told otherwise. As a function it has no layer of its own;
+# 4. `down`: `gelu`, the fourth default of 02, the tanh approximation in JAX. As a function it has no layer of its own;
 #    the search names the layer behind it, whose *input* is wrong already.
 #
 # Masks deserve a second look. torch has two: `attn_mask` (T, T), and `key_padding_mask` (B, T) for padded sentences.
@@ -440,7 +443,8 @@ print("hidden by torch's two:", later.sum(), "and", padding.sum(), "  visible in
 # %% [markdown]
 # With `|` a key is visible as soon as one of the two allows it, so the padding leaks in, and the future as well.
 # Neither side raises. A row that allows no key at all has no right answer: torch returns NaN or zeros (by
-# `need_weights`), flax an average or NaN (by its version). Let no query be without a key.
+# `need_weights` and by mode), flax the mean of all values, our `float64_attention` with its -inf NaN. Let no query be
+# without a key.
 #
 # And the tie? A second matrix for the output would be trained apart, so the port refuses it.
 
@@ -477,4 +481,4 @@ print(f"with `attend`: {tied.torch} -> {tied.rule}")
 # - [dot_product_attention](https://docs.jax.dev/en/latest/_autosummary/jax.nn.dot_product_attention.html): JAX's side,
 #   where True is visible
 #
-# Next: [07 · porting checkpoints](07_porting_checkpoints.ipynb).
+# Next: [07 · Porting checkpoints](07_porting_checkpoints.ipynb).
