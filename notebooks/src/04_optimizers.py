@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 04 · Optimizers
 #
-# **What does an optimizer become when it owns neither the weights nor its own state?** (80 minutes)
+# **What does an optimizer become when it owns neither the weights nor its own state?** (70 minutes)
 
 # %% [markdown]
 # After this lesson you can
@@ -81,13 +81,14 @@ print(*(f"{type(part).__name__}{part._fields}" for part in chain.init(jnp.zeros(
 # `count` is the number of updates.
 #
 # Now a step on real weights: the Titanic network of 01a to 01c and one batch. Its weights are drawn once, in torch,
-# and handed to NNX and Linen.
+# and handed to NNX and Linen, which are asked for shapes alone (`eval_shape`).
 
 # %%
 torch.manual_seed(SEED)
 source = titanic_torch.TitanicMLP(width=8)
-model = porting.torch_to_nnx(source, titanic_nnx.TitanicMLP(width=8, rngs=nnx.Rngs(SEED)))
 net = titanic_linen.TitanicMLP(width=8)
+shapes = nnx.eval_shape(lambda: titanic_nnx.TitanicMLP(width=8, rngs=nnx.Rngs(SEED)))
+model = porting.torch_to_nnx(source, shapes)
 params = porting.torch_to_linen(source, jax.eval_shape(net.init, jax.random.key(SEED), x)["params"])
 
 
@@ -97,7 +98,8 @@ def loss_fn(params):
 
 
 theirs = titanic_torch.loss_fn(source, x_torch, y_torch).item()
-print(f"loss: torch {theirs:.4f}, NNX {titanic_nnx.loss_fn(model, x, y):.4f}, Linen {loss_fn(params):.4f}")
+ours = nnx.jit(titanic_nnx.loss_fn)(model, x, y)
+print(f"loss: torch {theirs:.4f}, NNX {ours:.4f}, Linen {loss_fn(params):.4f}")
 
 # %% [markdown]
 # Three losses, one number. A step by hand is three lines: gradients, `update`, `optax.apply_updates`. Beside it, the

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 04b · Training rules
 #
-# **How do you treat some weights, some gradients or some steps differently?** (80 minutes)
+# **How do you treat some weights, some gradients or some steps differently?** (60 minutes)
 
 # %% [markdown]
 # After this lesson you can
@@ -49,8 +49,9 @@ x_torch, y_torch = torch.from_numpy(x), torch.from_numpy(y)
 # %%
 torch.manual_seed(SEED)
 source = titanic_torch.TitanicMLP(width=8).double()
-model = porting.torch_to_nnx(source, titanic_nnx.TitanicMLP(width=8, rngs=nnx.Rngs(SEED)))
 net = titanic_linen.TitanicMLP(width=8)
+shapes = nnx.eval_shape(lambda: titanic_nnx.TitanicMLP(width=8, rngs=nnx.Rngs(SEED)))
+model = porting.torch_to_nnx(source, shapes)
 params = porting.torch_to_linen(source, jax.eval_shape(net.init, jax.random.key(SEED), x)["params"])
 
 
@@ -59,8 +60,9 @@ def loss_fn(params):
     return titanic_linen.loss_fn(params, net.apply, x, y)
 
 
-theirs, grads = titanic_torch.loss_fn(source, x_torch, y_torch).item(), jax.jit(jax.grad(loss_fn))(params)
-print(f"loss: torch {theirs:.6f}, NNX {titanic_nnx.loss_fn(model, x, y):.6f}, Linen {loss_fn(params):.6f}")
+grads = jax.jit(jax.grad(loss_fn))(params)
+theirs, ours = titanic_torch.loss_fn(source, x_torch, y_torch), nnx.jit(titanic_nnx.loss_fn)(model, x, y)
+print(f"loss: torch {theirs:.6f}, NNX {ours:.6f}, Linen {loss_fn(params):.6f}")
 
 
 # %% [markdown]
@@ -111,7 +113,7 @@ for name, mask in ("no mask", None), ("mask", lambda params: jax.tree.map(lambda
     rows[f"Optax, {name}"] = [new["hidden"]["kernel"][0, 0], new["hidden"]["bias"][0], new["out"]["bias"][0]]
 rows = {name: [number.item() for number in row] for name, row in rows.items()}
 table = pd.DataFrame(rows, index=["a hidden weight", "a hidden bias", "the last bias"]).T
-print("with the mask, gap below 1e-6:", (table.iloc[0] - table.iloc[2]).abs().max() < 1e-6)
+print("with the mask, gap below 1e-9:", (table.iloc[0] - table.iloc[2]).abs().max() < 1e-9)
 table.round(4)
 
 # %% [markdown]
@@ -152,7 +154,7 @@ for name, rule in {
 
 # %%
 head = nnx.All(nnx.Param, nnx.PathContains("out"))
-head_grads = nnx.grad(titanic_nnx.loss_fn, argnums=nnx.DiffState(0, head))(model, x, y)
+head_grads = nnx.jit(nnx.grad(titanic_nnx.loss_fn, argnums=nnx.DiffState(0, head)))(model, x, y)
 print("gradients:", *nnx.to_flat_state(head_grads).paths)
 
 nnx.Optimizer(model, sgd, wrt=head).update(model, head_grads)
@@ -165,12 +167,12 @@ for name in "hidden", "out":
 # head meet an optimizer of everything.
 
 # %%
-with fails(ValueError):
+with fails(ValueError, lines=12):
     nnx.Optimizer(model, sgd, wrt=nnx.Param).update(model, head_grads)
 
 # %% [markdown]
 # How to read it: "different numbers of pytree children" (older versions: "Mismatch custom node data") means that two
-# trees met in one `tree.map`, and `hidden`, the key in the last line, names the branch that one of them lacks.
+# trees met in one `tree.map`; the key that only one of them has, `hidden`, names the branch that the other lacks.
 #
 # ## Some gradients smaller
 #
@@ -218,13 +220,14 @@ for name, inner in ("sgd", sgd), ("chain(scale(2.0), sgd)", optax.chain(optax.sc
     for push in pushes[:2]:
         updates, state = update(push, state, path[-1])
         path.append(optax.apply_updates(path[-1], updates))
-    near = np.abs(path[2] - weights.detach().numpy()).max() < 1e-9
-    print(f"MultiSteps({name}, 2): {path[1][0, 0]:.4f}, then {path[2][0, 0]:.4f}   gap below 1e-9: {near}")
+    near = np.abs(path[2] - weights.detach().numpy()).max() < 1e-6
+    print(f"MultiSteps({name}, 2): {path[1][0, 0]:.4f}, then {path[2][0, 0]:.4f}   gap below 1e-6: {near}")
 
 # %% [markdown]
 # It goes half as far. `MultiSteps` leaves the weights alone until the last batch of a group, and then takes the *mean*
 # where torch's `.grad` holds the sum. torch code that divides its loss by the number of batches needs no factor. The
-# price is one more tree as large as the weights, where torch has `.grad` anyway.
+# price is one more tree as large as the weights, where torch has `.grad` anyway. (Optax 0.2.8 keeps that tree in
+# float32 unless `accumulator_dtype` says otherwise, so the gap is judged at 1e-6 here.)
 #
 # ## A moving average of the weights
 #
@@ -278,8 +281,10 @@ print("optax.ema is above torch's average in the end, by", (corrected - theirs)[
 # %%
 torch.manual_seed(SEED)
 generator, discriminator = (titanic_torch.TitanicMLP(size, 16).double() for size in (2, 1))  # any small network
-networks = [porting.torch_to_nnx(source, titanic_nnx.TitanicMLP(size, 16, rngs=nnx.Rngs(SEED)))
-            for source, size in ((generator, 2), (discriminator, 1))]  # fmt: skip
+networks = []
+for network, size in (generator, 2), (discriminator, 1):
+    shapes = nnx.eval_shape(lambda size=size: titanic_nnx.TitanicMLP(size, 16, rngs=nnx.Rngs(SEED)))
+    networks.append(porting.torch_to_nnx(network, shapes))
 samples, noise = rng.normal(3, 0.5, size=(100, 64, 1)), rng.normal(size=(100, 64, 2))
 real_label, fake_label = torch.ones(64).double(), torch.zeros(64).double()
 g_optimizer = optim.Adam(generator.parameters(), 0.01, betas=(0.5, 0.999))
@@ -411,8 +416,8 @@ for step in range(1, 34):
 #
 # ## Summary
 #
-# - Weights are chosen by a tree: of names for `optax.partition`, of booleans for a decay's mask, by filter in NNX. To
-#   freeze, use `set_to_zero` or a filter: `optax.masked` moves what it should leave alone.
+# - Weights are chosen by a tree, of names for `optax.partition`, of booleans for a decay's mask; in NNX by a filter.
+#   To freeze, use `set_to_zero` or a filter: `optax.masked` moves what it should leave alone.
 # - Clipping is a link in front, accumulation a rule around a rule. torch's epsilon of 1e-6 and the mean of `MultiSteps`
 #   are where the numbers part.
 # - A moving average of weights is `optax.incremental_update`; `optax.ema` is another.
@@ -424,8 +429,8 @@ for step in range(1, 34):
 #   `partition`, all arguments.
 # - [flax.nnx.Optimizer](https://flax.readthedocs.io/en/latest/api_reference/flax.nnx/training/optimizer.html): `wrt`
 #   and its filters.
-# - [torch.nn.utils.clip_grad_norm_](https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.clip_grad_norm_.html):
-#   torch's clipping and its arguments.
+# - [clip_grad_norm_](https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.clip_grad_norm_.html): torch's
+#   clipping and its arguments.
 # - [Generative Adversarial Networks](https://arxiv.org/abs/1406.2661): the two losses, and why the generator's is
 #   turned round.
 # - [Optax: L-BFGS](https://optax.readthedocs.io/en/latest/_collections/examples/lbfgs.html): the line search, and a
