@@ -1,6 +1,7 @@
 """Optimizers that step as PyTorch's do where optax's do not: AMSGrad, NAdam, a rate lowered on a plateau, clipping.
 
-All are optax's own form, gradient transformations to be chained and jitted. Needs JAX and optax. Lesson: 04_optimizers.
+All are optax's own form, gradient transformations to be chained and jitted. Needs JAX and optax.
+Lessons: 04_optimizers, 04b_training_rules.
 """
 
 from __future__ import annotations

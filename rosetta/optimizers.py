@@ -614,7 +614,7 @@ class Freeze(Pair):
         "uphill. `partition` with `set_to_zero` freezes them; in NNX, the `wrt=` of the optimizer takes a filter, as "
         "does `nnx.DiffState`."
     )
-    lesson = (LESSON, "trap:freeze")
+    lesson = ("04b_training_rules", "trap:freeze")
 
     def torch(w, frozen, g):
         w, frozen = torch.nn.Parameter(w), torch.nn.Parameter(frozen, requires_grad=False)
@@ -657,7 +657,7 @@ class ClipTinyNorm(Pair):
         "PyTorch divides by the norm + 1e-6, Optax by the norm: a little off at every clip, which float64 shows, and "
         "far off where gradients are as small as that."
     )
-    lesson = (LESSON, "trap:clip-tiny-norm")
+    lesson = ("04b_training_rules", "trap:clip-tiny-norm")
 
     def torch(g):
         w = torch.nn.Parameter(torch.zeros(8))
@@ -685,7 +685,7 @@ class Accumulate(Pair):
     inputs = {"w": lambda rng: np.zeros(3, np.float32), "batches": normal(2, 3)}
     no_gradient = NO_GRADIENT
     trap = "`.grad` holds the sum of what was accumulated; `MultiSteps` takes the mean."
-    lesson = (LESSON, "trap:accumulate")
+    lesson = ("04b_training_rules", "trap:accumulate")
     note = (
         "The mean is mostly what is wanted: PyTorch code that wants it divides the loss by the number of batches. The "
         "updates are zero until the last of the batches."
@@ -726,7 +726,7 @@ class MovingAverage(Pair):
         "PyTorch's average starts at the first weights. `optax.ema` starts at zero and divides the bias out: another "
         "average. It is made for updates; for weights use `incremental_update`."
     )
-    lesson = (LESSON, "trap:moving-average")
+    lesson = ("04b_training_rules", "trap:moving-average")
 
     def torch(model, path):
         average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))

@@ -115,7 +115,7 @@ class CosineFloor(Schedule):
     """Cosine decay to a smallest rate"""
 
     trap = "`eta_min` is a rate; `alpha` is a fraction of the first rate."
-    lesson = (LESSON, "trap:step-lr")
+    lesson = (LESSON, "trap:cosine-lr")
 
     def torch(optimizer):
         return lr_scheduler.CosineAnnealingLR(optimizer, T_max=40, eta_min=0.01)
@@ -134,7 +134,7 @@ class CosinePastTheEnd(Schedule):
     """Cosine decay, past its end"""
 
     trap = "After `T_max` steps PyTorch's rate climbs again; Optax's stays at its last value."
-    lesson = (LESSON, "trap:step-lr")
+    lesson = (LESSON, "trap:cosine-lr")
 
     def torch(optimizer):
         return lr_scheduler.CosineAnnealingLR(optimizer, T_max=20)
@@ -153,7 +153,7 @@ class WarmUp(Schedule):
     """Linear warm-up, then cosine decay"""
 
     trap = "`decay_steps` is the length of the whole schedule, the warm-up included."
-    lesson = (LESSON, "trap:step-lr")
+    lesson = (LESSON, "trap:cosine-lr")
 
     def torch(optimizer):
         warm_up = lr_scheduler.LinearLR(optimizer, start_factor=0.1, total_iters=10)
@@ -178,7 +178,7 @@ class OneCycle(Schedule):
         "PyTorch's peak comes one step early, at `pct_start * total_steps - 1`, and its end too. It also cycles the "
         "momentum, which Optax leaves alone."
     )
-    lesson = (LESSON, "trap:step-lr")
+    lesson = (LESSON, "trap:cosine-lr")
 
     def torch(optimizer):
         return lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=50)

@@ -415,7 +415,7 @@ print("features for the head:", known[0].shape, known[1].shape)
 
 # %% [markdown]
 # The trunk's features do not change, so they were computed once. `wrt` and `DiffState` take the same filter
-# ([04](04_optimizers.ipynb)): gradients and Adam's moments exist for the head alone. The way back proves that
+# ([04b](04b_training_rules.ipynb)): gradients and Adam's moments exist for the head alone. The way back proves that
 # nothing else was trained: it must give the file's arrays.
 
 # %%
