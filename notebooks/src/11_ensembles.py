@@ -154,9 +154,10 @@ print(f"{losses.size} models: mapped {mapped:.1f} s, compiled runs in a row abou
 print(f"PyTorch eager in a row about {losses.size * EPOCHS * epoch.steady_s:.0f} s")
 
 # %% [markdown]
-# What `vmap` gives for certain is one program and one compilation. On a CPU expect little more: a compiled run is
-# hardly more than its arithmetic, and mapped runs can at best use a core that is free. (On hardware that one small
-# model leaves idle, mapping can fill it.) The gain over eager PyTorch is lesson [10](10_jit_speed.ipynb)'s, once more.
+# What `vmap` gives for certain is one program and one compilation. On a CPU don't count on more: a compiled run is
+# hardly more than its arithmetic, and mapped runs can at best use a core that is free; where none is, they may well be
+# the slower ones. (On hardware that one small model leaves idle, mapping can fill it.) The gain over eager PyTorch is
+# lesson [10](10_jit_speed.ipynb)'s, once more.
 #
 # PyTorch can map too: `torch.func.stack_module_state` stacks the weights of several modules,
 # `torch.func.vmap` maps over them. The gradients of five models in one call, both ways, same weights:
