@@ -111,8 +111,8 @@ beside("by the features", by_feature, leaf.grad)
 # %% [markdown]
 # `backward()` writes into the leaves, and adds to what is there. `jax.grad` has no place to write to.
 #
-# **Predict.** `"spare"` is a weight that the loss does not use. After two calls of `backward()` its `.grad` is
-# `None`. What do two calls of `jax.grad` return for it, and does the gradient of `"w"` double?
+# **Predict.** `"spare"` is a weight that the loss does not use. After `backward()` its `.grad` is `None`, and torch's
+# optimizers pass it over. What does `jax.grad` return for it, and what does AdamW make of that?
 
 # %% tags=["trap:accumulates"]
 leaves = {"w": torch.ones(3, requires_grad=True), "spare": torch.ones(2, requires_grad=True)}
@@ -130,8 +130,8 @@ updates, _ = decay.update(grads, decay.init(weights), weights)
 print("AdamW moves the spare weight by", np.asarray(updates["spare"]).round(4))
 
 # %% [markdown]
-# Each call starts from nothing: to accumulate, add up what the calls return. The spare weight gets zeros, not `None`.
-# So weight decay moves it, where torch's optimizer passes it over.
+# The spare weight gets zeros, not `None`, so weight decay moves it. And each call starts from nothing, so `"w"` has
+# half of torch's sum: to accumulate, add up what the calls return.
 #
 # Three more things that `backward()` puts up with are errors here:
 
