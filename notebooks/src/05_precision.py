@@ -1,41 +1,31 @@
 # %% [markdown]
-# # 05 · Precision and checkpoints
+# # 05 · Precision
 #
-# **What must be saved so that a killed run goes on as if nothing had happened, and in how many bits?** (110 minutes)
+# **How many bits does a training step need, and who decides?** (70 minutes)
 
 # %% [markdown]
 # After this lesson you can
 #
+# - say what bfloat16 and float16 can hold, and which updates get lost in them,
 # - train in bfloat16 as under `torch.autocast`, and say which arrays must stay float32,
-# - scale a float16 loss as `GradScaler` does, and read an underflow and an overflow from numbers,
-# - list what belongs in a checkpoint, and say what each omission costs,
-# - save and resume with Orbax so that a killed run ends at the same loss to the bit,
-# - exchange weights with other programs as safetensors, and keep a log that survives a restart.
+# - measure what 16 bits save on your machine, in bytes and in milliseconds,
+# - scale a float16 loss as `GradScaler` does, and read an underflow and an overflow from numbers.
 
 # %%
-import importlib.util
-import os
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
+import re
 
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
-import orbax.checkpoint as ocp
 import pandas as pd
-import safetensors.flax
-import safetensors.torch
 import torch
 from flax import nnx
 from flax.training.dynamic_scale import DynamicScale
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 from sklearn.datasets import load_digits
 
-from course import batching, plots, porting
+from course import batching, plots, porting, timing
 from course.failures import fails
 
 # %%
@@ -44,44 +34,65 @@ SEED, BATCH, EPOCHS, RATE = 0, 64, 8, 4e-3
 torch.set_num_threads(1)
 plots.use()
 jax.config.update("jax_pprint_use_color", False)  # plain text, wherever you read this
-scratch = tempfile.TemporaryDirectory()
-folder = Path(scratch.name).resolve()
 
 pixels, digits = load_digits(return_X_y=True)  # 1797 pictures of 8 x 8 pixels, ten classes
 x, y = (pixels / 16).astype(np.float32), digits.astype(np.int32)
-held_out = slice(1024, None)
+x_torch, y_torch = torch.from_numpy(x), torch.from_numpy(y).long()
 batches = batching.epoch_permutations(1024, EPOCHS, SEED).reshape(-1, BATCH)  # (EPOCHS * 16, BATCH) row numbers
 
 # %% [markdown]
 # ## Three types of numbers
 #
 # Beside its sign a float32 spends 8 bits on the exponent and 23 on the digits. Two types of 16 bits divide them
-# differently: float16 takes 5 and 10, bfloat16 ("brain float") 8 and 7. So bfloat16 reaches as far as float32, with
-# two or three digits; float16 has three or four, and ends at 65,504.
+# differently: bfloat16 ("brain float") takes 8 and 7, float16 5 and 10. This is 0.001 in each of them: the sign,
+# the exponent on dark ground, the digits.
+
+# %% alt="The number 0.001 as three rows of bits: 32 squares for float32, 16 for bfloat16, 16 for float16. The first square of a row is the sign; then come the exponent's squares, dark: eight, eight and five. The 16 squares of bfloat16 are the same as the first 16 of float32; those of float16 are others."
+d = plots.Diagram(height=2.1)
+rows = {}
+for place, name in zip((1.75, 1.05, 0.35), ("float32", "bfloat16", "float16"), strict=True):
+    kind, value = jnp.finfo(name), np.asarray(jnp.asarray(0.001, name))
+    bits = np.binary_repr(int(value.view(f"uint{kind.bits}")), kind.bits)
+    exponent = [0 < i <= kind.nexp for i in range(kind.bits)]
+    d.cells(1.2 + 0.1 * kind.bits, place, [int(bit) for bit in bits], side="jax", size=0.2, marked=exponent)
+    d.note(1.1, place, name, align="right")
+    rows[name] = {
+        "0.001 is": f"{float(value):.9f}", "largest": f"{float(kind.max):.1e}",
+        "smallest above 0": f"{float(kind.smallest_subnormal):.1e}", "next after 1": f"1 + {float(kind.eps):.1e}",
+    }  # fmt: skip
+plt.show()
+pd.DataFrame(rows).T
+
+# %% [markdown]
+# bfloat16 is a float32 without its second half: the same reach, with two or three decimal digits. float16 has three
+# or four digits, and ends at 65,504 above and 6e-8 below.
+#
+# What does that do to training? An optimizer does little else than add small numbers to larger ones.
 #
 # **Predict.** Start at 1 and add 0.001, a thousand times, with every sum kept in the type. Where does each one end,
 # in PyTorch and in JAX?
 
 # %%
 rows = {}
-for name in ("float32", "float16", "bfloat16"):
-    kind, torch_kind = jnp.finfo(name), getattr(torch, name)
+for name in ("float32", "bfloat16", "float16"):
+    torch_kind = getattr(torch, name)
     ours, theirs = jnp.ones((), name), torch.ones((), dtype=torch_kind)
     for _ in range(1000):
         ours, theirs = ours + jnp.asarray(0.001, name), theirs + torch.tensor(0.001, dtype=torch_kind)
-    rows[name] = {
-        "largest": f"{float(kind.max):.1e}", "smallest above 0": f"{float(kind.smallest_subnormal):.1e}",
-        "next after 1": f"1 + {float(kind.eps):.1e}", "torch ends at": theirs.item(), "JAX ends at": float(ours),
-    }  # fmt: skip
-pd.DataFrame(rows).T
+    rows[name] = theirs.item(), float(ours)
+pd.DataFrame(rows, index=["torch ends at", "JAX ends at"]).T
 
 # %% [markdown]
 # The types are the same on both sides, so are the results. In bfloat16 the next number after 1 is 1.0078: 1.001 is
 # rounded back to 1, a thousand times. float16 comes near because its steps of 0.00098 happen to be almost 0.001.
-# Adding small numbers to larger ones is all that an optimizer does. That is why weights stay in float32 even where
-# everything else does not.
 #
 # ## A step in mixed precision
+#
+# So the weights stay in float32, and the products, where the time goes, are calculated in 16 bits: that is mixed
+# precision. The picture is its plan, for PyTorch and JAX alike.
+#
+# **Predict.** In float32 a weight, its gradient and Adam's two moments take 16 bytes. How many does a weight take in
+# mixed precision?
 
 # %% alt="A diagram of one training step. Tall boxes are float32: weights, loss, gradients and Adam's moments. Half as tall boxes are bfloat16: the copy of the weights, the input, the activations and the logits. Arrows run from the weights over a cast to the copy, through the layers to the logits, over a cast to the loss, and back over the gradients to the optimizer, which adds to the float32 weights."
 d = plots.Diagram(height=2.8)
@@ -104,88 +115,121 @@ d.note(1.1, 1.35, "+ update")
 d.note(6.75, 1.2, "jax.grad: back through\nthe same casts", side="jax")
 d.note(7.2, 0.4, "tall: 32 bits\nflat: 16 bits")
 plt.show()
+full, half = (jnp.dtype(kind).itemsize for kind in (jnp.float32, jnp.bfloat16))
+print(f"bytes for each weight: {4 * full} in float32, {4 * full + half} in mixed precision")
 
+# %% [markdown]
+# More, not less: the copy comes on top, while the step needs it. What can get smaller is all that is drawn flat in the
+# middle: activations, of which a large batch has many more than there are weights.
+#
+# In JAX this plan is a program that you can read. Here is the upper row for one dense layer.
+
+# %%
 layer = nnx.eval_shape(lambda: nnx.Linear(64, 10, dtype=jnp.bfloat16, rngs=nnx.Rngs(SEED)))  # types, no numbers
 print(jax.make_jaxpr(lambda layer, x: layer(x).astype(jnp.float32))(layer, x[:BATCH]))
 slopes = jax.eval_shape(nnx.grad(lambda layer: layer(x).astype(jnp.float32).sum()), layer)
 print("gradients:", {name: str(slope.dtype) for name, slope in slopes.items()})
 
+
 # %% [markdown]
-# The program below the picture is a dense layer as JAX sees it: `convert_element_type` is the cast. Input, kernel and
-# bias go down to bfloat16, and the logits up to float32. The gradient of a cast is a cast back, so gradients are
-# float32 by themselves.
+# `convert_element_type` is the cast. Input, kernel and bias go down to bfloat16, and the logits up to float32. The
+# gradient of a cast is a cast back, so gradients are float32 by themselves.
 #
-# Who writes the casts? `torch.autocast` decides for each operation: products in bfloat16, losses in float32. In flax
-# you say it for each layer, in NNX and Linen with the same two words: `dtype` is what a layer computes in,
-# `param_dtype` what it stores. (torch's `dtype=` of a layer is flax's `param_dtype`.)
+# ## Who decides?
 #
-# **Predict.** Someone casts only the input, `x.astype(bfloat16)`. In which type does a plain layer compute, and in
-# which type is the loss of bfloat16 logits: as under autocast?
+# `torch.autocast` writes the casts, operation by operation: products in bfloat16, losses in float32. In JAX nobody
+# does, but you. (The device has a word too: what it may do to the operands of float32 products stands in
+# [00](00_start_here.ipynb).)
+#
+# **Predict.** Someone casts only the input to bfloat16, without autocast. In which type does torch's dense layer
+# compute, and in which flax's?
+
+# %%
+def dense(**options):
+    return nnx.eval_shape(lambda: nnx.Linear(64, 10, **options, rngs=nnx.Rngs(SEED)))
+
+
+torch.manual_seed(SEED)
+linear = torch.nn.Linear(64, 10)
+with fails(RuntimeError):
+    linear(x_torch.bfloat16())
+print("flax: logits in", jax.eval_shape(lambda layer, x: layer(x), dense(), x.astype(jnp.bfloat16)).dtype)
+
+# %% [markdown]
+# torch refuses, and names both: `mat1` is the input, `mat2` the weights. flax *promotes*: a layer computes in the type
+# that holds both, and for bfloat16 and float32 that is float32. No error, and nothing gained.
+#
+# In flax you say the type for each layer, in NNX and Linen with the same two words: `dtype` is what it computes in,
+# `param_dtype` what it stores. (torch's `dtype=` of a layer is flax's `param_dtype`.) Beside autocast:
 
 # %% tags=["trap:layer-dtype"]
-linear, x_torch, y_torch = torch.nn.Linear(64, 10), torch.from_numpy(x), torch.from_numpy(y).long()
 with torch.autocast("cpu", dtype=torch.bfloat16):
-    logits = linear(x_torch)
-    theirs = torch.nn.functional.cross_entropy(logits, y_torch)
-names = (str(kind).removeprefix("torch.") for kind in (linear.weight.dtype, logits.dtype, theirs.dtype))
-rows = {"torch.autocast": [*names, logits.nbytes]}
+    torch_logits = linear(x_torch)
+rows = {"torch.autocast": [str(array.dtype).removeprefix("torch.") for array in (linear.weight, torch_logits)]}
+for word in ("param_dtype", "dtype"):
+    layer = dense(**{word: jnp.bfloat16})
+    logits = jax.eval_shape(lambda layer: layer(x), layer)
+    rows[f"flax, {word}=bfloat16"] = [str(array.dtype) for array in (layer.kernel, logits)]
+pd.DataFrame(rows, index=["weights", "logits"]).T
 
 
+# %% [markdown]
+# `dtype=jnp.bfloat16` is what autocast does for products. `param_dtype` alone is the worst of both: the float32 input
+# promotes the layer, so that nothing is gained, and the weights have two or three digits, so that small updates are
+# lost, as you will see.
+#
+# Then comes the loss. Here the logits are bfloat16 on both sides, from the same weights.
+#
+# **Predict.** In which type is the loss, under autocast and in Optax? A loss of 2.343: what does bfloat16 make of it?
+
+# %% tags=["trap:loss-dtype"]
 def cross_entropy(logits, y):
     return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
 
 
-for name, given, options in [
-    ("x.astype(bfloat16)", x.astype(jnp.bfloat16), {}),
-    ("param_dtype=bfloat16", x, {"param_dtype": jnp.bfloat16}),
-    ("dtype=bfloat16", x, {"dtype": jnp.bfloat16}),
-]:
-    layer = nnx.eval_shape(lambda options=options: nnx.Linear(64, 10, **options, rngs=nnx.Rngs(SEED)))
-    logits = jax.eval_shape(lambda layer, x: layer(x), layer, given)
-    loss = jax.eval_shape(cross_entropy, logits, y)
-    rows[name] = [*(str(kind.dtype) for kind in (layer.kernel, logits, loss)), logits.size * logits.dtype.itemsize]
+with torch.autocast("cpu", dtype=torch.bfloat16):
+    theirs = torch.nn.functional.cross_entropy(torch_logits, y_torch).detach()
+ours = jax.eval_shape(cross_entropy, logits, y)
+mended = jax.eval_shape(lambda logits: cross_entropy(logits.astype(jnp.float32), y), logits)
+print(f"logits in {logits.dtype}, loss under autocast in {str(theirs.dtype).removeprefix('torch.')}")
+print(f"loss in Optax in {ours.dtype}, of logits.astype(float32) in {mended.dtype}")
 
-loss = jax.eval_shape(lambda logits, y: cross_entropy(logits.astype(jnp.float32), y), logits, y)
-rows["dtype=bfloat16, logits.astype(float32)"] = [*rows[name][:2], str(loss.dtype), rows[name][3]]
-pd.DataFrame(rows, index=["weights", "logits", "loss", "bytes of the logits"]).T
+loss, gap = float(jnp.asarray(theirs.item(), ours.dtype)), 2 * float(jnp.finfo(ours.dtype).eps)  # between 2 and 4
+print(f"{theirs:.3f} becomes {loss:.3f}; its neighbours are {loss - gap:.3f} and {loss + gap:.3f}")
 
 
 # %% [markdown]
-# Only the last row is what autocast does. The input alone is promoted back to float32 by the weights: nothing is
-# gained. With `param_dtype=bfloat16` alone the float32 input promotes, and small steps are lost, as you will see. And
-# a loss of bfloat16 logits stays bfloat16, with two or three digits. So: `dtype=jnp.bfloat16` in every layer, and one
-# cast of the logits.
+# Nothing in JAX knows that a loss deserves float32. So the rule has two parts: `dtype=jnp.bfloat16` in every layer, and
+# one cast of the logits, `logits.astype(jnp.float32)`, before the loss.
 #
 # ## The same run, four times
 #
-# A network with every kind of state, in both frameworks: weights, BatchNorm's averages, dropout. For now its rate is
-# zero, so that both compute the same. `porting` hands torch's initial weights to JAX, and the batches are the same
-# too.
-#
-# Four runs: float32, `torch.autocast`, flax with `dtype=bfloat16`, and flax with weights that are themselves rounded
-# to bfloat16, which is what `param_dtype=bfloat16`, or torch's `model.bfloat16()`, makes them.
+# A network with BatchNorm, in both frameworks. NNX's takes the `dtype`, and hands it to every layer.
 
 # %%
 class TorchNet(torch.nn.Module):
-    def __init__(self, rate):
+    def __init__(self):
         super().__init__()
         self.hidden, self.norm = torch.nn.Linear(64, 128), torch.nn.BatchNorm1d(128)
-        self.drop, self.out = torch.nn.Dropout(rate), torch.nn.Linear(128, 10)
+        self.out = torch.nn.Linear(128, 10)
 
     def forward(self, x):
-        return self.out(self.drop(torch.relu(self.norm(self.hidden(x)))))
+        return self.out(torch.relu(self.norm(self.hidden(x))))
 
 
 class Net(nnx.Module):
-    def __init__(self, rate, dtype=None, *, rngs):
+    def __init__(self, dtype=None, *, rngs):
         self.hidden = nnx.Linear(64, 128, dtype=dtype, rngs=rngs)
         self.norm = nnx.BatchNorm(128, momentum=0.9, dtype=dtype, rngs=rngs)
-        self.drop = nnx.Dropout(rate, rngs=rngs)
         self.out = nnx.Linear(128, 10, dtype=dtype, rngs=rngs)
 
     def __call__(self, x):
-        return self.out(self.drop(nnx.relu(self.norm(self.hidden(x)))))
+        return self.out(nnx.relu(self.norm(self.hidden(x))))
 
+
+# %% [markdown]
+# The training step is the usual one plus the cast of the logits. torch's is the usual one plus `autocast`, around the
+# forward pass and the loss only.
 
 # %%
 @nnx.jit
@@ -197,7 +241,7 @@ def train_step(model, optimizer, x, y):
 
 def torch_run(dtype=None):
     torch.manual_seed(SEED)
-    model, losses = TorchNet(0.0), []
+    model, losses = TorchNet(), []
     optimizer = torch.optim.SGD(model.parameters(), RATE)
     for chosen in batches:
         with torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
@@ -215,10 +259,17 @@ def jax_run(model):
     return np.array(losses)  # waits once, at the end
 
 
+# %% [markdown]
+# Four runs: float32, `torch.autocast`, flax with `dtype=bfloat16`, and flax with weights that are themselves rounded
+# to bfloat16, which is what `param_dtype=bfloat16`, or torch's `model.bfloat16()`, makes them. `porting` hands torch's
+# initial weights to JAX, and the batches are the same too.
+#
+# **Predict.** Which of the four curves leaves the others, how early, and to which side?
+
 # %% alt="Four loss curves over eight epochs. Float32, bfloat16 in JAX and autocast in PyTorch lie on one another and fall from 2.3 to 1.5. The run whose weights are bfloat16 falls more slowly from the first epoch on and ends at 1.7."
 def same_start(dtype=None):
     torch.manual_seed(SEED)
-    return porting.torch_to_nnx(TorchNet(0.0), Net(0.0, dtype, rngs=nnx.Rngs(SEED)))
+    return porting.torch_to_nnx(TorchNet(), nnx.eval_shape(lambda: Net(dtype, rngs=nnx.Rngs(SEED))))
 
 
 rounded = same_start(jnp.bfloat16)
@@ -247,9 +298,94 @@ print("float32, autocast and dtype=bfloat16: within 0.005 of each other in every
 # itself, and that is a bias: a step below 0.2 % to 0.4 % of a weight is lost as a whole. Nothing warns. A small
 # learning rate, or the end of a decaying schedule, makes it worse.
 #
-# What is gained? Half the memory for activations. Speed comes only where the hardware has units for the type: tensor
-# cores, TPUs, some CPUs. Elsewhere the conversions are extra work, so time your own step ([10](10_jit_speed.ipynb))
-# before you believe in it.
+# ## What is gained?
+#
+# First the memory. The forward pass keeps activations for the backward pass. torch shows them to a hook; each array
+# counts once, however often it is kept.
+
+# %%
+def torch_loss(model, autocast):
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        return torch.nn.functional.cross_entropy(model(x_torch), y_torch)
+
+
+def kept_by_torch(autocast):
+    seen = {}
+    keep = lambda tensor: seen.setdefault(tensor.data_ptr(), tensor)  # noqa: E731
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        torch_loss(TorchNet(), autocast)
+    return sum(tensor.nbytes for tensor in seen.values()) / 1e6
+
+
+full, half = kept_by_torch(False), kept_by_torch(True)
+print(f"torch keeps {full:.2f} MB in float32, {half:.2f} MB under autocast: {half / full:.0%}")
+
+
+# %% [markdown]
+# In JAX the function that `jax.vjp` returns, the backward pass, carries what was kept: it is a tree, and these are its
+# leaves. With `eval_shape` around it, nothing is calculated. (The loss must be a pure function of the weights here;
+# `nnx.split` and `nnx.merge` make it one, as in [03](03_state_and_trees.ipynb).)
+#
+# **Predict.** The same network, the same 1797 digits. What part of the bytes remains in JAX, and what is it that does
+# not shrink?
+
+# %%
+def pure_loss(dtype):
+    graphdef, params, rest = nnx.split(same_start(dtype), nnx.Param, ...)
+
+    def loss_fn(params):
+        model = nnx.merge(graphdef, params, rest, copy=True)
+        return cross_entropy(model(x).astype(jnp.float32), y)
+
+    return loss_fn, params
+
+
+def kept_by_jax(dtype):
+    loss_fn, params = pure_loss(dtype)
+    kept = jax.tree.leaves(jax.eval_shape(lambda params: jax.vjp(loss_fn, params)[1], params))
+    sizes = pd.Series([a.size * a.dtype.itemsize / 1e6 for a in kept], [str(a.dtype) for a in kept])
+    return sizes.groupby(level=0).sum()
+
+
+table = pd.DataFrame({"float32": kept_by_jax(None), "dtype=bfloat16": kept_by_jax(jnp.bfloat16)}).fillna(0)
+table.loc["MB together"] = table.sum()
+table.round(2)
+
+
+# %% [markdown]
+# Three quarters, where autocast kept half. BatchNorm is why: flax calculates it in float32 whatever its `dtype`, and
+# keeps arrays of that type; its result is bfloat16. The `bool` is ReLU's mask. (That JAX's list is the longer one says
+# little: it is the plan before `jit`, which fuses, and calculates again what is cheap.)
+#
+# Now the time, and the memory of the compiled program.
+#
+# **Predict.** On your machine, is a step faster in bfloat16: in PyTorch, and in JAX?
+
+# %% tags=["nbval-ignore-output"] volatile="milliseconds, and what the compiler makes of the step"
+def fastest(function, *args):  # of 50 calls: other programs only ever make it slower
+    return f"{1000 * min(timing.seconds(function, *args) for _ in range(50)):.1f}"
+
+
+rows = {}
+for name, dtype in {"float32": None, "bfloat16": jnp.bfloat16}.items():
+    loss_fn, params = pure_loss(dtype)
+    step = jax.jit(jax.value_and_grad(loss_fn)).lower(params).compile()
+    model, autocast = TorchNet(), dtype is not None
+    rows[name] = {
+        "torch: ms": fastest(lambda model=model, autocast=autocast: torch_loss(model, autocast).backward()),
+        "JAX: ms": fastest(step, params),
+        "JAX: MB while it runs": f"{step.memory_analysis().temp_size_in_bytes / 1e6:.1f}",
+        "JAX: products in": " ".join(sorted(set(re.findall(r"= (\w+)\[\S+ dot\(", step.as_text())))),
+    }
+print(timing.environment())
+pd.DataFrame(rows)
+
+
+# %% [markdown]
+# Measured where this notebook was built, on a CPU: torch gains, and JAX loses. The last row says why: XLA compiled the
+# products for float32 here, with conversions around them. No memory is saved either. Speed comes where the hardware has
+# units for the type *and* the compiler uses them: tensor cores, TPUs. (There the last row may be empty, since products
+# are calls into a library.) So time your own step before you believe in it ([10](10_jit_speed.ipynb)).
 #
 # ## float16: scale the loss
 #
@@ -278,21 +414,46 @@ for name, scale in ("float16", 1.0), ("float16", 1024.0), ("float16", 2.0**32), 
 print(f"the loss with float16 inside: {small_loss(jnp.ones(()), 'float16'):.2e}")
 pd.DataFrame(rows, index=["torch: gradient", "JAX: gradient"]).T.map("{:.2e}".format)
 
+
 # %% [markdown]
 # Unscaled the gradient underflows to 0: the weight stops learning, and the loss does not tell. Scaled by 1024 on the
 # way out and divided in float32 afterwards, it is right. Too large a scale overflows: the gradient is `inf`, the next
 # step makes the weights infinite, and the next loss is `nan`. bfloat16 needs none of this.
 #
 # So the scale should be as large as goes, and nobody knows how large that is. It is searched for: at a gradient that
-# is not finite, skip the step and halve; after some good steps, double. That is `torch.amp.GradScaler`, and in flax
-# `DynamicScale`, with one difference: flax hands you a flag, `finite`, and skipping is yours. `jnp.where(finite, new,
-# old)` over weights *and* optimizer state does it inside `jit`.
-#
-# `DynamicScale` differentiates a function of a tree. So the NNX model is split ([03](03_state_and_trees.ipynb)):
-# trained weights, and the rest, which comes back as the second output (`has_aux`).
+# is not finite, skip the step and halve; after some good steps, double. In torch that is `torch.amp.GradScaler`. It
+# starts here from 2²², too large on purpose.
 
 # %%
-sgd, adam = optax.sgd(RATE), optax.adam(1e-3)
+def torch_scaled(interval, steps=12):
+    torch.manual_seed(SEED)
+    model, scaler = TorchNet(), torch.amp.GradScaler("cpu", init_scale=2.0**22, growth_interval=interval)
+    optimizer = torch.optim.SGD(model.parameters(), RATE)
+    for chosen in batches[:steps]:
+        with torch.autocast("cpu", dtype=torch.float16):
+            loss = torch.nn.functional.cross_entropy(model(x_torch[chosen]), y_torch[chosen])
+        yield np.log2(scaler.get_scale()), loss.item()
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer), scaler.update()
+
+
+runs = {"torch, 4": np.array(list(torch_scaled(4)))}  # (12 steps, scale and loss)
+print("log2 of the scale:", *runs["torch, 4"][:, 0].astype(int))
+
+# %% [markdown]
+# The first four steps are lost to the search: they overflow, and each halves the scale. At 2¹⁸ four steps are good
+# (`growth_interval`), the scale is doubled, overflows at once and is halved again. So it goes on, step for step.
+#
+# In flax this is `DynamicScale`, with one difference: it hands you a flag, `finite`, and skipping is yours.
+# `jnp.where(finite, new, old)` over weights *and* optimizer state does it inside `jit`. The step returns both outcomes,
+# so that you can see what happens to those who forget.
+#
+# `DynamicScale` differentiates a function of a tree, so the model is split again: trained weights, and the rest, which
+# comes back as the second output (`has_aux`).
+
+# %%
+sgd = optax.sgd(RATE)
 graphdef, start, rest = nnx.split(same_start(jnp.float16), nnx.Param, ...)
 
 
@@ -310,6 +471,10 @@ def scaled_step(scaler, params, opt_state, rest, x, y):
     return scaler, finite, loss, rest, kept, new
 
 
+# %% [markdown]
+# **Predict.** Three runs: flax with torch's `growth_interval` of 4, with 3, and with 3 but taking every step, finite or
+# not. Which of them walks through the same scales as torch, and what becomes of the last one?
+
 # %% tags=["trap:loss-scale"]
 def jax_scaled(interval, skip=True):
     counts = {"scale": jnp.float32(2**22), "fin_steps": jnp.int32(0)}  # Python numbers here would compile twice
@@ -321,412 +486,46 @@ def jax_scaled(interval, skip=True):
         yield scale, float(loss)
 
 
-torch.manual_seed(SEED)
-model, scaler, rows = TorchNet(0.0), torch.amp.GradScaler("cpu", init_scale=2.0**22, growth_interval=4), []
-optimizer = torch.optim.SGD(model.parameters(), RATE)
-for chosen in batches[:12]:
-    with torch.autocast("cpu", dtype=torch.float16):
-        loss = torch.nn.functional.cross_entropy(model(x_torch[chosen]), y_torch[chosen])
-    rows.append((np.log2(scaler.get_scale()), loss.item()))
-    optimizer.zero_grad()
-    scaler.scale(loss).backward()
-    scaler.step(optimizer), scaler.update()
-columns = [np.array(rows), *(np.array(list(jax_scaled(*how))) for how in ((4,), (3,), (3, False)))]
-names = ["torch, 4", "flax, 4", "flax, 3", "flax, no skip"]
-tables = [pd.DataFrame(dict(zip(names, [c[:, i] for c in columns], strict=True)), index=range(1, 13)) for i in (0, 1)]
-pd.concat([tables[0].astype(int), tables[1].round(2)], axis=1, keys=["log2 of the scale", "loss"])
-
+for name, how in {"flax, 4": (4,), "flax, 3": (3,), "no skip": (3, False)}.items():
+    runs[name] = np.array(list(jax_scaled(*how)))
+steps = range(1, 13)
+scales = pd.DataFrame({name: run[:, 0].astype(int) for name, run in runs.items()}, steps)
+losses = pd.DataFrame({name: run[:, 1].round(2) for name, run in runs.items()}, steps)
+pd.concat([scales, losses], axis=1, keys=["log2 of the scale", "loss"])
 
 # %% [markdown]
-# Twelve steps of the digits in float16, from a scale of 2²² that is too large on purpose; the number behind a name is
-# its `growth_interval`. The first four steps are lost to the search: they overflow, and each halves the scale. Then
-# both train, at nearly the same loss. torch doubles after four good steps, flax after five if it is told 4: give it
-# torch's number less one.
+# torch doubles after four good steps, flax after five if it is told 4: give it torch's number less one. Both train, at
+# nearly the same loss.
 #
-# The last column takes every step, finite or not: `nan` comes with the second loss and stays, and the scale falls
-# without end. Read such a log backwards to the first `nan`, and look at the step *before* it; [08](08_tracing.ipynb)
-# finds the operation.
+# The last run takes every step. One that overflowed was enough, the first: from the second on the loss is `nan`, and
+# the scale falls without end, because it cannot help weights that are lost. Read such a log backwards to the first
+# `nan`, and look at the step *before* it; [08c](08c_debugging.ipynb) finds the operation.
 #
 # Two more: flax's gradients come divided, so clipping needs no `unscale_`. And the scale is state: it belongs in the
-# checkpoint.
-#
-# ## What a run is made of
-#
-# Half the work of a checkpoint is to know what the run consists of. Here it has dropout and Adam, so that nothing is
-# missing.
-
-# %%
-def fresh(seed):
-    model = Net(0.5, rngs=nnx.Rngs(seed))
-    return model, nnx.Optimizer(model, adam, wrt=nnx.Param)  # one `adam` for all: another one compiles anew
-
-
-def advance(run, begin, steps):
-    for chosen in batches[begin : begin + steps]:
-        loss = train_step(*run, x[chosen], y[chosen])
-    return float(loss)
-
-
-@nnx.jit
-def evaluate(model):
-    model.eval()
-    loss = cross_entropy(model(x[held_out]), y[held_out])
-    model.train()
-    return loss
-
-
-run = fresh(SEED)
-loss = advance(run, 0, 20)
-saved = jax.tree.map(jnp.copy, nnx.state(run))  # a copy: nnx.state refers to the live arrays
-print(f"after 20 steps: training loss {loss:.3f}, evaluation {evaluate(run[0]):.3f}")
-
-# %% alt="Two trees side by side of what a checkpoint holds. On the left PyTorch's: model with weights and running averages, optimizer with first and second moments and step, the states of the global random generators, and the place in the data. On the right NNX's: model with weights, BatchNorm's averages and dropout's key and counter, optimizer with count, mu and nu, and the place in the data."
-d = plots.Diagram(height=3.3)
-in_torch = {
-    "model.state_dict()": {"hidden.weight, .bias": "(128, 64), (128,)", "norm.weight, .bias": "2 × (128,)",
-                           "norm.running_mean, _var": "2 × (128,)", "out.weight, .bias": "(10, 128), (10,)"},
-    "optimizer.state_dict()": {"exp_avg, exp_avg_sq": "2 × the weights", "step": "one a tensor"},
-    "elsewhere": {"torch.get_rng_state()": "global", "scheduler, GradScaler": "own state_dict()",
-                  "place in the data": "yours to write down"},
-}  # fmt: skip
-in_jax = {
-    "nnx.state(model)": {"hidden.kernel, .bias": "Param", "norm.scale, .bias": "Param",
-                         "norm.mean, .var": "BatchStat", "out.kernel, .bias": "Param",
-                         "drop.rngs.key, .count": "RngState"},
-    "nnx.state(optimizer)": {"mu, nu": "2 × the weights", "count, step": "schedules read it"},
-    "elsewhere": {"DynamicScale": "a tree like the others", "place in the data": "yours to write down"},
-}  # fmt: skip
-d.tree(0.1, 3.2, in_torch, side="torch", step=0.27)
-d.tree(4.1, 3.2, in_jax, side="jax", step=0.27)
-plt.show()
-kinds = pd.Series([type(leaf).__name__ for _, leaf in nnx.to_flat_state(saved)]).value_counts(sort=False)
-print("arrays in the state:", ", ".join(f"{count} {kind}" for kind, count in kinds.items()))
-
-# %% [markdown]
-# What does each of them cost if it is left out? Twenty steps are done, and the state is copied. Then a fresh run, as
-# a new process would make it with the same seed, gets the copy back, complete or with one part missing, and takes
-# sixteen more steps. Linen's parts are `params`, `batch_stats` and `opt_state`; its keys are yours (`fold_in(key,
-# step)`), so the step is the counter.
-#
-# **Predict.** One omission changes not a single training loss. Which one?
-
-# %% tags=["trap:batch-statistics"]
-parts = {
-    "nothing": (nnx.Nothing(), 20),
-    "Adam's state": (nnx.PathContains("opt_state"), 20),
-    "BatchNorm's averages": (nnx.BatchStat, 20),
-    "dropout's counter": (nnx.RngState, 20),
-    "the place in the data": (nnx.Nothing(), 0),
-}
-rows, at_once = {}, {"(the run itself)": evaluate(run[0])}
-for missing, (kind, begin) in parts.items():
-    again = fresh(SEED)
-    nnx.update(again, nnx.filter_state(saved, nnx.Not(kind)))
-    at_once[missing] = evaluate(again[0])
-    rows[missing] = advance(again, begin, 1), advance(again, begin + 1, 15), evaluate(again[0])
-rows["(the run itself)"] = truth = advance(run, 20, 1), advance(run, 21, 15), evaluate(run[0])
-assert rows["nothing"] == truth and rows["BatchNorm's averages"][:2] == truth[:2]
-table = pd.DataFrame(rows, index=["next training loss", "15 steps on", "evaluated then"]).T
-table.insert(0, "evaluated at once", at_once)
-table.astype(float).round(3)
-
-# %% [markdown]
-# With everything restored the run goes on to the bit. Without BatchNorm's averages training goes on to the bit as
-# well, since training uses each batch's own; what is off is the evaluation, at once and still sixteen steps later.
-# The three others are other runs from here on: fifteen steps on they are a few hundredths away, two of them lower. No
-# curve would give them away, and that is what makes a forgotten part expensive.
-#
-# ## Orbax: a tree in a folder
-#
-# `torch.save` pickles whatever it is given into one file. Orbax writes a tree of arrays into a folder, given by an
-# absolute path. For one checkpoint there is `StandardCheckpointer`; leaving its block waits until all is written.
-#
-# Two surprises: `save` refuses a folder that is there, until you say `force=True`. And `restore` has not kept which
-# kind of tree it was: without an example of it, tuples come back as lists and Optax's states as dicts.
-
-# %% tags=["trap:overwrite"]
-params = nnx.to_pure_dict(nnx.state(run[0], nnx.Param))  # a plain dict, as Linen has it
-tree = {"params": params, "opt_state": adam.init(params)}
-torch.save({"weight": torch.ones(1)}, folder / "run.pt")
-torch.save({"weight": torch.zeros(1)}, folder / "run.pt")
-print("torch.save overwrites:", torch.load(folder / "run.pt", weights_only=True))
-
-with ocp.StandardCheckpointer() as checkpointer:
-    checkpointer.save(folder / "run", tree)
-    checkpointer.wait_until_finished()
-    with fails(ValueError):
-        checkpointer.save(folder / "run", tree)
-    checkpointer.save(folder / "run", tree, force=True)
-
-# %% tags=["trap:optimizer-state"]
-with ocp.StandardCheckpointer() as checkpointer:
-    bare = checkpointer.restore(folder / "run")
-    whole = checkpointer.restore(folder / "run", jax.eval_shape(lambda: tree))
-for words, found in ("without", bare), ("with", whole):
-    print(f"{words:8} an example: {type(found['opt_state']).__name__} of {type(found['opt_state'][0]).__name__}")
-
-grads = jax.tree.map(jnp.ones_like, params)
-update = jax.jit(adam.update)
-with fails(AttributeError):
-    update(grads, bare["opt_state"], params)
-updates, _ = update(grads, whole["opt_state"], params)
-print("with an example the next update runs:", updates["out"]["bias"][:2])
-
-# %% [markdown]
-# "'dict' object has no attribute 'mu'", far from any checkpoint, is how a tree looks that was restored without its
-# types. The example needs no values: `jax.eval_shape` runs a function on stand-ins and returns shapes and dtypes.
-# Linen's is `jax.eval_shape(net.init, key, x)`; in NNX the state of a fresh model will do.
-#
-# The example is compared with what was written.
-#
-# **Predict.** An example with a branch too few, one with another shape, one with another dtype: what happens to each?
-
-# %%
-kernel, bias = params["out"]["kernel"], params["out"]["bias"]
-with ocp.StandardCheckpointer() as checkpointer:
-    checkpointer.save(folder / "pair", {"kernel": kernel, "bias": bias})
-    checkpointer.save(folder / "single", {"kernel": kernel})
-    checkpointer.wait_until_finished()
-    with fails(ValueError, lines=8):
-        checkpointer.restore(folder / "pair", {"kernel": kernel})
-    with fails(ValueError):
-        checkpointer.restore(folder / "single", {"kernel": jax.ShapeDtypeStruct((128, 12), jnp.float32)})
-    narrow = checkpointer.restore(folder / "single", {"kernel": jax.ShapeDtypeStruct((128, 10), jnp.bfloat16)})
-narrow = narrow["kernel"]
-print(f"{kernel.dtype} on disk, {narrow.dtype} in the example: {kernel[0, 0]:.6f} comes back as {narrow[0, 0]:.6f}")
-
-
-# %% [markdown]
-# Of the first message read the name: `bias` is on disk (Target), and MISSING in the example (Source). The second
-# names both shapes and not the array: look for it by its shape. The dtype is converted without a word, which is right
-# for serving float32 weights in bfloat16, and wrong for a run that is to go on.
-#
-# ## Many checkpoints: the manager
-#
-# `CheckpointManager` numbers checkpoints, deletes old ones and knows the newest. Each has named parts: arrays
-# (`StandardSave`) and, for the place in the data, JSON. `best_fn` picks a metric, `max_to_keep` a number.
-#
-# **Predict.** Five epochs with losses 0.9, 0.5, 0.3, 0.4, 0.6 and `max_to_keep=2`: which are on disk afterwards, and
-# from where does a killed run go on?
-
-# %%
-def save_all(name, **options):
-    options = ocp.CheckpointManagerOptions(best_fn=lambda metrics: metrics["loss"], best_mode="min", **options)
-    with ocp.CheckpointManager(folder / name, options=options) as manager:
-        for epoch, loss in enumerate((0.9, 0.5, 0.3, 0.4, 0.6)):
-            place = ocp.args.JsonSave({"epochs done": epoch + 1})
-            parts = ocp.args.Composite(state=ocp.args.StandardSave(nnx.state(run)), place=place)
-            manager.save(epoch, args=parts, metrics={"loss": loss})
-        manager.wait_until_finished()
-        best, newest = manager.best_step(), manager.latest_step()
-        print(f"{name}: on disk {manager.all_steps()}, best {best}, newest {newest}")
-        print("    epoch 1 saved again:", manager.save(1, args=parts, metrics={"loss": 0.1}))
-        parts = ocp.args.Composite(state=ocp.args.StandardRestore(nnx.state(run)), place=ocp.args.JsonRestore())
-        return manager.restore(best, args=parts)
-
-
-save_all("max_to_keep=2", max_to_keep=2)
-both = AnyPreservationPolicy([LatestN(1), BestN(get_metric_fn=lambda metrics: metrics["loss"], reverse=True, n=1)])
-found = save_all("best and newest", preservation_policy=both)
-nnx.update(run, found["state"])
-print("restored the best:", found["place"])
-
-# %% [markdown]
-# "The best two" are the best two. Epoch 4 is gone, so a killed run goes on from epoch 3 and repeats the last one. To
-# keep the best *and* the newest takes a preservation policy in place of `max_to_keep`; `reverse=True` means that less
-# is better.
-#
-# `save` returned False for a step that is older than the newest: nothing is written, nothing is raised. That happens
-# to those who restore the best epoch and train on in the same folder. Take a new folder.
-#
-# The manager writes in the background (`enable_async_checkpointing`, on by default) while the training goes on.
-#
-# **Predict.** The bias is 1, it is saved, and one line later it is 2. Which one is in the file, with a `state_dict()`
-# and with Orbax?
-
-# %%
-with torch.no_grad():
-    model.out.bias.fill_(1.0)
-    held = model.state_dict()
-    model.out.bias.fill_(2.0)  # the training goes on
-torch.save(held, folder / "held.pt")  # as a thread in the background would
-in_torch = torch.load(folder / "held.pt", weights_only=True)["out.bias"]
-
-bias = run[0].out.bias
-with ocp.CheckpointManager(folder / "async") as manager:
-    bias[...] = jnp.full(10, 1.0)
-    manager.save(0, args=ocp.args.StandardSave(nnx.state(run)))
-    bias[...] = jnp.full(10, 2.0)
-    manager.wait_until_finished()
-    restored = manager.restore(0, args=ocp.args.StandardRestore(nnx.state(run)))
-print(f"torch: {in_torch[0]:.0f} in the file, {model.out.bias[0]:.0f} in the model")
-print(f"Orbax: {restored[0]['out']['bias'][0]:.0f} in the file, {bias[0]:.0f} in the model")
-
-# %% [markdown]
-# A JAX array never changes, the box merely got another one; and `save` returns only after it has a copy of its own in
-# host memory. That copy is its price: time for the transfer, memory for one more state. What it has not done is
-# finish: before you read the folder, and before the process ends, call `wait_until_finished()`. Leaving the `with`
-# does.
-#
-# ## A run that is killed
-#
-# Now the proof, by a script that knows nothing of this notebook. `setup` is model, data and a step, as in any script.
-# `loop` is what makes it resumable: it asks the manager for the newest step, and restores it if there is one. The
-# order of the data is drawn from the epoch's number, so that number is the whole place in the data.
-
-# %%
-setup = """
-import csv, sys
-from pathlib import Path
-import jax.numpy as jnp, numpy as np, optax, orbax.checkpoint as ocp
-from flax import nnx
-
-rngs = nnx.Rngs(0)
-model = nnx.Sequential(
-    nnx.BatchNorm(16, rngs=rngs), jnp.sin, nnx.Dropout(0.2, rngs=rngs), nnx.Linear(16, 1, rngs=rngs),
-)
-run = model, nnx.Optimizer(model, optax.adam(1e-2), wrt=nnx.Param)
-x = np.random.default_rng(0).normal(size=(512, 16)).astype(np.float32)
-y = np.sin(x).sum(axis=1, keepdims=True)
-
-@nnx.jit
-def train_step(model, optimizer, x, y):
-    loss, grads = nnx.value_and_grad(lambda model: ((model(x) - y) ** 2).mean())(model)
-    optimizer.update(model, grads)
-    return loss
-"""
-
-# %%
-loop = """
-folder = Path(sys.argv[1])
-options = ocp.CheckpointManagerOptions(max_to_keep=2, cleanup_tmp_directories=True)
-with ocp.CheckpointManager(folder, options=options) as manager:
-    newest = manager.latest_step()  # None in a new folder
-    if newest is not None:
-        nnx.update(run, manager.restore(newest, args=ocp.args.StandardRestore(nnx.state(run))))
-    for epoch in range(0 if newest is None else newest + 1, 8):
-        order = np.random.default_rng(epoch).permutation(512).reshape(-1, 32)
-        loss = np.mean([train_step(*run, x[chosen], y[chosen]) for chosen in order])
-        with open(f"{folder}.csv", "a", newline="") as file:
-            csv.writer(file).writerow([epoch, float(loss)])
-        manager.save(epoch, args=ocp.args.StandardSave(nnx.state(run)))
-        print(epoch, flush=True)
-"""
-script = folder / "train.py"
-script.write_text(setup + loop, "utf-8")
-print(len(setup.strip().splitlines()), "lines of set-up,", len(loop.strip().splitlines()), "of loop")
-
-
-# %% [markdown]
-# Three processes, all on the CPU, since this notebook may hold the accelerator. One runs to its end. One is killed
-# when it reports epoch 4, without a chance to clean up (`SIGKILL`; on Windows `TerminateProcess`). The third is the
-# second's command again.
-
-# %% tags=["nbval-ignore-output"] volatile="where the kill hits"
-def launch(name, kill_at=None):
-    command = [sys.executable, str(script), str(folder / name)]
-    where = {"env": {**os.environ, "JAX_PLATFORMS": "cpu"}, "cwd": folder}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with subprocess.Popen(command, **where, **pipes) as process:
-        lines = []
-        for line in process.stdout:
-            lines.append(line.strip())
-            if line.strip() == kill_at:
-                process.kill()
-    print(f"{name:7} epochs {' '.join(lines)}, exit code {process.returncode}")
-
-
-launch("whole")
-launch("killed", kill_at="4")
-print("        on disk:", *sorted(path.name for path in (folder / "killed").iterdir()))
-launch("killed")
-logs = {name: pd.read_csv(folder / f"{name}.csv", names=["epoch", "loss"]) for name in ("whole", "killed")}
-print("last loss:", *(f"{name} {log['loss'].iloc[-1]:.9f}" for name, log in logs.items()))
-assert logs["whole"]["loss"].iloc[-1] == logs["killed"]["loss"].iloc[-1]
-
-# %% [markdown]
-# The same loss in every digit. A checkpoint that was being written when the process died is a folder with `tmp` in
-# its name: Orbax writes beside and renames at the end, so a numbered folder is a whole one. The epoch that was not
-# whole was run again. Exit code -9, or 137 in a container, is `SIGKILL`; the kernel sends it too, to those who take
-# all memory.
-#
-# What a folder of checkpoints does not know is whose it is: with another seed or learning rate the same command goes
-# on without a word. `course.train.resumable` compares the setting, checksums the arrays, obeys `SIGTERM` and locks
-# the folder; the long runs of [19](19_million_dimensions.ipynb) use it.
-#
-# ## A log that survives
-#
-# The script appends a row an epoch to a CSV, before it saves: so a restart may repeat a row, and never misses one. Of
-# each epoch the last row counts.
-
-# %%
-log = logs["killed"].drop_duplicates("epoch", keep="last").set_index("epoch")
-assert log.equals(logs["whole"].set_index("epoch"))
-print("killed and resumed, duplicates dropped: every epoch's loss as in the whole run  ok")
-
-if importlib.util.find_spec("tensorboard"):
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(folder / "board") as writer:
-        for epoch, loss in log["loss"].items():
-            writer.add_scalar("training loss", loss, epoch)
-    print("TensorBoard: written; tensorboard --logdir shows it")
-else:
-    print("TensorBoard: not installed, nothing written; `pip install tensorboard` and run this cell again")
-log.T.round(3)
-
-# %% [markdown]
-# TensorBoard's writer knows NumPy and torch, and refuses a JAX array: hand it `float(loss)`. That waits for the
-# device, as `.item()` does. Log every hundredth step, or collect the arrays and convert them at the end of the epoch.
-#
-# ## Weights for others
-#
-# Orbax folders are for going on. To hand weights to another program, safetensors is the common ground: one file,
-# names and arrays, no code inside, and no torch needed to read it. It is flat, so join the path of a nested tree
-# first (for Linen's, `flax.traverse_util.flatten_dict(params, sep=".")`).
-
-# %%
-flat = {".".join(map(str, path)): leaf[...] for path, leaf in nnx.to_flat_state(nnx.state(run[0], nnx.Param))}
-safetensors.flax.save_file(flat, folder / "net.safetensors")
-back = safetensors.flax.load_file(folder / "net.safetensors")
-assert all((back[name] == flat[name]).all() for name in flat)
-print("out and back:", *back)
-with fails():
-    safetensors.flax.save_file(params, folder / "nested.safetensors")
-
-safetensors.torch.save_file(TorchNet(0.0).state_dict(), folder / "torch.safetensors")
-theirs = safetensors.flax.load_file(folder / "torch.safetensors")
-for name in ("hidden.weight", "norm.running_mean"):
-    print(f"torch's file: {name:18}", theirs[name].shape)
-ported = porting.arrays_to_nnx(porting.read_checkpoint(folder / "torch.safetensors"), Net(0.0, rngs=nnx.Rngs(SEED)))
-print("carried over: hidden.kernel     ", ported.hidden.kernel.shape)
-scratch.cleanup()
-
-# %% [markdown]
-# A complaint about dtype "object" means a nested dict: a branch was taken for an array. A file of torch's has torch's
-# names and layouts, (out, in); `course.porting` turns them over, as [07](07_porting_checkpoints.ipynb) does with a
-# real checkpoint. A `.pt` file needs torch once: `torch.load(path, weights_only=True)`, then the same road.
+# checkpoint, of which [05b](05b_checkpoints.ipynb) tells.
 #
 # ## Summary
 #
 # - bfloat16: `dtype=jnp.bfloat16` in the layers, logits cast to float32, weights and optimizer state left in float32.
 #   Nothing is scaled.
+# - autocast decides for each operation. In JAX you do, and what you don't say is promoted to float32, or stays 16 bits,
+#   without a word.
+# - Mixed precision adds a copy of the weights and shrinks activations. What it saves, in bytes and milliseconds,
+#   depends on layers, compiler and device: measure your own step.
 # - float16: scale the loss with `DynamicScale`, skip the step yourself where `finite` is False, give it torch's
 #   `growth_interval` less one, and save it.
-# - A run is weights, averages, optimizer state, dropout's counter and the place in the data. Leave one out, and it
-#   trains on without a word as another run.
-# - Restore with an example of the tree. Keep the best *and* the newest. Wait until it is written.
 #
 # ## Further reading
 #
 # - [Mixed Precision Training](https://arxiv.org/abs/1710.03740): float32 master weights and loss scaling, where both
 #   come from.
+# - [A Study of BFLOAT16 for Deep Learning Training](https://arxiv.org/abs/1905.12322): the same hyperparameters,
+#   without a scaled loss, from vision to language.
 # - [torch.amp](https://docs.pytorch.org/docs/stable/amp.html): which operations autocast runs in which type, and
 #   `GradScaler`.
+# - [Type promotion semantics](https://docs.jax.dev/en/latest/type_promotion.html): which type two types make, and how
+#   to have a mixture refused.
 # - [flax.training.dynamic_scale](https://github.com/google/flax/blob/main/flax/training/dynamic_scale.py): the whole
 #   of `DynamicScale`, one page of code.
-# - [Orbax](https://orbax.readthedocs.io/en/stable/guides/checkpoint/orbax_checkpoint_api_overview.html): managers,
-#   policies, named parts of a checkpoint.
-# - [safetensors](https://huggingface.co/docs/safetensors/index): the format and its readers.
 #
-# Next: [06 · porting models](06_porting_layers.ipynb).
+# Next: [05b · Checkpoints](05b_checkpoints.ipynb).
