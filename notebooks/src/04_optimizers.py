@@ -729,4 +729,4 @@ for step in range(1, 34):
 # - [On the Convergence of Adam and Beyond](https://arxiv.org/abs/1904.09237): AMSGrad and why.
 # - [torch.optim](https://docs.pytorch.org/docs/stable/optim.html): PyTorch's rules with their formulas.
 #
-# Next: [05 · Precision and checkpoints](05_precision_and_checkpoints.ipynb).
+# Next: [05 · Precision](05_precision.ipynb).
