@@ -484,7 +484,7 @@ table.round(2)
 # %% [markdown]
 # To disk and back, a line each way, through a flat dict of arrays in a safetensors file, which PyTorch can read too.
 # Like `state_dict()`, `nnx.state(model)` holds the live boxes; the file holds copies. Checkpoints of a whole run,
-# optimizer included, are the subject of [05](05_precision_and_checkpoints.ipynb).
+# optimizer included, are the subject of [05b](05b_checkpoints.ipynb).
 
 # %%
 file = Path(tempfile.mkdtemp()) / "titanic.safetensors"
