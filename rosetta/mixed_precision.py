@@ -55,7 +55,7 @@ class LossInFloat32(Pair):
         "Autocast calculates losses in float32 whatever their inputs are. JAX calculates in the type that it is given: "
         "bfloat16 logits make a bfloat16 loss, with two or three digits."
     )
-    lesson = ("05_precision_and_checkpoints", "trap:layer-dtype")
+    lesson = ("05_precision", "trap:loss-dtype")
 
     def torch(logits, labels):
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -81,7 +81,7 @@ class DtypeOfALayer(Pair):
         "PyTorch's `dtype=` is that of the weights. In flax it is that of the calculation; the weights are float32 "
         "unless `param_dtype` says otherwise."
     )
-    lesson = ("05_precision_and_checkpoints", "trap:layer-dtype")
+    lesson = ("05_precision", "trap:layer-dtype")
 
     def torch(x):
         layer = torch.nn.Linear(3, 1, dtype=torch.bfloat16)
@@ -165,7 +165,7 @@ class AdaptiveScale(Pair):
         "Both halve the scale at a gradient that is not finite and double it after good ones: PyTorch after "
         "`growth_interval` of them, flax's `DynamicScale` after one more."
     )
-    lesson = ("05_precision_and_checkpoints", "trap:loss-scale")
+    lesson = ("05_precision", "trap:loss-scale")
     note = (
         "`scaler.value_and_grad` is that of JAX with the loss scaled and the gradients divided again. Whether they are "
         "finite comes out, and what to do then is yours: `jnp.where(finite, new, old)`, or `optax.apply_if_finite`."

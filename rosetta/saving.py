@@ -81,7 +81,7 @@ class OptimizerState(Pair):
         "Restored without an example of the tree, Optax's states come back as lists and dicts, and the next `update` "
         "raises. Give an example: a fresh state, or its `jax.eval_shape`."
     )
-    lesson = ("05_precision_and_checkpoints", "trap:optimizer-state")
+    lesson = ("05b_checkpoints", "trap:optimizer-state")
 
     def torch(adam, folder):
         torch.save(adam.state_dict(), folder / "adam.pt")
@@ -112,7 +112,7 @@ class Overwrite(Pair):
     inputs = {"x": normal(3), "folder": folder()}
     no_gradient = NO_GRADIENT
     trap = "`torch.save` overwrites; Orbax raises where the folder exists."
-    lesson = ("05_precision_and_checkpoints", "trap:overwrite")
+    lesson = ("05b_checkpoints", "trap:overwrite")
 
     def torch(x, folder):
         torch.save(x, folder / "x.pt")
@@ -506,7 +506,7 @@ class BatchStatistics(Pair):
         "`state_dict()` holds the buffers too. `nnx.state(model, nnx.Param)` and Linen's `params` do not: loaded from "
         "these alone, batch norm evaluates with its first statistics."
     )
-    lesson = ("05_precision_and_checkpoints", "trap:batch-statistics")
+    lesson = ("05b_checkpoints", "trap:batch-statistics")
 
     def torch(x):
         norm = torch.nn.BatchNorm1d(3)
