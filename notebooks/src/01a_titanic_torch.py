@@ -165,7 +165,7 @@ with fails(TypeError):
 
 # %% [markdown]
 # The message names what fits: an `nn.Parameter`. To keep the parameter and change its values, write
-# `model.out.weight.copy_(...)` under `no_grad()`. Remember the guard; in `01b` there is none.
+# `model.out.weight.copy_(...)` under `no_grad()`. Remember the guard: `01b` asks for it again.
 
 # %% [markdown] tags=["step:forward"]
 # ## Step 4 · A forward pass
@@ -181,8 +181,7 @@ with fails(ValueError):
     binary_cross_entropy_with_logits(logits.unsqueeze(-1), y)
 
 # %% [markdown]
-# "Target" is the labels, "input" the logits: one of them has an axis too many. In `01b` the same slip raises
-# nothing.
+# "Target" is the labels, "input" the logits: one of them has an axis too many. `01b` makes the same slip.
 
 # %% [markdown] tags=["step:optimizer"]
 # ## Step 5 · Optimizer
@@ -360,5 +359,5 @@ for name, weights in {"memory": kept, "file": torch.load(file)}.items():
 #   described.
 #
 # Next: [01b · the same program in Flax NNX](01b_titanic_nnx.ipynb).
-# It keeps objects and updates in place and takes away the first and the third side effect; then
-# [01c](01c_titanic_linen.ipynb) takes away the second too.
+# NNX keeps objects and updates in place, and takes away the first and the third side effect; Linen, in
+# [01c](01c_titanic_linen.ipynb), takes away the second too.

@@ -178,10 +178,11 @@ kept.out.kernel[...] = jnp.zeros((64, 1))
 print("with [...]:", sorted(nnx.state(kept, nnx.Param)["out"]))
 
 # %% [markdown]
-# Nothing: the name now holds an array, the `Param` is gone, and what is no `Param` is not trained. Only an
-# optimizer made *before* the slip complains, and not at that line: read its message from below, `kernel` is what
-# one side lacks. An optimizer made afterwards trains the bias alone, without a word (flax 0.12.0 stops at the next
-# call of the model, with `has no attribute value`). Write into the box: `model.out.kernel[...] = array`.
+# Nothing: the name now holds an array, the `Param` is gone, and what is no `Param` is not trained. Only an optimizer
+# made *before* the slip complains, and not at that line: read its message from below, `kernel` is what one side lacks.
+# (A *pytree* is a nest of dicts, lists or tuples with arrays in it, such as these parameters.) An optimizer made
+# afterwards trains the bias alone, without a word (flax 0.12.0 stops at the next call of the model:
+# `has no attribute 'value'`). Write into the box: `model.out.kernel[...] = array`.
 
 # %% [markdown] tags=["step:forward"]
 # ## Step 4 · A forward pass
@@ -206,8 +207,8 @@ for name, losses in {"right": right, "wrong": wrong}.items():
 
 # %% [markdown]
 # No error: (32, 1) against (32,) broadcasts to (32, 32), every passenger against everybody's label. The mean of
-# these 1024 numbers looks like a loss; what lowers it is one answer for everybody, the share of survivors. Hence
-# the `squeeze(-1)` in the model.
+# these 1024 numbers looks like a loss, and is lowest where everybody gets the same answer: the share of survivors.
+# Hence the `squeeze(-1)` in the model.
 
 # %% [markdown] tags=["step:optimizer"]
 # ## Step 5 · Optimizer
@@ -229,7 +230,8 @@ print("step", int(optimizer.step[...]), "with", len(jax.tree.leaves(nnx.state(op
 
 # %% [markdown]
 # The message names the argument: `wrt`, "with respect to", says which variables are trained. The other old line
-# is `optimizer.update(grads)`; today the model comes first.
+# is `optimizer.update(grads)`; today the model comes first. The state is there before the first step: two moments
+# for each of four weights, Adam's count of steps and the optimizer's own.
 
 # %% [markdown] tags=["step:grad"]
 # ## Step 6 · Loss and gradients
@@ -422,7 +424,7 @@ print(timing.environment())
 #
 # All epochs now. The history is a table of Python floats, so the same lines plot it.
 
-# %% alt="Two falling curves over 40 epochs, the mean loss of training and of validation in Flax NNX: from 0.7 both drop below 0.45 within ten epochs, then flatten near 0.42 and stay together."
+# %% alt="Two falling curves over 40 epochs, the mean loss of training and of validation in Flax NNX: from 0.7 and 0.65 they drop below 0.45 within ten epochs, then flatten near 0.41 and stay together."
 model, optimizer = start()
 history = fit(model, optimizer, fresh_loader(), EPOCHS, valid=(x_valid, y_valid))
 
@@ -482,7 +484,7 @@ table.round(2)
 # %% [markdown]
 # To disk and back, a line each way, through a flat dict of arrays in a safetensors file, which PyTorch can read too.
 # Like `state_dict()`, `nnx.state(model)` holds the live boxes; the file holds copies. Checkpoints of a whole run,
-# optimizer included, are the subject of 05.
+# optimizer included, are the subject of [05](05_precision_and_checkpoints.ipynb).
 
 # %%
 file = Path(tempfile.mkdtemp()) / "titanic.safetensors"
@@ -494,7 +496,7 @@ nnx.update(restored, unflatten_dict(load_file(file), sep="."))
 print({name: array.shape for name, array in load_file(file).items()})
 restored_logits = predict(restored, x_test)
 assert (restored_logits == test_logits).all()
-pd.DataFrame({"model": test_logits[:4], "restored": restored_logits[:4]}).round(2).T
+pd.DataFrame({"model": test_logits[:4], "restored": restored_logits[:4]}).round(1).T
 
 # %%
 # On Kaggle, with the Titanic competition attached, this writes a submission. It trains on the competition's

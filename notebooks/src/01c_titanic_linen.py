@@ -128,8 +128,8 @@ class TitanicMLPSetup(nn.Module):
 # it made: a dict with one entry per kind of variable. Here there is one kind, `"params"`; BatchNorm would add
 # `"batch_stats"`.
 #
-# Nested dicts, tuples and lists of arrays are called *pytrees*. `jax.tree.map` applies a function to every
-# array in one. `model.tabulate` is the summary; it takes a key and an example, as `init` does.
+# Such a nest of dicts, tuples and lists is a *pytree*, and the arrays in it are its *leaves*. `jax.tree.map` applies
+# a function to every leaf. `model.tabulate` is the summary; it takes a key and an example, as `init` does.
 
 # %%
 model = TitanicMLP()
@@ -299,9 +299,10 @@ for name, a_state in calls.items():
 
 
 # %% [markdown]
-# `apply_fn` and `tx` are functions, not arrays: they ride along in the tree's structure, and are compared by
-# identity. `optax.adam(RATE)` makes new functions; `TitanicMLP().apply` belongs to another object, even though the two
-# models are equal. One model, one `adam`, made once: then new weights, new folds, new seeds come from the cache.
+# `apply_fn` and `tx` are functions, not arrays: they ride along in the tree's structure, and two functions count as
+# equal only if they are one and the same. `optax.adam(RATE)` makes new functions; `TitanicMLP().apply` is the method of
+# another object, even though the two models are equal. One model, one `adam`, made once: then new weights, new folds,
+# new seeds come from the cache.
 
 # %% [markdown] tags=["step:train"]
 # ## Step 8 · The training loop
@@ -442,7 +443,7 @@ restored = unflatten_dict(load_file(file), sep=".")
 
 restored_logits = predict(state.replace(params=restored), x_test)
 assert (restored_logits == test_logits).all()
-pd.DataFrame({"model": test_logits[:4], "restored": restored_logits[:4]}).round(2).T
+pd.DataFrame({"model": test_logits[:4], "restored": restored_logits[:4]}).round(1).T
 
 
 # %% [markdown]
@@ -486,9 +487,11 @@ pd.DataFrame(rows_of, modules).T
 #   price is the bookkeeping at every call, which weighs on small models until [10](10_jit_speed.ipynb) takes it away,
 #   and slips that pass in silence.
 # - **Linen** where a code base is written in it, and where whole training runs are to be mapped or scanned as one
-#   function ([11](11_ensembles.ipynb)): its step is that function already. Flax says that most of its users still rely
-#   on it; Scenic, Big Vision and much research code up to 2024 are written in it. MaxText, a large one,
-#   [moved to NNX](https://github.com/AI-Hypercomputer/maxtext/pull/3526) in 2026.
+#   function ([11](11_ensembles.ipynb)): its step is that function already. The same page of Flax says that most of its
+#   users still rely on Linen, and that it will not be deprecated in the near future.
+#   [Scenic](https://github.com/google-research/scenic) and [Big Vision](https://github.com/google-research/big_vision)
+#   are written in it; MaxText, another large code base, made NNX
+#   [its default](https://github.com/AI-Hypercomputer/maxtext/pull/3526) in 2026.
 # - **Equinox**, not used in this course, takes a third way: the model *is* a pytree, an immutable dataclass with arrays
 #   as fields and a `__call__`. `eqx.filter_jit` and `eqx.filter_grad` tell its arrays from the rest, and an update
 #   returns a new model: Linen's discipline without `init` and `apply`.
@@ -511,5 +514,5 @@ pd.DataFrame(rows_of, modules).T
 # - [Flax Linen to Flax NNX](https://flax.readthedocs.io/en/stable/migrating/linen_to_nnx.html): how to move code.
 # - [All of Equinox](https://docs.kidger.site/equinox/all-of-equinox/): models as pytrees, on one page.
 #
-# Next: [02 · the same numbers](02_same_numbers.ipynb).
+# Next: [02 · The same numbers](02_same_numbers.ipynb).
 # Three frameworks, one set of weights, and how closely they agree.

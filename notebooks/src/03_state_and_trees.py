@@ -257,7 +257,7 @@ print({name: len(jax.tree.leaves(nnx.state(model, chosen))) for name, chosen in 
 
 # %% [markdown]
 # The same filters choose what `nnx.grad` differentiates, what an optimizer updates and what is saved
-# ([04b](04b_training_rules.ipynb), [05](05_precision_and_checkpoints.ipynb)).
+# ([04b](04b_training_rules.ipynb), [05b](05b_checkpoints.ipynb)).
 #
 # ## Who owns the arrays?
 #

@@ -87,7 +87,7 @@ def train_step(model, optimizer, x, y):
 # `nnx.state` refers to the live ones ([03](03_state_and_trees.ipynb)). Twenty steps, then the copy:
 
 # %%
-@nnx.jit  # compiled once; five more runs will start from here
+@nnx.jit  # compiled once, for all runs that start here
 def fresh():
     model = Net(rngs=nnx.Rngs(SEED))
     return model, nnx.Optimizer(model, adam, wrt=nnx.Param)
@@ -388,7 +388,7 @@ print(len(setup.strip().splitlines()), "lines of set-up,", len(loop.strip().spli
 
 # %% [markdown]
 # Three processes, all on the CPU, since this notebook may hold the accelerator. One runs to its end. One is killed
-# when it reports epoch 3, without a chance to clean up (`SIGKILL`; on Windows `TerminateProcess`). The third is the
+# when it reports epoch 3, without a chance to clean up (`kill -9`; on Windows `TerminateProcess`). The third is the
 # second's command again. They share a cache of compiled programs, so that going on does not mean compiling again.
 #
 # **Predict.** Epoch 3 was reported, and `save` had returned. Which epoch does the third process begin with?
@@ -421,7 +421,7 @@ assert logs["whole"]["loss"].iloc[-1] == logs["killed"]["loss"].iloc[-1]
 # returned: the checkpoint was still being written, and is a folder with `tmp` in its name. Orbax writes beside and
 # renames at the end, so a numbered folder is a whole one. (If yours began with 4, the write was quicker than the kill.)
 #
-# Exit code -9, or 137 in a container, is `SIGKILL`; the kernel sends it too, to those who take all memory.
+# Exit code -9, or 137 in a container, is `kill -9`; the kernel does that too, to those who take all memory.
 #
 # What a folder of checkpoints does not know is whose it is: with another seed or learning rate the same command goes
 # on without a word. `course.train.resumable` compares the setting, checksums the arrays, obeys `SIGTERM` and locks
@@ -503,7 +503,9 @@ with fails(ValueError):
 scratch.cleanup()
 
 # %% [markdown]
-# A pickled model is code as well as arrays, and its class must be there: save a `state_dict` where it is.
+# A pickled model names classes that must be there, and reading it may run any code: `weights_only=True`, with which
+# `course.porting` reads, refuses it. Save the `state_dict` where the model's code is.
+#
 # torch's layout of a dense layer is (out, in), flax's (in, out), and `course.porting` turns them over;
 # [07](07_porting_checkpoints.ipynb) does it for models with other names, and goes on with torch's Adam.
 #

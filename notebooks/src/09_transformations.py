@@ -111,8 +111,8 @@ beside("by the features", by_feature, leaf.grad)
 # %% [markdown]
 # `backward()` writes into the leaves, and adds to what is there. `jax.grad` has no place to write to.
 #
-# **Predict.** `"spare"` is a weight that the loss does not use. After two calls of `backward()` its `.grad` is
-# `None`. What do two calls of `jax.grad` return for it, and does the gradient of `"w"` double?
+# **Predict.** `"spare"` is a weight that the loss does not use. After `backward()` its `.grad` is `None`, and torch's
+# optimizers pass it over. What does `jax.grad` return for it, and what does AdamW make of that?
 
 # %% tags=["trap:accumulates"]
 leaves = {"w": torch.ones(3, requires_grad=True), "spare": torch.ones(2, requires_grad=True)}
@@ -130,8 +130,8 @@ updates, _ = decay.update(grads, decay.init(weights), weights)
 print("AdamW moves the spare weight by", np.asarray(updates["spare"]).round(4))
 
 # %% [markdown]
-# Each call starts from nothing: to accumulate, add up what the calls return. The spare weight gets zeros, not `None`.
-# So weight decay moves it, where torch's optimizer passes it over.
+# The spare weight gets zeros, not `None`, so weight decay moves it. And each call starts from nothing, so `"w"` has
+# half of torch's sum: to accumulate, add up what the calls return.
 #
 # Three more things that `backward()` puts up with are errors here:
 
@@ -218,8 +218,8 @@ print(f"the guarantee        2 C / batch = {2 * CLIP / BATCH:.3f}")
 
 
 # %% [markdown]
-# Only the last way has a bound, `2 C / batch`, whatever is typed. Clipping the mean keeps it short, and leaves one
-# passenger free to turn it around.
+# Only the last way has a bound that falls with the size of the batch, `2 C / batch`, whatever is typed. Clipping the
+# mean makes it 0.5 long at most, so it can't move by more than 1; of that, one passenger alone takes 0.8.
 #
 # Then comes noise, in proportion to the bound. Keys are arguments, so where the noise differs is decided by where the
 # keys are split. Here each leaf gets its own. PyTorch asks what you mean when random numbers are drawn under `vmap`.
@@ -428,7 +428,7 @@ for part in (0.95, 1.05):
     places = [flat(jax.tree.map(jnp.subtract, tree, minimum)) @ flat(steepest) for tree in (after, again)]
     print("  place along the steepest direction after 300 and 301 steps:", np.array(places).round(3) + 0.0)
 
-# %% alt="Loss above the minimum over 100 steps, logarithmic. Below two over lambda the line falls from 5e-7 below 1e-9 within 40 steps. Above it the line climbs to 3e-3, about ten thousand times the start, and stays there."
+# %% alt="Loss above the minimum over 100 steps, logarithmic. Below two over lambda the line falls from 5e-7 below 1e-9 within 40 steps. Above it the line climbs to 4e-3, about ten thousand times the start, and stays between 2e-3 and 4e-3."
 figure, axis = plots.panels(1)
 series = {f"rate {name}": np.where(values > 1e-10, values, np.nan)[:100:4] for name, values in above.items()}
 plots.lines(axis, range(0, 100, 4), series, log="y", xlabel="step", ylabel="loss above the minimum")
@@ -439,8 +439,8 @@ print("after 50 steps below its start:", low[50] < low[0], "; 1000 times above i
 # %% [markdown]
 # The rule holds from both sides. On an exact bowl the second run would go to infinity. A network's loss is no bowl
 # farther out: the run is thrown off its minimum and then jumps from one wall to the other and back. No `nan` tells
-# you, just a loss that stopped falling. Networks trained at a fixed rate do end up near this limit, which is known as
-# the *edge of stability* (Cohen et al., 2021).
+# you, just a loss that stopped falling. Networks trained by full-batch gradient descent at a fixed rate do end up near
+# this limit, which is known as the *edge of stability* (Cohen et al., 2021).
 #
 # ## Task 3 · A target that holds still
 #
@@ -544,4 +544,4 @@ print("both in one dict: the teacher gets a gradient too:", np.asarray(together[
 # - [Human-level control through deep reinforcement learning](https://www.nature.com/articles/nature14236): the target
 #   network, a frozen copy that catches up now and then
 #
-# Next: [09b · custom rules](09b_custom_rules.ipynb).
+# Next: [09b · Custom rules, memory, and NNX's transforms](09b_custom_rules.ipynb).

@@ -69,14 +69,15 @@ for what, (ours, theirs, at) in kinks.items():
 
 
 # %% [markdown]
-# `maximum` shares the gradient between equal arguments; `jax.nn.relu` has PyTorch's 0. A complex gradient is the
-# conjugate of PyTorch's: descend along `jnp.conj(grad)`. The rows with `nan` are the dangerous ones. A norm of zeros,
-# or a standard deviation of equal values, spoils the whole gradient, since a NaN times anything is a NaN.
+# `maximum` and `clip` share the gradient between equal arguments; `jax.nn.relu` has PyTorch's 0. A complex gradient is
+# the conjugate of PyTorch's: descend along `jnp.conj(grad)`. The rows with `nan` are the dangerous ones. A norm of
+# zeros, or a standard deviation of equal values, spoils the whole gradient, since a NaN times anything is a NaN.
 #
 # ## `custom_jvp`: a forward rule
 #
 # `jax.custom_jvp` takes the function as it is and a rule of yours: given `primals` and `tangents`, return the value and
-# its directional derivative. JAX gets the backward pass from it by transposing. Here is a norm with PyTorch's choice:
+# its directional derivative. That derivative is linear in the tangents, so JAX can turn it around (*transpose* it) and
+# has the backward pass, too. Here is a norm with PyTorch's choice:
 
 # %%
 @jax.custom_jvp
@@ -102,8 +103,8 @@ beside("length and its gradient", ours, (values, slopes))
 # Several inputs mean several tangents, and the rule adds up their shares. `defjvps` does the adding: one small
 # function for each input, `None` for zero.
 #
-# The example is softplus with a sharpness `beta` that is trained too. Written down as in the formula it fails twice
-# where `beta · x` is large:
+# The example is softplus with a sharpness `beta` that is trained too. Written down as in the formula it fails where
+# `beta · x` is large, in its value and in its gradients:
 
 # %%
 def naive(x, beta):
@@ -137,9 +138,9 @@ beside("by x, four times", ours[0], leaves[0].grad)
 beside("by beta, four times", ours[1], leaves[1].grad)
 
 # %% [markdown]
-# A rule of your own is never checked by JAX: whatever it returns is the derivative. So check it, against finite
-# differences, forward and backward, with `check_grads`. Below it looks at the right rule, and then at one that forgot
-# `beta`.
+# JAX never compares a rule of yours with the function: whatever it returns is the derivative. So check it, against
+# finite differences, forward and backward, with `check_grads`. Below it looks at the right rule, and then at one that
+# forgot `beta`.
 
 # %%
 arguments = (np.array([0.3, 1.0]), 2.0)
@@ -267,13 +268,13 @@ with fails(ValueError):
 #
 # The fourth slip is silent. With `scale` as a static setting the gradient is `scale` everywhere.
 #
-# **Predict.** The backward rule gets the setting, the saved `x` and the cotangent. In which order, and what comes out
-# of the other one?
+# **Predict.** `quantize_bwd` takes the setting first, then what was saved, then the cotangent. Which gradient comes out
+# if a rule takes the setting last?
 
 # %%
 print("setting first:", attempt(lambda scale, x, g: (g * scale,), nondiff_argnums=(1,)))
 print("setting last: ", attempt(lambda x, g, scale: (g * scale,), nondiff_argnums=(1,)))
-with fails(jax.errors.UnexpectedTracerError, lines=4):
+with fails(jax.errors.UnexpectedTracerError, lines=8):
     jax.jit(quantize)(weights, 0.2, 3)
 print("static for jit too:", jax.jit(quantize, static_argnums=2)(weights, 0.2, 3))
 
@@ -354,8 +355,9 @@ def checkpointed(function):
 results = {"PyTorch": kept_torch(rows, plain), "PyTorch, checkpoint": kept_torch(rows, checkpointed)}
 results |= {"JAX": kept(rows, plain), "JAX, checkpoint": kept(rows, jax.checkpoint)}
 for name, (grad, size) in results.items():
-    gap = np.abs(np.asarray(grad) - np.asarray(results["JAX"][0])).max()
-    print(f"{name:20} {size:5.2f} MB kept; gradient's gap to JAX below 1e-8: {gap < 1e-8}")
+    largest, gap = (np.abs(np.asarray(grad) - other).max() for other in (0, np.asarray(results["JAX"][0])))
+    same = gap < 1e-4 * largest
+    print(f"{name:20} {size:5.2f} MB kept; largest slope {largest:.3e}, gap to JAX below 1e-4 of it: {same}")
 
 # %% [markdown]
 # Block by block only the inputs stay: 16 of them, 4 MB, then the matrices and the result. (For a `tanh` JAX keeps two
@@ -399,8 +401,9 @@ print("checkpoint in the scan: less than a third of the memory  ok")
 # %% [markdown]
 # In the scan, `checkpoint` paid: 96 products instead of 64, for less than a third of the memory. A `policy` chooses
 # what to keep; with the products kept and only `tanh` computed again, no product is repeated. In the loop it bought
-# nothing: there XLA sees all blocks at once, and its 8 MB are one array for each `tanh` either way. Where memory
-# is short, scan over the layers first, then checkpoint, and read `memory_analysis()` on the device that you train on.
+# nothing on this CPU: there XLA sees all blocks at once, and its 8 MB are one array for each `tanh` either way. Where
+# memory is short, scan over the layers first, then checkpoint, and read `memory_analysis()` on the device that you
+# train on.
 #
 # ## NNX: a transform for each transform
 #
@@ -436,7 +439,7 @@ for name, transform in {
 
 
 # %% [markdown]
-# No error, no warning, and averages that stay at their start until `model.eval()` uses them. (`nnx.value_and_grad`
+# No error, no warning, and averages that are still at their start when `model.eval()` uses them. (`nnx.value_and_grad`
 # keeps them too, and `has_aux=True` works as in JAX.)
 #
 # `jax.grad` has a second flaw: it differentiates by every array of the module. And a module that the function takes
