@@ -442,4 +442,4 @@ for step in range(1, 34):
 # - [Optax: L-BFGS](https://optax.readthedocs.io/en/latest/_collections/examples/lbfgs.html): the line search, and a
 #   loop that stops by itself.
 #
-# Next: [05 · Precision and checkpoints](05_precision_and_checkpoints.ipynb).
+# Next: [05 · Precision](05_precision.ipynb).
