@@ -706,7 +706,7 @@ class Accumulate(Pair):
         return optax.apply_updates(w, updates)
 
     def fix(w, batches):
-        rule = optax.MultiSteps(optax.chain(optax.scale(2.0), optax.sgd(0.1)), every_k_schedule=2)
+        rule = optax.MultiSteps(optax.sgd(0.1), every_k_schedule=2, use_grad_mean=False)
         state = rule.init(w)
         for x in batches:
             updates, state = rule.update(jax.grad(jnp.dot)(w, x), state, w)

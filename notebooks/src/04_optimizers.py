@@ -28,6 +28,7 @@ from torch.optim import lr_scheduler
 
 from course import optimizers, plots, porting
 from course.data import Features, labels, load_titanic, split
+from course.failures import fails
 from course.optimizers import one_minus_power
 from course.train import titanic_linen, titanic_nnx, titanic_torch
 
@@ -47,9 +48,10 @@ x_torch, y_torch = torch.from_numpy(x), torch.from_numpy(y)
 # `torch.optim.Adam(model.parameters(), lr)` holds three things: references to your weights, its moments, and the
 # learning rate. `step()` changes all but the rate, in place.
 #
-# An Optax optimizer holds none of them. It is a *gradient transformation*, a pair of functions: `init(params)` makes
-# a state, `update(grads, state, params)` returns *updates* and the next state. `optax.chain` makes one such pair of
-# several, and most optimizers are chains. Here are both as a drawing, and below it the state of such a chain.
+# An Optax optimizer keeps only the rate. It is a *gradient transformation*, a pair of functions: `init(params)` makes a
+# state, `update(grads, state, params)` returns *updates* and the next state. `optax.chain` makes one such pair of
+# several, its *links*, and most optimizers are chains. Here are both sides as a drawing, and below it the state of such
+# a chain.
 
 # %% alt="Above, PyTorch in orange: p.grad goes into optimizer.step, which changes the weights and moments that it holds, in place. Below, JAX in blue: gradients pass through clip, scale_by_adam and times minus rate, come out as updates, and apply_updates adds them to params, which makes new params. Under each link stands a small box with its state, with one arrow in and one arrow out."
 diagram = plots.Diagram(height=3.6)
@@ -78,7 +80,8 @@ print(*(f"{type(part).__name__}{part._fields}" for part in chain.init(jnp.zeros(
 
 # %% [markdown]
 # The state has one entry for each link. `mu` and `nu` are trees like the weights, torch's `exp_avg` and `exp_avg_sq`;
-# `count` is the number of updates.
+# `count` is the number of updates. The last link counts because its rate is a function of that number; a plain number
+# as the rate would keep nothing.
 #
 # Now a step on real weights: the Titanic network of 01a to 01c and one batch. Its weights are drawn once, in torch,
 # and handed to NNX and Linen, which are asked for shapes alone (`eval_shape`).
@@ -128,7 +131,8 @@ print(f"params + updates   {loss_fn(added):.4f}, gap below 1e-5: {abs(theirs - l
 # Subtracted it leads uphill, from 0.69 to 0.78, without an error.
 #
 # In NNX, `nnx.Optimizer` wraps a rule, keeps its state in `opt_state`, and writes the new weights into the model. In
-# Linen, `TrainState.apply_gradients` returns a new state ([01c](01c_titanic_linen.ipynb)). Both do those three lines.
+# Linen, `TrainState.apply_gradients` returns a new state ([01c](01c_titanic_linen.ipynb)). Both do the last two of the
+# three lines.
 #
 # **Predict.** Somebody writes `optimizer.update(grads, model)`, arguments swapped. Does it raise, train the wrong
 # way, or something else?
@@ -182,11 +186,11 @@ for how in {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}:
 # times as much with each step, and the rate multiplies the sum.
 #
 # Weight decay does not mean the same. `compare` makes a table of several rules: torch's, Optax's as one writes it
-# first, and put right. It shows the weight that the first try gets most wrong in the end, and whether the rule put
-# right stays close to torch's in all weights at all steps. The weight below is 1, and ten gradients are 0: decay is
+# first, and Optax's put right. It shows the weight that the first try gets most wrong in the end, and whether the rule
+# put right stays close to torch's in all weights at all steps. The weight below is 1, and ten gradients are 0: decay is
 # all that moves it. AdamW has its default decay, the other two have 0.1; the rate is 0.1 throughout.
 #
-# **Predict.** With equal rates and decays, which weight is smaller after ten steps, that of SGD or that of Adam?
+# **Predict.** With equal rates and decays, which weight is smaller after ten steps of torch, SGD's or Adam's?
 
 # %% tags=["trap:momentum-decay"]
 def compare(rules, start, pushes):
@@ -216,6 +220,17 @@ compare(rules, np.ones(1, np.float32), np.zeros((10, 1), np.float32))
 # multiplied by the rate nor negated, and the weight *grows*. AdamW's slip is the quiet one: the default decay is 0.01
 # in torch and 0.0001 in Optax.
 #
+# Decay needs the weights, so `update` must be handed them as its third argument, which most links don't ask for.
+
+# %%
+rule = optax.adamw(RATE)
+with fails(ValueError):
+    rule.update(jnp.zeros(1), rule.init(jnp.ones(1)))
+
+# %% [markdown]
+# How to read it: some link of the chain multiplies by the weights, and the call was `update(grads, state)`. Always hand
+# over `params`: links that don't need them ignore them.
+#
 # Four more rules walk through five random gradients of twelve weights. Each row's name says what differs.
 
 # %% tags=["trap:rmsprop", "trap:n-adam"]
@@ -239,8 +254,9 @@ compare(rules, start, pushes)
 
 # %% [markdown]
 # torch's dampening starts the momentum with the whole first gradient, so halving them all is another rule. RMSprop
-# decays by 0.9 in Optax. Three of the four are put right by arguments or by a link in front. torch's NAdam is another
-# algorithm than Optax's; `course.optimizers` has it.
+# decays by 0.9 in Optax. (Adagrad's `eps` is inside the root in Optax; without it, a sum of 0 still gives no step.)
+# Three of the four are put right by arguments or by a link in front. torch's NAdam is another algorithm than Optax's;
+# `course.optimizers` has it.
 #
 # ## A rule of your own
 #
@@ -279,8 +295,9 @@ def scale_by_amsgrad(b1=0.9, b2=0.999, eps=1e-8):
 
 # %% [markdown]
 # Nothing here knows a weight: `init` makes zeros in the shape of what it is handed, `update` maps over trees. It
-# returns a direction; rate and minus come from a link behind it. `course.optimizers.amsgrad` is this rule with its
-# arguments checked. The row below has `optax.amsgrad` as the first try and ours as put right.
+# returns a direction; rate and minus come from a link behind it. (`safe_increment` adds 1, and stops at the largest
+# int32.) `course.optimizers.amsgrad` is this rule with its arguments checked. The row below has `optax.amsgrad` as the
+# first try and ours as put right.
 
 # %% tags=["trap:amsgrad"]
 ours = optax.chain(scale_by_amsgrad(), optax.scale_by_learning_rate(RATE))
@@ -290,7 +307,7 @@ compare({"Adam(amsgrad=True)": (lambda p: optim.Adam(p, RATE, amsgrad=True), opt
 
 
 # %% [markdown]
-# Ours is torch's. AMSGrad's price is a third tree as large as the weights.
+# Put right, the weight is torch's. AMSGrad's price is a third tree as large as the weights.
 #
 # ## Schedules
 #
@@ -352,8 +369,8 @@ compare_rates({
 
 
 # %% [markdown]
-# An eighth of it: without `staircase=True` the rate falls a little with every update. Where torch's scheduler is
-# called once an epoch, multiply its numbers by the batches of an epoch. And the scales of
+# An eighth of it: without `staircase=True` the rate falls a little with every update. Where torch's scheduler is called
+# once an epoch, multiply its numbers by the number of batches in an epoch. And the scales of
 # `piecewise_constant_schedule` multiply one another, as `gamma` does.
 #
 # The other four are smooth.
@@ -367,7 +384,7 @@ def warm_up(o):
 cosine, cycle, warm = optax.cosine_decay_schedule, optax.cosine_onecycle_schedule, optax.warmup_cosine_decay_schedule
 past = jnp.pi / 20
 compare_rates({
-    "alpha is a fraction of it": (torch_rates(lambda o: lr_scheduler.CosineAnnealingLR(o, 40, eta_min=0.03)),
+    "alpha is a fraction": (torch_rates(lambda o: lr_scheduler.CosineAnnealingLR(o, 40, eta_min=0.03)),
         cosine(RATE, 40, alpha=0.03), cosine(RATE, 40, alpha=0.03 / RATE)),
     "past T_max torch climbs": (torch_rates(lambda o: lr_scheduler.CosineAnnealingLR(o, 20)),
         cosine(RATE, 20), lambda step: RATE * (1 + jnp.cos(past * step)) / 2),
@@ -406,7 +423,7 @@ print("OneCycleLR peaks at update", theirs.argmax(), "and the first try at", wro
 #
 # Where is the present rate? In torch it is `optimizer.param_groups[0]["lr"]`. `optax.inject_hyperparams` puts the
 # numbers of a rule into its state, under `hyperparams`, where they can be read, and written between two steps of a
-# jitted program. A list that the traced function appends to counts how often it is traced.
+# jitted program. The list `traces` gets an entry whenever the function is traced, which is when it is compiled.
 #
 # **Predict.** The rate is set to 5 by hand, once where the rule was made with a number, once with a schedule. Which
 # next steps have length 5?
@@ -426,7 +443,8 @@ for name, rate in ("number", RATE), ("schedule", optax.exponential_decay(RATE, 1
 # %% [markdown]
 # Made with a number, the next step has length 5. Made with a schedule, the update computes the rate anew and forgets
 # yours, without a word. And write an array: a Python number has another (weak) type, so the step is compiled a second
-# time. In NNX the place is `optimizer.opt_state.hyperparams["learning_rate"][...]`.
+# time. In NNX the place is `optimizer.opt_state.hyperparams["learning_rate"][...]`. To *read* the rate, a schedule
+# needs none of this: call it with the count.
 #
 # ## When progress ends
 #
@@ -453,16 +471,17 @@ for name, link in {
 pd.DataFrame(rates, index=[f"epoch {n}" for n in range(1, 8)]).T.round(5)
 
 # %% [markdown]
-# No. torch lets two bad epochs pass and acts at the third, epoch 5. Optax acts at the second bad one: give it one
-# more. Optax's link wants a value with every update. The course's may be fed once an epoch, because an update without
-# one does not count, and it has torch's other settings (`mode`, `cooldown`, …). Both are chained behind a rule:
-# `rule.update(grads, state, params, value=loss)`, in NNX `optimizer.update(model, grads, value=loss)`.
+# No. torch lets two bad epochs pass and acts at the third, epoch 5. Optax acts at the second bad one: give it one more.
+# Optax's link wants a value with every update, and judges the mean of `accumulation_size` of them, by default of 1. The
+# course's may be fed once an epoch, because an update without one does not count, and it has torch's other settings
+# (`mode`, `cooldown`, …). Both are chained behind a rule: `rule.update(grads, state, params, value=loss)`, in NNX
+# `optimizer.update(model, grads, value=loss)`.
 #
 # ## float64, almost
 #
 # For a comparison with torch to the last digit one turns on 64-bit mode. But Optax counts in int32, and in JAX int32
-# divided by a Python number is float32, in 64-bit mode as well. Here are four rates of the seventh update; exact are
-# 0.03 and, for the cosine, 0.020610737385.
+# divided by a Python integer is float32, in 64-bit mode as well. Here are four rates at a count of 7; exact are 0.03
+# and, for the cosine, 0.020610737385.
 
 # %%
 jax.config.update("jax_enable_x64", True)  # for the rest of this lesson; in a program, its first line
@@ -479,7 +498,7 @@ for name, schedule in {
 # %% [markdown]
 # The linear schedule divides the count and returns float32: 1e-9 off, and so are the steps. `exponential_decay` and
 # `warmup_cosine_decay_schedule` do the same. Hand them a float, `lambda step: schedule(jnp.asarray(step, float))`, or
-# write the division with a float. In training this is a curiosity; in a parity test it is a riddle.
+# write the schedule yourself and divide by a float. In training this is a curiosity; in a parity test it is a riddle.
 #
 # ## Summary
 #

@@ -83,7 +83,7 @@ for name in ("float32", "bfloat16", "float16"):
 pd.DataFrame(rows, index=["torch ends at", "JAX ends at"]).T
 
 # %% [markdown]
-# The types are the same on both sides, so are the results. In bfloat16 the next number after 1 is 1.0078: 1.001 is
+# The types are the same on both sides, and so are the results. In bfloat16 the next number after 1 is 1.0078: 1.001 is
 # rounded back to 1, a thousand times. float16 comes near because its steps of 0.00098 happen to be almost 0.001.
 #
 # ## A step in mixed precision
@@ -94,7 +94,7 @@ pd.DataFrame(rows, index=["torch ends at", "JAX ends at"]).T
 # **Predict.** In float32 a weight, its gradient and Adam's two moments take 16 bytes. How many does a weight take in
 # mixed precision?
 
-# %% alt="A diagram of one training step. Tall boxes are float32: weights, loss, gradients and Adam's moments. Half as tall boxes are bfloat16: the copy of the weights, the input, the activations and the logits. Arrows run from the weights over a cast to the copy, through the layers to the logits, over a cast to the loss, and back over the gradients to the optimizer, which adds to the float32 weights."
+# %% alt="A diagram of one training step. Tall boxes are float32: weights, loss, gradients and Adam's moments. Half as tall boxes are bfloat16: the copy of the weights, the input and the logits. Arrows run from the weights over a cast to the copy, through the layers to the logits, over a cast to the loss, and back over the gradients to the optimizer, which adds to the float32 weights."
 d = plots.Diagram(height=2.8)
 tall, flat = {"side": "jax", "height": 0.66}, {"height": 0.36}
 weights = d.array(0.85, 2.3, "weights\nfloat32", **tall)
@@ -119,10 +119,11 @@ full, half = (jnp.dtype(kind).itemsize for kind in (jnp.float32, jnp.bfloat16))
 print(f"bytes for each weight: {4 * full} in float32, {4 * full + half} in mixed precision")
 
 # %% [markdown]
-# More, not less: the copy comes on top, while the step needs it. What can get smaller is all that is drawn flat in the
-# middle: activations, of which a large batch has many more than there are weights.
+# More, not less: the copy comes on top, while the step needs it. What can get smaller is what arises in the layers,
+# between the two casts: activations, of which a large batch has many more than there are weights.
 #
-# In JAX this plan is a program that you can read. Here is the upper row for one dense layer.
+# In JAX this plan is a program that you can read. `jax.make_jaxpr` prints what a function does to arrays, an operation
+# a line ([08](08_tracing.ipynb)); `f32[10]` is ten numbers in float32. Here is the upper row for one dense layer.
 
 # %%
 layer = nnx.eval_shape(lambda: nnx.Linear(64, 10, dtype=jnp.bfloat16, rngs=nnx.Rngs(SEED)))  # types, no numbers
@@ -178,7 +179,7 @@ pd.DataFrame(rows, index=["weights", "logits"]).T
 # promotes the layer, so that nothing is gained, and the weights have two or three digits, so that small updates are
 # lost, as you will see.
 #
-# Then comes the loss. Here the logits are bfloat16 on both sides, from the same weights.
+# Then comes the loss. Here the logits are bfloat16 on both sides.
 #
 # **Predict.** In which type is the loss, under autocast and in Optax? A loss of 2.343: what does bfloat16 make of it?
 
@@ -494,11 +495,11 @@ losses = pd.DataFrame({name: run[:, 1].round(2) for name, run in runs.items()}, 
 pd.concat([scales, losses], axis=1, keys=["log2 of the scale", "loss"])
 
 # %% [markdown]
-# torch doubles after four good steps, flax after five if it is told 4: give it torch's number less one. Both train, at
-# nearly the same loss.
+# torch doubles after four good steps, flax after five if it is told 4: give it torch's number less one. The first three
+# runs stay together, at nearly the same losses.
 #
 # The last run takes every step. One that overflowed was enough, the first: from the second on the loss is `nan`, and
-# the scale falls without end, because it cannot help weights that are lost. Read such a log backwards to the first
+# the scale falls with every step, because it cannot help weights that are lost. Read such a log backwards to the first
 # `nan`, and look at the step *before* it; [08c](08c_debugging.ipynb) finds the operation.
 #
 # Two more: flax's gradients come divided, so clipping needs no `unscale_`. And the scale is state: it belongs in the
