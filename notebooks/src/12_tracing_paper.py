@@ -536,8 +536,8 @@ pd.DataFrame(result["ratios"]).set_index("what")[["measured"]].round(1)
 #
 # ## Further reading
 #
-# - [Compiling machine learning programs via high-level tracing](https://mlsys.org/Conferences/2019/doc/2018/146.pdf):
-#   the paper, which is short; it defines the terms and describes the experiments.
+# - [The paper](https://mlsys.org/Conferences/2019/doc/2018/146.pdf): short; it defines the terms and describes the
+#   experiments.
 # - [The jaxpr language](https://docs.jax.dev/en/latest/jaxpr.html): the grammar of the graphs, and how loops and
 #   branches nest in them.
 # - [Operation semantics](https://openxla.org/xla/operation_semantics): what each operation of the compiled text means.
