@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 10 · The Titanic loop, faster rung by rung
 #
-# **Where does the time of a training step go, and how much of it can a compiler take away?** (80 minutes)
+# **Where does the time of a training step go, and how much of it can a compiler take away?** (85 minutes)
 
 # %% [markdown]
 # After this lesson you can
@@ -73,7 +73,7 @@ def fresh_nnx():
 # ## Three steps
 #
 # The training steps of [01a](01a_titanic_torch.ipynb) and [01b](01b_titanic_nnx.ipynb), on one batch of 32
-# passengers. `timing.measure` waits for results, and tells the first call from the later ones.
+# passengers. `timing.seconds` waits for the result of a call; the first call, which compiles, stands apart.
 #
 # **Predict.** PyTorch eager, NNX as it stands, NNX under `@nnx.jit`: which is fastest, and which two are the most
 # apart?
@@ -132,6 +132,7 @@ def run_state(step, state, batches):
 
 
 print(EPOCHS, "epochs,", len(orders), "steps of", BATCH, "rows; the first row numbers:", orders_host[0, :5])
+
 
 # %% [markdown]
 # **PyTorch**: eager with the loader, as in 01a; tables in memory; Adam fused into one kernel; forward and backward
@@ -458,6 +459,7 @@ with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run([sys.executable, "-c", program], env=settings, capture_output=True, text=True, check=True)
         print(f"{process} process: {done.stdout.strip()};", len(done.stderr.splitlines()), "lines on stderr")
 
+
 # %% [markdown]
 # It still traces and lowers, since the text of the lowered program is the key under which the compiled one is
 # found (with versions and settings). What it saves is compiling, and that is little here and minutes for a large
@@ -480,14 +482,13 @@ with tempfile.TemporaryDirectory() as folder:
 def steps_of_width(width):
     def init(key, shape, dtype, **_):  # NumPy's numbers: nothing to compile
         return jnp.asarray(np.random.default_rng(SEED).normal(0, shape[0] ** -0.5, shape), dtype)
-
     linear, layers = partial(nnx.Linear, kernel_init=init, rngs=nnx.Rngs(SEED)), torch.nn
     model = nnx.Sequential(linear(15, width), nnx.relu, linear(width, width), nnx.relu, linear(width, 1), jnp.ravel)
     optimizer = nnx.Optimizer(model, adam, wrt=nnx.Param)
     graphdef, state = nnx.split((model, optimizer))
     state, rows = jax.tree.map(jnp.copy, state), jnp.arange(BATCH)  # arrays of its own: both sides give theirs away
-    inner = layers.Linear(15, width), layers.ReLU(), layers.Linear(width, width), layers.ReLU(), layers.Linear(width, 1)
-    net = layers.Sequential(*inner, layers.Flatten(0))
+    hidden = layers.Linear(15, width), layers.ReLU(), layers.Linear(width, width), layers.ReLU()
+    net = layers.Sequential(*hidden, layers.Linear(width, 1), layers.Flatten(0))
     torch_adam, torch_fused = (torch.optim.Adam(net.parameters(), RATE, fused=fused) for fused in (False, True))
     nnx_step = nnx.jit(rows_step, donate_argnums=(0, 1))
     state_step = jax.jit(partial(split_step, graphdef), donate_argnums=0)
@@ -518,6 +519,7 @@ for width in widths:
     measured.append(pd.DataFrame(rounds).min())
 sweep = pd.DataFrame(measured, index=pd.Index(widths, name="width"))
 sweep.round(2)
+
 
 # %% tags=["nbval-ignore-output"] volatile="a crossing that milliseconds decide" alt="A log-log plot of the time of a step against the width of two hidden layers, 64 to 2048. jax.jit on the split state lies below torch but for the right end, where all lines come together. @nnx.jit starts above both of torch's orange lines, nearly flat, and meets the dashed one of plain Adam at a dotted vertical line. All rise steeply at last."
 def crossing(torch_name):
@@ -569,7 +571,7 @@ rows[["median_s", "vs_torch", "compiling_s"]].round(2)
 # with its compilation. `nnx.cached_partial` has nothing to compile there: it shares the program of the row above it.
 #
 # `course.train.compiled.fit` is `train_run` with its arguments checked: what would broadcast in silence, or be a
-# NaN an hour later, is an error there. [11](11_ensembles.ipynb) builds on it.
+# NaN an hour later, is an error there. [11](11_ensembles.ipynb) maps `train_run` over many models.
 #
 # ## Summary
 #

@@ -43,7 +43,6 @@ if core:  # Linux: one core for both sides; elsewhere JAX may use several
 jax.config.update("jax_enable_x64", True)  # experiment 1 compares optima to 1e-6; experiment 2 stays in float32
 jax.config.update("jax_pprint_use_color", False)
 
-
 # %% [markdown]
 # ## The paper's claim
 #
@@ -133,6 +132,7 @@ for x, title, side in ((1.35, "op by op", ""), (4.0, "function by function", "")
 diagram.note(4.0, 0.13, "grey: a loop that Python runs      blue: compiled, one call each", size=9)
 plt.show()
 print("pieces to call: an operation; value, grad or hvp; the optimizer")
+
 
 # %% [markdown]
 # The loss, and the three functions that the optimizer asks for:
@@ -267,6 +267,7 @@ for name, w in optima.items():
     print(f"{name:21}", *w[:4].round(6), " gap below 1e-06:", bool(gaps[name] < 1e-6))
 print(int(runs["whole"]()[1]), "Newton steps")
 
+
 # %% [markdown]
 # One optimum. Now the clock.
 #
@@ -285,6 +286,7 @@ def table_of(runs):
 
 
 table_of(runs | {"SciPy, compiled pieces": scipy_newton_cg})
+
 
 # %% [markdown]
 # By hundreds. The arithmetic of a few Newton steps on 15 weights is nothing; Python is everything: op by op,
@@ -464,6 +466,7 @@ times = fastest({name: partial(step, params, x, y) for name, (_, step) in sizes.
 table = (times / counts).to_frame("ms per step")
 table["times per step"] = table["ms per step"] / table.loc["per step", "ms per step"]
 table.round(2)
+
 
 # %% [markdown]
 # In between, at a multiple of per step. With the derivatives compiled too, most of that is gone: what was
