@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 10 · The Titanic loop, faster rung by rung
 #
-# **Where does the time of a training step go, and how much of it can a compiler take away?** (85 minutes)
+# **Where does the time of a training step go, and how much of it can a compiler take away?** (80 minutes)
 
 # %% [markdown]
 # After this lesson you can
@@ -464,7 +464,7 @@ with tempfile.TemporaryDirectory() as folder:
 # It still traces and lowers, since the text of the lowered program is the key under which the compiled one is
 # found (with versions and settings). What it saves is compiling, and that is little here and minutes for a large
 # model. So set `JAX_COMPILATION_CACHE_DIR` where programs are large. By default only those that took a second or
-# more to compile are kept.
+# more to compile are kept; the other variable here asks for all.
 #
 # On a CPU mind two things. A cached program is machine code for one kind of processor: read on another it is
 # "Machine type used for XLA:CPU compilation doesn't match the machine type for execution" and perhaps SIGILL, and
