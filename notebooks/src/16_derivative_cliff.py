@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 16 · The derivative cliff
 #
-# **Why does backpropagation applied k times explode?** (65 minutes)
+# **Why does backpropagation applied k times explode?** (70 minutes)
 
 # %% [markdown]
 # After this lesson you can
@@ -231,8 +231,8 @@ print("products at orders 0 to 6:", *map(len, rows), "; different ones:", *(len(
 # same parameters, to the same values. Compilers remove them under the name *common subexpression
 # elimination*. Here it is, in a dozen lines: number the values, and give equal equations equal numbers.
 #
-# **Predict.** At order 6, nested `grad` has 4,993 equations and nested `jvp` 4,987. How many are left of each without
-# the duplicates?
+# **Predict.** At order 6, nested `grad` and nested `jvp` have nearly 5,000 equations each. How many are left of each
+# without the duplicates?
 
 # %%
 def distinct(program):
