@@ -292,6 +292,7 @@ print("value and Laplacian, 6 inputs:")
 same("25 lines and the trace of jax.hessian", ours, reference)
 same("course.taylor and the same", jax.jit(lambda x: taylor.value_and_laplacian(small, x))(point), reference)
 
+
 # %% [markdown]
 # `course/taylor/rules.py` is this for any order $K$. A jet is there a list: `x[0]` is the value, `x[1]` to `x[K-1]`
 # hold one derivative for each direction, and `x[K]` only the sum over the directions of the $K$-th. The rule
