@@ -90,7 +90,7 @@ same("third tensor times v v v, third jet", np.einsum("ijk,i,j,k", third, v, v, 
 # %% [markdown]
 # The tensor cannot be had: it has $d^k$ entries. An exact method that takes the terms one by one needs $d$
 # derivatives for a Laplacian, about $d^2/2$ for the biharmonic operator $\Delta\Delta$, and more than $d^k /
-# k!$ for a full tensor of coefficients. (If the function has structure, fewer do: 17 and 18b.)
+# k!$ for a full tensor of coefficients. (If the function has structure, fewer do: 17b and 18b.)
 
 # %%
 sizes = (10, 1_000, 100_000)

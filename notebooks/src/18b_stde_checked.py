@@ -66,7 +66,7 @@ def unbiased(what, draws, exact):
 # $u_{ty} + u_{xxxy} + 2u_{yy} - u_{xx}$.
 #
 # A term like $u_{xxxy}$ is a *mixed* partial derivative. No table of special jets is needed: a jet of order 3 along $x$
-# goes through the program, its coefficients carrying a jet of order 1 along $y$ (`taylor.partial_derivative`, 17). In
+# goes through the program, its coefficients carrying a jet of order 1 along $y$ (`taylor.partial_derivative`, 17b). In
 # high dimension `estimate` draws some terms of each *kind* of terms, of the $u_{iij}$ say (18).
 
 # %%
@@ -182,7 +182,7 @@ same(f"9-jet and {nine}", J9, sum(c * partials[n] for n, c in nine.items()))
 
 # %% [markdown]
 # So the whole operator takes two jets of order 13. Eight small ones do it too: four of order 4 along lines in the plane
-# $(x, y)$ for $u_{xxxy}$ (17), four of order 2 for the rest. A network at 100 points:
+# $(x, y)$ for $u_{xxxy}$ (17b), four of order 2 for the rest. A network at 100 points:
 
 # %% tags=["nbval-ignore-output"] volatile="milliseconds"
 hidden, output = rng.normal(size=(3, WIDTH)), rng.normal(size=(WIDTH, WIDTH)) / 8
@@ -261,7 +261,7 @@ def jets(f, x, draw):  # stde.estimate behind its draw of axes, or of directions
 
 
 ALL, SPARSE = "Hessian-vector loop, all d", "sparse jets, 16 of d"
-EXACT, DRAWN = "exact, compressed (17)", "Hessian-vector loop, 16 of d"
+EXACT, DRAWN = "exact, compressed (17b)", "Hessian-vector loop, 16 of d"
 ways = {
     ALL: compiled(lambda f, x, _: loop(f, x, jnp.arange(len(x)))),
     EXACT: compiled(lambda f, x, _: taylor.laplacian(f, x)),
@@ -329,7 +329,7 @@ table.round(2)
 # ## 4 · The exact rival
 #
 # Both tables have a row "exact, compressed". The first layer of a network is linear, so the Laplacian over $d$ inputs
-# is a weighted one over its few outputs, and `taylor.laplacian` finds that by itself (17). At one point it costs
+# is a weighted one over its few outputs, and `taylor.laplacian` finds that by itself (17b). At one point it costs
 # several times as much as a sample of 16, and more at the larger size: $W^\top W$ grows with $d$. A batch of points
 # shares it and its factorisation. What does the sample lose against it?
 
@@ -374,7 +374,7 @@ print(f"d = 1000: standard deviation of one estimate: {100 * draws.std() / abs(t
 #
 # - *operators that are not made of Laplacians*: a sum of pure fourth derivatives, or of $c_{ij}\,u_{iij}$ with a full
 #   table of coefficients, has no short cut here; a sparse sample costs as many jets as it has terms,
-# - *skip connections* that keep $x$ alive through the network (17),
+# - *skip connections* that keep $x$ alive through the network (17b),
 # - *memory*: for the gradient by the weights the exact way wants several times that of 16 directions, for
 #   $\Delta\Delta$ about two hundred times (second table), and with a wide first layer it has more directions to take.
 #
