@@ -50,9 +50,9 @@ def same(what, ours, reference, tolerance=1e-10):  # prints the first two number
 #
 # PyTorch: a gradient with a graph, then one more backward pass per coordinate; and, in `torch.func`, the trace of
 # a full Hessian, mapped over points. JAX: the trace of `jax.hessian`; a loop of Hessian-vector products that never
-# holds a Hessian (09); and collapsed jets (17), without and with what section 2 explains. Rounds are interleaved, so that a
-# busy moment hits all alike, and the median of five counts. Memory is XLA's own figure for temporary arrays; PyTorch
-# reports none on a CPU.
+# holds a Hessian (09); and collapsed jets (17), without and with what section 2 explains. Rounds are interleaved, so
+# that a busy moment hits all alike, and the median of five counts. Memory is XLA's own figure for temporary arrays;
+# PyTorch reports none on a CPU.
 
 # %%
 def torch_mlp(d):

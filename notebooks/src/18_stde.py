@@ -56,7 +56,7 @@ def unbiased(what, draws, exact):
     error = draws.std(ddof=1) / len(draws) ** 0.5  # of the mean
     off = abs(draws.mean() - exact) / error
     assert off < 4  # chance: 1 in 16,000
-    print(f"{what:26} mean {draws.mean():8.3f} ± {error:.3f}, exact {exact:8.3f}: {off:.1f} standard errors off")
+    print(f"{what:28} mean {draws.mean():8.3f} ± {error:.3f}, exact {exact:8.3f}: {off:.1f} standard errors off")
 
 
 # %% [markdown]
@@ -210,7 +210,8 @@ for place, (name, (w, reads)) in enumerate(weights.items()):
 plt.show()
 
 # %% [markdown]
-# So an estimator puts a random matrix where the identity was, and the mean of that matrix is the identity.
+# Drawn for six coordinates: the numbers by which each way multiplies the Hessian's entries before it adds them up. An
+# estimator puts a random matrix where the identity was, and the mean of that matrix is the identity.
 #
 # ## 4 · How far off is one estimate?
 #
@@ -357,7 +358,9 @@ for samples, first in sampled["sparse, without"].items():
 # %%
 FOURTHS = Operator({tuple(4 * (k == i) for k in range(D)): 1.0 for i in range(D)})
 THIRDS = Operator({tuple(3 * (k == i) for k in range(D)): 1.0 for i in range(D)})
-for operator, law in ((FOURTHS, "gaussian"), (THIRDS, "rademacher"), (stde.biharmonic(D), "rademacher")):
+refused = {"pure fourths": FOURTHS, "pure thirds": THIRDS, "biharmonic": stde.biharmonic(D)}
+for (name, operator), law in zip(refused.items(), ("gaussian", "rademacher", "rademacher"), strict=True):
+    print(f"{name}, {law}:")
     with fails(ValueError):
         stde.estimate(operator, u, x, keys[0], samples=4, dense=law)
 
