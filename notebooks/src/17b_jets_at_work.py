@@ -189,7 +189,7 @@ print("relative error in float32, independent columns:", f"{errors[0]:.0e}")
 print("relative error in float32, half of them copies:", f"{errors[1]:.0e}")
 assert errors[0] < 1e-6 < errors[1] < 1e-5
 
-# %% tags=["nbval-ignore-output"] volatile="milliseconds, and a picture of them" alt="Milliseconds for the exact Laplacian of a network of width 32 at eight points, against the dimension, both logarithmic. With all directions the time grows nearly in proportion to the dimension; compressed it starts lower and grows more slowly, and at 4,000 takes a fraction of the other."
+# %% tags=["nbval-ignore-output"] volatile="milliseconds, and a picture of them" alt="Milliseconds for the exact Laplacian of a network of width 32 at eight points, against the dimension, both logarithmic. With all directions the time grows nearly in proportion to the dimension; compressed it starts no higher and grows more slowly, and at 4,000 takes a fraction of the other."
 dimensions, times = (100, 1000, 4000), {"all directions": [], "compressed": []}
 for d in dimensions:
     wide, few = carried(torch_mlp(d)), jnp.asarray(rng.normal(size=(8, d)))
@@ -399,8 +399,8 @@ pd.DataFrame(rows).T.round(2)
 # logistic function, `exp`, `sin`, `cos` and integer powers. Other elementwise functions it differentiates by nesting
 # `jvp` for that one function, and there, as with `erf`, it has the cliff again.
 #
-# For one direction nested `jvp` still runs as fast as the others at this order or faster, since XLA finds
-# equal subexpressions and merges them, and its first call takes about as long as that of `jet`. What grows is
+# For one direction nested `jvp` still runs about as fast as `course.taylor` at this order, and faster than `jet`, since
+# XLA finds equal subexpressions and merges them; and its first call takes no longer than that of `jet`. What grows is
 # what has to be traced and compiled: at order 7 of lesson 16 that was much more than for `jet`.
 #
 # | you want | take | why not (more) Taylor mode |
