@@ -5,7 +5,7 @@ What follows a point of a program enters the sum over lines r of D^2 h[c_r, c_r]
 a square one has m rows, however many lines there were. That holds for a sum with equal weights, of order 2.
 Source: any factor of a weight matrix serves a weighted Laplacian, Dangel et al. (NeurIPS 2025), section 3; to take one
 of the first derivatives themselves, at any narrow point of the program, is ours.
-Lesson: 17_taylor_mode.
+Lesson: 17b_jets_at_work.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Mixed partial derivatives out of derivatives along lines. Needs NumPy. Lesson: 17_taylor_mode."""
+"""Mixed partial derivatives out of derivatives along lines. Needs NumPy. Lesson: 17b_jets_at_work."""
 
 from __future__ import annotations
 
