@@ -33,8 +33,7 @@ UNWRITTEN = ["04_optimizers"]  # course.optimizers is taught in lesson 04, which
 FIRST_EDITION = [
     *SIBLINGS, "02_same_numbers", "03_state_and_trees", "06_porting_layers", "07_porting_checkpoints",
     "07b_real_checkpoint", "08_tracing", "09_transformations", "10_jit_speed", "11_ensembles", "12_tracing_paper",
-    "16_derivative_cliff", "17_taylor_mode", "18_stde", "20_high_order_pdes",
-    "22_functional_derivatives",
+    "16_derivative_cliff", "17_taylor_mode", "18_stde",
 ]  # fmt: skip
 POSIX_ONLY = (
     r"\bos\.(fork|wait\w*|sched_getaffinity|getuid|uname)\b|\bSIG(KILL|ALRM)\b|import (resource|fcntl|pwd|grp)\b"
