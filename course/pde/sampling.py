@@ -15,7 +15,7 @@ def sample_ball(key: jax.Array, n: int, d: int) -> jax.Array:
     """Independent points of the unit ball: uniform directions, uniform radii, as in the paper's runs; (n, d).
 
     Directions are normal numbers on a grid of 65,536 values, from 16 random bits each: half the bits of
-    `jax.random.normal`, which in many dimensions is two thirds of its time (lesson 19 measures it).
+    `jax.random.normal`, which in many dimensions is two thirds of its time.
 
     Raises:
       ValueError: n or d below 1; TypeError: they are no integers.

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 19 · A million dimensions
 #
-# **Can a network solve an equation over a million coordinates, and how would you know?** (35 minutes)
+# **Can a network solve an equation over a million coordinates, and how would you know?** (65 minutes)
 
 # %% [markdown]
 # After this lesson you can
@@ -28,12 +28,14 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from course import pde, plots, results, stde, taylor, timing
+from course import pde, plots, results, stde, taylor
+from course.failures import fails
 
 # %%
 SEED, POINTS, SAMPLES, WIDTH = 0, 100, 16, 128
 torch.set_num_threads(1)
 plots.use()
+
 
 # %% [markdown]
 # ## 1 · An equation with a known solution
@@ -42,19 +44,9 @@ plots.use()
 # first, $u = (1 - |x|^2)\,s(x)$ with $s(x) = \sum_i c_i \sin(x_i + \cos x_{i+1} + x_{i+1}\cos x_i)$ and
 # random normal numbers $c_i$, and computes the source $g$ that makes it one (Shi et al. 2024, section 5,
 # [arXiv](https://arxiv.org/abs/2412.00088)). The network never sees $s$, only $g$.
-
-# %%
-small = pde.ball_equation("sine-gordon", 10, jax.random.key(SEED))
-x = small.sample(jax.random.key(1), 5)
-source, by_hessian = jax.jit(jax.vmap(lambda x: (
-    small.source(x), jnp.trace(jax.hessian(small.solution)(x)) + jnp.sin(small.solution(x)))))(x)  # fmt: skip
-print("source in closed form:  ", np.round(source, 2))
-print("same through the Hessian:", np.round(by_hessian, 2))
-assert np.allclose(source, by_hessian, atol=1e-3)
-
-
-# %% [markdown]
-# A PyTorch user would write the same source with nested `autograd.grad`, one pass per coordinate:
+#
+# The package has $g$ in closed form. A PyTorch user would get it from $u$ with nested `autograd.grad`, one pass for
+# each coordinate, which is a check:
 
 # %%
 def laplacian_torch(u, x):
@@ -64,39 +56,61 @@ def laplacian_torch(u, x):
 
 
 def solution_torch(x):
-    c, a, b = torch.from_numpy(np.array(small.coefficients)), x[:, :-1], x[:, 1:]
+    c, a, b = torch.from_numpy(np.array(equation.coefficients)), x[:, :-1], x[:, 1:]
     return (1 - (x**2).sum(1)) * (torch.sin(a + torch.cos(b) + b * torch.cos(a)) @ c)
 
 
+equation = pde.ball_equation("sine-gordon", 100, jax.random.key(SEED))
+x = equation.sample(jax.random.key(1), 5)
+source = jax.jit(jax.vmap(equation.source))(x)
 x_torch = torch.from_numpy(np.array(x)).requires_grad_()
-source_torch = laplacian_torch(solution_torch, x_torch) + torch.sin(solution_torch(x_torch))
-assert np.allclose(source_torch.detach(), by_hessian, atol=1e-3)
-print("PyTorch agrees")
+source_torch = (laplacian_torch(solution_torch, x_torch) + torch.sin(solution_torch(x_torch))).detach().numpy()
+print("g in closed form, JAX:  ", np.round(source, 1))
+print("100 passes, PyTorch:    ", np.round(source_torch, 1))
+print("largest gap below 1e-4 of the largest:", bool(abs(source_torch - source).max() < 1e-4 * abs(source).max()))
+
 
 # %% [markdown]
 # ## 2 · How good is a constant?
 #
 # A point of the ball spreads its length over all coordinates, so each is of size $1/\sqrt d$ and every sine
-# sees nearly the same argument:
+# sees nearly the same argument. At 100 points, the relative L2 error of $c\,(1 - |x|^2)$ for the best single number
+# $c$:
+
+# %%
+def two_body(c, x):  # s at points (n, d), in NumPy
+    a, b = x[:, :-1], x[:, 1:]
+    return np.sin(a + np.cos(b) + b * np.cos(a)) @ c
+
+
+def coefficients(d):  # as `pde.ball_equation` draws them
+    return np.asarray(jax.random.normal(jax.random.split(jax.random.key(SEED))[0], d - 1), np.float64)
+
+
+def in_ball(rng, n, d):
+    x = rng.normal(size=(n, d))
+    return x * (rng.uniform(size=(n, 1)) / np.linalg.norm(x, axis=1, keepdims=True))
+
+
+def constant_error(s, x):
+    shape = 1 - (x**2).sum(axis=1)
+    u, constant = shape * s, (shape * s @ shape) / (shape @ shape)
+    return np.linalg.norm(u - constant * shape) / np.linalg.norm(u)
+
 
 # %%
 rows = []
 for d in (100, 1_000, 10_000, 100_000):
-    equation = pde.ball_equation("sine-gordon", d, jax.random.key(SEED))
-    x = equation.sample(jax.random.key(1), 200)
-    s, radius = jax.jit(jax.vmap(lambda x, equation=equation: (equation.exact(x).value, jnp.linalg.norm(x))))(x)
-    shape = 1 - np.asarray(radius, np.float64) ** 2
-    u = shape * np.asarray(s, np.float64)
-    constant = (u @ shape) / (shape @ shape)
-    rows.append({"d": d, "coordinate": np.abs(x).mean(), "spread of s": s.std() / abs(s.mean()),
-                 "best constant's error": np.linalg.norm(u - constant * shape) / np.linalg.norm(u)})  # fmt: skip
+    x = in_ball(np.random.default_rng(SEED), 100, d)
+    s = two_body(coefficients(d), x)
+    rows.append({"d": d, "coordinate": abs(x).mean(), "spread of s": s.std() / abs(s.mean()),
+                 "best constant's error": constant_error(s, x)})  # fmt: skip
 pd.DataFrame(rows).set_index("d").map("{:.1e}".format)
 
 # %% [markdown]
-# `best constant` is the relative L2 error of $c\,(1 - |x|^2)$ for the best single number $c$. Any error above
-# it is worse than not looking at $x$ at all; we print it beside every error. As a rule, the more dimensions,
-# the closer $s$ is to one number. The spread is about $0.5 / |\sum_i c_i|$, and that sum is random, of size
-# $\sqrt d$: at 10,000 the draw nearly cancels, so its row is worse than the one above.
+# Any error above the best constant's is worse than not looking at $x$ at all; we print it beside every error. As a
+# rule, the more dimensions, the closer $s$ is to one number. The spread is about $0.5 / |\sum_i c_i|$, and that sum
+# is random, of size $\sqrt d$: at 10,000 the draw nearly cancels, so its row is worse than the one above.
 #
 # ## 3 · The boundary, built in
 #
@@ -107,7 +121,6 @@ pd.DataFrame(rows).set_index("d").map("{:.1e}".format)
 # $$\Delta\big((1-|x|^2)\,N\big) = (1-|x|^2)\,\Delta N - 4\,x\cdot\nabla N - 2d\,N$$
 
 # %%
-equation = pde.ball_equation("sine-gordon", 100, jax.random.key(SEED))
 params = pde.init_mlp(jax.random.key(3), (100, WIDTH, WIDTH, WIDTH, 1))
 params[-1] = jax.random.normal(jax.random.key(4), (WIDTH, 1)) / WIDTH**0.5, params[-1][1]
 network = partial(pde.mlp, params)
@@ -117,7 +130,7 @@ opaque, by_product_rule = jax.jit(jax.vmap(lambda x: (
     equation.residual(equation.ansatz(network), x), equation.network_residual(network, x))))(x)  # fmt: skip
 print("the Laplacian of u as a whole:", np.round(opaque[:4], 3))
 print("by the product rule:          ", np.round(by_product_rule[:4], 3))
-assert np.allclose(by_product_rule, opaque, atol=2e-5)
+print("largest gap below 2e-5:", bool(abs(by_product_rule - opaque).max() < 2e-5))
 
 # %% [markdown]
 # $x \cdot \nabla N$ is one `jvp` along $x$ itself, and shares its first product $xW$ with the value. What remains is
@@ -126,10 +139,41 @@ assert np.allclose(by_product_rule, opaque, atol=2e-5)
 # %%
 keys = jax.random.split(jax.random.key(6), 2000)
 estimates = jax.jit(jax.vmap(lambda key: equation.network_residual(network, x[0], key, SAMPLES)))(keys)
-standard_error = estimates.std() / 2000**0.5
-print("exact residual inside 4 standard errors of the mean estimate:",
-      bool(abs(estimates.mean() - by_product_rule[0]) < 4 * standard_error))  # fmt: skip
-assert abs(estimates.mean() - by_product_rule[0]) < 4 * standard_error
+mean, standard_error = estimates.mean(), estimates.std() / 2000**0.5
+print(f"residual at one point: exact {by_product_rule[0]:.4f}, mean of 2000 estimates {mean:.4f}")
+print(f"spread of one estimate {estimates.std():.4f}, gap over standard error "
+      f"{abs(mean - by_product_rule[0]) / standard_error:.1f}")  # fmt: skip
+assert abs(mean - by_product_rule[0]) < 4 * standard_error
+with fails(ValueError):
+    equation.network_residual(network, x[0], samples=SAMPLES)
+
+# %% [markdown]
+# The error reads: expected, got, remedy. In PyTorch one would draw from the global generator and need no key; here
+# nothing draws without one (00).
+#
+# What is drawn, then? Points, and for all of them together some coordinates:
+
+# %% alt="A diagram. A key is split in two: one draws the points, a table with a row for each point and a column for each coordinate; the other draws 16 columns, marked in every row. Each row goes through the network and its derivatives, then through the residual with the source, and the mean of the squares is the loss."
+diagram = plots.Diagram(height=2.5)
+rng = np.random.default_rng(SEED)
+chosen = np.tile(np.isin(np.arange(10), [1, 4, 8]), (5, 1))
+key_box = diagram.array(0.45, 1.25, "key", side="jax", width=0.7)
+points_box = diagram.cells(2.65, 1.25, rng.normal(size=(5, 10)), side="jax", size=0.25, text="", marked=chosen)
+diagram.note(2.65, 2.1, "100 points, one a row", size=8.5)
+diagram.note(2.65, 0.4, "d coordinates, one a column\n16 of them drawn, for all rows", size=8.5)
+network_box = diagram.function(4.95, 1.55, "N,  $x\\cdot\\nabla N$,\n16 of $\\partial_i^2 N$", side="jax", height=0.6)
+source_box = diagram.function(4.95, 0.7, "source g", side="jax", width=1.1, height=0.4)
+residual_box = diagram.function(6.25, 1.25, "residual", side="jax", width=0.8)
+loss_box = diagram.array(7.65, 1.25, "loss", side="jax", width=0.6)
+diagram.arrow(key_box, (1.37, 1.55), "points", offset=0.17)
+diagram.arrow(key_box, (1.37, 0.95), "axes", offset=-0.2)
+diagram.arrow((3.92, 1.4), network_box)
+diagram.arrow((3.92, 1.1), source_box)
+diagram.arrow(network_box, residual_box)
+diagram.arrow(source_box, residual_box)
+diagram.arrow(residual_box, loss_box, "mean of\nsquares", offset=0.25)
+plt.show()
+print(f"second derivatives taken: {POINTS * SAMPLES:,} of {POINTS * equation.dimension:,}")
 
 
 # %% [markdown]
@@ -187,18 +231,20 @@ def residual_jax(x, g):
 
 
 ours = jax.jit(jax.vmap(residual_jax))(x, source.numpy())
-theirs = torch.func.vmap(residual_torch)(points, source)
-assert np.allclose(ours, theirs, atol=1e-4)
-print("same 16 coordinates, same residuals")
+theirs = torch.func.vmap(residual_torch)(points, source).numpy()
+print("JAX:    ", np.round(ours[:4], 3))
+print("PyTorch:", np.round(theirs[:4], 3))
+print("largest gap of 100 below 1e-4:", bool(abs(ours - theirs).max() < 1e-4))
 
 
 # %% [markdown]
 # ## 5 · Training, live
 #
 # `pde.train` runs chunks of steps inside `lax.scan`, the state's memory handed from chunk to chunk; between two
-# chunks it reports, which is where a progress bar or a checkpoint goes. First 100 dimensions, exact Laplacian:
+# chunks it reports, which is where a progress bar or a checkpoint goes. Here 1,000 dimensions, of whose second
+# derivatives each step samples 16:
 
-# %%
+# %% tags=["nbval-ignore-output"] volatile="the error after training differs between processors in its last digits"
 def solve(equation, steps, learning_rate, samples, points=POINTS):
     d = equation.dimension
     loss_fn, optimizer = make_loss(equation, samples, points), pde.scaled_cosine_adam(steps, learning_rate, d)
@@ -212,107 +258,108 @@ def solve(equation, steps, learning_rate, samples, points=POINTS):
     return u, np.asarray(losses), pde.relative_l2(equation, u, jax.random.key(SEED + 3))
 
 
-u_100, losses_100, error_100 = solve(equation, 300, 1e-2, samples=None, points=32)
-print("error at least three times below the best constant's:", error_100.relative_l2 < error_100.best_constant / 3)
-assert error_100.relative_l2 < error_100.best_constant / 3
-
-# %% [markdown]
-# Then 1,000 dimensions, where we sample 16 of the second derivatives:
-
-# %%
 thousand = pde.ball_equation("sine-gordon", 1_000, jax.random.key(SEED))
-u_1000, losses_1000, error_1000 = solve(thousand, 600, 5e-3, samples=SAMPLES)
-print("relative L2 below 1.5e-3:", error_1000.relative_l2 < 1.5e-3,
-      "| below a third of the best constant's:", error_1000.relative_l2 < error_1000.best_constant / 3)  # fmt: skip
+u_1000, losses_1000, error_1000 = solve(thousand, 300, 5e-3, samples=SAMPLES)
+print(f"relative L2 {error_1000.relative_l2:.1e}, best constant {error_1000.best_constant:.1e}, "
+      f"ratio {error_1000.best_constant / error_1000.relative_l2:.1f}")  # fmt: skip
 assert error_1000.relative_l2 < min(1.5e-3, error_1000.best_constant / 3)
 
-# %% alt="Left, the loss against the step for 100 and for 1,000 dimensions, falling by one and a half and by two decades. Right, the network's s against the exact s at 200 points of 1,000 dimensions: a narrow band along the diagonal, most of it a little below."
-figure, (left, right) = plots.panels(2)
-left.semilogy(losses_100, marker="", label="d = 100")
-left.semilogy(losses_1000, marker="", label="d = 1,000")
-left.set(xlabel="step", ylabel="mean squared residual / source²", title="Training")
-left.legend()
+
+# %%
+def seen(x):  # what the network has learned of s
+    value, lap = taylor.value_and_laplacian(lambda x: u_1000(x) / (1 - x @ x), x)
+    s = thousand.exact(x)
+    return s.value, value, (1 - x @ x) * (lap - s.laplacian) / (2 * len(x)), lap / s.laplacian
+
+
 x = thousand.sample(jax.random.key(8), 200)
-exact, got = jax.jit(jax.vmap(lambda x: (thousand.exact(x).value, u_1000(x) / (1 - x @ x))))(x)
+exact, got, predicted, curvature = np.asarray(jax.jit(jax.vmap(seen))(x))
+correlation = np.corrcoef(exact, got)[0, 1]
+print(f"correlation of s and the network's s: {correlation:.2f} (a constant has none)")
+
+# %% alt="Left, the loss against the step for 1,000 dimensions, falling by two decades. Right, the network's s against the exact s at 200 points of 1,000 dimensions: a narrow band along the diagonal, most of it a little below."
+figure, (left, right) = plots.panels(2)
+left.semilogy(losses_1000, marker="")
+left.set(xlabel="step", ylabel="mean squared residual / source²", title="Training, 1,000 dimensions")
 right.plot(exact, got, "o", markersize=3)
 right.plot([exact.min(), exact.max()], [exact.min(), exact.max()], color="black", marker="", linewidth=0.7)
-right.set(xlabel="exact s", ylabel="network's s", title="1,000 dimensions: what a constant misses")
+right.set(xlabel="exact s", ylabel="network's s", title="What a constant misses")
 plt.show()
-assert np.corrcoef(exact, got)[0, 1] > 0.95  # a constant has no correlation at all
-
+assert correlation > 0.95
 
 # %% [markdown]
 # Nearly all points lie a little below the diagonal. The network is fitted to the equation, not to $s$, and in the
 # equation $2d\,s$ outweighs $\Delta s$ by about $d$. So it has learned the slope of $s$, but not its curvature, and
 # makes up for the missing $(1 - |x|^2)\,(\Delta s - \Delta N)$ by a shift, on average $-1/2d$ of that:
 
-# %%
-def gap(x):
-    value, lap = taylor.value_and_laplacian(lambda x: u_1000(x) / (1 - x @ x), x)
-    s = thousand.exact(x)
-    return value - s.value, (1 - x @ x) * (lap - s.laplacian) / (2 * len(x)), lap / s.laplacian
-
-
-shift, predicted, curvature = np.mean(jax.jit(jax.vmap(gap))(x), axis=1)
-print("Laplacian of the network below a tenth of that of s:", bool(curvature < 0.1))
-print("mean shift as predicted, within 15 %:", bool(abs(shift / predicted - 1) < 0.15))
-print("the shift is more than half of the error:", bool(abs(shift / exact.mean()) > error_1000.relative_l2 / 2))
+# %% tags=["nbval-ignore-output"] volatile="means after training differ between processors"
+shift, predicted, curvature = (got - exact).mean(), predicted.mean(), curvature.mean()
+print(f"Laplacian of the network over that of s: {curvature:.3f}")
+print(f"mean shift {shift:.1e}, predicted {predicted:.1e}; shift over s {abs(shift / exact.mean()):.1e}, "
+      f"relative L2 of u {error_1000.relative_l2:.1e}")  # fmt: skip
+assert curvature < 0.1 and abs(shift / predicted - 1) < 0.15
+assert abs(shift / exact.mean()) > error_1000.relative_l2 / 2
 
 # %% [markdown]
+# The shift alone is of the size of the whole error.
+#
 # Two details make this work. The first layer's weights see $d$ coordinates, and Adam moves each of them by the
 # learning rate, so that their sum would jump by $\sqrt d$ times as much: `pde.scaled_cosine_adam` scales that layer's
 # step by $3/\sqrt d$. And the ansatz multiplies by the size of $s$, so that the network's output is of size one and the
 # learning rate means the same in every dimension. (Dividing the residual by the source's size makes losses
 # comparable; Adam takes no notice of it.)
 #
-# What costs what, per step, at 1,000 dimensions:
+# What does the operator cost? The loss's gradient for 100 points, its Laplacian exact or from 16 coordinates, as
+# `make bench` measured it.
+#
+# **Predict.** From 1,000 to 100,000 dimensions there are a hundred times as many second derivatives. How many times
+# longer does the exact Laplacian take: 100 times, 20 times, or 3 times?
 
-# %% tags=["nbval-ignore-output"] volatile="milliseconds"
-params = pde.init_mlp(jax.random.key(3), (1_000, WIDTH, WIDTH, WIDTH, 1))
-key = jax.random.key(9)
-for name, samples in (("16 sampled", SAMPLES), ("exact", None)):
-    step = jax.jit(jax.value_and_grad(make_loss(thousand, samples)))
-    print(f"loss and gradient, {name:10} {1e3 * timing.measure(step, params, key, repeats=3).steady_s:6.1f} ms")
-draw = timing.measure(jax.jit(lambda key: thousand.sample(key, POINTS)), key).steady_s
-print(f"drawing the points            {1e3 * draw:6.1f} ms")
+# %%
+operators = results.load("operators")
+print(results.measured_on(operators))
+ways = {"exact, course.taylor": "exact", "course.stde, 16 sparse": "16 sampled", "jax.hessian": "jax.hessian"}
+pd.DataFrame({
+    d: results.table(operators, f"d = {d:,}")["gradient_ms"].reindex(ways).rename(ways)
+    for d in (100, 1_000, 10_000, 100_000)
+}).map("{:,.1f} ms".format, na_action="ignore").fillna("")  # fmt: skip
 
 
 # %% [markdown]
-# In more dimensions the draw is a larger part. Can it be cheaper? One could cut overlapping windows out of one row of
-# normal numbers, point $i$ from number $i$ on: each point by itself is as good as before, and the time is a fraction of
-# that of independent ones. But neighbours share nearly all their numbers. For the mean over 100 points of something
-# that treats all coordinates alike, such as their sum, they are worth about one point; for a random direction
-# $c \cdot x$ they are as good as independent. One would have to know which of the two a loss is made of. So the package
-# draws independent points, and saves bits instead: 16 for a normal number, not 32. (`unsafe_rbg` is a generator for
-# accelerators; on a CPU it gains nothing.)
+# Three times. The first layer is linear, so the exact Laplacian is compressed to its 128 outputs (17), and past 128
+# dimensions the number of directions stands still; what grows is the product with the first layer's weights. The same
+# product makes the sampled one grow too: at 100,000 dimensions sampling saves a factor of two or three, not of
+# thousands. `jax.hessian` has no entry where it would not fit.
+#
+# In many dimensions drawing the points is a larger part of a step. Can it be cheaper? One could cut overlapping windows
+# out of one row of normal numbers, point $i$ from number $i$ on: 299 numbers instead of 20,000 for 100 points of 200
+# dimensions, and each point by itself is as good as before.
+#
+# **Predict.** A loss is a mean over points. How many independent points are 100 windows worth, for the mean of the sum
+# of all coordinates? And for the mean of $c \cdot x$ with a random direction $c$?
 
-# %% tags=["nbval-ignore-output"] volatile="milliseconds"
+# %%
 def on_sphere(rows):
-    return rows / jnp.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
-def windows(key, n, d):
-    row = jax.random.normal(key, n + d - 1)
-    return on_sphere(jax.vmap(lambda i: jax.lax.dynamic_slice_in_dim(row, i, d))(jnp.arange(n)))
-
-
-def independent(key, n, d):
-    return on_sphere(jax.random.normal(key, (n, d)))
-
-
-fast_key, rows = jax.random.key(SEED, impl="unsafe_rbg"), {}
-ALIKE_OR_NOT = jnp.stack([jnp.ones(500), jax.random.normal(jax.random.key(SEED), 500)], axis=1)  # (500, 2)
-for name, draw, key in (("windows of one row", windows, keys[0]), ("jax.random.normal", independent, keys[0]),
-                        ("the same, unsafe_rbg", independent, fast_key), ("pde.sample_ball", pde.sample_ball, keys[0])):
-    means = jax.jit(jax.vmap(lambda key, draw=draw: (on_sphere(draw(key, POINTS, 500)) @ ALIKE_OR_NOT).mean(axis=0)))
-    sum_of_all, random = np.var(means(jax.random.split(key, 300)), axis=0) * POINTS  # 1 if independent
-    wide = jax.jit(lambda key, draw=draw: draw(key, POINTS, 10_000))
-    rows[name] = {"ms, d = 10,000": 1e3 * timing.measure(wide, key, repeats=9).steady_s,
-                  "variance x n, sum of x": float(sum_of_all), "variance x n, c.x": float(random)}  # fmt: skip
-assert rows["windows of one row"]["variance x n, sum of x"] > 50 > 2 > rows["pde.sample_ball"]["variance x n, sum of x"]
-pd.DataFrame(rows).T.round(1)
+rng = np.random.default_rng(SEED)
+row = rng.normal(size=(300, 299))
+drawn_points = {"independent points": rng.normal(size=(300, POINTS, 200)),  # 300 draws of 100 points
+                "windows of one row": np.lib.stride_tricks.sliding_window_view(row, 200, axis=1)}  # fmt: skip
+directions = np.column_stack([np.ones(200), rng.normal(size=(200, 160))])  # the sum, and 160 times c
+worth = {}
+for name, points in drawn_points.items():
+    found = on_sphere(points) @ directions  # (300, 100, 161)
+    one, mean = found.var(axis=(0, 1)), found.mean(axis=1).var(axis=0)
+    worth[name] = one[0] / mean[0], one[1:].mean() / mean[1:].mean()  # n, if n points are independent
+pd.DataFrame(worth, index=["sum of all coordinates", "c.x, over 160 c"]).T.map("{:.0f}".format)
 
 # %% [markdown]
+# Windows that overlap share nearly all their numbers. For what treats all coordinates alike they are worth about one
+# point; for a random direction they are about as good as independent ones. One would have to know which of the two a
+# loss is made of. So `pde.sample_ball` draws independent points and saves bits instead: 16 for a normal number, not 32.
+#
 # ## 6 · Ten thousand, a hundred thousand, a million
 #
 # These take longer than a lesson may; `make pde DIM=1000000` runs one, shows progress, saves itself on Ctrl-C and
@@ -337,29 +384,27 @@ table[columns].map("{:,.4g}".format)
 # The last two rows do not beat the constant (they are above it by a hair). The column `points seen / d` says one
 # reason. To first order
 # $s(x) \approx \sum_i c_i\,(\sin 1 + (x_i + x_{i+1}) \cos 1)$: what a constant misses is a linear function,
-# $\cos 1 \sum_i (c_{i-1} + c_i)\,x_i$, with $d$ random coefficients. From $n < d$ values, one for each point,
-# a linear fit explains on average a share of about $n/d$ of its mean square, so a spread of about $\sqrt{1 -
-# n/d}$ is left:
+# $\cos 1 \sum_i (c_{i-1} + c_i)\,x_i$, with $d$ random coefficients. Take the training out of it: give a linear
+# function the *solution's* values at $n$ points, and solve for the best one exactly.
+#
+# **Predict.** With values at $n = d/2$ points, how much of the constant's error is left: nearly nothing, a half, or
+# more?
 
 # %%
-d = 1_000
-big = pde.ball_equation("sine-gordon", d, jax.random.key(SEED))
-x_test = np.asarray(big.sample(jax.random.key(10), 500))
-exact_s = jax.jit(jax.vmap(lambda x: big.exact(x).value))
-s_test = np.asarray(exact_s(x_test))
-x = big.sample(jax.random.key(11), 1_100)
-s = np.asarray(exact_s(x), np.float64)
-known = np.column_stack([np.ones(len(x)), np.asarray(x, np.float64)])
+d = 500
+x = in_ball(np.random.default_rng(SEED), 1_500, d)
+s, known = two_body(coefficients(d), x), np.column_stack([np.ones(len(x)), x])
 rows = []
-for n in (10, 100, 500, 1_100):
+for n in (5, 50, 250, 750):
     fit, *_ = np.linalg.lstsq(known[:n], s[:n], rcond=None)  # the smallest linear function through n values
-    left_over = s_test - fit[0] - x_test @ fit[1:]
-    rows.append({"n / d": n / d, "spread left, of the constant's": left_over.std() / s_test.std()})
+    left_over = (s - known @ fit)[1_000:]  # at 500 points that it has not seen
+    rows.append({"n / d": n / d, "spread left, of the constant's": left_over.std() / s[1_000:].std(),
+                 "sqrt(1 - n/d)": max(1 - n / d, 0) ** 0.5})  # fmt: skip
 pd.DataFrame(rows).set_index("n / d").map("{:.2f}".format)
 
 # %% [markdown]
-# Even when told the *solution's* values at $n$ points and solving for the best linear function, one learns
-# only in proportion: at $n = d/10$ nearly all of the spread is left, at $n = d/2$ seven tenths, and only past
+# More than a half. From $n < d$ values a linear fit explains on average a share of about $n/d$ of the *mean square*,
+# so a spread of about $\sqrt{1 - n/d}$ is left: at $n = d/10$ nearly all, at $n = d/2$ seven tenths, and only past
 # $n = d$ little.
 #
 # But the rows of the table also differ in steps and learning rates, and Adam is no solver of linear equations. To tell
@@ -426,28 +471,25 @@ steps.round(1)
 # ## 7 · An equation that no constant solves
 #
 # Take $s(x) = \sin(c \cdot x)$ with a random direction $c$ of length $\sqrt d$: its argument varies by about $|x|$
-# whatever the dimension, and its mean is zero. The network has to find $c$.
+# whatever the dimension, and its mean is zero. The network has to find $c$:
 
 # %%
-waves = pde.ball_equation("sine-gordon", 100, jax.random.key(SEED), "waves")
-u_waves, _, error_waves = solve(waves, 300, 1e-2, samples=None, points=32)
-print(f"best constant's error {error_waves.best_constant:.2f}; network below 0.2: {error_waves.relative_l2 < 0.2}")
-assert error_waves.best_constant > 0.3 and error_waves.relative_l2 < 0.2
+for d in (100, 1_000, 10_000):
+    rng = np.random.default_rng(SEED)
+    x, c = in_ball(rng, 500, d), rng.normal(size=d)
+    print(f"d = {d:6,}: best constant's error {constant_error(np.sin(x @ c * d**0.5 / np.linalg.norm(c)), x):.2f}")
+waves = results.load("pde_sine-gordon_waves_10000")
+row, setting = waves["tables"]["run"][0], waves["setting"]
+print(f"a network, d = 10,000: error {row['relative_l2']:.2f} after {row['seconds']:.0f} s, "
+      f"{setting['steps'] * setting['points']:,} points seen, samples: {setting['samples']}")  # fmt: skip
+print(results.measured_on(waves))
 
 # %% [markdown]
-# (The network is given $\sqrt d\,x$ here, with coordinates of size one.) Here $\Delta N \approx -d\,N$ is of the size
-# of the term $2d\,N$, not smaller by $d$, and the 16-coordinate estimate of it has a standard deviation of about a
-# third: $\partial_i^2 N$ varies with $i$ as the square of a normal number does. So this run takes the exact one,
-# which the compression of lesson 17 makes affordable. In 10,000 dimensions:
-
-# %%
-long_run = results.load("pde_sine-gordon_waves_10000")
-print(results.measured_on(long_run))
-row = long_run["tables"]["run"][0]
-print(f"relative L2 {row['relative_l2']:.2g}, best constant {row['best_constant']:.2g}, {row['seconds']:.0f} s, "
-      f"{long_run['setting']['steps'] * long_run['setting']['points']:,} points seen")  # fmt: skip
-
-# %% [markdown]
+# The network is given $\sqrt d\,x$ here, with coordinates of size one. Now $\Delta N \approx -d\,N$ is of the size of
+# the term $2d\,N$, not smaller by $d$, and the 16-coordinate estimate of it has a standard deviation of about a
+# third: $\partial_i^2 N$ varies with $i$ as the square of a normal number does. So this run takes the exact one
+# (`samples: None`), which the compression of lesson 17 makes affordable.
+#
 # ## Summary
 #
 # - A sampled Laplacian makes a training step in a million dimensions affordable on a CPU: about a second, in
@@ -456,9 +498,14 @@ print(f"relative L2 {row['relative_l2']:.2g}, best constant {row['best_constant'
 # - Learning needs about as many points as unknowns, and steps besides: the estimator removes the cost of the operator,
 #   not these.
 #
-# To read: Shi et al. ([arXiv](https://arxiv.org/abs/2412.00088), [code](https://github.com/sail-sg/stde)); Hu et al.,
-# [Tackling the curse of dimensionality with PINNs](https://arxiv.org/abs/2307.12306) (2024), where the sampling of
-# dimensions comes from; and next, for other ways into many dimensions, Han, Jentzen and E, [Solving
-# high-dimensional PDEs using deep learning](https://arxiv.org/abs/1707.02568) (2018).
+# ## Further reading
 #
-# Next: [lesson 20](20_high_order_pdes.ipynb), where the derivatives are of third and fourth order.
+# - [Stochastic Taylor derivative estimator](https://arxiv.org/abs/2412.00088): the paper by Shi et al. (2024);
+#   section 5 has the equations.
+# - [sail-sg/stde](https://github.com/sail-sg/stde): the authors' code, whose method section 6 times.
+# - [Tackling the curse of dimensionality with PINNs](https://arxiv.org/abs/2307.12306): Hu et al. (2024), where the
+#   sampling of dimensions comes from.
+# - [Solving high-dimensional PDEs using deep learning](https://arxiv.org/abs/1707.02568): Han, Jentzen and E (2018),
+#   another way into many dimensions, by stochastic processes.
+#
+# Next: [20 · Third and fourth order](20_high_order_pdes.ipynb).

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 20 · Third and fourth order
 #
-# **Can a network learn an equation with third and fourth derivatives?** (40 minutes)
+# **Can a network learn an equation with third and fourth derivatives?** (95 minutes)
 
 # %% [markdown]
 # After this lesson you can
@@ -24,19 +24,21 @@ import torch
 from tqdm import tqdm
 
 from course import pde, plots, taylor, timing
+from course.failures import fails
 
 # %%
 SEED, BATCH, KDV_STEPS, RATE = 0, 192, 5000, 1e-2
-PLATE_BATCH, PLATE_STEPS, FEW_STEPS, PLATE_RATE = 32, 1800, 600, 2e-2
+PLATE_BATCH, PLATE_STEPS, FEW_STEPS, PLATE_RATE = 32, 900, 300, 2e-2
 KEY, CHUNK = jax.random.key(SEED), 100  # 100 steps in each call of the compiled loop
 torch.set_num_threads(1)
 plots.use()
 
 
 def check(what, ours, theirs, tolerance):  # float32 as in training; the reference is float64, by PyTorch
-    gap = np.abs(np.asarray(ours) - np.asarray(theirs)).max() / np.abs(np.asarray(theirs)).max()
-    assert gap < tolerance, (what, gap)
-    print(f"{what}: equal within {tolerance:.0e} of the largest  ok")
+    ours, theirs = np.asarray(ours), np.asarray(theirs)
+    assert np.abs(ours - theirs).max() < tolerance * np.abs(theirs).max(), what
+    first = [" ".join(f"{value:.3g}" for value in side[:3]) for side in (ours, theirs)]
+    print(f"{what}: {first[0]}, float64: {first[1]}, largest gap below {tolerance:.0e} of the largest")
 
 
 # %% [markdown]
@@ -72,9 +74,9 @@ by_hand, ready, u_xxx = jax.jit(
         jax.vmap(lambda x: taylor.derivatives(equation.solution, x, ALONG_X, 3)[3])(x),
     )
 )(points)
-print("soliton, residual below 1e-5 of the largest u_xxx:", bool(abs(by_hand).max() < 1e-5 * abs(u_xxx).max()))
-print("the package's residual is the same:", bool(jnp.allclose(by_hand, ready, atol=1e-5)))
-
+print(f"soliton: largest u_xxx {abs(u_xxx).max():.2f}; largest residual below 1e-5 of it:",
+      bool(abs(by_hand).max() < 1e-5 * abs(u_xxx).max()))  # fmt: skip
+print("the package's residual, largest gap below 1e-5:", bool(abs(by_hand - ready).max() < 1e-5))
 
 # %% [markdown]
 # Initial and boundary values could be further terms of a loss. Better: build them in, so that nothing has to be
@@ -85,6 +87,28 @@ print("the package's residual is the same:", bool(jnp.allclose(by_hand, ready, a
 # At $t = 0$ it is the initial wave; at the ends of the interval only $u_0$ is left. ($u_0$ there is not quite
 # zero, nor is the soliton later. Both tails are below $6 \cdot 10^{-5}$.) The square makes $u_x$ vanish on the
 # right too, for the equation wants three conditions in $x$.
+
+# %% alt="A diagram. A point (t, x) goes three ways: into the network N, into a factor that is zero at the start and at both ends, and into the initial wave. N times the factor, plus the initial wave, is u; a jet of order 3 along x and a jvp along t turn u into the residual."
+diagram = plots.Diagram(height=2.3)
+point = diagram.array(0.6, 1.15, "(t, x)", side="jax", width=0.8)
+network_box = diagram.function(2.3, 1.9, "network N", side="jax")
+factor_box = diagram.function(2.3, 1.15, "$t\\,(x+6)(10-x)^2/600$", width=1.75)
+wave_box = diagram.function(2.3, 0.4, "initial wave $u_0(x)$", width=1.6)
+times_box = diagram.function(4.0, 1.5, "×", width=0.4, height=0.4)
+plus_box = diagram.function(4.9, 1.15, "+", width=0.4, height=0.4)
+u_box = diagram.array(5.7, 1.15, "u", side="jax", width=0.4)
+residual_box = diagram.array(7.45, 1.15, "residual", side="jax", width=0.9)
+for box in (network_box, factor_box, wave_box):
+    diagram.arrow(point, box)
+for start, end in ((network_box, times_box), (factor_box, times_box), (times_box, plus_box), (wave_box, plus_box)):
+    diagram.arrow(start, end)
+diagram.arrow(plus_box, u_box)
+diagram.arrow(u_box, residual_box, "jet along x,\njvp along t", offset=0.3)
+diagram.note(3.3, 2.1, "learned", size=8.5)
+diagram.note(3.55, 0.3, "built in", size=8.5)
+plt.show()
+print("the factor at x = -6 and at x = 10:", [(x + 6) * (10 - x) ** 2 / 600 for x in (-6, 10)])
+
 
 # %%
 def random_network(sizes):  # pde.init_mlp ends in a layer of zeros; a check needs a network that is not zero
@@ -98,8 +122,8 @@ some_u = equation.ansatz(lambda z: pde.mlp(weights, z))
 
 start, left, right = points.at[:, 0].set(0.0), points.at[:, 1].set(-6.0), points.at[:, 1].set(10.0)
 largest_gap = jax.jit(lambda x: abs(jax.vmap(some_u)(x) - jax.vmap(equation.solution)(x)).max())
-print("any network, largest error at t = 0:", float(largest_gap(start)))
-print("at both ends of the interval below 6e-5:", bool(max(largest_gap(left), largest_gap(right)) < 6e-5))
+print("any network, largest error at t = 0 below 1e-6:", bool(largest_gap(start) < 1e-6))
+print(f"at the left end {largest_gap(left):.0e}, at the right end {largest_gap(right):.0e}, of a wave of height 2")
 
 
 # %% [markdown]
@@ -136,7 +160,10 @@ def torch_kdv_residual(params, p):
 
 # %% [markdown]
 # The same network and points on both sides. PyTorch computes once more in float64: that is the reference for
-# everything in float32, third derivatives included. (Section 7 asks how many digits float32 keeps.)
+# everything in float32, third derivatives included.
+#
+# **Predict.** A third derivative in float32, by differentiating three times: how many of float32's seven digits are
+# left: two, four or six?
 
 # %%
 def to_torch(tree, dtype):
@@ -156,13 +183,16 @@ def batched(residual):
 
 by_jet, nested = batched(equation.residual), batched(by_nested_grad)
 reference = torch_kdv_residual(*to_torch((weights, points), torch.float64)).detach()
-check("jets, float32", by_jet(weights, points), reference, 1e-5)
-check("nested jax.grad, float32", nested(weights, points), reference, 1e-5)
+check("jets", by_jet(weights, points), reference, 1e-5)
+check("nested jax.grad", nested(weights, points), reference, 1e-5)
 in_torch = torch_kdv_residual(*to_torch((weights, points), torch.float32)).detach()
-check("nested torch.autograd.grad, float32", in_torch, reference, 1e-5)
+check("nested torch.autograd.grad", in_torch, reference, 1e-5)
 
 
 # %% [markdown]
+# At least five, three times. Nothing subtracts neighbouring values of $u$, so nothing is divided by a small step's
+# cube; section 7 has the fourth order and compares with differences.
+#
 # ## 2 · Training
 #
 # The loss is the mean square of the residual at points drawn anew in each step, from the step's key. There are
@@ -171,7 +201,7 @@ check("nested torch.autograd.grad, float32", in_torch, reference, 1e-5)
 # `pde.train` compiles a chunk of steps, drawing and Adam included, into one `lax.scan` (10), and calls `report`
 # between chunks. `pde.scaled_cosine_adam` lets the learning rate fall to zero along a cosine.
 
-# %%
+# %% tags=["nbval-ignore-output"] volatile="errors after training differ between processors in their last digits"
 def kdv_loss(params, key):
     u = equation.ansatz(lambda z: pde.mlp(params, z))
     return jax.vmap(lambda x: equation.residual(u, x) ** 2)(equation.sample(key, BATCH)).mean()
@@ -190,22 +220,22 @@ with tqdm(total=KDV_STEPS) as bar:
     )
 u = equation.ansatz(lambda z: pde.mlp(state.params, z))
 kdv_error = pde.relative_l2(equation, u, KEY)
-print(f"relative L2 error <= 2e-2: {kdv_error.relative_l2 <= 2e-2}   (best constant: {kdv_error.best_constant:.2f})")
+print(f"relative L2 error {kdv_error.relative_l2:.1e}, best constant {kdv_error.best_constant:.2f}")
+assert kdv_error.relative_l2 <= 2e-2
 
 
 # %% [markdown]
 # An error needs a baseline. The best *constant* leaves nine tenths of this wave; the initial wave, left where it
-# is, is worse still. The picture has the number itself: the last digits of a long training differ between
-# processors, so this lesson prints verdicts.
+# is, is worse still:
 
-# %% alt="Three panels. Left, the wave at times 0, 0.5 and 1, travelling to the right unchanged; the network's lines cover the pale exact ones. Middle, the signed error over x and t: nothing at t = 0, largest along the path of the wave at the end. Right, the loss against the step, falling over several decades."
+# %% tags=["nbval-ignore-output"] volatile="errors after training" alt="Three panels. Left, the wave at times 0, 0.5 and 1, travelling to the right unchanged; the network's lines cover the pale exact ones. Middle, the signed error over x and t: nothing at t = 0, largest along the path of the wave at the end. Right, the loss against the step, falling over several decades."
 def on_grid(f, first, second):
     rows = jnp.stack(jnp.meshgrid(first, second, indexing="ij"), axis=-1)
     return jax.jit(jax.vmap(jax.vmap(f)))(rows)
 
 
 x, times = jnp.linspace(-6, 10, 161), jnp.linspace(0, 1, 41)
-learned, exact = on_grid(u, times, x), on_grid(equation.solution, times, x)
+learned, exact = jnp.moveaxis(on_grid(lambda p: jnp.stack([u(p), equation.solution(p)]), times, x), -1, 0)
 figure, axes = plots.panels(3, height=2.8)
 for row, colour in zip((0, 20, 40), plots.COLOURS, strict=False):
     axes[0].plot(x, exact[row], color=colour, marker="", lw=5, alpha=0.3)
@@ -219,8 +249,9 @@ axes[2].set(xlabel="step / 50", title="Loss, mean of 50 steps")
 plt.show()
 frozen = float(jnp.linalg.norm(exact - exact[0]) / jnp.linalg.norm(exact))
 print(f"the initial wave, left where it is: relative L2 {frozen:.1f}")
-by_time = jnp.linalg.norm(learned - exact, axis=1)
-print("error at t = 0, 0.5, 1 grows:", bool(by_time[0] < by_time[20] < by_time[40]))
+by_time = jnp.linalg.norm(learned - exact, axis=1) / jnp.linalg.norm(exact, axis=1)
+print("relative L2 at t = 0, 0.5, 1:", *(f"{by_time[row]:.0e}" for row in (0, 20, 40)))
+assert by_time[0] < by_time[20] < by_time[40]
 
 
 # %% [markdown]
@@ -264,9 +295,10 @@ print(timing.environment())
 # scheduler's and the random generator's. Here the state is one pytree (03), the key and the step among its leaves. A
 # step draws its points from `fold_in(key, step)`, so it does not matter in which process it runs.
 #
-# Half of 400 steps, to bytes, back, and the rest. The losses must be those of the long run, bit for bit. One trap: the
-# loop takes over the memory of the state that it is given (`donate_argnums`). After the call that state is gone, as the
-# last line shows; whoever wants it back keeps a copy.
+# Half of 400 steps, to bytes, back, and the rest. The losses must be those of the long run, bit for bit.
+#
+# **Predict.** The last line adds one to a weight of `loaded`, which was handed to `pde.train` above it. JAX's arrays
+# cannot be changed. Does the line show the weights from before the training, or those from after it?
 
 # %%
 half, early = pde.train(kdv_loss, optimizer, fresh(), 200, chunk=CHUNK)
@@ -281,24 +313,26 @@ loaded = jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in np.load(bu
 loaded = loaded._replace(key=jax.random.wrap_key_data(loaded.key))
 resumed, late = pde.train(kdv_loss, optimizer, loaded, 400, chunk=CHUNK)
 print("resumed at step", len(early), "and stopped at", int(resumed.step))
-print("the same 400 losses:", bool((jnp.concatenate([early, late]) == losses[:400]).all()))
-try:
+gap = abs(jnp.concatenate([early, late]) - losses[:400]).max()
+print("largest gap of the 400 losses to the long run's:", float(gap))
+with fails(RuntimeError):
     print(loaded.params[0][0] + 1)
-except RuntimeError as error:
-    print(type(error).__name__, "-", str(error).partition(" with")[0])
 
 
 # %% [markdown]
+# Neither: an array that "has been deleted" was donated. The loop takes over the memory of the state that it is given
+# (`donate_argnums`), and after the call that state is gone; whoever wants it back keeps a copy.
+#
 # ## 4 · A run that diverges
 #
-# Plain gradient descent on a small network. After 20 steps, somebody raises the rate. `inject_hyperparams` makes
-# the rate part of the optimizer's state, a number that the compiled loop is *given*, so another rate is no other
-# program. `report` keeps copies.
+# Plain gradient descent fits a small network to the wave's values, without derivatives. After 20 steps, somebody raises
+# the rate. `inject_hyperparams` makes the rate part of the optimizer's state, a number that the compiled loop is
+# *given*, so another rate is no other program. `report` keeps copies.
 
 # %%
 def small_loss(params, key):
-    u = equation.ansatz(lambda z: pde.mlp(params, z))
-    return jax.vmap(lambda x: equation.residual(u, x) ** 2)(equation.sample(key, 64)).mean()
+    x = equation.sample(key, BATCH)
+    return ((jax.vmap(lambda x: pde.mlp(params, x / 5))(x) - jax.vmap(equation.solution)(x)) ** 2).mean()
 
 
 def at_rate(state, rate):
@@ -310,35 +344,40 @@ def keep(state, losses):
     kept.append(jax.tree.map(jnp.copy, state))
 
 
-kept, descent = [], optax.inject_hyperparams(optax.sgd)(learning_rate=0.03)
-run = at_rate(pde.start(pde.init_mlp(KEY, (2, 16, 1)), descent, KEY), 0.03)
+kept, descent = [], optax.inject_hyperparams(optax.sgd)(learning_rate=0.1)
+run = at_rate(pde.start(pde.init_mlp(KEY, (2, 16, 1)), descent, KEY), 0.1)
 run, before = pde.train(small_loss, descent, run, 20, chunk=20, report=keep)
-try:
-    pde.train(small_loss, descent, at_rate(run, 1.0), 100, chunk=20, report=keep)
-except pde.DivergedError as error:
-    diverged = error
-print(f"{type(diverged).__name__}: step {diverged.step}, {str(diverged).partition(';')[0]}")
+with fails(pde.DivergedError):
+    try:
+        pde.train(small_loss, descent, at_rate(run, 3.0), 200, chunk=20, report=keep)
+    except pde.DivergedError as error:
+        diverged = error  # it carries the state
+        raise
 
 # %% [markdown]
-# The step in which the loss is no longer finite is not taken, and the error says which it is; nothing is trained on
-# NaN for the rest of the night. `error.state` holds the weights and the key of exactly that step, to look at. But
-# these weights are where the steps *before* have led. The same step with another rate has the same loss:
+# The message names the step whose loss is no longer finite. That step is not taken, so nothing is trained on NaN for
+# the rest of the night. `error.state` holds the weights and the key of exactly that step.
+#
+# **Predict.** Those weights are finite. Does the run recover when it goes on from them at the old rate?
 
 # %%
 spoiled = diverged.state
 print("weights finite:", all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(spoiled.params)))
 print("largest weight above 1000:", max(float(abs(leaf).max()) for leaf in jax.tree.leaves(spoiled.params)) > 1000)
 try:
-    pde.train(small_loss, descent, at_rate(spoiled, 0.03), 100, chunk=20)
+    pde.train(small_loss, descent, at_rate(spoiled, 0.1), 200, chunk=20)
 except pde.DivergedError as error:
     print("from error.state, at the old rate: diverged again at step", error.step)
-step = int(kept[-1].step)
-run, after = pde.train(small_loss, descent, at_rate(kept[-1], 0.03), 60, chunk=20)
-print(f"from the copy of step {step} to {run.step}: loss below the first one:", bool((after < before[0]).all()))
+step = int(kept[0].step)
+run, after = pde.train(small_loss, descent, at_rate(kept[0], 0.1), step + 40, chunk=20)
+print(f"mean loss of the first 20 steps {before.mean():.2f}; from the copy of step {step} on, of steps "
+      f"{run.step - 20} to {run.step} {after[-20:].mean():.2f}")  # fmt: skip
 
 # %% [markdown]
-# So keep copies, go back to one, and lower the rate. (A fault of the *points*, a division by zero at one of them
-# for instance, is another matter: there `error.state` with a new key does.)
+# No: it stops at the same step. These weights are where the steps *before* have led, and the same step with another
+# rate has the same loss. So keep copies, go back to one from before the trouble, and lower the rate. (A fault of the
+# *points*, a division by zero at one of them for instance, is another matter: there `error.state` with a new key
+# does.)
 #
 # ## 5 · Fourth order: a clamped plate
 #
@@ -380,15 +419,15 @@ by_hand, ready = jax.jit(
                         taylor.biharmonic(deflection(plate_weights), x)))
 )(inside)  # fmt: skip
 bent = torch_biharmonic(*to_torch((plate_weights, inside), torch.float64))
-check("four directions, float32", by_hand, bent, 1e-5)
-check("taylor.biharmonic, the Laplacian twice, float32", ready, bent, 1e-5)
+check("four directions", by_hand, bent, 1e-5)
+check("the Laplacian twice", ready, bent, 1e-5)
 
 
 # %% [markdown]
 # The exact solution is $\sin^2(\pi x)\sin^2(\pi y)$, which fixes $g$. The residual is divided by the root mean
 # square of $g$, so that a loss of 1 means "nothing solved". Everything else is as before.
 
-# %%
+# %% tags=["nbval-ignore-output"] volatile="errors after training differ between processors in their last digits"
 def plate_loss(params, key):
     u = deflection(params)
     return jax.vmap(lambda x: plate.residual(u, x) ** 2)(plate.sample(key, PLATE_BATCH)).mean()
@@ -402,23 +441,22 @@ def trained(loss_fn, optimizer, params, steps, seed=SEED):
 plate_adam = pde.scaled_cosine_adam(PLATE_STEPS, PLATE_RATE, d=2)
 bent_plate, plate_losses = trained(plate_loss, plate_adam, pde.init_mlp(KEY, PLATE_SIZES), PLATE_STEPS)
 plate_error = pde.relative_l2(plate, deflection(bent_plate.params), KEY)
-print(f"relative L2 error <= 2e-2: {plate_error.relative_l2 <= 2e-2}   ", end="")
-print(f"(best constant: {plate_error.best_constant:.2f})")
+print(f"relative L2 error {plate_error.relative_l2:.1e}, best constant {plate_error.best_constant:.2f}")
+assert plate_error.relative_l2 <= 2e-2
 
 # %% alt="Three panels. Left, the deflection of the plate over x and y, a hill of height one in the middle. Middle, its signed error, a few ten-thousandths, largest near the middle. Right, the loss against the step, falling over several decades."
 side = jnp.linspace(0, 1, 61)
-shape = on_grid(deflection(bent_plate.params), side, side)
-off = shape - on_grid(plate.solution, side, side)
+u = deflection(bent_plate.params)
+shape, off, slope = jnp.moveaxis(on_grid(lambda p: jnp.stack([u(p), u(p) - plate.solution(p), jax.grad(u)(p)[0]]),
+                                         side, side), -1, 0)  # fmt: skip
 figure, axes = plots.panels(3, height=2.6)
 title = f"Error, L2 {plate_error.relative_l2:.0e}"
 plots.field(axes[0], side, side, shape, xlabel="x", ylabel="y", title="Deflection")
 plots.field(axes[1], side, side, off, signed=True, xlabel="x", title=title)
 axes[2].semilogy(plate_losses.reshape(-1, 20).mean(axis=1), marker="")
-axes[2].set(xlabel="step / 20", title="Loss, mean of 20 steps")
+axes[2].set(xlabel="step / 20", title="Loss, means of 20")
 plt.show()
-rim = jnp.stack([0 * side, side], axis=1)
-slopes = jax.jit(jax.vmap(jax.grad(deflection(bent_plate.params))))(rim)
-print("value and slope at x = 0 are zero:", bool((shape[0] == 0).all() and (slopes == 0).all()))
+print("at x = 0: largest value", float(abs(shape[0]).max()), " largest slope", float(abs(slope[0]).max()))
 
 
 # %% [markdown]
@@ -428,73 +466,45 @@ print("value and slope at x = 0 are zero:", bool((shape[0] == 0).all() and (slop
 # ## 6 · Punish the gradient of the residual too
 #
 # A residual $r$ that is zero everywhere has gradient zero. *Gradient-enhanced* training adds $w\,|\nabla
-# r|^2$ to the loss (Yu et al., 2022): more is learned per point, at one more derivative, the fifth here. The
+# r|^2$ to the loss (Yu et al., 2022): more is learned per point, at one more derivative, the fifth for the plate. The
 # whole gradient need not be computed. For random signs $v$ the mean of $(v \cdot \nabla r)^2$ is $|\nabla
 # r|^2$, because $v_i^2 = 1$ and $E\,v_i v_j = 0$ for $i \ne j$. One `jvp` along one $v$ per point and step is
-# enough: the cost is *amortised* over the steps (Shi et al., 2024). `pde.gradient_enhanced` does this. Is it
-# unbiased?
+# enough: the cost is *amortised* over the steps (Shi et al., 2024). `pde.gradient_enhanced` does this. On the wave's
+# residual, at one point:
 
 # %%
 def r(x):
-    return plate.residual(deflection(plate_weights), x)
+    return equation.residual(small_u, x)
 
 
-at, keys = inside[0], jax.random.split(KEY, 1000)
+small_weights = random_network((2, 16, 1))
+small_u = equation.ansatz(lambda z: pde.mlp(small_weights, z))
+at, keys = points[1], jax.random.split(KEY, 1000)
 whole, draws = jax.jit(
     lambda: (
-        r(at) ** 2 + 0.01 * (jax.jacfwd(r)(at) ** 2).sum(),
-        jax.vmap(lambda key: pde.gradient_enhanced(r, at, key, 0.01))(keys),
+        r(at) ** 2 + 0.1 * (jax.jacfwd(r)(at) ** 2).sum(),
+        jax.vmap(lambda key: pde.gradient_enhanced(r, at, key, 0.1))(keys),
     )
 )()
-mean, spread = draws.mean(), draws.std()
-print("mean of 1000 draws = loss with the whole gradient, within four standard errors:", end=" ")
-print(bool(abs(mean - whole) < 4 * spread / 1000**0.5))
-print("one draw is noisy, spread above 10 % of the mean:", bool(spread > 0.1 * mean))
-
-# %% [markdown]
-# What is saved? Forwards, $d$ directions cost at most $d$ times one; they share the residual's own values.
-# Backwards the whole gradient costs about one more pass, whatever $d$. Measured in ten dimensions (64 points,
-# $\Delta u + \sin u$ of a network, values only), one direction is clearly cheaper than the whole gradient
-# forwards, and hardly cheaper than backwards. In training one differentiates once more, by the weights:
-# measure that before you choose.
-
-# %% tags=["nbval-ignore-output"] volatile="milliseconds, and XLA's memory"
-wide = random_network((10, 32, 32, 1))
-many = jnp.float32(np.random.default_rng(SEED).normal(size=(64, 10)))
-
-
-def residual_at(x):
-    value, lap = taylor.value_and_laplacian(lambda z: pde.mlp(wide, z), x)
-    return lap + jnp.sin(value)
-
-
-ways = {
-    "residual alone": residual_at,
-    "one direction": lambda x: jax.jvp(residual_at, (x,), (jnp.ones_like(x),))[1],
-    "whole gradient, backwards": jax.grad(residual_at),
-    "whole gradient, forwards": jax.jacfwd(residual_at),
-}
-rows = {}
-for name, way in ways.items():
-    compiled = jax.jit(jax.vmap(way)).lower(many).compile()
-    kilobytes = compiled.memory_analysis().temp_size_in_bytes / 1e3
-    rows[name] = {"ms": 1e3 * timing.measure(compiled, many, repeats=9).steady_s, "temporary KB": kilobytes}
-pd.DataFrame(rows).T.round(2)
+mean, error = draws.mean(), draws.std() / 1000**0.5
+print(f"with the whole gradient {whole:.3g}; mean of 1000 draws {mean:.3g}, standard error {error:.1g}")
+print(f"spread of one draw over the mean: {draws.std() / mean:.2f}")
+assert abs(mean - whole) < 4 * error
 
 
 # %% [markdown]
-# Does it help? The plate again, with $w = 0.01$ and with $w = 0$, and with $w = 0$ and three times as many steps. One
-# run says little: the seed matters as much. So three seeds each, and the median. The weight travels among the
-# parameters, behind `stop_gradient`: then one compiled program does both, and Adam leaves it alone, since its gradient
-# is zero.
+# Unbiased, and one draw is noisy. Forwards, $d$ directions cost at most $d$ times one; backwards the whole gradient
+# costs about one more pass, whatever $d$. So one direction saves most where the whole gradient is taken forwards.
+#
+# Does it help? The plate again, with $w = 0.01$ and without, in about equal time. One run says little: the seed
+# matters as much. So three seeds each, and the median.
 
 # %%
 def enhanced_loss(params, key):
-    network, weight = params
-    u, weight = deflection(network), jax.lax.stop_gradient(weight)
+    u = deflection(params)
     points_key, signs_key = jax.random.split(key)
     x, keys = plate.sample(points_key, PLATE_BATCH), jax.random.split(signs_key, PLATE_BATCH)
-    return jax.vmap(lambda x, k: pde.gradient_enhanced(lambda z: plate.residual(u, z), x, k, weight))(x, keys).mean()
+    return jax.vmap(lambda x, k: pde.gradient_enhanced(lambda z: plate.residual(u, z), x, k, 0.01))(x, keys).mean()
 
 
 @jax.jit
@@ -504,36 +514,29 @@ def plate_l2(network):
     return jnp.linalg.norm(got - exact) / jnp.linalg.norm(exact)
 
 
-# %%
+# %% tags=["nbval-ignore-output"] volatile="errors after training differ between processors in their last digits"
 def network(seed):
     return pde.init_mlp(jax.random.key(seed), PLATE_SIZES)
 
 
 enhanced_adam, rows = pde.scaled_cosine_adam(FEW_STEPS, PLATE_RATE, d=2), []
 for seed in range(3):
-    short = [
-        trained(enhanced_loss, enhanced_adam, (network(seed), jnp.float32(w)), FEW_STEPS, seed)[0].params[0]
-        for w in (0.0, 0.01)
-    ]
-    long = trained(plate_loss, plate_adam, network(seed), PLATE_STEPS, seed)[0].params
-    rows.append([float(plate_l2(params)) for params in (*short, long)])
-names = [f"{FEW_STEPS} steps", f"{FEW_STEPS}, with gradient", f"{PLATE_STEPS} steps"]
-by_seed = pd.DataFrame(rows, columns=names)
-plain, helped, longer = by_seed.median()
-print("the same number of steps, the gradient helps:", helped < plain)
-print("three times as many plain steps are better still:", longer < helped)
-
-# %% tags=["nbval-ignore-output"] volatile="milliseconds, and errors after long training"
-both = network(SEED), jnp.float32(0.01)
-with_gradient = timing.seconds(trained, enhanced_loss, enhanced_adam, both, FEW_STEPS) / FEW_STEPS
-without = timing.seconds(trained, plate_loss, plate_adam, network(SEED), FEW_STEPS) / FEW_STEPS
+    enhanced = trained(enhanced_loss, enhanced_adam, network(seed), FEW_STEPS, seed)[0].params
+    # with seed 0 the plain run is the one above
+    plain = trained(plate_loss, plate_adam, network(seed), PLATE_STEPS, seed)[0].params if seed else bent_plate.params
+    rows.append([float(plate_l2(params)) for params in (enhanced, plain)])
+with_gradient = timing.seconds(trained, enhanced_loss, enhanced_adam, network(SEED), CHUNK) / CHUNK
+without = timing.seconds(trained, plate_loss, plate_adam, network(SEED), CHUNK) / CHUNK
 print(f"ms per step: {1e3 * with_gradient:.2f} with the gradient, {1e3 * without:.2f} without")
+by_seed = pd.DataFrame(rows, columns=[f"{FEW_STEPS} with gradient", f"{PLATE_STEPS} plain"], index=[0, 1, 2])
+assert (by_seed.iloc[:, 1] < by_seed.iloc[:, 0]).all()
+by_seed.loc["median"] = by_seed.median()
 by_seed.map("{:.1e}".format)
 
 # %% [markdown]
-# It helps per step, and a step costs two to three times as much; for equal time, plain steps win *here*. It may pay
-# where points are scarce, or where a step costs much besides the residual. Try it, with the plain run of equal time
-# beside it, before you believe in it.
+# Not here: a step costs about three times as much, and the same time spent on plain steps leads to a smaller error
+# with every seed. It may pay where points are scarce, or where a step costs much besides the residual. Try it, with
+# the plain run of equal time beside it, before you believe in it.
 #
 # ## 7 · Limits
 #
@@ -563,7 +566,7 @@ pd.DataFrame(rows).T.round(2)
 # %% [markdown]
 # **Digits.** The trained plate's network along $x$ in float32, by jets and by PyTorch's nested gradients, against
 # float64; errors are root mean squares relative to the derivative's own. Beside them the fourth *difference* of five
-# float32 values, with the best of three step sizes. And the trained wave: how much of its last residual is rounding?
+# float32 values, with the best of three step sizes.
 
 # %%
 def torch_orders(params, p, highest=4):
@@ -574,33 +577,35 @@ def torch_orders(params, p, highest=4):
     return torch.stack(values).detach().numpy()
 
 
-final = bent_plate.params
-true = torch_orders(*to_torch((final, inside), torch.float64))
-single = torch_orders(*to_torch((final, inside), torch.float32))
-by_jets = jax.jit(jax.vmap(lambda x: taylor.derivatives(lambda z: pde.mlp(final, z), x, ALONG_T, 4), out_axes=1))
-
-
 def rms_error(found, true):
     return np.sqrt(((np.asarray(found) - true) ** 2).mean(axis=-1) / (true**2).mean(axis=-1))
 
 
-for name, found in {"jets": by_jets(inside), "PyTorch": single}.items():
-    print(f"{name}, orders 0 to 4 below 1e-6:", bool((rms_error(found, true) < 1e-6).all()))
+# %% [markdown]
+# **Predict.** Which of the three loses digits at the fourth order: the jets, the nested gradients, or the difference?
 
-# %%
+# %% tags=["nbval-ignore-output"] volatile="rounding errors, after training"
+final = bent_plate.params
+true, single = (torch_orders(*to_torch((final, inside), dtype)) for dtype in (torch.float64, torch.float32))
+by_jets = jax.jit(jax.vmap(lambda x: taylor.derivatives(lambda z: pde.mlp(final, z), x, ALONG_T, 4), out_axes=1))
 h = np.array([[0.03], [0.1], [0.3]])
 offsets = jnp.float32(h * np.arange(-2, 3))[..., None, None] * ALONG_T  # (3, 5, 1, 2)
 values = jax.jit(lambda x: jnp.apply_along_axis(lambda z: pde.mlp(final, z), -1, x))(inside + offsets)  # (3, 5, 64)
 fourth = np.einsum("k,hkn->hn", [1, -4, 6, -4, 1], values) / h**4
-print("fourth difference, best step, above 1e-3:", bool(rms_error(fourth, true[4]).min() > 1e-3))
+digits = pd.DataFrame({"jets": rms_error(by_jets(inside), true), "PyTorch": rms_error(single, true)}, index=range(5))
+digits.loc[4, "difference"] = rms_error(fourth, true[4]).min()
+assert (digits[["jets", "PyTorch"]] < 1e-6).all(axis=None) and digits.loc[4, "difference"] > 1e-3
 exactly = torch_kdv_residual(*to_torch((state.params, points), torch.float64)).detach().numpy()
-print("KdV, rounding below 1 % of the final residual:", bool(rms_error(by_jet(state.params, points), exactly) < 0.01))
+rounding = rms_error(by_jet(state.params, points), exactly)
+print(f"trained wave: rms residual {np.sqrt((exactly**2).mean()):.1e}, of which rounding {100 * rounding:.2f} %")
+assert rounding < 0.01
+digits.rename_axis("order").map("{:.0e}".format).replace("nan", "")
 
 # %% [markdown]
-# Automatic differentiation subtracts no neighbouring values of $f$, so no rounding error is divided by $h^4$.
-# It can cancel elsewhere ($1 - \tanh^2$ in a saturated unit), but here all orders up to four stay within 1e-6
-# in float32. Differences of values do cancel. So it is not digits that limit the error of a trained network
-# here, it is the training.
+# The difference. Automatic differentiation subtracts no neighbouring values of $f$, so no rounding error is divided by
+# $h^4$. It can cancel elsewhere ($1 - \tanh^2$ in a saturated unit), but here all orders up to four stay within 1e-6 in
+# float32, and of the trained wave's last residual less than a hundredth is rounding.
+# So it is not digits that limit the error of a trained network here, it is the training.
 #
 # **Mixed terms.** Two-dimensional KdV (Shi et al., 2024, section 5) has $u_{xxxy}$ in it:
 # $u_{ty} + u_{xxxy} + 3\,(u_y u_x)_x - u_{xx} + 2\,u_{yy} = 0$. A mixed derivative of order $3 + 1$ is a weighted sum
@@ -630,10 +635,10 @@ mixed, by_lines, left_over = jax.jit(
                         kdv2.residual(kdv2.solution, x)))
 )(somewhere)  # fmt: skip
 reference = torch_xxxy(to_torch(somewhere, torch.float64))
-check("u_xxxy, jet of jets, float32", mixed, reference, 1e-5)
-check(f"u_xxxy along {len(lines)} lines, float32", by_lines, reference, 1e-5)
-print("residual of the exact solution below 1e-5 of the largest u_xxxy:", end=" ")
-print(bool(abs(left_over).max() < 1e-5 * abs(mixed).max()))
+check("jet of jets", mixed, reference, 1e-5)
+check(f"along {len(lines)} lines", by_lines, reference, 1e-5)
+print(f"largest u_xxxy {abs(mixed).max():.3f}; residual of the exact solution below 1e-5 of it:",
+      bool(abs(left_over).max() < 1e-5 * abs(mixed).max()))  # fmt: skip
 
 # %% [markdown]
 # What else to keep in mind. The ansatz needs a domain with simple edges; for others the boundary becomes a term of the
@@ -648,15 +653,18 @@ print(bool(abs(left_over).max() < 1e-5 * abs(mixed).max()))
 #   biharmonic operator a Laplacian of a Laplacian. Nested `torch.autograd.grad` is the same mathematics, and eager.
 # - Build initial and boundary values into the ansatz, print the best constant beside the error, keep copies
 #   of the state: a pytree resumes bit for bit, and after a divergence you go back to one.
-# - A random direction estimates the gradient of the residual without bias. It helped per step, not per
-#   second.
-# - From order 2 to 4, compile time hardly moved here; with each order the time of a jet and that of nested
-#   `autograd.grad` about doubled. In float32 all orders stayed within 1e-6.
+# - A random direction estimates the gradient of the residual without bias. On the plate, plain steps for the same
+#   time did better.
+# - From order 2 to 4 the first call took little longer, the time of a jet grew slowly, and that of nested
+#   `autograd.grad` about doubled with each order. In float32 all orders stayed within 1e-6.
 #
-# To read: Shi et al. ([arXiv](https://arxiv.org/abs/2412.00088), [code](https://github.com/sail-sg/stde)), for the
-# two-dimensional equation and the amortised gradient; Yu et al., [Gradient-enhanced
-# PINNs](https://arxiv.org/abs/2111.02801) (2022); and next, on what goes wrong in such trainings, Wang et al., [An
-# expert's guide](https://arxiv.org/abs/2308.08468) (2023).
+# ## Further reading
 #
-# Next: [lesson 22 · Functional derivatives](22_functional_derivatives.ipynb): from functions that solve an equation to
-# functions that make a number smallest.
+# - [Stochastic Taylor derivative estimator](https://arxiv.org/abs/2412.00088): Shi et al. (2024), for the
+#   two-dimensional equation and the amortised gradient.
+# - [sail-sg/stde](https://github.com/sail-sg/stde): their code.
+# - [Gradient-enhanced PINNs](https://arxiv.org/abs/2111.02801): Yu et al. (2022), the second term of section 6's loss.
+# - [An expert's guide to training PINNs](https://arxiv.org/abs/2308.08468): Wang et al. (2023), on what goes wrong in
+#   such trainings.
+#
+# Next: [22 · Functional derivatives](22_functional_derivatives.ipynb).
