@@ -28,8 +28,6 @@ CELLS = range(25, 46)
 MAX_CODE_LINES = 25
 MAX_QUOTED_LINES = 6
 SIBLINGS = ("01a_titanic_torch", "01b_titanic_nnx", "01c_titanic_linen")
-# lessons that wait for their second edition: they need no questions, no list for reading, no descriptions yet
-FIRST_EDITION = ["10_jit_speed", "12_tracing_paper", "16_derivative_cliff", "17_taylor_mode", "18_stde", "19_million_dimensions", "20_high_order_pdes", "22_functional_derivatives"]  # fmt: skip
 POSIX_ONLY = (
     r"\bos\.(fork|wait\w*|sched_getaffinity|getuid|uname)\b|\bSIG(KILL|ALRM)\b|import (resource|fcntl|pwd|grp)\b"
 )
@@ -558,16 +556,15 @@ def of_lesson(lesson: Lesson) -> list[str]:
         *posix_only(name, lesson.source.read_text("utf-8")),
         *unexplained_volatile_cells(name, built),
         *misshapen_lesson(name, built),
+        *undescribed_pictures(name, built),
+        *unread_errors(name, built),
+        *few_predictions(name, built),
+        *steering(name, built),
+        *poor_reading_list(name, built),
+        *untrue_minutes(name, built),
         *broken_links(name, prose, lesson.notebook.parent),
         *wrong_badges(name, prose, lesson.root),
     ]
-    if name not in FIRST_EDITION:
-        faults += undescribed_pictures(name, built)
-        faults += unread_errors(name, built)
-        faults += few_predictions(name, built)
-        faults += steering(name, built)
-        faults += poor_reading_list(name, built)
-        faults += untrue_minutes(name, built)
     if name in SIBLINGS:
         faults += siblings_disagree({name: built})
     if name in SIBLINGS[1:]:
