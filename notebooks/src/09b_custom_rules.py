@@ -548,4 +548,4 @@ print(f"{'jax.lax.scan':22} output {out[0, :3].round(3)}, running means {models.
 # - [Flax NNX transformations](https://flax.readthedocs.io/en/latest/guides/transforms.html): `StateAxes`, `DiffState`
 #   and the rules of state
 #
-# Next: [10 · jit speed](10_jit_speed.ipynb).
+# Next: [10 · The Titanic loop, faster rung by rung](10_jit_speed.ipynb).

@@ -594,4 +594,4 @@ rows[["median_s", "vs_torch", "compiling_s"]].round(2)
 # - [XLA:CPU and cached programs](https://github.com/jax-ml/jax/issues/38445): the warning on the machine that wrote
 #   the cache.
 #
-# Next: [11 · ensembles](11_ensembles.ipynb).
+# Next: [11 · Hundreds of models in one program](11_ensembles.ipynb).

@@ -369,5 +369,5 @@ print(f"written by the whole program: {ratio:.2f} times as many without collapsi
 # - [jax.experimental.jet](https://docs.jax.dev/en/latest/jax.experimental.jet.html): its conventions, and the notes
 #   behind it.
 #
-# Next: [17b · jets at work](17b_jets_at_work.ipynb): Laplacians and mixed derivatives, measured, and when not to use
+# Next: [17b · Jets at work](17b_jets_at_work.ipynb): Laplacians and mixed derivatives, measured, and when not to use
 # jets.
