@@ -124,9 +124,12 @@ def undescribed_pictures(name: str, notebook: NotebookNode) -> list[str]:
     faults = []
     for cell in notebook.cells:
         alt = cell.metadata.get("alt", "")
-        for output in cell.get("outputs", []):
-            if "image/png" not in output.get("data", {}):
-                continue
+        pictures = [output for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+        if alt and not pictures:
+            faults.append(
+                f"{name}: `{first_line(cell)}` describes a picture and stored none; build it without MPLBACKEND"
+            )
+        for output in pictures:
             if len(alt.split()) < 10:
                 faults.append(f'{name}: `{first_line(cell)}` draws; expected `# %% alt="what is seen"`, got {alt!r}')
             elif output.metadata.get("image/png", {}).get("alt") != alt:

@@ -289,6 +289,8 @@ def test_a_picture_without_a_description_is_seen():
     assert guards.undescribed_pictures("it", notebook)
     drawn.metadata["alt"] = "A plot."
     assert guards.undescribed_pictures("it", notebook)
+    drawn.outputs = []
+    assert "stored none" in guards.undescribed_pictures("it", notebook)[0]
 
 
 def test_a_long_line_is_seen():
