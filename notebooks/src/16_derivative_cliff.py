@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 16 · The derivative cliff
 #
-# **Why does backpropagation applied k times explode?** (70 minutes)
+# **Why does backpropagation applied k times explode?** (65 minutes)
 
 # %% [markdown]
 # After this lesson you can
@@ -296,7 +296,7 @@ for _, values in table["derivative"].groupby("order"):
     assert np.ptp(values) < 1e-9 * (1 + abs(values.iloc[0]))
 table.round(3)
 
-# %% tags=["nbval-ignore-output"] volatile="a ratio of instructions that XLA decides" alt="Two panels against the order of the derivative. Left, seconds to trace and compile: nested grad rises steeply; nested jvp stays at or below jet up to order 5 and is far above it at 7. Right, milliseconds of a call: PyTorch rises steeply, nested grad follows at order 5; nested jvp and jet stay low."
+# %% tags=["nbval-ignore-output"] volatile="a ratio of instructions that XLA decides" alt="Two panels against the order of the derivative. Left, seconds to trace and compile: nested grad rises steeply; nested jvp stays near jet up to order 5 and is above it at 7. Right, milliseconds of a call: PyTorch rises steeply, nested grad follows at order 5; nested jvp and jet stay low."
 figure, axes = plots.panels(2)
 once, run = (table["trace s"] + table["compile s"]).unstack(0), table["run ms"].unstack(0)
 ways = ["nested grad", "nested jvp", "jet"]

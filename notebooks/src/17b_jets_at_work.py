@@ -399,9 +399,9 @@ pd.DataFrame(rows).T.round(2)
 # logistic function, `exp`, `sin`, `cos` and integer powers. Other elementwise functions it differentiates by nesting
 # `jvp` for that one function, and there, as with `erf`, it has the cliff again.
 #
-# For one direction nested `jvp` still runs about as fast as `course.taylor` at this order, and faster than `jet`, since
-# XLA finds equal subexpressions and merges them; and its first call takes no longer than that of `jet`. What grows is
-# what has to be traced and compiled: at order 7 of lesson 16 that was much more than for `jet`.
+# For one direction nested `jvp` still runs faster than `jet` at this order, and within a factor of two or so of
+# `course.taylor`, since XLA finds equal subexpressions and merges them; and its first call takes no longer than that of
+# `jet`. What grows is what has to be traced and compiled: at order 7 of lesson 16 that was much more than for `jet`.
 #
 # | you want | take | why not (more) Taylor mode |
 # |---|---|---|
