@@ -163,7 +163,7 @@ def torch_kdv_residual(params, p):
 # everything in float32, third derivatives included.
 #
 # **Predict.** A third derivative in float32, by differentiating three times: how many of float32's seven digits are
-# left: two, four or six?
+# left: two, three or five?
 
 # %%
 def to_torch(tree, dtype):
@@ -444,7 +444,7 @@ plate_error = pde.relative_l2(plate, deflection(bent_plate.params), KEY)
 print(f"relative L2 error {plate_error.relative_l2:.1e}, best constant {plate_error.best_constant:.2f}")
 assert plate_error.relative_l2 <= 2e-2
 
-# %% alt="Three panels. Left, the deflection of the plate over x and y, a hill of height one in the middle. Middle, its signed error, a few ten-thousandths, largest near the middle. Right, the loss against the step, falling over several decades."
+# %% alt="Three panels. Left, the deflection of the plate over x and y, a hill of height one in the middle. Middle, its signed error, a few ten-thousandths, largest in two spots around the middle. Right, the loss against the step, falling over several decades."
 side = jnp.linspace(0, 1, 61)
 u = deflection(bent_plate.params)
 shape, off, slope = jnp.moveaxis(on_grid(lambda p: jnp.stack([u(p), u(p) - plate.solution(p), jax.grad(u)(p)[0]]),

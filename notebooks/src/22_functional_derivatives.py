@@ -204,8 +204,8 @@ check("beam, torch.func", beam, in_torch)
 # involved: $G$ is a function like $f$, to be called anywhere. Node values see $f'$ through the polynomial that
 # passes through them.
 #
-# **Predict.** The gradient by node values, divided by the weights, against $G = -f''$: do they agree for $\cos \pi
-# x$? And for $\sin 3x$?
+# **Predict.** The gradient by node values, divided by the weights, against $G = -f''$: do they agree for
+# $\cos \pi x$? And for $\sin 3x$?
 
 # %%
 def flat_at_the_ends(x):
@@ -678,7 +678,7 @@ check("with 8 nodes", squared_norm[1], 0.0)
 # - [Automatic functional differentiation in JAX](https://arxiv.org/abs/2311.18727): Lin (ICLR 2024), functions as
 #   a type.
 # - [sail-sg/autofd](https://github.com/sail-sg/autofd): its package, with the rules as code.
-# - [Custom derivative rules](https://docs.jax.dev/en/latest/notebooks/Custom_derivative_rules_for_Python_code.html):
+# - [Custom rules](https://docs.jax.dev/en/latest/notebooks/Custom_derivative_rules_for_Python_code.html): JAX's page on
 #   `jax.custom_jvp`, with which `angle` got its derivative.
 #
 # Next: this is the last lesson. The map of [the README](../README.md) shows the way back to every other one.
