@@ -326,7 +326,7 @@ pd.DataFrame({
 
 
 # %% [markdown]
-# Three times. The first layer is linear, so the exact Laplacian is compressed to its 128 outputs (17), and past 128
+# Three times. The first layer is linear, so the exact Laplacian is compressed to its 128 outputs (17b), and past 128
 # dimensions the number of directions stands still; what grows is the product with the first layer's weights. The same
 # product makes the sampled one grow too: at 100,000 dimensions sampling saves a factor of two or three, not of
 # thousands. `jax.hessian` has no entry where it would not fit.

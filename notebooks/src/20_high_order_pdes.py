@@ -393,7 +393,7 @@ print(f"mean loss of the first 20 steps {before.mean():.2f}; from the copy of st
 #   + \tfrac16 \big(D^4 u[e_1 + e_2] + D^4 u[e_1 - e_2]\big) .$$
 #
 # In $d$ dimensions that takes $d^2$ directions. `taylor.biharmonic` is, just as $\Delta\Delta$ is written, the
-# Laplacian of the Laplacian; each is collapsed and compressed (17):
+# Laplacian of the Laplacian; each is collapsed and compressed (17b):
 
 # %%
 plate = pde.plate_equation()
@@ -609,7 +609,7 @@ digits.rename_axis("order").map("{:.0e}".format).replace("nan", "")
 #
 # **Mixed terms.** Two-dimensional KdV (Shi et al., 2024, section 5) has $u_{xxxy}$ in it:
 # $u_{ty} + u_{xxxy} + 3\,(u_y u_x)_x - u_{xx} + 2\,u_{yy} = 0$. A mixed derivative of order $3 + 1$ is a weighted sum
-# of fourth derivatives along four lines, or a jet of order 3 whose coefficients carry a jet of order 1 (17). The
+# of fourth derivatives along four lines, or a jet of order 3 whose coefficients carry a jet of order 1 (17b). The
 # package takes the second way: along lines large terms cancel if the axes differ in scale. The exact solution here is a
 # travelling front.
 
