@@ -241,8 +241,9 @@ rungs |= {
 
 
 # %% [markdown]
-# **JAX, all steps in one call.** A call of a compiled program has a price of its own. `lax.scan` puts the loop
-# into the program, which is then called once:
+# **JAX, all steps in one call.** A call of a compiled program has a price of its own, its *dispatch*: arguments are
+# checked and handed over, and results wrapped, by Python and the runtime. `lax.scan` puts the loop into the program,
+# which is then called once:
 
 # %%
 def split_epochs(graphdef, state, x, y, orders):
