@@ -93,12 +93,12 @@ print(timing.environment())
 pd.DataFrame(rows).T.round({"first call, s": 3, "later, µs": 0, "500 epochs, s": 1})
 
 # %% [markdown]
-# PyTorch. The decorator takes away most of NNX's time and still loses. The article that this loop comes from
-# reports 3.5 times the speed by that one decorator, on a GPU; it compares with un-jitted NNX, and you would come
-# from the first row.
+# PyTorch is the fastest, and un-jitted NNX is the most apart from it. The decorator takes away most of NNX's time
+# and still loses. The article that this loop comes from reports 3.5 times the speed by that one decorator, on a GPU;
+# it compares with un-jitted NNX, and you would come from the first row.
 #
 # Un-jitted, each line is Python that builds a derivative and sends operation after operation: minutes for a
-# training that torch does in seconds. `@nnx.jit` runs one program instead. What is left of the time cannot be
+# training that torch does in seconds. `@nnx.jit` runs one program instead. What is left of the time can hardly be
 # arithmetic: the model has a thousand weights. This lesson finds out what it is, and takes it away.
 #
 # ("Later" is the fastest of 25 calls: whatever else the machine does can only add time.)
@@ -107,7 +107,8 @@ pd.DataFrame(rows).T.round({"first call, s": 3, "later, µs": 0, "500 epochs, s"
 #
 # A speed-up of a program that computes something else is none. So every rung visits the same passengers in the
 # same order, and we compare losses. A rung is two functions: one sets up (not timed), one trains and returns the
-# loss of every step. Batches come from torch's loader, or from tables that are in memory.
+# loss of every step. Batches come from torch's loader, or from tables that are in memory. Their order is drawn here,
+# once for all, by a function of the course that you will see further down.
 
 # %%
 keys = jax.random.split(jax.random.key(SEED), EPOCHS)
@@ -240,8 +241,9 @@ rungs |= {
 
 
 # %% [markdown]
-# **JAX, all steps in one call.** A call of a compiled program has a price of its own. `lax.scan` puts the loop
-# into the program, which is then called once:
+# **JAX, all steps in one call.** A call of a compiled program has a price of its own, its *dispatch*: arguments are
+# checked and handed over, and results wrapped, by Python and the runtime. `lax.scan` puts the loop into the program,
+# which is then called once:
 
 # %%
 def split_epochs(graphdef, state, x, y, orders):
@@ -354,14 +356,15 @@ table.loc[list(rungs)]
 
 # %% [markdown]
 # Torch has rungs of its own: tables in memory and a fused Adam help, `torch.compile` has little to fuse in a model
-# this small. Plain `@nnx.jit` stays behind all of them. With most of its bookkeeping gone JAX is among them; with all
-# of it gone (`split`) JAX leads; with the calls gone too it is far ahead. (Un-jitted has next to nothing left to
-# compile: its single operations were compiled for the table at the start.)
+# this small. Plain `@nnx.jit` stays behind torch. With most of its bookkeeping gone JAX is about as fast as torch's
+# better rungs; with all of it gone (`split`) JAX leads; with the calls gone too it is far ahead. (Un-jitted has next
+# to nothing left to compile: its single operations were compiled for the table at the start.)
 #
 # ## Where the time goes
 #
 # Differences between rungs are the parts of a step: what the loader adds, what NNX's objects add, what calling
-# adds. What remains inside the scan is the arithmetic. The dashed line is torch with tables in memory.
+# adds. What remains inside the scan is the arithmetic, with the turns of XLA's own loop. The dashed line is torch
+# with tables in memory.
 
 # %% tags=["nbval-ignore-output"] volatile="microseconds" alt="Horizontal stacked bars, time of one step in five forms. @nnx.jit with the loader is the longest: mostly graph bookkeeping, then loader, dispatch and a sliver of arithmetic. Each following bar lacks a part: the loader, most of the bookkeeping, all of it, and at last the dispatch, so that the bar of the scan is hardly visible. A dashed orange line marks torch."
 arithmetic, split_call = per_step["one scan"], per_step["nnx split, jax.jit"]
@@ -382,7 +385,7 @@ unjitted = per_step["nnx un-jitted + loader"]
 print(f"un-jitted: {unjitted / per_step['@nnx.jit + loader']:.0f} times as long as the first bar")
 
 # %% [markdown]
-# Arithmetic is the smallest part. A model this small is all overhead, and taking overhead away is what a compiler
+# Arithmetic is a sliver. A model this small is all overhead, and taking overhead away is what a compiler
 # is good at. So the ladder has an order: `jit` first, then `split` (or `graph=False`) outside the loop, then the
 # loop inside.
 #
@@ -541,11 +544,12 @@ for name in sweep.columns[:2]:
     print(f"@nnx.jit overtakes {name}", f"near width {place:.0f}" if place else f"nowhere up to {widths[-1]}")
 
 # %% [markdown]
-# On a model this deep, `jax.jit` on the split state is ahead from the start: there is no bookkeeping, and the program
-# fuses activations, their derivatives and Adam. `@nnx.jit` pays its fixed price in every step, the flat part at the
-# left, and overtakes the loop of 01a where the arithmetic has grown to hide it. Torch's fused Adam does by hand what
-# the compiler does, so against it the lead is smaller and comes later, if at all. At the right end matrix products and
-# memory traffic decide. Both sides have the same of those, and who is ahead there may change from run to run.
+# Near 1,000, to within a factor of two or so; the line below the picture has the place found here. `jax.jit` on the
+# split state needs no such width: there is no bookkeeping, and the program fuses activations, their derivatives and
+# Adam. `@nnx.jit` pays its fixed price in every step, the flat part at the left, and overtakes the loop of 01a where
+# the arithmetic has grown to hide it. Torch's fused Adam does by hand what the compiler does, so against it the lead
+# is smaller and comes later, if at all. At the right end matrix products and memory traffic decide. Both sides have
+# the same of those, and who is ahead there may change from run to run.
 #
 # All of this is one CPU core. On a GPU arithmetic is cheaper, so overhead counts up to larger widths: measure
 # anew there, and mind that JAX takes most of the GPU's memory beforehand ([00](00_start_here.ipynb)).
@@ -577,7 +581,7 @@ rows[["median_s", "vs_torch", "compiling_s"]].round(2)
 #
 # - Loader, bookkeeping and dispatch cost more than the arithmetic of a small model; each can be measured as the
 #   difference of two rungs.
-# - `nnx.split` once and `jax.jit` beat `nnx.jit`; `lax.scan` over steps and epochs beats everything.
+# - On a small model `nnx.split` once and `jax.jit` beat `nnx.jit`; `lax.scan` over steps and epochs beats both.
 # - Compiling is paid at the first call, per shape and process; a cache on disk saves its last stage. Say both
 #   numbers, wait for results, and say against what you compare.
 # - JAX loses where overhead is most of the step and you leave it there. It pays where you compile the loop, or where

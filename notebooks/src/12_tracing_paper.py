@@ -87,10 +87,10 @@ with fails(jax.errors.TracerBoolConversionError):
     jax.jit(branched)(v)
 
 # %% [markdown]
-# `masked` is both. `counted` is not pure: its Python ran once, when the first call was traced, and the compiled
-# program is `masked`. No error says so: purity is your promise. `branched` is pure, and not statically composed:
-# `v` or another formula, the value decides. "Attempted boolean conversion of traced array" is how tracing finds
-# out: a graph cannot fork on a value that it does not have.
+# `masked` is both. `counted` is not pure: its Python ran once for three calls, when the first call was traced, and
+# the compiled program is `masked`. No error says so: purity is your promise. `branched` is pure, and not statically
+# composed: `v` or another formula, the value decides. "Attempted boolean conversion of traced array" is how tracing
+# finds out: a graph cannot fork on a value that it does not have.
 #
 # And `looped`? How often it turns depends on the value too. Look at the graphs:
 
@@ -129,7 +129,7 @@ for x, title, side in ((1.35, "op by op", ""), (4.0, "function by function", "")
         diagram.array(x + 0.7, 2.15, "dot", side="jax", width=0.4, height=0.26)
     else:
         diagram.function(x + 0.62, 2.05, "grad", side="jax", width=0.8, height=0.4)
-diagram.note(4.0, 0.13, "grey: a loop that Python runs      blue: compiled, one call each", size=9)
+diagram.note(4.0, 0.13, "grey: a loop that Python runs      blue: compiled, a call for each outermost box", size=9)
 plt.show()
 print("pieces to call: an operation; value, grad or hvp; the optimizer")
 
@@ -209,7 +209,8 @@ def newton_cg(value, grad, hvp, w, tolerance=1e-9, while_loop=python_while, max_
 
 
 # %% [markdown]
-# All three loops have an end: in float32 the tolerance is out of reach, and a compiled loop can't be interrupted.
+# Each of the three loops has a bound on its turns: in float32 the tolerance is out of reach, and Python cannot
+# interrupt a compiled loop.
 #
 # Nothing in it is JAX: `+`, `@` and comparisons work on torch tensors too. So one text gives four runs. *Op
 # by op*: plain functions, Python loops. *Function by function*: value, gradient and product compiled apart,
@@ -289,9 +290,9 @@ table_of(runs | {"SciPy, compiled pieces": scipy_newton_cg})
 
 
 # %% [markdown]
-# By hundreds. The arithmetic of a few Newton steps on 15 weights is nothing; Python is everything: op by op,
-# every product builds its derivative anew. Eager torch differentiates in C++, and is about where the compiled pieces
-# are. (SciPy takes its own steps, with its own stopping rules: no race, a reference.)
+# By a factor of hundreds, or more. The arithmetic of a few Newton steps on 15 weights is nothing; Python is
+# everything: op by op, every product builds its derivative anew. Eager torch differentiates in C++, and is about
+# where the compiled pieces are. (SciPy takes its own steps, with its own stopping rules: no race, a reference.)
 #
 # What became of the loops? The compiled text says it. In this text a `while` names the computation that is its body,
 # and computations call others; so we count what each loop holds, nested ones included.
@@ -304,7 +305,7 @@ def inside(name, computations):
 
 
 def contents(text):
-    return {kind: len(re.findall(rf" {kind}\(", text)) for kind in ("while", "dot", "exponential", "fusion")}
+    return {kind: len(re.findall(rf" {kind}\(", text)) for kind in ("while", "dot", "exponential")}
 
 
 start = jnp.zeros(15)
@@ -318,8 +319,8 @@ print("hvp, compiled alone:", contents(hvp.lower(start, start).compile().as_text
 
 # %% [markdown]
 # Three `while` instructions for three loops, whatever the number of turns. The body with two `while` inside is
-# Newton's; the one with products is conjugate gradients'; the last is the line search's, which halves. A `fusion` is
-# a group of operations that became one piece of machine code.
+# Newton's; of the other two, the one with products is conjugate gradients'; the last is the line search's, which only
+# halves (it tries the loss in its condition).
 #
 # And the compiler did what no one wrote: `hvp` alone takes three products and three exponentials, the turn of
 # conjugate gradients two and none. What depends on `w` but not on the direction is the same in all turns, so it was
@@ -336,7 +337,7 @@ table_of(runs)
 
 
 # %% [markdown]
-# Hundreds have become about ten or less, and function by function is close to whole: each piece now works
+# Hundreds have become about ten or less, and function by function is no longer far from whole: each piece now works
 # long enough to hide the Python between two pieces. That is the paper's point. It does not ask you to compile
 # everything; it asks for pieces that are pure, statically composed, and large enough.
 #
@@ -449,7 +450,7 @@ sizes = {
     "whole, ten steps unrolled": (10, ten_unrolled),
 }
 losses = {name: float(np.ravel(step(params, x, y)[1])[0]) for name, (_, step) in sizes.items()}
-print({name: round(loss, 4) for name, loss in losses.items()})
+print({name: round(loss, 3) for name, loss in losses.items()})
 print("gap below 1e-05:", bool(np.ptp(list(losses.values())) < 1e-5))
 
 # %% [markdown]
@@ -474,11 +475,12 @@ table.round(2)
 # dispatch of a dozen calls, a fixed price that larger layers hide. So the paper's claim holds where *all* functions
 # are compiled, the derivatives among them, and each does some work.
 #
-# PyTorch eager is about as fast as XLA here: convolutions of this size are library calls in both.
+# PyTorch eager is not far from XLA: convolutions of this size are library calls in both.
 #
 # ## Where compiling more is slower
 #
-# Ten steps unrolled took ten steps' time. [10](10_jit_speed.ipynb) put the loop into the program, and won. Here, too?
+# Ten steps unrolled took about ten steps' time. [10](10_jit_speed.ipynb) put the loop into the program, and won.
+# Here, too?
 #
 # **Predict.** The same ten steps in a `lax.scan`: a little faster than unrolled, equal, or slower?
 

@@ -92,8 +92,8 @@ print(f"third derivative: JAX {third:.9f}, PyTorch {third_torch:.9f}, gap below 
 
 
 # %% [markdown]
-# *Forwards, k times.* `jvp` pushes a tangent along (09). Nested, a tangent of a tangent of a tangent. With
-# one input and one output no direction should be cheaper than the other.
+# *Forwards, k times.* `jvp` pushes a tangent along (09). Nested, a tangent of a tangent of a tangent. With one input
+# and one output, neither backwards nor forwards should be cheaper.
 #
 # *All orders at once.* `jax.experimental.jet` pushes a truncated Taylor series through the function: value,
 # first, second, … derivative, in one pass. It is the subject of lesson 17; here it is a yardstick.
@@ -182,6 +182,8 @@ assert (products.loc[6] / products.loc[5]).drop("jet").between(1.9, 2).all()
 products.T.rename_axis("matrix products at order", axis=1)
 
 # %% [markdown]
+# Nearly twice as many each time, where the equations tripled: the literature's factor.
+#
 # ## 3 · Where the growth comes from
 #
 # Take one operation. Its derivative contains the operation again, beside new ones. Differentiate *that*, and
@@ -296,7 +298,7 @@ for _, values in table["derivative"].groupby("order"):
     assert np.ptp(values) < 1e-9 * (1 + abs(values.iloc[0]))
 table.round(3)
 
-# %% tags=["nbval-ignore-output"] volatile="a ratio of instructions that XLA decides" alt="Two panels against the order of the derivative. Left, seconds to trace and compile: nested grad rises steeply; nested jvp stays near jet up to order 5 and is above it at 7. Right, milliseconds of a call: PyTorch rises steeply, nested grad follows at order 5; nested jvp and jet stay low."
+# %% tags=["nbval-ignore-output"] volatile="a ratio of instructions that XLA decides" alt="Two panels against the order of the derivative. Left, seconds to trace and compile: nested grad rises steeply; nested jvp stays near jet up to order 5 and rises faster after it. Right, milliseconds of a call: PyTorch rises steeply, nested grad follows at order 5; nested jvp and jet stay low."
 figure, axes = plots.panels(2)
 once, run = (table["trace s"] + table["compile s"]).unstack(0), table["run ms"].unstack(0)
 ways = ["nested grad", "nested jvp", "jet"]
@@ -315,11 +317,11 @@ print(f"instructions at order 5, nested grad over nested jvp: {fifth['nested gra
 # `grad` stops at order 5, for your patience.)
 #
 # - Nested `jvp` *runs* about as fast as `jet`, often faster: the compiler has merged the duplicates. Up to
-#   order 5 or so merging is cheap as well. Then the cliff shows on the left: Python traces every duplicate and
+#   order 5 or so merging is cheap as well. Above that the cliff begins on the left: Python traces every duplicate and
 #   XLA reads every one before it can drop it, nearly three times as many for each order.
 # - Nested `grad` loses on both sides. Its program stays large after compiling, so it also runs longer and
 #   needs more memory.
-# - PyTorch compiles nothing here. It builds and walks its graph at every call, and its time grows as the graph.
+# - PyTorch compiles nothing here. It builds and walks its graph at every call, and its time grows with the graph.
 #
 # Hence a rule of thumb: backwards once for each set of *many* variables, and forwards for everything else.
 # Derivatives along one direction are nested `jvp` up to order 5 or so, and Taylor series (17) above that.
@@ -439,9 +441,9 @@ assert np.ptp(list(values.values())) < 1e-12
 print(*(f"{name:13}{value:.10f}" for name, value in values.items()), "gaps below 1e-12", sep="\n")
 
 # %% [markdown]
-# Program size first, again. To *train* on a Laplacian, PyTorch has to keep the graph of all d passes. The
-# program of `jax.hessian` batches them: its size does not depend on d. It would if you put the Python loop inside
-# `jit` (08).
+# Program size first, again. To *train* on a Laplacian, PyTorch's loop has to keep the graph of all d passes
+# (`torch.func.hessian` batches them; 17b times it). The program of `jax.hessian` batches them: its size does not
+# depend on d. It would if you put the Python loop inside `jit` (08).
 
 # %%
 counts = {}
@@ -474,7 +476,7 @@ for d in DIMENSIONS:
 # - `jax.hessian` removes the calls and keeps the arithmetic: d directions through a first layer of d rows of weights,
 #   which grows as d^2. And it holds all directions at once, d x d numbers for *one* point: 8 MB at d = 1024, 8 GB for a
 #   batch of a thousand points.
-# - `lax.map` gives the memory back, takes longer, and does the same arithmetic.
+# - `lax.map` gives the memory back, takes longer at large d, and does the same arithmetic.
 #
 # None of it uses that only a *sum* is wanted, or that most of these tangents are zeros. Both can be had.
 #

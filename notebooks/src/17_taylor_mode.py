@@ -109,9 +109,10 @@ ways.round(6).rename_axis("order")
 # %% [markdown]
 # ## 2 · Faà di Bruno's formula
 #
-# The rules above are for two functions. For a composition $f(g(t))$ in general, the $k$-th derivative is a sum
-# over all ways to split a set of $k$ things into blocks: one factor $g^{(|B|)}$ per block $B$, times
-# $f^{(\text{number of blocks})}$. In the output below, `f2` is $f''$ and `g3` is $g^{(3)}$.
+# The rules above are for two functions. For a composition $f(g(t))$ in general, the $k$-th derivative is a sum over
+# all ways to split a set of $k$ things into blocks: one factor $g^{(|B|)}$ per block $B$, times
+# $f^{(\text{number of blocks})}$. In the output below, `f2` is $f''$ and `g3` is $g^{(3)}$. (The derivatives of the
+# sine come from `taylor.derivatives`, the course's own Taylor mode: section 3 says what it takes.)
 
 # %%
 def partitions(items):
@@ -185,8 +186,9 @@ for name, function in functions.items():
 
 # %% [markdown]
 # A `KeyError` names the primitive that has no rule: `scan`, `tan`, `reduce_prod`, `scatter`. `UnexpectedTracerError`
-# speaks of a leak, and the leak is not yours: `softplus` and `relu` are `custom_jvp` functions (09), `jet` has no rule
-# for those, tries to run the body instead, and its tracers get into another trace.
+# speaks of a leak, and the leak is not yours: `relu` is a `custom_jvp` function (09), `softplus` is made of one,
+# `logaddexp(x, 0)`. `jet` has no rule for those, tries to run the body instead, and its tracers get into another
+# trace.
 #
 # So why not write the body into the program oneself? `relu` is $\max(x, 0)$, `softplus` is $\max(x, 0) + \log(1 +
 # e^{-|x|})$.
@@ -235,7 +237,7 @@ for equation in trace(tiny, jnp.ones(3)).equations:
 
 
 # %% [markdown]
-# `softplus` stayed one equation, `custom_jvp_call`: its rule survives.
+# `softplus` stayed one equation, the `custom_jvp_call` of its `logaddexp`: the rule survives.
 #
 # Now second order. Let an operation $p$ receive, for each input, a value $z$, first derivatives $v_r$ along
 # $R$ directions, and the *sum* $w$ of its second derivatives over the directions. Then it must return
