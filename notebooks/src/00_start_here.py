@@ -470,7 +470,7 @@ print(f"held now:  {sum(array.nbytes for array in jax.live_arrays()) / 2**20:.0f
 # ## Is this environment ready?
 #
 # The course runs on Python 3.11 to 3.13, jax 0.7.2 or newer, flax 0.12.0 or newer. Colab and Kaggle have flax 0.11.2:
-# most lessons run on it as it is, and the others bring 0.12.0 in their first cell.
+# most lessons run on it as it is, and the others bring 0.12.0 themselves.
 
 # %% tags=["nbval-ignore-output"] volatile="versions"
 print("Python", sys.version.split()[0], "on", jax.devices()[0].device_kind)
