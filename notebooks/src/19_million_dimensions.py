@@ -6,7 +6,8 @@
 # %% [markdown]
 # After this lesson you can
 #
-# - set up a PDE with a known solution in any dimension, with the boundary condition built into the network,
+# - set up a partial differential equation (PDE) with a known solution in any dimension, with the boundary condition
+#   built into the network,
 # - train it in one compiled loop with sampled or exact Laplacians,
 # - tell a solved equation from one whose solution a constant already approximates.
 #
@@ -74,8 +75,8 @@ print("largest gap below 1e-4 of the largest:", bool(abs(source_torch - source).
 # ## 2 · How good is a constant?
 #
 # A point of the ball spreads its length over all coordinates, so each is of size $1/\sqrt d$ and every sine
-# sees nearly the same argument. At 100 points, the relative L2 error of $c\,(1 - |x|^2)$ for the best single number
-# $c$:
+# sees nearly the same argument. The *relative L2 error* is the norm of the error's values at many points, divided by
+# that of the solution's. At 100 points, for $c\,(1 - |x|^2)$ with the best single number $c$:
 
 # %%
 def two_body(c, x):  # s at points (n, d), in NumPy
@@ -114,7 +115,8 @@ pd.DataFrame(rows).set_index("d").map("{:.1e}".format)
 #
 # ## 3 · The boundary, built in
 #
-# The ansatz is $u = (1 - |x|^2)\,(\text{offset} + N(x))$, times a scale: zero on the surface whatever the network $N$.
+# The *ansatz*, the form in which the network enters, is $u = (1 - |x|^2)\,(\text{offset} + N(x))$, times a scale: zero
+# on the surface whatever the network $N$.
 # The offset comes from the mean of the source, so that a network that is zero starts at about the best constant.
 # The product rule takes the factor out of the expensive part:
 #
