@@ -284,8 +284,8 @@ same("d = 250, JAX loop, compressed jets and PyTorch loop", [values[ALL], values
 same("same 16 axes, Hessian-vector products and sparse jets", values[DRAWN], values[SPARSE])
 
 # %% [markdown]
-# **Predict.** For 1,000 dimensions, sparse jets on 16 of them are about a thousand times faster than a PyTorch loop
-# over all. How many times faster are they than a JAX loop over the same 16?
+# **Predict.** For 1,000 dimensions, sparse jets on 16 of them are hundreds of times faster than a PyTorch loop over
+# all. How many times faster are they than a JAX loop over the same 16?
 
 # %% tags=["nbval-ignore-output"] volatile="milliseconds"
 table = {}

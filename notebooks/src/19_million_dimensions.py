@@ -464,9 +464,9 @@ steps["times, with our source"] = steps["the same, our source"] / steps["course.
 steps.round(1)
 
 # %% [markdown]
-# In the last column the script has our way to compute the source. At the two larger sizes that is most of the difference, a factor of two by itself; the
-# derivatives, the drawing of points and the compiled loop together make the rest. Adam's pass over $128\,d$ weights
-# is the same on both sides and cannot be saved.
+# In the last column the script has our way to compute the source. At the two larger sizes that is most of the
+# difference, a factor of two by itself; the derivatives, the drawing of points and the compiled loop together make the
+# rest. Adam's pass over $128\,d$ weights is the same on both sides and cannot be saved.
 #
 # ## 7 · An equation that no constant solves
 #

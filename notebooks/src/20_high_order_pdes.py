@@ -190,8 +190,8 @@ check("nested torch.autograd.grad", in_torch, reference, 1e-5)
 
 
 # %% [markdown]
-# More than four: in each of the three no gap reaches 1e-5 of the largest value. Nothing subtracts neighbouring values of $u$, so nothing is divided by a small step's
-# cube; section 7 has the fourth order and compares with differences.
+# More than four: in each of the three no gap reaches 1e-5 of the largest value. Nothing subtracts neighbouring values
+# of $u$, so nothing is divided by a small step's cube; section 7 has the fourth order and compares with differences.
 #
 # ## 2 · Training
 #

@@ -679,7 +679,7 @@ check("with 8 nodes", squared_norm[1], 0.0)
 # - [Automatic functional differentiation in JAX](https://arxiv.org/abs/2311.18727): Lin (ICLR 2024), functions as
 #   a type.
 # - [sail-sg/autofd](https://github.com/sail-sg/autofd): its package, with the rules as code.
-# - [Custom derivative rules](https://docs.jax.dev/en/latest/notebooks/Custom_derivative_rules_for_Python_code.html):
+# - [Custom rules](https://docs.jax.dev/en/latest/notebooks/Custom_derivative_rules_for_Python_code.html): JAX's page on
 #   `jax.custom_jvp`, with which `angle` got its derivative.
 #
 # Next: this is the last lesson. The map of [the README](../README.md) shows the way back to every other one.
