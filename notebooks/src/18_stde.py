@@ -334,8 +334,8 @@ for samples, first in sampled["sparse, without"].items():
 # %% [markdown]
 # Nearest to 400. For an estimate $\hat r$, however fair, $E\,\hat r^2 = r^2 + \mathrm{var}(\hat r)$, and here that is
 # nearly all variance. The extra term is a penalty on variance: the loss prefers functions that are too flat. Two
-# independent draws repair it, $E\,\hat r_1 \hat r_2 = r^2$. (All the paper's runs use the same samples twice: what was trained is
-# the biased loss.)
+# independent draws repair it, $E\,\hat r_1 \hat r_2 = r^2$. (All the paper's runs use the same samples twice: what was
+# trained is the biased loss.)
 #
 # The unbiased square costs two draws, can be negative, and is noisy itself. Where the variance is small against the
 # squared residual that you can reach, the bias does not matter. Measure both once.

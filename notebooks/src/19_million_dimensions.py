@@ -241,7 +241,7 @@ print("largest gap of 100 below 1e-4:", bool(abs(ours - theirs).max() < 1e-4))
 # %% [markdown]
 # ## 5 · Training, live
 #
-# `pde.train` runs chunks of steps inside `lax.scan`, the state's memory handed from chunk to chunk; between two
+# `pde.train` runs chunks of steps inside `lax.scan`, the state's memory donated (08) from chunk to chunk; between two
 # chunks it reports, which is where a progress bar or a checkpoint goes. Here 1,000 dimensions, of whose second
 # derivatives each step samples 16:
 
