@@ -312,7 +312,7 @@ def _weighted_sum(values: jax.Array, nodes: jax.Array, weights: jax.Array) -> ja
         bad = ~jnp.isfinite(values.reshape(len(values), -1)).all(axis=1)
         raise ValueError(
             f"expected finite values at all {len(nodes)} nodes, got {int(bad.sum())} NaN or infinite, first at "
-            f"x = {nodes[jnp.argmax(bad)]}; keep f in L's domain, or substitute so that the singularity goes"
+            f"x = {float(nodes[jnp.argmax(bad)]):.6g}; keep f in L's domain, or substitute so that the singularity goes"
         )
     return jnp.tensordot(weights, values, axes=1)
 

@@ -163,7 +163,7 @@ same("16 of 16 for three keys, Laplacian", many(LAPLACIAN, u, x, D, keys[:3]), j
 # %% [markdown]
 # ## 3 · Dense: random directions
 #
-# Any random $v$ with $E\,v v^\top = I$ will do as well, because
+# Any random $v$ with $E\,v v^\top = I$ will do as well ($E$ is the mean over all draws), because
 # $E\,v^\top H v = \mathrm{tr}(H\,E\,v v^\top)$. Two choices: independent signs (*Rademacher*) and independent normals
 # (*Gaussian*). At order 2 this is Hutchinson's trace estimator, long in use with Hessian-vector products. In PyTorch
 # it comes as a double backward pass or as a `jvp` of a gradient. Equal directions give equal numbers:
@@ -225,8 +225,8 @@ plt.show()
 # | Rademacher | $\frac{2}{S} \sum_{i \ne j} H_{ij}^2$ |
 # | Gaussian | $\frac{2}{S} \sum_{ij} H_{ij}^2$ |
 #
-# Points are measured over 2,000 keys with `estimate(…, dense="rademacher")` and so on; where samples are independent,
-# $S$ of them are a mean of estimates from one. Lines are these formulas.
+# In the picture, lines are these formulas. Points are measured over 2,000 keys with `estimate(…, dense="rademacher")`
+# and so on; where samples are independent, an estimate from $S$ of them is the mean of $S$ estimates from one.
 
 # %%
 METHODS = {
@@ -332,10 +332,10 @@ for samples, first in sampled["sparse, without"].items():
     print(f"{samples:2} of 16: the biased loss of c u is least at c = {c:.2f}, the unbiased at c = {fair_c:.2f}")
 
 # %% [markdown]
-# For an estimate $\hat r$, however fair, $E\,\hat r^2 = r^2 + \mathrm{var}(\hat r)$, and here that is nearly all
-# variance. The extra term is a penalty on variance: the loss prefers functions that are too flat. Two independent
-# draws repair it, $E\,\hat r_1 \hat r_2 = r^2$. (All the paper's runs use the same samples twice: what was trained is
-# the biased loss.)
+# Nearest to 400. For an estimate $\hat r$, however fair, $E\,\hat r^2 = r^2 + \mathrm{var}(\hat r)$, and here that is
+# nearly all variance. The extra term is a penalty on variance: the loss prefers functions that are too flat. Two
+# independent draws repair it, $E\,\hat r_1 \hat r_2 = r^2$. (All the paper's runs use the same samples twice: what was
+# trained is the biased loss.)
 #
 # The unbiased square costs two draws, can be negative, and is noisy itself. Where the variance is small against the
 # squared residual that you can reach, the bias does not matter. Measure both once.

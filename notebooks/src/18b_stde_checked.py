@@ -100,8 +100,8 @@ same("stde.kdv_2d() and the same", ready, by_torch)
 # ## 2 · One jet with gaps, and why to check by machine
 #
 # The paper gets mixed derivatives another way: one jet of high order, whose input has tangents at a few orders only.
-# For KdV it is order 13 with $e_x$ at 3, $e_y$ at 4, $e_t$ at 7. From its output the paper's table of jets reads, for
-# example,
+# For KdV it is order 13 with $e_x$ at 3, $e_y$ at 4, $e_t$ at 7. The paper's table of jets says what its output holds,
+# for example
 #
 # | order | 6 | 7 | 11 | 13 |
 # |---|---|---|---|---|
@@ -218,6 +218,9 @@ pd.DataFrame({n: {"first call, s": t.first_s, "then, ms": 1e3 * t.steady_s} for 
 
 
 # %% [markdown]
+# Two jets of order 13 take several times as long as eight small ones, and much longer still at the first call: a jet of
+# high order is a long program to compile.
+#
 # ## 3 · "1000 times faster": than what?
 #
 # The paper reports more than 1000 times the speed and less than a 30th of the memory. In its tables of speed and of
@@ -281,8 +284,8 @@ same("d = 250, JAX loop, compressed jets and PyTorch loop", [values[ALL], values
 same("same 16 axes, Hessian-vector products and sparse jets", values[DRAWN], values[SPARSE])
 
 # %% [markdown]
-# **Predict.** For 1,000 dimensions, sparse jets on 16 of them are about a thousand times faster than a PyTorch loop
-# over all. How many times faster are they than a JAX loop over the same 16?
+# **Predict.** For 1,000 dimensions, sparse jets on 16 of them are hundreds of times faster than a PyTorch loop over
+# all. How many times faster are they than a JAX loop over the same 16?
 
 # %% tags=["nbval-ignore-output"] volatile="milliseconds"
 table = {}
@@ -375,13 +378,13 @@ unbiased("16 Gaussian directions, over the exact", draws / truth, 1.0)
 print(f"d = 1000: standard deviation of one estimate: {100 * draws.std() / abs(truth):.0f} % of the biharmonic")
 
 # %% [markdown]
-# (Its milliseconds stand in the second table.) Sampling earns its place where neither applies:
+# (Its milliseconds stand in section 3, in the table of gradients.) Sampling earns its place where neither applies:
 #
 # - *operators that are not made of Laplacians*: a sum of pure fourth derivatives, or of $c_{ij}\,u_{iij}$ with a full
 #   table of coefficients, has no short cut here; a sparse sample costs as many jets as it has terms,
 # - *skip connections* that keep $x$ alive through the network (17b),
 # - *memory*: for the gradient by the weights the exact way wants several times that of 16 directions, for
-#   $\Delta\Delta$ about two hundred times (second table), and with a wide first layer it has more directions to take.
+#   $\Delta\Delta$ about two hundred times (the same table), and with a wide first layer it has more directions to take.
 #
 # ## Summary
 #
@@ -390,7 +393,7 @@ print(f"d = 1000: standard deviation of one estimate: {100 * draws.std() / abs(t
 # - Hand-made tables of factors slip. A dozen lines enumerate the ways to write an order as a sum, and nested `grad` in
 #   float64 confirms them.
 # - A sample is not the operator: compare methods at equal output. For Laplacians of plain networks, and powers of them,
-#   there is an exact way, at one point for about ten times the price of 16 samples; it needs a narrow place in the
+#   there is an exact way, at one point for several times the price of 16 samples; it needs a narrow place in the
 #   program.
 #
 # ## Further reading

@@ -6,7 +6,8 @@
 # %% [markdown]
 # After this lesson you can
 #
-# - set up a PDE with a known solution in any dimension, with the boundary condition built into the network,
+# - set up a partial differential equation (PDE) with a known solution in any dimension, with the boundary condition
+#   built into the network,
 # - train it in one compiled loop with sampled or exact Laplacians,
 # - tell a solved equation from one whose solution a constant already approximates.
 #
@@ -74,8 +75,8 @@ print("largest gap below 1e-4 of the largest:", bool(abs(source_torch - source).
 # ## 2 · How good is a constant?
 #
 # A point of the ball spreads its length over all coordinates, so each is of size $1/\sqrt d$ and every sine
-# sees nearly the same argument. At 100 points, the relative L2 error of $c\,(1 - |x|^2)$ for the best single number
-# $c$:
+# sees nearly the same argument. The *relative L2 error* is the norm of the error's values at many points, divided by
+# that of the solution's. At 100 points, for $c\,(1 - |x|^2)$ with the best single number $c$:
 
 # %%
 def two_body(c, x):  # s at points (n, d), in NumPy
@@ -114,7 +115,8 @@ pd.DataFrame(rows).set_index("d").map("{:.1e}".format)
 #
 # ## 3 · The boundary, built in
 #
-# The ansatz is $u = (1 - |x|^2)\,(\text{offset} + N(x))$, times a scale: zero on the surface whatever the network $N$.
+# The *ansatz*, the form in which the network enters, is $u = (1 - |x|^2)\,(\text{offset} + N(x))$, times a scale: zero
+# on the surface whatever the network $N$.
 # The offset comes from the mean of the source, so that a network that is zero starts at about the best constant.
 # The product rule takes the factor out of the expensive part:
 #
@@ -134,16 +136,15 @@ print("largest gap below 2e-5:", bool(abs(by_product_rule - opaque).max() < 2e-5
 
 # %% [markdown]
 # $x \cdot \nabla N$ is one `jvp` along $x$ itself, and shares its first product $xW$ with the value. What remains is
-# $\Delta N$, exact (`taylor.laplacian`, lesson 17) or from 16 sampled coordinates (`stde.estimate`, lesson 18).
+# $\Delta N$, exact (`taylor.laplacian`, lesson 17b) or from 16 sampled coordinates (`stde.estimate`, lesson 18).
 
 # %%
 keys = jax.random.split(jax.random.key(6), 2000)
 estimates = jax.jit(jax.vmap(lambda key: equation.network_residual(network, x[0], key, SAMPLES)))(keys)
 mean, standard_error = estimates.mean(), estimates.std() / 2000**0.5
 print(f"residual at one point: exact {by_product_rule[0]:.4f}, mean of 2000 estimates {mean:.4f}")
-print(f"spread of one estimate {estimates.std():.4f}, gap over standard error "
-      f"{abs(mean - by_product_rule[0]) / standard_error:.1f}")  # fmt: skip
-assert abs(mean - by_product_rule[0]) < 4 * standard_error
+print(f"spread of one estimate {estimates.std():.1e}, standard error of the mean {standard_error:.1e}")
+print("gap below four standard errors:", bool(abs(mean - by_product_rule[0]) < 4 * standard_error))
 with fails(ValueError):
     equation.network_residual(network, x[0], samples=SAMPLES)
 
@@ -240,7 +241,7 @@ print("largest gap of 100 below 1e-4:", bool(abs(ours - theirs).max() < 1e-4))
 # %% [markdown]
 # ## 5 · Training, live
 #
-# `pde.train` runs chunks of steps inside `lax.scan`, the state's memory handed from chunk to chunk; between two
+# `pde.train` runs chunks of steps inside `lax.scan`, the state's memory donated (08) from chunk to chunk; between two
 # chunks it reports, which is where a progress bar or a checkpoint goes. Here 1,000 dimensions, of whose second
 # derivatives each step samples 16:
 
@@ -265,7 +266,7 @@ print(f"relative L2 {error_1000.relative_l2:.1e}, best constant {error_1000.best
 assert error_1000.relative_l2 < min(1.5e-3, error_1000.best_constant / 3)
 
 
-# %%
+# %% tags=["nbval-ignore-output"] volatile="after training, the last digits differ between processors"
 def seen(x):  # what the network has learned of s
     value, lap = taylor.value_and_laplacian(lambda x: u_1000(x) / (1 - x @ x), x)
     s = thousand.exact(x)
@@ -275,7 +276,7 @@ def seen(x):  # what the network has learned of s
 x = thousand.sample(jax.random.key(8), 200)
 exact, got, predicted, curvature = np.asarray(jax.jit(jax.vmap(seen))(x))
 correlation = np.corrcoef(exact, got)[0, 1]
-print(f"correlation of s and the network's s: {correlation:.2f} (a constant has none)")
+print(f"correlation of s and the network's s: {correlation:.3f} (a constant has none)")
 
 # %% alt="Left, the loss against the step for 1,000 dimensions, falling by two decades. Right, the network's s against the exact s at 200 points of 1,000 dimensions: a narrow band along the diagonal, most of it a little below."
 figure, (left, right) = plots.panels(2)
@@ -425,7 +426,7 @@ grid.loc[["1/3", "1", "3", "0.1 a step"]].map("{:.1f}".format)
 #
 # - From $d/3$ points none of the nine runs gets more than about a tenth below the constant: the points are the limit.
 #   From $d$ points the best run is about twice as good as the constant, from $3d$ about seven times.
-# - But steps and rate count too: in these two rows the worst run loses half of that, or most of it.
+# - But steps and rate count too: 300 steps at the slow rate come to 1.3 and 1.7 in these two rows.
 # - 300 steps with fresh points see ten times as many as the pool of $3d$ holds. At the slow rate they are no better
 #   than 300 steps from that pool at the middle one. There steps and rate are the limit, not points.
 #
@@ -463,10 +464,9 @@ steps["times, with our source"] = steps["the same, our source"] / steps["course.
 steps.round(1)
 
 # %% [markdown]
-# We had hoped for 5 and 7 times at the two larger sizes, and it is less. The last column gives the script our
-# way to compute the source. At the two larger sizes that is most of the difference, a factor of two by itself; the
-# derivatives, the drawing of points and the compiled loop together make the rest. Adam's pass over $128\,d$ weights
-# is the same on both sides and cannot be saved.
+# In the last column the script has our way to compute the source. At the two larger sizes that is most of the
+# difference, a factor of two by itself; the derivatives, the drawing of points and the compiled loop together make the
+# rest. Adam's pass over $128\,d$ weights is the same on both sides and cannot be saved.
 #
 # ## 7 · An equation that no constant solves
 #
@@ -488,7 +488,7 @@ print(results.measured_on(waves))
 # The network is given $\sqrt d\,x$ here, with coordinates of size one. Now $\Delta N \approx -d\,N$ is of the size of
 # the term $2d\,N$, not smaller by $d$, and the 16-coordinate estimate of it has a standard deviation of about a
 # third: $\partial_i^2 N$ varies with $i$ as the square of a normal number does. So this run takes the exact one
-# (`samples: None`), which the compression of lesson 17 makes affordable.
+# (`samples: None`), which the compression of lesson 17b makes affordable.
 #
 # ## Summary
 #

@@ -592,7 +592,8 @@ with fails(TypeError):
 # | compose: $f \mapsto \varphi \circ f$ | $\varphi'(f)\,g$ | $h \mapsto \varphi'(f)\,h$ |
 #
 # With these, `jax.grad(F)(f)` returns a function, and the machinery of `grad`, which runs forward, linearises and
-# transposes, stays as it is. A tape of our own shows it in small. A rule returns its value and its pullback:
+# transposes, stays as it is. A tape of our own shows it in small. A rule returns its value and its
+# *pullback*, the function that takes a derivative by the value back to one by the argument, as `jax.vjp` returns it:
 
 # %%
 def integrate_rule(f):
