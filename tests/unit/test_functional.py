@@ -306,7 +306,7 @@ ERRORS = {
     ),
     "NaN": (lambda: integrate(lambda x: jnp.log(x - 0.5), RULE), ValueError, "2 NaN or infinite, first at x = 0;"),
     "vectors, the last of them infinite": (
-        lambda: integrate(lambda x: jnp.stack([x, 1 / (1 - x)]), RULE), ValueError, "1 NaN or .*, first at x = 1.0;",
+        lambda: integrate(lambda x: jnp.stack([x, 1 / (1 - x)]), RULE), ValueError, "1 NaN or .*, first at x = 1;",
     ),
     "singular": (
         lambda: Functional(lambda x, u, du: du / u, RULE)(lambda x: x), ValueError, "substitute so that the sing",
