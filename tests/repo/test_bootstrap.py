@@ -190,5 +190,6 @@ def test_the_cell_in_a_lesson_is_the_tested_one_with_the_public_address():
         assert "torch" not in cell.source.replace("pytorch", "").replace("torch-to-jax", "")
 
 
+@pytest.mark.slow
 def test_few_lessons_need_a_newer_flax_than_hosts_have():
     assert sum(bool(new_in_flax(lesson)) for lesson in lessons()) <= 4

@@ -317,6 +317,7 @@ class SmallNnx(nnx.Module):
         self.by_name = nnx.Dict(left=nnx.Linear(2, 2, rngs=rngs, **F64))
 
 
+@pytest.mark.slow
 def test_layers_that_flax_has_under_another_name():
     source = SmallLayers().double().eval()
     with torch.no_grad():

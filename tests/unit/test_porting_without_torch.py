@@ -53,6 +53,7 @@ def test_arrays_make_models_and_come_back(tmp_path):
         assert all(np.array_equal(back[name], array) for name, array in ARRAYS.items())
 
 
+@pytest.mark.slow
 def test_a_published_checkpoint_hears_a_tone():
     model = crepe.load()
     seconds = np.arange(16_000) / 16_000
