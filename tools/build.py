@@ -34,7 +34,7 @@ def is_stale(lesson: Lesson) -> bool:
 def finish(lesson: Lesson, done: Execution) -> None:
     """Write an executed notebook, and the minutes that it takes a reader into its title, and its source's."""
     course = done.notebook.metadata["course"]
-    course["seconds"] = 10 * round(done.seconds / 10)  # coarse: a second build changes nothing
+    course["seconds"] = 10 * round(done.seconds / 10)  # coarse: a second build seldom changes it
     text = lesson.source.read_text("utf-8")
     if (head := HEAD.match(text)) and int(head["minutes"]) != (minutes := stated_minutes(done.notebook)):
         start, end = head.span("minutes")
