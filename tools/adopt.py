@@ -19,12 +19,17 @@ def adopt(path: Path, root: Path = ROOT) -> Lesson:
     """Write a notebook's own cells to its source; generated cells and outputs are dropped.
 
     Raises:
-      AdoptError: the notebook is no lesson's, or the source has changed since the notebook was built.
+      AdoptError: the notebook is no lesson's (an exercise's, say), or the source has changed since the notebook was built.
     """
     lesson = Lesson(path.stem, root)
     if not lesson.source.is_file():
         raise AdoptError(f"expected a notebook named like a source, got {path.name}; there is no {lesson.source.name}")
     notebook = nbformat.read(path, as_version=4)
+    if kind := notebook.metadata.get("course", {}).get("kind"):
+        raise AdoptError(
+            f"{path.name}: expected a lesson, got an {kind}: it holds half of each pair of stub and solution, and the "
+            f"other half would be lost; edit notebooks/src/exercises/{lesson.stem}.py"
+        )
     built_from = notebook.metadata.get("course", {}).get("source_sha256")
     if built_from is None:
         raise AdoptError(f"{path.name}: expected the build's hash in its metadata, got none; edit {lesson.source.name}")

@@ -13,10 +13,13 @@ from tools.lessons import (
     Lesson,
     as_notebook,
     execute_all,
+    exercise_minutes,
+    exercises,
     lessons,
     stated_minutes,
     stderr_of,
     with_ids_of,
+    with_minutes,
 )
 from tools.readme import update_readme
 
@@ -31,8 +34,20 @@ def is_stale(lesson: Lesson) -> bool:
     return stored != as_notebook(lesson).metadata["course"]
 
 
+def write_minutes(lesson: Lesson) -> None:
+    """Write into an exercise's source how long each of its exercises takes; its solution tells."""
+    text = lesson.source.read_text("utf-8")
+    new = with_minutes(text, exercise_minutes(as_notebook(Lesson(lesson.stem, lesson.root, "solution"))))
+    if new != text:
+        lesson.source.write_text(new, "utf-8")
+
+
 def finish(lesson: Lesson, done: Execution) -> None:
     """Write an executed notebook, and the minutes that it takes a reader into its title, and its source's."""
+    lesson.notebook.parent.mkdir(exist_ok=True)
+    if lesson.kind != "lesson":
+        lesson.notebook.write_text(nbformat.writes(done.notebook) + "\n", "utf-8")
+        return
     course = done.notebook.metadata["course"]
     course["seconds"] = 10 * round(done.seconds / 10)  # coarse: a second build seldom changes it
     text = lesson.source.read_text("utf-8")
@@ -47,22 +62,26 @@ def finish(lesson: Lesson, done: Execution) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stems", nargs="*", help="lessons to build; all where none is named")
+    parser.add_argument("stems", nargs="*", help="notebooks to build (09_x, exercises/09_x); all where none is named")
     parser.add_argument("--force", action="store_true", help="build what is not stale too")
     parser.add_argument("--jobs", type=int, default=1, help="more than one disturbs the timings that lessons print")
     options = parser.parse_args()
-    chosen = [lesson for lesson in lessons() if not options.stems or lesson.stem in options.stems]
-    stale = {lesson.stem: lesson for lesson in chosen if options.force or is_stale(lesson)}
+    known = [*lessons(), *exercises()]
+    chosen = [lesson for lesson in known if not options.stems or {lesson.stem, lesson.name} & set(options.stems)]
+    for lesson in chosen:
+        if lesson.kind == "exercise":
+            write_minutes(lesson)
+    stale = {lesson.name: lesson for lesson in chosen if options.force or is_stale(lesson)}
     failures = []
-    composed = {stem: with_ids_of(as_notebook(lesson), lesson.notebook) for stem, lesson in stale.items()}
-    for stem, done in execute_all(composed, options.jobs, NOTEBOOKS):
+    composed = {name: with_ids_of(as_notebook(lesson), lesson.notebook) for name, lesson in stale.items()}
+    for name, done in execute_all(composed, options.jobs, NOTEBOOKS):
         problems = (
             [done.failure] if done.failure else [f"writes to stderr, {line}" for line in stderr_of(done.notebook)]
         )
         if problems:
-            failures += [f"{stem}: {problem}" for problem in problems]
+            failures += [f"{name}: {problem}" for problem in problems]
         else:
-            finish(stale[stem], done)
+            finish(stale[name], done)
     update_readme()
     print(f"{len(stale)} built, {len(chosen) - len(stale)} up to date")
     print(*failures, sep="\n")

@@ -13,12 +13,13 @@ import os
 import re
 import sys
 import tomllib
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import resolve_name
 from multiprocessing import get_context
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from time import perf_counter
 
 import jupytext
@@ -38,25 +39,55 @@ GENERATED = "generated"  # the tag of cells that the build adds; `make adopt` dr
 CELL_TIMEOUT = 120  # seconds
 
 
+FOLDERS = {"lesson": "", "exercise": "exercises", "solution": "solutions"}  # kind of notebook -> its folder
+DROPPED = {"lesson": None, "exercise": "solution", "solution": "stub"}  # kind -> the tag of cells that it goes without
+
+
 @dataclass(frozen=True)
 class Lesson:
-    """One lesson's two files."""
+    """One notebook's two files. An exercise and its solution have one source between them."""
 
     stem: str
     root: Path = ROOT
+    kind: str = "lesson"
 
     @property
     def source(self) -> Path:
-        return self.root / "notebooks" / "src" / f"{self.stem}.py"
+        return self.root / "notebooks" / "src" / ("" if self.kind == "lesson" else "exercises") / f"{self.stem}.py"
 
     @property
     def notebook(self) -> Path:
-        return self.root / "notebooks" / f"{self.stem}.ipynb"
+        return self.root / "notebooks" / FOLDERS[self.kind] / f"{self.stem}.ipynb"
+
+    @property
+    def name(self) -> str:
+        """The notebook's path below notebooks/, without its suffix: "exercises/08_tracing"."""
+        return str(PurePosixPath(FOLDERS[self.kind], self.stem))
+
+    @property
+    def checks(self) -> Path:
+        """The module with an exercise's checks: named like the source, without its number."""
+        topic = re.sub(r"^\d+[a-z]?_", "", self.stem)
+        return self.root / "course" / "checks" / f"{topic}.py"
+
+    def modules(self) -> list[Path]:
+        """The course's modules that the notebook depends on; of the checks, those of its own exercises."""
+        if self.kind == "lesson":
+            return course_files(self.source, self.root)
+        others = self.root / "course" / "checks" / "__init__.py"
+        own = [self.checks] if self.checks.is_file() else []
+        return course_files(self.source, self.root, also=own, leave=others)
 
 
 def lessons(root: Path = ROOT) -> list[Lesson]:
     """All lessons, in reading order."""
     return [Lesson(path.stem, root) for path in sorted((root / "notebooks" / "src").glob("*.py"))]
+
+
+def exercises(root: Path = ROOT, kinds: tuple[str, ...] = ("exercise", "solution")) -> list[Lesson]:
+    """All exercise notebooks, to fill in and solved, in reading order."""
+    sources = sorted((root / "notebooks" / "src" / "exercises").glob("*.py"))
+    return [Lesson(path.stem, root, kind) for path in sources for kind in kinds]
 
 
 def project(root: Path = ROOT) -> dict:
@@ -74,11 +105,11 @@ def tag(root: Path = ROOT) -> str:
     return f"v{project(root)['version']}"
 
 
-def badges(stem: str, url: str, tag: str) -> dict[str, str]:
-    """Markdown badges that open a lesson in Colab and in Kaggle."""
+def badges(name: str, url: str, tag: str) -> dict[str, str]:
+    """Markdown badges that open a notebook, named by its path below notebooks/, in Colab and in Kaggle."""
     if not url.startswith("https://github.com/"):
         raise ValueError(f"expected a https://github.com/… address, got {url}; see [project.urls] in pyproject.toml")
-    page = f"{url.removeprefix('https://github.com/')}/blob/{tag}/notebooks/{stem}.ipynb"
+    page = f"{url.removeprefix('https://github.com/')}/blob/{tag}/notebooks/{name}.ipynb"
     colab = "https://colab.research.google.com"
     return {
         "Colab": f"[![Colab]({colab}/assets/colab-badge.svg)]({colab}/github/{page})",
@@ -114,7 +145,8 @@ found = importlib.util.find_spec("course")
 if found is None or found.origin is None:  # without an origin it is just a folder of that name
     home = os.path.join(tempfile.gettempdir(), "course-{tag}")
     init = os.path.join("course", "__init__.py")
-    places = ["..", *(path[: -len(init)] for path in iglob("/kaggle/input/**/" + init, recursive=True)), home]
+    attached = (path[: -len(init)] for path in iglob("/kaggle/input/**/" + init, recursive=True))
+    places = ["..", os.path.join("..", ".."), *attached, home]
     place = next((place for place in places if os.path.isfile(os.path.join(place, init))), None)
     if place is None:
         if not {{"COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"}} & set(os.environ):
@@ -153,7 +185,7 @@ if tuple(int(part) for part in version("flax").split(".")[:2]) < (0, 12):  # thi
 def new_in_flax(lesson: Lesson) -> list[str]:
     """What of flax's NNX a lesson, or a module that it imports, uses that hosts with flax 0.11 do not have."""
     names = set()
-    for path in (lesson.source, *course_files(lesson.source, lesson.root)):
+    for path in (lesson.source, *lesson.modules()):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "nnx":
                 names.add(node.attr)
@@ -173,7 +205,9 @@ def as_notebook(lesson: Lesson, url: str | None = None) -> NotebookNode:
     root = lesson.root
     url = url or address(root)
     notebook = jupytext.read(lesson.source, fmt="py:percent")
-    shown = " ".join(badges(lesson.stem, url, tag(root)).values()) if url.startswith("https:") else ""
+    dropped = DROPPED[lesson.kind]
+    notebook.cells = [cell for cell in notebook.cells if dropped not in cell.metadata.get("tags", [])]
+    shown = " ".join(badges(lesson.name, url, tag(root)).values()) if url.startswith("https:") else ""
     _insert(notebook, 1, nbformat.v4.new_markdown_cell(shown))
     first_code = next(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code")
     _insert(notebook, first_code, nbformat.v4.new_code_cell(bootstrap(lesson, url)))
@@ -183,6 +217,7 @@ def as_notebook(lesson: Lesson, url: str | None = None) -> NotebookNode:
         course={
             "source_sha256": sha256(lesson.source.read_bytes()),
             "build_sha256": digest(lesson, notebook),
+            **({} if lesson.kind == "lesson" else {"kind": lesson.kind}),
         },
     )
     return notebook
@@ -203,7 +238,7 @@ def digest(lesson: Lesson, composed: NotebookNode) -> str:
     Docstrings and comments of the modules count for nothing, nor do comments and order of the pins.
     """
     cells = [[cell.cell_type, cell.source, cell.metadata] for cell in composed.cells]
-    modules = course_files(lesson.source, lesson.root)
+    modules = lesson.modules()
     pinned = pins((lesson.root / "requirements.txt").read_text("utf-8"))
     parts = [json.dumps(cells), json.dumps({name: [*map(str, pinned[name])] for name in sorted(pinned)})]
     parts += [bare_code(path.read_text("utf-8")) for path in modules]
@@ -227,20 +262,20 @@ def _is_text(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
-def course_files(script: Path, root: Path = ROOT) -> list[Path]:
+def course_files(script: Path, root: Path = ROOT, also: Sequence[Path] = (), leave: Path | None = None) -> list[Path]:
     """The course's modules that a script imports, directly or through one another, `__init__.py` of packages included.
 
-    An `__init__.py` without code is left out.
+    An `__init__.py` without code is left out, and so is the file `leave`; `also` names more modules to start from.
     """
-    found: set[Path] = set()
-    waiting = [script]
+    found: set[Path] = set(also)
+    waiting = [script, *also]
     while waiting:
         file = waiting.pop()
         for name in _imported(file.read_text("utf-8"), ".".join(file.relative_to(root).parent.parts)):
             parts = name.split(".")
             above = [root.joinpath(*parts[: n + 1], "__init__.py") for n in range(len(parts))]
             for path in (*above, root.joinpath(*parts).with_suffix(".py")):
-                if path not in found and path.is_file() and bare_code(path.read_text("utf-8")):
+                if path not in found and path != leave and path.is_file() and bare_code(path.read_text("utf-8")):
                     found.add(path)
                     waiting.append(path)
     return sorted(found)
@@ -372,6 +407,36 @@ def minutes_of(cells: list[NotebookNode], seconds: float = 0.0) -> float:
             words += len(re.sub(r"```.*?```", "", cell.source, flags=re.DOTALL).split())
         lines += sum(bool(line.strip()) and line.strip()[0] != "#" for text in code for line in text.splitlines())
     return words / 200 + lines / 4 + seconds / 60
+
+
+EXERCISE = re.compile(
+    r"(?m)^(?:# )?## (?:Exercise|Puzzle) (?P<number>\d+): (?P<title>.+) \((?P<minutes>\d+) minutes?\)$"
+)
+
+
+def exercise_minutes(solved: NotebookNode) -> list[int]:
+    """How long each exercise of a solved notebook takes, by the formula of the lessons, in whole minutes, from 2 on."""
+    parts: list[list[NotebookNode]] = []
+    for cell in solved.cells:
+        if cell.cell_type == "markdown" and cell.source.startswith("## "):
+            parts.append([])
+        if parts:
+            parts[-1].append(cell)
+    return [max(2, round(minutes_of(part))) for part in parts if EXERCISE.match(part[0].source)]
+
+
+def with_minutes(source: str, minutes: list[int]) -> str:
+    """An exercise source with these minutes in the headings of its exercises, and their sum, in fives, in its title."""
+    rest = iter(minutes)
+    text = EXERCISE.sub(lambda m: f"{m[0][: m.start('minutes') - m.start()]}{_minutes(next(rest))})", source)
+    if head := HEAD.match(text):
+        start, end = head.span("minutes")
+        text = f"{text[:start]}{max(5, 5 * round(sum(minutes) / 5))}{text[end:]}"
+    return text
+
+
+def _minutes(number: int) -> str:
+    return f"{number} minute{'s' * (number != 1)}"
 
 
 def stated_minutes(notebook: NotebookNode) -> int:

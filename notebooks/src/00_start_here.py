@@ -506,4 +506,6 @@ print("ready  ok")
 # - [torch.utils.data](https://docs.pytorch.org/docs/stable/data.html): how workers are started on each platform,
 #   and what is sent to them.
 #
+# Exercises: [your turn](exercises/00_start_here.ipynb).
+#
 # Next: [01a · Who survives? The program you know, in PyTorch](01a_titanic_torch.ipynb).

@@ -358,6 +358,8 @@ for name, weights in {"memory": kept, "file": torch.load(file)}.items():
 # - [Titanic on OpenML](https://www.openml.org/d/40945): the table that ships with the course, with its columns
 #   described.
 #
+# Exercises: [your turn](exercises/01a_titanic_torch.ipynb).
+#
 # Next: [01b · Who survives? The same program in Flax NNX](01b_titanic_nnx.ipynb).
 # NNX keeps objects and updates in place, and takes away the first and the third side effect; Linen, in
 # [01c](01c_titanic_linen.ipynb), takes away the second too.

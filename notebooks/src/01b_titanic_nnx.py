@@ -529,5 +529,7 @@ else:
 # - [Asynchronous dispatch](https://docs.jax.dev/en/latest/async_dispatch.html): why a clock must wait.
 # - [Optax losses](https://optax.readthedocs.io/en/latest/api/losses.html): one loss per example, formulas included.
 #
+# Exercises: [your turn](exercises/01b_titanic_nnx.ipynb).
+#
 # Next: [01c · Who survives? The same program in Flax Linen](01c_titanic_linen.ipynb).
 # There the model owns no weights at all.

@@ -514,5 +514,7 @@ pd.DataFrame(rows_of, modules).T
 # - [Flax Linen to Flax NNX](https://flax.readthedocs.io/en/stable/migrating/linen_to_nnx.html): how to move code.
 # - [All of Equinox](https://docs.kidger.site/equinox/all-of-equinox/): models as pytrees, on one page.
 #
+# Exercises: [your turn](exercises/01c_titanic_linen.ipynb).
+#
 # Next: [02 · The same numbers](02_same_numbers.ipynb).
 # Three frameworks, one set of weights, and how closely they agree.

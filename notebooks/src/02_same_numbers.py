@@ -525,4 +525,6 @@ for name, (theirs, make) in norms.items():
 # - [Optax, source](https://github.com/google-deepmind/optax/blob/main/optax/tree_utils/_tree_math.py): bias correction.
 # - [Adam, Kingma and Ba](https://arxiv.org/abs/1412.6980): section 3 derives the two corrections.
 #
+# Exercises: [your turn](exercises/02_same_numbers.ipynb).
+#
 # Next: [03 · State and trees](03_state_and_trees.ipynb).

@@ -609,4 +609,6 @@ pd.DataFrame(rows, columns=["torch", "NNX", "Linen"]).round(4)
 # - [JAX, jax.tree](https://docs.jax.dev/en/latest/jax.tree.html): every function on trees.
 # - [Batch Normalization, Ioffe and Szegedy](https://arxiv.org/abs/1502.03167): why training and evaluation differ.
 #
+# Exercises: [your turn](exercises/03_state_and_trees.ipynb).
+#
 # Next: [04 · Optimizers](04_optimizers.ipynb).

@@ -520,4 +520,6 @@ for name, schedule in {
 # - [On the Convergence of Adam and Beyond](https://arxiv.org/abs/1904.09237): AMSGrad and why.
 # - [torch.optim](https://docs.pytorch.org/docs/stable/optim.html): PyTorch's rules with their formulas.
 #
+# Exercises: [your turn](exercises/04_optimizers.ipynb).
+#
 # Next: [04b · Training rules](04b_training_rules.ipynb).

@@ -442,4 +442,6 @@ for step in range(1, 34):
 # - [Optax: L-BFGS](https://optax.readthedocs.io/en/latest/_collections/examples/lbfgs.html): the line search, and a
 #   loop that stops by itself.
 #
+# Exercises: [your turn](exercises/04b_training_rules.ipynb).
+#
 # Next: [05 · Precision](05_precision.ipynb).

@@ -529,4 +529,6 @@ pd.concat([scales, losses], axis=1, keys=["log2 of the scale", "loss"])
 # - [flax.training.dynamic_scale](https://github.com/google/flax/blob/main/flax/training/dynamic_scale.py): the whole
 #   of `DynamicScale`, one page of code.
 #
+# Exercises: [your turn](exercises/05_precision.ipynb).
+#
 # Next: [05b · Checkpoints](05b_checkpoints.ipynb).

@@ -533,4 +533,7 @@ scratch.cleanup()
 #   `.pt` file, and what `weights_only` keeps out.
 # - [safetensors](https://huggingface.co/docs/safetensors/index): the format and its readers.
 #
+# Exercises: [your turn](exercises/05b_checkpoints.ipynb).
+# Capstone: [an image classifier, migrated whole](exercises/capstone_05_classifier.ipynb).
+#
 # Next: [06 · Porting layers](06_porting_layers.ipynb).

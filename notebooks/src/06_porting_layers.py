@@ -449,4 +449,6 @@ table.round(4)
 # - [A guide to convolution arithmetic](https://arxiv.org/abs/1603.07285): strides, padding and transposed convolutions
 #   drawn, by Dumoulin and Visin
 #
+# Exercises: [your turn](exercises/06_porting_layers.ipynb).
+#
 # Next: [06b · Porting sequences](06b_porting_sequences.ipynb).

@@ -481,4 +481,6 @@ print(f"with `attend`: {tied.torch} -> {tied.rule}")
 # - [dot_product_attention](https://docs.jax.dev/en/latest/_autosummary/jax.nn.dot_product_attention.html): JAX's side,
 #   where True is visible
 #
+# Exercises: [your turn](exercises/06b_porting_sequences.ipynb).
+#
 # Next: [07 · Porting checkpoints](07_porting_checkpoints.ipynb).

@@ -505,4 +505,6 @@ for name, carry in ("moments at zero", False), ("moments carried", True):
 #   used where, and the two meanings of momentum.
 # - [Adam](https://arxiv.org/abs/1412.6980): the two moments and their correction, by Kingma and Ba, section 2 and 3.
 #
+# Exercises: [your turn](exercises/07_porting_checkpoints.ipynb).
+#
 # Next: [07b · A real checkpoint](07b_real_checkpoint.ipynb).

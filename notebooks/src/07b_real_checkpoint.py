@@ -513,4 +513,7 @@ print(f"CREPE's trunk over chance: notes > 0.85: {notes_gain > 0.85}, waveforms 
 # - [nnx.grad and DiffState](https://flax.readthedocs.io/en/latest/api_reference/flax.nnx/transforms.html): which part
 #   of a model is differentiated.
 #
+# Exercises: [your turn](exercises/07b_real_checkpoint.ipynb).
+# Capstone: [a sequence model with packed input](exercises/capstone_07_sequence.ipynb).
+#
 # Next: [08 · What jit sees](08_tracing.ipynb).

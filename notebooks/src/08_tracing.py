@@ -424,4 +424,6 @@ print("first results:", *[f"{result[0]:.5f}" for result in results])
 # - [Core concepts](https://docs.pytorch.org/docs/stable/user_guide/torch_compiler/core_concepts.html): graphs, guards
 #   and breaks of `torch.compile`.
 #
+# Exercises: [your turn](exercises/08_tracing.ipynb).
+#
 # Next: [08b · What compiling costs](08b_compiling.ipynb).

@@ -515,4 +515,6 @@ for name, allowed in buckets.items():
 #   `dynamic=` does about shapes, and where it gives up.
 # - [Optimizer schedules](https://optax.readthedocs.io/en/latest/api/optimizer_schedules.html): `inject_hyperparams`.
 #
+# Exercises: [your turn](exercises/08b_compiling.ipynb).
+#
 # Next: [08c · Looking inside](08c_debugging.ipynb).

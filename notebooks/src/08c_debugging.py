@@ -468,4 +468,6 @@ plt.show()
 # - [Profiling computation](https://docs.jax.dev/en/latest/profiling.html): XProf, Perfetto, and profiles of a GPU or
 #   TPU.
 #
+# Exercises: [your turn](exercises/08c_debugging.ipynb).
+#
 # Next: [09 · Transformations](09_transformations.ipynb).

@@ -544,4 +544,7 @@ print("both in one dict: the teacher gets a gradient too:", np.asarray(together[
 # - [Human-level control through deep reinforcement learning](https://www.nature.com/articles/nature14236): the target
 #   network, a frozen copy that catches up now and then
 #
+# Exercises: [your turn](exercises/09_transformations.ipynb).
+# Puzzles: [twelve drawings to think in JAX](exercises/puzzles.ipynb).
+#
 # Next: [09b · Custom rules, memory, and NNX's transforms](09b_custom_rules.ipynb).

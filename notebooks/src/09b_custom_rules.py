@@ -548,4 +548,6 @@ print(f"{'jax.lax.scan':22} output {out[0, :3].round(3)}, running means {models.
 # - [Flax NNX transformations](https://flax.readthedocs.io/en/latest/guides/transforms.html): `StateAxes`, `DiffState`
 #   and the rules of state
 #
+# Exercises: [your turn](exercises/09b_custom_rules.ipynb).
+#
 # Next: [10 · The Titanic loop, faster rung by rung](10_jit_speed.ipynb).

@@ -598,4 +598,6 @@ rows[["median_s", "vs_torch", "compiling_s"]].round(2)
 # - [XLA:CPU and cached programs](https://github.com/jax-ml/jax/issues/38445): the warning on the machine that wrote
 #   the cache.
 #
+# Exercises: [your turn](exercises/10_jit_speed.ipynb).
+#
 # Next: [11 · Hundreds of models in one program](11_ensembles.ipynb).

@@ -442,4 +442,6 @@ for axis_name in (None, "data"):
 # - [Deep Ensembles](https://arxiv.org/abs/1612.01474): Lakshminarayanan et al., what averaging over seeds gives at
 #   scale
 #
+# Exercises: [your turn](exercises/11_ensembles.ipynb).
+#
 # Next: [12 · The tracing paper, rebuilt](12_tracing_paper.ipynb).

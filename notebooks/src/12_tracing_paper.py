@@ -548,4 +548,7 @@ pd.DataFrame(result["ratios"]).set_index("what")[["measured"]].round(1)
 # - [Operation semantics](https://openxla.org/xla/operation_semantics): what each operation of the compiled text means.
 # - [Convolution is slower inside a loop body](https://github.com/jax-ml/jax/issues/12868): the report of what you saw.
 #
+# Exercises: [your turn](exercises/12_tracing_paper.ipynb).
+# Capstone: [a training script with accumulation and resume](exercises/capstone_12_training_script.ipynb).
+#
 # Next: [16 · The derivative cliff](16_derivative_cliff.ipynb).

@@ -498,5 +498,7 @@ for d in DIMENSIONS:
 # - [The autodiff cookbook](https://docs.jax.dev/en/latest/notebooks/autodiff_cookbook.html): forward and reverse, and
 #   what Hessian-vector products cost.
 #
+# Exercises: [your turn](exercises/16_derivative_cliff.ipynb).
+#
 # Next: [17 · Taylor mode](17_taylor_mode.ipynb): one pass for all orders, and a Laplacian that does not
 # build a Hessian.

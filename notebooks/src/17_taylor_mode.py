@@ -371,5 +371,7 @@ print(f"written by the whole program: {ratio:.2f} times as many without collapsi
 # - [jax.experimental.jet](https://docs.jax.dev/en/latest/jax.experimental.jet.html): its conventions, and the notes
 #   behind it.
 #
+# Exercises: [your turn](exercises/17_taylor_mode.ipynb).
+#
 # Next: [17b · Jets at work](17b_jets_at_work.ipynb): Laplacians and mixed derivatives, measured, and when not to use
 # jets.

@@ -430,4 +430,6 @@ pd.DataFrame(rows).T.round(2)
 # - [Forward Laplacian](https://arxiv.org/abs/2307.08214): Li et al. (2024); Laplacians of wave functions.
 # - [folx](https://github.com/microsoft/folx): the forward Laplacian in JAX, with sparse first derivatives.
 #
+# Exercises: [your turn](exercises/17b_jets_at_work.ipynb).
+#
 # Next: [18 · STDE](18_stde.ipynb): when even a sum over all directions is too much, draw some at random.

@@ -442,4 +442,6 @@ same("stde.apply, exact and slow", by_package, slow)
 # - [Collapsing Taylor mode](https://arxiv.org/abs/2505.13644): Dangel et al. (NeurIPS 2025); random directions there,
 #   too, and carried as one sum.
 #
+# Exercises: [your turn](exercises/18_stde.ipynb).
+#
 # Next: [18b · STDE, checked](18b_stde_checked.ipynb): the published jets and speed-ups, measured again.

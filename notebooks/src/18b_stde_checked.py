@@ -404,5 +404,7 @@ print(f"d = 1000: standard deviation of one estimate: {100 * draws.std() / abs(t
 # - [Collapsing Taylor mode](https://arxiv.org/abs/2505.13644): Dangel et al. (NeurIPS 2025); weighted Laplacians by as
 #   many directions as their matrix has rank.
 #
+# Exercises: [your turn](exercises/18b_stde_checked.ipynb).
+#
 # Next: [19 · A million dimensions](19_million_dimensions.ipynb): train on such estimates, in very many
 # dimensions.

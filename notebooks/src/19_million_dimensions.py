@@ -508,4 +508,6 @@ print(results.measured_on(waves))
 # - [Solving high-dimensional PDEs using deep learning](https://arxiv.org/abs/1707.02568): Han, Jentzen and E (2018),
 #   another way into many dimensions, by stochastic processes.
 #
+# Exercises: [your turn](exercises/19_million_dimensions.ipynb).
+#
 # Next: [20 · Third and fourth order](20_high_order_pdes.ipynb).

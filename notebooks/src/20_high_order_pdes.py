@@ -669,4 +669,7 @@ print(f"largest u_xxxy {abs(mixed).max():.3f}; residual of the exact solution be
 # - [An expert's guide to training PINNs](https://arxiv.org/abs/2308.08468): Wang et al. (2023), on what goes wrong in
 #   such trainings.
 #
+# Exercises: [your turn](exercises/20_high_order_pdes.ipynb).
+# Capstone: [a physics-informed network](exercises/capstone_20_pinn.ipynb).
+#
 # Next: [22 · Functional derivatives](22_functional_derivatives.ipynb).

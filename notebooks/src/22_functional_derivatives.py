@@ -682,4 +682,6 @@ check("with 8 nodes", squared_norm[1], 0.0)
 # - [Custom rules](https://docs.jax.dev/en/latest/notebooks/Custom_derivative_rules_for_Python_code.html): JAX's page on
 #   `jax.custom_jvp`, with which `angle` got its derivative.
 #
+# Exercises: [your turn](exercises/22_functional_derivatives.ipynb).
+#
 # Next: this is the last lesson. The map of [the README](../README.md) shows the way back to every other one.

@@ -1,0 +1,16 @@
+"""The exercises' checks: `checks.NAME(answer)`, `.hint()`, `.solution()`, and `checks.progress()`.
+
+A check takes the answer that an exercise asks for and says *correct*, *not attempted*, or what is wrong with it:
+expected, got, the likely slip. Needs NumPy, JAX and filelock; a check that migrates PyTorch needs torch when it runs.
+Lesson: 00_start_here.
+"""
+
+from course.checks.core import progress
+from course.checks.transformations import clipped_gradient, hessian_vector, td_gradient
+
+__all__ = [
+    "clipped_gradient",
+    "hessian_vector",
+    "progress",
+    "td_gradient",
+]
