@@ -19,7 +19,7 @@ def adopt(path: Path, root: Path = ROOT) -> Lesson:
     """Write a notebook's own cells to its source; generated cells and outputs are dropped.
 
     Raises:
-      AdoptError: the notebook is no lesson's (an exercise's, say), or the source has changed since the notebook was built.
+      AdoptError: the notebook is no lesson's (an exercise's, say), or the source has changed since it was built.
     """
     lesson = Lesson(path.stem, root)
     if not lesson.source.is_file():

@@ -33,7 +33,17 @@ ALARM = signal.SIGALRM if hasattr(signal, "SIGALRM") else None  # Windows has no
 REGISTRY: dict[str, Check] = {}  # by name, in the order of the lessons
 
 # learners overwrite names, of libraries too; a check runs with what they were
-_TRUSTED = ("builtins", "numpy", "numpy.linalg", "numpy.random", "jax", "jax.numpy", "jax.lax", "jax.random", "jax.nn")
+_TRUSTED: tuple[str, ...] = (
+    "builtins",
+    "numpy",
+    "numpy.linalg",
+    "numpy.random",
+    "jax",
+    "jax.numpy",
+    "jax.lax",
+    "jax.random",
+    "jax.nn",
+)
 _TRUSTED += ("jax.tree", "jax.tree_util", "optax", "flax.nnx", "flax.linen", "torch", "torch.nn", "torch.nn.functional")
 _ORIGINALS = {name: dict(vars(sys.modules[name])) for name in _TRUSTED if name in sys.modules}
 
@@ -310,7 +320,7 @@ def operations(f: Callable[..., Any], *args: Any) -> Counter[str]:
 @contextmanager
 def float64() -> Iterator[None]:
     """JAX with 64-bit types inside the block, and afterwards as it was."""
-    before = jax.config.jax_enable_x64
+    before = jnp.result_type(float) == jnp.float64
     jax.config.update("jax_enable_x64", True)
     try:
         yield
