@@ -238,7 +238,7 @@ def raised(error: BaseException, usage: str) -> NoReturn:
     slip = remedies.get(type(error).__name__, "")
     if "item assignment" in text:
         slip = "an in-place update; JAX arrays are immutable: x = x.at[i].set(v)"
-    elif "takes" in text and "positional argument" in text:
+    elif "positional argument" in text or "unexpected keyword argument" in text:
         slip = f"the arguments; it is called as {usage}"
     wrong(f"{usage} raised an error.", got=_Verbatim(last_lines(error, 5)), slip=slip)
 
@@ -464,8 +464,10 @@ def _same_leaf(
     if got.dtype.kind in "fc" and not np.isfinite(_wide(got)).all() and np.isfinite(_wide(expected)).all():
         slip = "nan or inf: a division by zero, a log of zero, or a step that is too long"
     elif got.dtype.kind in "biufc" and expected.dtype.kind in "biufc" and _size(got) > 0 and _size(expected) > 0:
-        ratio = np.vdot(_wide(expected), _wide(got)).real / np.vdot(_wide(expected), _wide(expected)).real
-        if _off(_wide(got), ratio * _wide(expected)) <= 1e-3 * _size(got):
+        with np.errstate(all="ignore"):
+            ratio = float(np.vdot(_wide(expected), _wide(got)).real / np.vdot(_wide(expected), _wide(expected)).real)
+            proportional = _off(_wide(got), ratio * _wide(expected)) <= 1e-3 * _size(got)
+        if proportional:
             slip = "the sign" if abs(ratio + 1) < 1e-3 else f"a factor: got is expected times {ratio:.4g}"
     wrong(f"{where} is not right.", expected=expected, got=got, slip=slip)
 

@@ -73,7 +73,7 @@ def table(known: Mapping[str, list[str]]) -> str:
     merged = {lesson: {**kept.get(lesson, {}), **SESSION.get(lesson, {})} for lesson in known}
     for lesson, part in merged.items():
         part.update({name: "correct" for name, kind in kept.get(lesson, {}).items() if kind == "correct"})
-    width = max(map(len, [*known, "lesson", *(name for lesson in SESSION for name in known.get(lesson, []))]))
+    width = max(map(len, [*known, "the course", *(name for lesson in SESSION for name in known.get(lesson, []))]))
     rows = [f"{name:<{width}}  {merged[lesson].get(name, '')}" for lesson in SESSION for name in known.get(lesson, [])]
     rows += [""] * bool(rows) + [f"{'lesson':<{width}}  correct  of"]
     for lesson, names in known.items():
