@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 10 · The Titanic loop, faster rung by rung
 #
-# **Where does the time of a training step go, and how much of it can a compiler take away?** (80 minutes)
+# **Where does the time of a training step go, and how much of it can a compiler take away?** (85 minutes)
 
 # %% [markdown]
 # After this lesson you can
