@@ -1,6 +1,7 @@
 """The code behind the lessons, in reading order: the module (or package), the lesson to read with it, what it is for.
 
   failures             00_start_here              errors that a lesson shows: caught, cleaned, printed
+  checks               00_start_here              the checks of the exercises: outcomes, hints, solutions, progress
   plots                00_start_here              one look for all pictures, and diagrams
   data                 01a_titanic_torch          the Titanic passengers: load, check, split, turn into numbers
   checked_csv          01a_titanic_torch          a CSV file read strictly: a fault names its row, column and remedy

@@ -75,9 +75,10 @@ def source_and_notebook_differ(lesson: Lesson, built: NotebookNode) -> list[str]
         (i for i, (a, b) in enumerate(zip(expected, got, strict=False)) if a != b),
         min(len(expected), len(got)),
     )
+    adopt = f", after an edit of the notebook `make adopt NB={lesson.notebook.relative_to(lesson.root)}`"
     return [
-        f"{lesson.stem}: cell {index + 1} differs between source and notebook; after an edit of the source run "
-        f"`make build`, after an edit of the notebook `make adopt NB={lesson.notebook.relative_to(lesson.root)}`"
+        f"{lesson.name}: cell {index + 1} differs between source and notebook; after an edit of the source run "
+        f"`make build`{adopt if lesson.kind == 'lesson' else ''}"
     ]
 
 
@@ -480,9 +481,9 @@ def wrong_badges(name: str, text: str, root: Path) -> list[str]:
     links = re.findall(r"\]\((https://(?:colab\.research\.google\.com/github|kaggle\.com/kernels)/[^)]+)\)", text)
     faults = []
     for link in links:
-        stem = re.search(r"/([^/]+)\.ipynb$", link)
-        known = stem and Lesson(stem[1], root).notebook.is_file()
-        right = known and any(f"]({link})" in badge for badge in badges(stem[1], address(root), tag(root)).values())
+        place = re.search(r"/notebooks/(.+)\.ipynb$", link)
+        known = place and (root / "notebooks" / f"{place[1]}.ipynb").is_file()
+        right = known and any(f"]({link})" in badge for badge in badges(place[1], address(root), tag(root)).values())
         if not right:
             faults.append(f"{name}: the badge {link} is not today's; run `make build`")
     return faults
@@ -605,8 +606,10 @@ def of_pages(root: Path = ROOT) -> list[str]:
 
 
 def main() -> int:
+    from tools.exercise_guards import of_exercises  # it knows this module
+
     known, code = lessons(), modules()
-    faults = [fault for lesson in known for fault in of_lesson(lesson)] + of_package() + of_pages()
+    faults = [fault for lesson in known for fault in of_lesson(lesson)] + of_package() + of_pages() + of_exercises()
     faults += untrue_needs({module: docstring_of(text) for module, text in code.items()})
     print(*faults, f"{len(known)} lessons, {len(code)} modules; faults: {len(faults) or 'none'}", sep="\n")
     return 1 if faults else 0
