@@ -10,10 +10,11 @@ export JAX_PLATFORMS ?= cpu
 NBVAL = $$($(PY) -c "import sys; print('--nbval' if sys.version_info[:2] == (3, 11) else '--nbval-lax')") \
 	--nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-with=tests/nbval.cfg
 PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
-CHECKED = --doctest-modules course tests
+# what has a target of its own: kept answers, the classroom
+CHECKED = --doctest-modules course tests --ignore=tests/answers --ignore=tests/classroom
 STRUCTURES = -m structures tests/structures
 
-.PHONY: help setup run test check test-thorough test-structures test-all test-benchmarks test-floor test-newest fuzz mutants bench pde publish-results release lab build rosetta adopt dataset guards lint clean
+.PHONY: help setup run test check test-exercises test-thorough test-structures test-all test-benchmarks test-floor test-newest fuzz mutants bench pde publish-results release lab build rosetta adopt dataset guards lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,10 +50,15 @@ test-benchmarks: $(VENV)/.ready-bench ## every benchmark in its quick form
 test-thorough: $(VENV)/.ready ## more random programs and the precision of every elementwise function
 	$(PYTEST) --dist load -p no:nbval -m thorough tests/unit
 
+test-exercises: export COURSE_PROGRESS :=
+test-exercises: $(VENV)/.ready ## exercises untouched, exercises solved (outputs compared), and every kept answer, wrong or right
+	$(PYTEST) $(NBVAL) notebooks/exercises/*.ipynb notebooks/solutions/*.ipynb
+	$(PYTEST) --dist load -p no:nbval tests/answers
+
 test-structures: $(VENV)/.ready ## 35 whole models, from PyTorch to NNX, Linen and back
 	$(PYTEST) --dist load -p no:nbval $(STRUCTURES)
 
-test-all: test test-thorough test-structures test-benchmarks test-floor ## test, more programs, whole models, the benchmarks, and the same on the oldest supported versions
+test-all: test test-exercises test-thorough test-structures test-benchmarks test-floor ## test, exercises, more programs, whole models, the benchmarks, and the same on the oldest supported versions
 
 test-floor: $(VENV)-floor/.ready $(VENV)-floor-313/.ready ## the oldest versions, with torch (everything) and without; hosts' own flax
 	$(VENV)-floor/bin/python -m pytest -n $(JOBS) --dist loadfile --doctest-modules course tests/unit tests/parity

@@ -13,7 +13,7 @@ from course import checks
 from course.checks.core import REGISTRY
 from tests.answers import KEPT
 
-pytestmark = [pytest.mark.exercises, pytest.mark.filterwarnings("ignore")]  # a wrong answer may well warn
+pytestmark = pytest.mark.filterwarnings("ignore")  # a wrong answer may well warn
 
 for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
     if not path.name.startswith("test_"):
