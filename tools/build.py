@@ -1,4 +1,4 @@
-"""`make build`: execute the lessons whose notebooks are stale, then bring README's generated parts up to date."""
+"""`make build`: execute the lessons whose notebooks are stale, then bring the generated parts of pages up to date."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from tools.lessons import (
     with_minutes,
 )
 from tools.readme import update_readme
+from tools.teaching import update_teaching
 
 
 def is_stale(lesson: Lesson) -> bool:
@@ -83,6 +84,7 @@ def main() -> int:
         else:
             finish(stale[name], done)
     update_readme()
+    update_teaching()
     print(f"{len(stale)} built, {len(chosen) - len(stale)} up to date")
     print(*failures, sep="\n")
     return 1 if failures else 0

@@ -18,7 +18,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from tools import readme
+from tools import readme, teaching
 from tools.lessons import GENERATED, ROOT, Lesson, address, as_notebook, badges, lessons, stated_minutes, tag
 
 STEPS = ["data", "model", "init", "forward", "optimizer", "grad", "update", "train", "curves", "evaluate"]
@@ -532,6 +532,20 @@ def stale_readme(text: str, root: Path) -> list[str]:
     return [] if readme.render(text, root) == text else ["README.md: its generated parts are stale; run `make build`"]
 
 
+def untrue_teaching(text: str, root: Path) -> list[str]:
+    """TEACHING.md's timetables are today's, and every heading that it names is one of that lesson."""
+    faults = [] if teaching.render(text, root) == text else ["TEACHING.md: its timetables are stale; run `make build`"]
+    for stem, part in re.findall(r"(?ms)^### \[[^\]]+\]\(notebooks/(\w+)\.ipynb\)\n(.*?)(?=^##|\Z)", text):
+        lesson = Lesson(stem, root).source
+        headings = re.findall(r"(?m)^# ## (.+)$", lesson.read_text("utf-8")) if lesson.is_file() else []
+        faults += [
+            f"TEACHING.md: {stem} has no heading {named!r}; name one that it has"
+            for named in re.findall(r"(?m)^- \*\*(.+?)\*\*:", part)
+            if named not in headings
+        ]
+    return faults
+
+
 # --- all of them, about this repository ---------------------------------------------------------------------
 
 
@@ -601,6 +615,7 @@ def of_pages(root: Path = ROOT) -> list[str]:
         faults += unknown_targets(page.name, text, makefile)
     text = (root / "README.md").read_text("utf-8")
     faults += stale_readme(text, root)
+    faults += untrue_teaching((root / "TEACHING.md").read_text("utf-8"), root)
     faults += unquoted_readme_code(text, "\n".join(Lesson(s, root).source.read_text("utf-8") for s in SIBLINGS))
     return faults + purposeless_requirements((root / "requirements.txt").read_text("utf-8"))
 

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tools import guards, readme
+from tools import guards, readme, teaching
 from tools.lessons import ROOT, Lesson, address, lessons, tag
 
 STEM = "01b_titanic_nnx"
@@ -378,3 +378,22 @@ def test_minutes_that_are_no_longer_true_are_seen():
     notebook.metadata["course"]["seconds"] = 0
     cells[0].source += "\n" + "word " * 1000 + "\n```python\n" + "x = 1\n" * 20 + "```"
     assert "(20 minutes)" in guards.untrue_minutes("x", notebook)[0]
+
+
+def test_teaching_that_is_no_longer_true_is_seen():
+    plan = "<!-- begin plan: 09:00 00_start_here, break 15, exercises/09_transformations -->\n{}<!-- end plan -->\n"
+    fresh = teaching.render(plan.format(""))
+    assert guards.untrue_teaching(fresh, ROOT) == []
+    assert guards.untrue_teaching(plan.format("old\n"), ROOT)
+    place = "### [00 · Start](notebooks/00_start_here.ipynb)\n\n- **{}**: say it.\n"
+    assert guards.untrue_teaching(place.format("A model trains"), ROOT) == []
+    (fault,) = guards.untrue_teaching(place.format("A model sleeps"), ROOT)
+    assert "no heading 'A model sleeps'" in fault
+
+
+def test_a_timetable_adds_up():
+    rows = teaching.timetable("09:00", ["00_start_here", "break 15", "exercises/09_transformations", "day 10:00"])
+    minutes = [int(found) for found in re.findall(r"\| (\d+) \|", rows)]
+    assert minutes[1] == 15 and minutes[2] % teaching.TYPING == 0
+    assert f"end; {minutes[0] + minutes[2]} minutes without breaks" in rows
+    assert "| 10:00 | | end" in rows
