@@ -5,6 +5,7 @@ The checks of the exercises themselves are tried on kept answers, in tests/answe
 
 import json
 import signal
+import threading
 import time
 
 import jax
@@ -238,6 +239,22 @@ def test_an_endless_loop_is_stopped(answer, monkeypatch):
     assert "a loop without an end" in outcome.message
     assert signal.getsignal(signal.SIGALRM) is before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_a_slow_answer_on_a_busy_machine_is_not_stopped(monkeypatch):
+    """Time that other processes took is not the answer's; a wait without an end is."""
+    monkeypatch.setattr(core, "LIMIT", 0.2)
+    waiting = threading.Event()
+
+    def slow(x):
+        waiting.wait(0.4)
+        return 2 * x
+
+    def asleep(x):
+        waiting.wait()
+
+    assert DOUBLED.outcome(slow).kind == "correct"
+    assert "a loop without an end" in DOUBLED.outcome(asleep).message
 
 
 def test_an_endless_loop_is_stopped_without_alarms(monkeypatch):
