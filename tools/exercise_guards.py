@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import jupytext
@@ -113,22 +114,26 @@ def unmatched_checks(name: str, source: NotebookNode, code: str) -> list[str]:
     ]
 
 
-def packaged_solutions(name: str, source: NotebookNode, package: dict[str, str]) -> list[str]:
-    """No module of the checks holds a solution."""
-    solved = {
+@cache  # every notebook asks for every module
+def definitions(code: str) -> dict[str, str]:
+    """Bare code -> name of the functions and classes in a text, nested ones included; they are all called `it`."""
+    return {
         guards.bare_dump(node, {node.name: "it"}): node.name
-        for cell in source.cells
-        if "solution" in guards.tags_of(cell)
-        for node in ast.parse(cell.source).body
-        if isinstance(node, ast.FunctionDef | ast.ClassDef)
-    }
-    return [
-        f"{module}: {node.name} is the solution {solved[dump]} of {name}; write an oracle of another kind"
-        for module, code in package.items()
-        if module.startswith("course.checks")
         for node in ast.walk(ast.parse(code))
         if isinstance(node, ast.FunctionDef | ast.ClassDef)
-        and (dump := guards.bare_dump(node, {node.name: "it"})) in solved
+    }
+
+
+def packaged_solutions(name: str, source: NotebookNode, package: dict[str, str]) -> list[str]:
+    """No module of the checks holds a solution."""
+    solved = "\n".join(cell.source for cell in source.cells if "solution" in guards.tags_of(cell))
+    tops = {guards.bare_dump(node, {node.name: "it"}): node.name for node in ast.parse(solved).body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef)}  # fmt: skip
+    return [
+        f"{module}: {definitions(code)[dump]} is the solution {tops[dump]} of {name}; write an oracle of another kind"
+        for module, code in package.items()
+        if module.startswith("course.checks")
+        for dump in tops.keys() & definitions(code).keys()
     ]
 
 

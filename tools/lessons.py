@@ -184,12 +184,17 @@ if tuple(int(part) for part in version("flax").split(".")[:2]) < (0, 12):  # thi
 
 def new_in_flax(lesson: Lesson) -> list[str]:
     """What of flax's NNX a lesson, or a module that it imports, uses that hosts with flax 0.11 do not have."""
-    names = set()
-    for path in (lesson.source, *lesson.modules()):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "nnx":
-                names.add(node.attr)
-    return sorted(names & NEW_IN_FLAX)
+    texts = [path.read_text("utf-8") for path in (lesson.source, *lesson.modules())]
+    return sorted(set().union(*map(_from_nnx, texts)) & NEW_IN_FLAX)
+
+
+@cache  # lessons share most modules
+def _from_nnx(text: str) -> frozenset[str]:
+    return frozenset(
+        node.attr
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "nnx"
+    )
 
 
 def bootstrap(lesson: Lesson, url: str) -> str:
