@@ -42,6 +42,11 @@ def _part(item: str, root: Path) -> tuple[int, str]:
 def update_teaching(root: Path = ROOT) -> None:
     page = root / "TEACHING.md"
     old = page.read_text("utf-8")
-    if (new := render(old, root)) != old:
+    try:
+        new = render(old, root)
+    except FileNotFoundError as error:
+        print(f"TEACHING.md is not renewed: a plan names what is not there: {Path(error.filename).name}")
+        return
+    if new != old:
         page.write_text(new, "utf-8")
         print("TEACHING.md renewed")
