@@ -6,11 +6,16 @@ Lesson: 00_start_here.
 """
 
 from course.checks.core import progress
+from course.checks.state_and_trees import best_weights, refreshed_averages, running_scale, tree_leaves
 from course.checks.transformations import clipped_gradient, hessian_vector, td_gradient
 
 __all__ = [
+    "best_weights",
     "clipped_gradient",
     "hessian_vector",
     "progress",
+    "refreshed_averages",
+    "running_scale",
     "td_gradient",
+    "tree_leaves",
 ]
