@@ -6,15 +6,20 @@ Lesson: 00_start_here.
 """
 
 from course.checks.core import progress
+from course.checks.optimizers import cautious_rule, fitted_weights, ported_rule, restarting_rate
 from course.checks.state_and_trees import best_weights, refreshed_averages, running_scale, tree_leaves
 from course.checks.transformations import clipped_gradient, hessian_vector, td_gradient
 
 __all__ = [
     "best_weights",
+    "cautious_rule",
     "clipped_gradient",
+    "fitted_weights",
     "hessian_vector",
+    "ported_rule",
     "progress",
     "refreshed_averages",
+    "restarting_rate",
     "running_scale",
     "td_gradient",
     "tree_leaves",
