@@ -8,6 +8,7 @@ Lesson: 00_start_here.
 from course.checks.core import progress
 from course.checks.optimizers import cautious_rule, fitted_weights, ported_rule, restarting_rate
 from course.checks.state_and_trees import best_weights, refreshed_averages, running_scale, tree_leaves
+from course.checks.training_rules import gradient_in_parts, layerwise_rates, skipped_steps, trained_biases
 from course.checks.transformations import clipped_gradient, hessian_vector, td_gradient
 
 __all__ = [
@@ -15,12 +16,16 @@ __all__ = [
     "cautious_rule",
     "clipped_gradient",
     "fitted_weights",
+    "gradient_in_parts",
     "hessian_vector",
+    "layerwise_rates",
     "ported_rule",
     "progress",
     "refreshed_averages",
     "restarting_rate",
     "running_scale",
+    "skipped_steps",
     "td_gradient",
+    "trained_biases",
     "tree_leaves",
 ]
