@@ -5,6 +5,7 @@ expected, got, the likely slip. Needs NumPy, JAX and filelock; a check that migr
 Lesson: 00_start_here.
 """
 
+from course.checks.checkpoints import resumable_batches, saved_run, strict_loading
 from course.checks.core import progress
 from course.checks.optimizers import cautious_rule, fitted_weights, ported_rule, restarting_rate
 from course.checks.precision import mixed_gradients, promoted_types, random_rounding, steady_variance
@@ -27,9 +28,12 @@ __all__ = [
     "random_rounding",
     "refreshed_averages",
     "restarting_rate",
+    "resumable_batches",
     "running_scale",
+    "saved_run",
     "skipped_steps",
     "steady_variance",
+    "strict_loading",
     "td_gradient",
     "trained_biases",
     "tree_leaves",
