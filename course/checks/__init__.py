@@ -6,10 +6,14 @@ Lesson: 00_start_here.
 """
 
 from course.checks.core import progress
+from course.checks.porting_layers import decoder_weights, encoder_port, first_differing
 from course.checks.transformations import clipped_gradient, hessian_vector, td_gradient
 
 __all__ = [
     "clipped_gradient",
+    "decoder_weights",
+    "encoder_port",
+    "first_differing",
     "hessian_vector",
     "progress",
     "td_gradient",
