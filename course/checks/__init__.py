@@ -7,14 +7,19 @@ Lesson: 00_start_here.
 
 from course.checks.core import progress
 from course.checks.porting_layers import decoder_weights, encoder_port, first_differing
+from course.checks.porting_sequences import episodes, flax_mask, loud_or_quiet, next_chunk
 from course.checks.transformations import clipped_gradient, hessian_vector, td_gradient
 
 __all__ = [
     "clipped_gradient",
     "decoder_weights",
     "encoder_port",
+    "episodes",
     "first_differing",
+    "flax_mask",
     "hessian_vector",
+    "loud_or_quiet",
+    "next_chunk",
     "progress",
     "td_gradient",
 ]
