@@ -6,20 +6,25 @@ Lesson: 00_start_here.
 """
 
 from course.checks.core import progress
+from course.checks.porting_checkpoints import cleaned, gradients_from_the_end, port_of_a_file, resumed_state
 from course.checks.porting_layers import decoder_weights, encoder_port, first_differing
 from course.checks.porting_sequences import episodes, flax_mask, loud_or_quiet, next_chunk
 from course.checks.transformations import clipped_gradient, hessian_vector, td_gradient
 
 __all__ = [
+    "cleaned",
     "clipped_gradient",
     "decoder_weights",
     "encoder_port",
     "episodes",
     "first_differing",
     "flax_mask",
+    "gradients_from_the_end",
     "hessian_vector",
     "loud_or_quiet",
     "next_chunk",
+    "port_of_a_file",
     "progress",
+    "resumed_state",
     "td_gradient",
 ]
