@@ -6,11 +6,15 @@ Lesson: 00_start_here.
 """
 
 from course.checks.core import progress
+from course.checks.tracing import frozen_values, power_iteration, standardised_stream
 from course.checks.transformations import clipped_gradient, hessian_vector, td_gradient
 
 __all__ = [
     "clipped_gradient",
+    "frozen_values",
     "hessian_vector",
+    "power_iteration",
     "progress",
+    "standardised_stream",
     "td_gradient",
 ]
