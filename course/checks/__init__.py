@@ -5,15 +5,19 @@ expected, got, the likely slip. Needs NumPy, JAX and filelock; a check that migr
 Lesson: 00_start_here.
 """
 
+from course.checks.compiling import biquad_scan, bucketed_loss, program_count
 from course.checks.core import progress
 from course.checks.tracing import frozen_values, power_iteration, standardised_stream
 from course.checks.transformations import clipped_gradient, hessian_vector, td_gradient
 
 __all__ = [
+    "biquad_scan",
+    "bucketed_loss",
     "clipped_gradient",
     "frozen_values",
     "hessian_vector",
     "power_iteration",
+    "program_count",
     "progress",
     "standardised_stream",
     "td_gradient",
