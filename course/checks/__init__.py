@@ -7,6 +7,7 @@ Lesson: 00_start_here.
 
 from course.checks.compiling import biquad_scan, bucketed_loss, program_count
 from course.checks.core import progress
+from course.checks.debugging import distance_gradient, strict_function, unused_keys
 from course.checks.tracing import frozen_values, power_iteration, standardised_stream
 from course.checks.transformations import clipped_gradient, hessian_vector, td_gradient
 
@@ -14,11 +15,14 @@ __all__ = [
     "biquad_scan",
     "bucketed_loss",
     "clipped_gradient",
+    "distance_gradient",
     "frozen_values",
     "hessian_vector",
     "power_iteration",
     "program_count",
     "progress",
     "standardised_stream",
+    "strict_function",
     "td_gradient",
+    "unused_keys",
 ]
