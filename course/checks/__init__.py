@@ -62,4 +62,28 @@ __all__ = [
     "smoothed_path",
     "td_gradient",
     "torch_frames",
+from course.checks.compiling import biquad_scan, bucketed_loss, program_count
+from course.checks.core import progress
+from course.checks.custom_rules import checkpointed_segments, implicit_root, inward_clip
+from course.checks.debugging import distance_gradient, strict_function, unused_keys
+from course.checks.tracing import frozen_values, power_iteration, standardised_stream
+from course.checks.transformations import clipped_gradient, hessian_vector, td_gradient
+
+__all__ = [
+    "biquad_scan",
+    "bucketed_loss",
+    "checkpointed_segments",
+    "clipped_gradient",
+    "distance_gradient",
+    "frozen_values",
+    "hessian_vector",
+    "implicit_root",
+    "inward_clip",
+    "power_iteration",
+    "program_count",
+    "progress",
+    "standardised_stream",
+    "strict_function",
+    "td_gradient",
+    "unused_keys",
 ]
