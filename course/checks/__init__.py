@@ -6,11 +6,37 @@ Lesson: 00_start_here.
 """
 
 from course.checks.core import progress
+from course.checks.puzzles import (
+    all_pairs,
+    bag_means,
+    batch_scores,
+    causal_weights,
+    column_summaries,
+    entropy_terms,
+    floored_balance,
+    linear_recurrence,
+    one_hot_labels,
+    padded_rows,
+    returns_to_go,
+    row_noise,
+)
 from course.checks.transformations import clipped_gradient, hessian_vector, td_gradient
 
 __all__ = [
+    "all_pairs",
+    "bag_means",
+    "batch_scores",
+    "causal_weights",
     "clipped_gradient",
+    "column_summaries",
+    "entropy_terms",
+    "floored_balance",
     "hessian_vector",
+    "linear_recurrence",
+    "one_hot_labels",
+    "padded_rows",
     "progress",
+    "returns_to_go",
+    "row_noise",
     "td_gradient",
 ]
