@@ -6,6 +6,7 @@ Lesson: 00_start_here.
 """
 
 from course.checks.core import progress
+from course.checks.jit_speed import epoch_orders, first_and_steady, fit_keeping_best, times_traced
 from course.checks.puzzles import (
     all_pairs,
     bag_means,
@@ -30,6 +31,9 @@ __all__ = [
     "clipped_gradient",
     "column_summaries",
     "entropy_terms",
+    "epoch_orders",
+    "first_and_steady",
+    "fit_keeping_best",
     "floored_balance",
     "hessian_vector",
     "linear_recurrence",
@@ -39,4 +43,5 @@ __all__ = [
     "returns_to_go",
     "row_noise",
     "td_gradient",
+    "times_traced",
 ]
