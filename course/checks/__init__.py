@@ -6,6 +6,7 @@ Lesson: 00_start_here.
 """
 
 from course.checks.core import progress
+from course.checks.ensembles import cross_validated, ensemble_log_loss, mapped_shapes, sync_batch_norm
 from course.checks.jit_speed import epoch_orders, first_and_steady, fit_keeping_best, times_traced
 from course.checks.puzzles import (
     all_pairs,
@@ -30,6 +31,8 @@ __all__ = [
     "causal_weights",
     "clipped_gradient",
     "column_summaries",
+    "cross_validated",
+    "ensemble_log_loss",
     "entropy_terms",
     "epoch_orders",
     "first_and_steady",
@@ -37,11 +40,13 @@ __all__ = [
     "floored_balance",
     "hessian_vector",
     "linear_recurrence",
+    "mapped_shapes",
     "one_hot_labels",
     "padded_rows",
     "progress",
     "returns_to_go",
     "row_noise",
+    "sync_batch_norm",
     "td_gradient",
     "times_traced",
 ]

@@ -59,7 +59,7 @@ def first_and_steady(rng: np.random.Generator, first_and_steady: Any) -> None:
         queue, compiling = 1e-3 * rng.uniform(1, 2), rng.uniform(2, 3)
         work = rng.permutation(np.append(rng.uniform(0.1, 0.2, repeats - 1), 1.5))  # one call is disturbed
         work = np.concatenate([[0.3], work])
-        clock, called = _Clock(), []
+        clock, called = _Clock(), list[float]()
 
         def f(x: Any, clock: Any = clock, called: Any = called, work: Any = work, queue: float = queue,
               compiling: float = compiling) -> Any:  # fmt: skip
