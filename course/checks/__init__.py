@@ -22,12 +22,14 @@ from course.checks.puzzles import (
     returns_to_go,
     row_noise,
 )
+from course.checks.tracing_paper import bisect, newton_direction, pure_or_static
 from course.checks.transformations import clipped_gradient, hessian_vector, td_gradient
 
 __all__ = [
     "all_pairs",
     "bag_means",
     "batch_scores",
+    "bisect",
     "causal_weights",
     "clipped_gradient",
     "column_summaries",
@@ -41,9 +43,11 @@ __all__ = [
     "hessian_vector",
     "linear_recurrence",
     "mapped_shapes",
+    "newton_direction",
     "one_hot_labels",
     "padded_rows",
     "progress",
+    "pure_or_static",
     "returns_to_go",
     "row_noise",
     "sync_batch_norm",

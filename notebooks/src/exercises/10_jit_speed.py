@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 10 · Exercises: The Titanic loop, faster rung by rung
 #
-# **Can you take the loop into the program, and measure what that gains?** (10 minutes)
+# **Can you take the loop into the program, and measure what that gains?** (20 minutes)
 
 # %% [markdown]
 # Four exercises to the [lesson](../10_jit_speed.ipynb). Fill in the cells that say `your turn` and run the
@@ -48,7 +48,7 @@ def first_and_steady(f, x, clock, repeats):
 checks.first_and_steady(first_and_steady)
 
 # %% [markdown]
-# ## Exercise 2: The best epoch, in one program (4 minutes)
+# ## Exercise 2: The best epoch, in one program (7 minutes)
 #
 # ```python
 # best_loss, losses = float("inf"), []
@@ -103,7 +103,7 @@ def fit_keeping_best(loss_fn, optimizer, params, train, valid, orders):
 checks.fit_keeping_best(fit_keeping_best)
 
 # %% [markdown]
-# ## Exercise 3: How often does Python run it? (2 minutes)
+# ## Exercise 3: How often does Python run it? (6 minutes)
 #
 # **Given** a step and four programs, defined and not run.
 
@@ -159,7 +159,7 @@ traces = {"a_call_per_step": 2, "jit_in_the_loop": 3, "one_scan": 1, "scans_of_t
 checks.times_traced(traces)
 
 # %% [markdown]
-# ## Exercise 4: The shuffle that is none (2 minutes)
+# ## Exercise 4: The shuffle that is none (3 minutes)
 #
 # A colleague moved the shuffling into the program. The losses look periodic:
 #
