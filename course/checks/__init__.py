@@ -6,11 +6,15 @@ Lesson: 00_start_here.
 """
 
 from course.checks.core import progress
+from course.checks.derivative_cliff import arrays_carried, critic_penalty, laplacian_in_blocks
 from course.checks.transformations import clipped_gradient, hessian_vector, td_gradient
 
 __all__ = [
+    "arrays_carried",
     "clipped_gradient",
+    "critic_penalty",
     "hessian_vector",
+    "laplacian_in_blocks",
     "progress",
     "td_gradient",
 ]
