@@ -23,6 +23,19 @@ __all__ = [
     "layerwise_rates",
     "mixed_gradients",
     "ported_rule",
+from course.checks.derivative_cliff import arrays_carried, critic_penalty, laplacian_in_blocks
+from course.checks.taylor_mode import arctan_series, dense_jet, jettable
+from course.checks.transformations import clipped_gradient, hessian_vector, td_gradient
+
+__all__ = [
+    "arctan_series",
+    "arrays_carried",
+    "clipped_gradient",
+    "critic_penalty",
+    "dense_jet",
+    "hessian_vector",
+    "jettable",
+    "laplacian_in_blocks",
     "progress",
     "promoted_types",
     "random_rounding",
