@@ -6,11 +6,16 @@ Lesson: 00_start_here.
 """
 
 from course.checks.core import progress
+from course.checks.million_dimensions import bratu_source, flat_in_the_end, shell_ansatz, train_on_fresh_points
 from course.checks.transformations import clipped_gradient, hessian_vector, td_gradient
 
 __all__ = [
+    "bratu_source",
     "clipped_gradient",
+    "flat_in_the_end",
     "hessian_vector",
     "progress",
+    "shell_ansatz",
     "td_gradient",
+    "train_on_fresh_points",
 ]
