@@ -6,16 +6,21 @@ Lesson: 00_start_here.
 """
 
 from course.checks.core import progress
+from course.checks.high_order_pdes import beam_ansatz, beam_on_springs, flame_residual, u_xxy_from_lines
 from course.checks.million_dimensions import bratu_source, flat_in_the_end, shell_ansatz, train_on_fresh_points
 from course.checks.transformations import clipped_gradient, hessian_vector, td_gradient
 
 __all__ = [
+    "beam_ansatz",
+    "beam_on_springs",
     "bratu_source",
     "clipped_gradient",
+    "flame_residual",
     "flat_in_the_end",
     "hessian_vector",
     "progress",
     "shell_ansatz",
     "td_gradient",
     "train_on_fresh_points",
+    "u_xxy_from_lines",
 ]
