@@ -146,4 +146,26 @@ __all__ = [
     "sync_batch_norm",
     "td_gradient",
     "times_traced",
+from course.checks.functional_derivatives import acceleration, conserving_step, equations_of_motion, nodes_agree
+from course.checks.high_order_pdes import beam_ansatz, beam_on_springs, flame_residual, u_xxy_from_lines
+from course.checks.million_dimensions import bratu_source, flat_in_the_end, shell_ansatz, train_on_fresh_points
+from course.checks.transformations import clipped_gradient, hessian_vector, td_gradient
+
+__all__ = [
+    "acceleration",
+    "beam_ansatz",
+    "beam_on_springs",
+    "bratu_source",
+    "clipped_gradient",
+    "conserving_step",
+    "equations_of_motion",
+    "flame_residual",
+    "flat_in_the_end",
+    "hessian_vector",
+    "nodes_agree",
+    "progress",
+    "shell_ansatz",
+    "td_gradient",
+    "train_on_fresh_points",
+    "u_xxy_from_lines",
 ]
