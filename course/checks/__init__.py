@@ -6,11 +6,16 @@ Lesson: 00_start_here.
 """
 
 from course.checks.core import progress
+from course.checks.start_here import augmented, first_week, padded_sum, smooth
 from course.checks.transformations import clipped_gradient, hessian_vector, td_gradient
 
 __all__ = [
+    "augmented",
     "clipped_gradient",
+    "first_week",
     "hessian_vector",
+    "padded_sum",
     "progress",
+    "smooth",
     "td_gradient",
 ]
