@@ -7,13 +7,18 @@ Lesson: 00_start_here.
 
 from course.checks.core import progress
 from course.checks.start_here import augmented, first_week, padded_sum, smooth
+from course.checks.titanic_torch import ages_by_class, changed, mean_loss, padded_collate
 from course.checks.transformations import clipped_gradient, hessian_vector, td_gradient
 
 __all__ = [
+    "ages_by_class",
     "augmented",
+    "changed",
     "clipped_gradient",
     "first_week",
     "hessian_vector",
+    "mean_loss",
+    "padded_collate",
     "padded_sum",
     "progress",
     "smooth",
