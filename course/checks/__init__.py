@@ -47,6 +47,27 @@ __all__ = [
     "skipped_steps",
     "steady_variance",
     "strict_loading",
+from course.checks.start_here import augmented, first_week, padded_sum, smooth
+from course.checks.titanic_nnx import accumulated_step, copied_weights, full_batches, nnx_compilations
+from course.checks.titanic_torch import ages_by_class, changed, mean_loss, padded_collate
+from course.checks.transformations import clipped_gradient, hessian_vector, td_gradient
+
+__all__ = [
+    "accumulated_step",
+    "ages_by_class",
+    "augmented",
+    "changed",
+    "clipped_gradient",
+    "copied_weights",
+    "first_week",
+    "full_batches",
+    "hessian_vector",
+    "mean_loss",
+    "nnx_compilations",
+    "padded_collate",
+    "padded_sum",
+    "progress",
+    "smooth",
     "td_gradient",
     "trained_biases",
     "tree_leaves",
