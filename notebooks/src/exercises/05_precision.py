@@ -45,13 +45,14 @@ prediction = {
 checks.promoted_types(prediction)
 
 # %% [markdown]
-# ## Exercise 2: A variance far from zero (3 minutes)
+# ## Exercise 2: A variance far from zero (2 minutes)
 #
 # **Given** the variance as flax's norms calculate it unless told otherwise (`use_fast_variance=True`):
 
 # %%
 x = 3000 + jax.random.normal(jax.random.key(0), (2, 1000), jnp.float32)
-print("fast variance:", (x**2).mean(-1) - x.mean(-1) ** 2, "where 1 is due")
+fast = (x**2).mean(-1) - x.mean(-1) ** 2
+print("near 1, as is due:", bool(jnp.allclose(fast, 1, atol=0.2)))
 
 # %% [markdown]
 # **Asked** for the variance of each row (the last axis; the sum of squares is divided by the row's length), right also
@@ -113,7 +114,7 @@ def mixed(model, params, x, y):
 checks.mixed_gradients(mixed)
 
 # %% [markdown]
-# ## Exercise 4: Round at random (4 minutes)
+# ## Exercise 4: Round at random (2 minutes)
 #
 # The lesson added 0.001 a thousand times to 1, in bfloat16, and stayed at 1. Weights can live in bfloat16 all the same
 # if an update is rounded *at random*: to one of its two neighbours, to each with the probability that makes the result

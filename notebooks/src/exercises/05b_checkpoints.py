@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 from course import checks
 
 # %% [markdown]
-# ## Exercise 1: The place in the data (2 minutes)
+# ## Exercise 1: The place in the data (3 minutes)
 #
 # ```python
 # generator = torch.Generator().manual_seed(seed)
@@ -93,7 +93,7 @@ def load_strict(arrays, params):
 checks.strict_loading(load_strict)
 
 # %% [markdown]
-# ## Exercise 3: A run in a folder (3 minutes)
+# ## Exercise 3: A run in a folder (2 minutes)
 #
 # **Given** a `run`, a dict with `"params"`, `"opt_state"` (of an Optax rule), `"key"` (a PRNG key) and `"step"`; an
 # absolute path `folder`; and for reading an `example`, a run of the same kind with other values.
