@@ -7,6 +7,7 @@ Lesson: 00_start_here.
 
 from course.checks.core import progress
 from course.checks.start_here import augmented, first_week, padded_sum, smooth
+from course.checks.titanic_linen import best_state, linen_tree, siamese, sweep
 from course.checks.titanic_nnx import accumulated_step, copied_weights, full_batches, nnx_compilations
 from course.checks.titanic_torch import ages_by_class, changed, mean_loss, padded_collate
 from course.checks.transformations import clipped_gradient, hessian_vector, td_gradient
@@ -15,17 +16,21 @@ __all__ = [
     "accumulated_step",
     "ages_by_class",
     "augmented",
+    "best_state",
     "changed",
     "clipped_gradient",
     "copied_weights",
     "first_week",
     "full_batches",
     "hessian_vector",
+    "linen_tree",
     "mean_loss",
     "nnx_compilations",
     "padded_collate",
     "padded_sum",
     "progress",
+    "siamese",
     "smooth",
+    "sweep",
     "td_gradient",
 ]
