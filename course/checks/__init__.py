@@ -6,6 +6,7 @@ Lesson: 00_start_here.
 """
 
 from course.checks.core import progress
+from course.checks.same_numbers import batch_norm, bias_correction, guilty_layers
 from course.checks.start_here import augmented, first_week, padded_sum, smooth
 from course.checks.titanic_linen import best_state, linen_tree, siamese, sweep
 from course.checks.titanic_nnx import accumulated_step, copied_weights, full_batches, nnx_compilations
@@ -16,12 +17,15 @@ __all__ = [
     "accumulated_step",
     "ages_by_class",
     "augmented",
+    "batch_norm",
     "best_state",
+    "bias_correction",
     "changed",
     "clipped_gradient",
     "copied_weights",
     "first_week",
     "full_batches",
+    "guilty_layers",
     "hessian_vector",
     "linen_tree",
     "mean_loss",
