@@ -106,12 +106,12 @@ def bias_correction(rng: np.random.Generator, bias_correction: Any) -> None:
             ) if abs(ratio - 1).max() > 1e-3 else None  # fmt: skip
             if abs(ratio - 1).max() > 2e-6:
                 slip = "digits are lost"
-                if np.allclose(ratio, short / expected, rtol=0, atol=3e-6):
-                    slip = "log of a decay that is float32 already; take math.log of the Python number"
                 if abs(np.asarray(got) - late).max() < 2e-7:
                     slip = "1 - exp(z) cancels where z is small; that is -jnp.expm1(z)"
                 if abs(np.asarray(got) - rough).max() < 2e-7:
                     slip = "decay became float32 before the power: take its log in Python, in double precision"
+                if np.allclose(ratio, short / expected, rtol=0, atol=3e-6):
+                    slip = "log of a decay that is float32 already; take math.log of the Python number"
                 wrong(
                     f"1 - {decay:.5f}**t is off by a share of {abs(ratio - 1).max():.0e}{how}.",
                     expected=expected, got=got, slip=slip,
