@@ -5,6 +5,7 @@ expected, got, the likely slip. Needs NumPy, JAX and filelock; a check that migr
 Lesson: 00_start_here.
 """
 
+from course.checks.capstone_07_sequence import reader_accuracy, reader_batches, reader_model, reader_run, reader_step
 from course.checks.core import progress
 from course.checks.porting_checkpoints import cleaned, gradients_from_the_end, port_of_a_file, resumed_state
 from course.checks.porting_layers import decoder_weights, encoder_port, first_differing
@@ -27,6 +28,11 @@ __all__ = [
     "next_chunk",
     "port_of_a_file",
     "progress",
+    "reader_accuracy",
+    "reader_batches",
+    "reader_model",
+    "reader_run",
+    "reader_step",
     "resumed_state",
     "smoothed_path",
     "td_gradient",
