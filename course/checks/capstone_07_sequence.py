@@ -225,7 +225,7 @@ def _torch_run(
             for p in parameters:
                 torch.nn.utils.clip_grad_norm_([p], 0.5)
         sgd.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     return losses, {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
 
 
@@ -245,10 +245,20 @@ def reader_step(rng: np.random.Generator, make_optimizer: Any, train_step: Any) 
     make = function(make_optimizer, "make_optimizer(model)")
     step = function(train_step, "train_step(model, optimizer, batch)")
     size, width, hidden = 6, 4, 5
-    source = _source(rng, width, hidden)
-    for parameter in source.parameters():
-        parameter.data.mul_(4)  # so that gradients are longer than the limit, some numbers of them too
-    sentences, labels = reviews(int(rng.integers(10**6)), 3 * 4)
+    largest = 0.0
+    while largest < 0.6:  # gradients longer than the limit, and some numbers of them too
+        source = _source(rng, width, hidden)
+        for parameter in source.parameters():
+            parameter.data.mul_(4)
+        sentences, labels = reviews(int(rng.integers(10**6)), 3 * 4)
+        batches = list(torch_batches(sentences, labels, 4))
+        with torch.no_grad():  # three of four have the label that the model finds least likely
+            least = torch.cat([source(tokens, lengths) for tokens, lengths, _ in batches]).mean(dim=0).argmin()
+        labels[np.arange(12) % 4 < 3] = int(least)
+        tokens, lengths, targets = next(torch_batches(sentences, labels, 4))
+        loss = torch.nn.functional.cross_entropy(source(tokens, lengths), targets)
+        grads = torch.autograd.grad(loss, list(source.parameters()))
+        largest = max(float(grad.abs().max()) for grad in grads)
     theirs = [(*batch, size) for batch in torch_batches(sentences, labels, 4)]  # 4 real rows of 6
     ours = [_filled_up(sentences[k : k + 4], labels[k : k + 4], size) for k in (0, 4, 8)]
     model = porting.torch_to_nnx(source, nnx.clone(_drawn(width, hidden)))
@@ -259,8 +269,8 @@ def reader_step(rng: np.random.Generator, make_optimizer: Any, train_step: Any) 
 
     with torch.no_grad():
         tokens, lengths, targets, _ = (torch.from_numpy(array) for array in ours[0])
-        logits = source(tokens, lengths)
-        fillers = torch.nn.functional.cross_entropy(logits, targets.long(), reduction="none").numpy()
+        each = source(tokens, lengths)
+        fillers = torch.nn.functional.cross_entropy(each, targets.long(), reduction="none").numpy()
     losses, first = _torch_run(source, theirs[:1])
     loss = step(model, optimizer, ours[0])
     if loss is None:
