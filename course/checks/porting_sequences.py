@@ -161,10 +161,8 @@ def episodes(rng: np.random.Generator, episodes: Any) -> None:
                 "the state is that of the first step": (expected[0], expected[0][:, 0]),
             },
         )  # fmt: skip
-    counts = [
-        sum(operations(answer, params, jnp.zeros((batch, steps, width)), jnp.zeros((batch, steps), bool)).values())
-        for steps in (5, 20)
-    ]
+    longer = [(jnp.zeros((batch, n, width), jnp.float32), jnp.zeros((batch, n), bool)) for n in (5, 20)]
+    counts = [sum(operations(answer, params, *arrays).values()) for arrays in longer]
     if counts[0] != counts[1]:
         wrong(
             "the program grows with the number of steps.", expected=counts[0], got=counts[1],

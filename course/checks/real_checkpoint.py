@@ -65,7 +65,7 @@ def torch_frames(rng: np.random.Generator, torch_frames: Any) -> None:
     usage = "jax.jit(torch_frames, static_argnums=(1, 2))(audio, size, hop)"
     got = function(jax.jit(lambda audio: answer(audio, size, hop)), usage)(jnp.asarray(audio))
     same(got, expected, f"frames of {size}, {hop} apart,", rtol=1e-4, atol=1e-4, slips=slips)
-    counts = [sum(operations(lambda x: answer(x, size, hop), jnp.zeros(n)).values()) for n in (60, 240)]
+    counts = [sum(operations(lambda x: answer(x, size, hop), jnp.zeros(n, jnp.float32)).values()) for n in (60, 240)]
     if counts[0] != counts[1]:
         wrong(
             "the program grows with the recording.", expected=counts[0], got=counts[1],

@@ -36,8 +36,8 @@ def padded_frames(audio, size, hop):  # (n,) -> (count, size)
 #
 # **Asked** for the same function of a JAX array, without a Python loop.
 #
-# **Checked** against torch, under `jax.jit`, for random recordings with a silent stretch; and that a longer recording
-# takes no longer program.
+# **Checked** against torch, under `jax.jit`, for random recordings with a silent stretch; and that as many operations
+# are recorded for a long recording as for a short one.
 
 
 # %% tags=["stub"]
