@@ -63,7 +63,7 @@ def cross_validated(rng: np.random.Generator, cross_validated: Any) -> None:
         expected = each(lambda j, out: of(j, ~out, out).mean())
         got = answer(fit, loss_fn, jnp.asarray(x), jnp.asarray(y), jnp.asarray(folds), k)
         same(
-            got, expected, f"the losses of {k} folds", rtol=1e-3, atol=1e-4,
+            got, expected, f"the losses of {k} folds", rtol=1e-4, atol=1e-5,
             slips={
                 "every fold trains on all rows, the held-out ones too: a leak": each(
                     lambda j, out: of(j, out | True, out).mean()
@@ -96,18 +96,21 @@ def ensemble_log_loss(rng: np.random.Generator, ensemble_log_loss: Any) -> None:
 
     answer = function(ensemble_log_loss, "ensemble_log_loss(logits, labels)")
     for scale in (2.0, 2.0, 250.0):
-        members, n = (int(size) for size in rng.integers(3, 8, 2))
-        logits = (scale * rng.uniform(0.8, 1.2, (members, n)) * rng.choice([-1, 1], n)).astype("f")
-        logits[0] *= 0.7
-        labels = rng.integers(0, 2, n).astype("f")
-        labels[0], logits[:, 0] = 1, -np.abs(logits[:, 0])  # all members are wrong about one row
-        signed = torch.from_numpy(np.where(labels > 0, logits, -logits)).double()
-        log_p = torch.nn.functional.logsigmoid(signed)
-        each = np.log(members) - torch.logsumexp(log_p, 0)
-        mean_logit = -torch.nn.functional.logsigmoid(signed.mean(0))
-        other = (np.log(members) - torch.logsumexp(torch.nn.functional.logsigmoid(-signed), 0)).mean()
-        clipped = -torch.log(signed.sigmoid().mean(0).clip(1e-7, 1 - 1e-7)).mean()
-        expected = float(each.mean())
+        for _ in range(100):  # until every slip is told from the truth
+            members, n = (int(size) for size in rng.integers(3, 8, 2))
+            logits = (scale * rng.uniform(0.7, 1.3, (members, n)) * rng.choice([-1, 1], n)).astype("f")
+            labels = rng.integers(0, 2, n).astype("f")
+            labels[0], logits[:, 0] = 1, -np.abs(logits[:, 0])  # all members are wrong about one row
+            signed = torch.from_numpy(np.where(labels > 0, logits, -logits)).double()
+            log_p = torch.nn.functional.logsigmoid(signed)
+            each = np.log(members) - torch.logsumexp(log_p, 0)
+            mean_logit = -torch.nn.functional.logsigmoid(signed.mean(0))
+            other = (np.log(members) - torch.logsumexp(torch.nn.functional.logsigmoid(-signed), 0)).mean()
+            clipped = -torch.log(signed.sigmoid().mean(0).clip(1e-7, 1 - 1e-7)).mean()
+            expected = float(each.mean())
+            near = [float(-log_p.mean()), float(mean_logit.mean()), float(each.mean() - np.log(members)), float(other)]
+            if min(abs(value / expected - 1) for value in near) > 3e-3:
+                break
         got = answer(jnp.asarray(logits), jnp.asarray(labels))
         if scale > 100 and np.shape(got) == () and not np.isfinite(np.asarray(got, float)):
             wrong(
@@ -115,7 +118,7 @@ def ensemble_log_loss(rng: np.random.Generator, ensemble_log_loss: Any) -> None:
                 slip="the log of a probability that is 0 in float32; jax.nn.log_sigmoid and logsumexp stay in logs",
             )  # fmt: skip
         same(
-            got, expected, f"the log loss of {members} members, logits near {scale:g}", rtol=1e-4,
+            got, expected, f"the log loss of {members} members, logits near {scale:g}", rtol=1e-5,
             slips={
                 "the mean of the members' losses; average the probabilities first": float(-log_p.mean()),
                 "the logits are averaged, not the probabilities": float(mean_logit.mean()),
@@ -144,7 +147,7 @@ def sync_batch_norm(rng: np.random.Generator, sync_batch_norm: Any) -> None:
     for axis_name in ("devices", "rows"):
         devices, rows, d = (int(size) for size in rng.integers(3, 6, 3))
         x = (rng.normal(size=(devices, rows, d)) + 2 * rng.normal(size=(devices, 1, 1))).astype("f")
-        eps = float(rng.choice([1e-2, 1e-1]))
+        eps = float(rng.choice([5e-2, 2e-1]))
         everything = torch.from_numpy(x.reshape(-1, d))
         out = torch.nn.BatchNorm1d(d, eps=eps, affine=False)(everything).numpy().reshape(x.shape)
         mean, var = everything.mean(0).numpy(), everything.var(0, correction=0).numpy()
@@ -161,7 +164,7 @@ def sync_batch_norm(rng: np.random.Generator, sync_batch_norm: Any) -> None:
         )(jnp.asarray(x))  # fmt: skip
         unbiased = everything.var(0).numpy()
         same(
-            got, expected, f"(normalised, mean, var) on {devices} devices", rtol=1e-4, atol=1e-5,
+            got, expected, f"(normalised, mean, var) on {devices} devices", rtol=1e-5, atol=1e-5,
             slips={
                 "each device has statistics of its own: that is BatchNorm under DDP": three(local, within),
                 "the mean of the devices' variances; it misses how far their means lie apart": three(

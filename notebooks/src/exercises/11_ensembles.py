@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 11 · Exercises: Hundreds of models in one program
 #
-# **Can you write for one model and one device, and run it for many?** (10 minutes)
+# **Can you write for one model and one device, and run it for many?** (15 minutes)
 
 # %% [markdown]
 # Four exercises to the [lesson](../11_ensembles.ipynb). Fill in the cells that say `your turn` and run the
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from course import checks
 
 # %% [markdown]
-# ## Exercise 1: Which shape comes out? (2 minutes)
+# ## Exercise 1: Which shape comes out? (6 minutes)
 #
 # **Given** five members of an ensemble, their weights stacked, and four batches of seven rows.
 
@@ -62,7 +62,7 @@ shapes = {
 checks.mapped_shapes(shapes)
 
 # %% [markdown]
-# ## Exercise 2: Cross-validation in one call (2 minutes)
+# ## Exercise 2: Cross-validation in one call (3 minutes)
 #
 # ```python
 # for j in range(k):
@@ -127,7 +127,7 @@ def ensemble_log_loss(logits, labels):
 checks.ensemble_log_loss(ensemble_log_loss)
 
 # %% [markdown]
-# ## Exercise 4: SyncBatchNorm by hand (3 minutes)
+# ## Exercise 4: SyncBatchNorm by hand (2 minutes)
 #
 # Code that runs once for each device (under `pmap`, say) sees the rows of one device. `torch.nn.SyncBatchNorm` takes its
 # statistics from the rows of all.
