@@ -16,6 +16,63 @@ from course.checks.core import check, function, predicted, same, wrong
 LESSON = "11_ensembles"
 
 
+def _measured_shapes() -> dict[str, tuple[int, ...]]:
+    """The shapes of the exercise, by tracing it."""
+
+    def apply(params: Any, x: Any) -> Any:
+        return x @ params["w"] + params["b"]
+
+    def loss(params: Any, x: Any) -> Any:
+        return (apply(params, x) ** 2).mean()
+
+    members = {"w": jnp.zeros((5, 3, 2)), "b": jnp.zeros((5, 2))}
+    x, batches = jnp.zeros((7, 3)), jnp.zeros((4, 7, 3))
+    over_members, over_batches = (0, None), (None, 0)
+    programs = {
+        "one_batch": lambda: jax.vmap(apply, over_members)(members, x),
+        "members_outside": lambda: jax.vmap(jax.vmap(apply, over_batches), over_members)(members, batches),
+        "batches_outside": lambda: jax.vmap(jax.vmap(apply, over_members), over_batches)(members, batches),
+        "members_last": lambda: jax.vmap(apply, over_members, out_axes=-1)(members, x),
+        "gradient_of_w": lambda: jax.vmap(jax.grad(loss), over_members)(members, x)["w"],
+    }
+    return {name: jax.eval_shape(program).shape for name, program in programs.items()}
+
+
+@check(
+    LESSON,
+    "One model on one batch gives (7, 2). Each vmap adds one axis, first unless out_axes says otherwise.",
+    "The outer vmap's axis stands before the inner one's. A gradient by a leaf has the leaf's shape.",
+    points=2,
+)
+def mapped_shapes(rng: np.random.Generator, shapes: Any) -> None:
+    """Shapes that come out of five vmaps, measured."""
+    truth = _measured_shapes()
+    if not isinstance(shapes, dict) or set(shapes) != set(truth):
+        got = ", ".join(map(str, shapes)) if isinstance(shapes, dict) else shapes
+        wrong("expected a dict with the given names.", expected=", ".join(truth), got=got)
+    slips: dict[str, dict[Any, str]] = {
+        "one_batch": {(7, 2): "the members' axis is missing", (7, 5, 2): "vmap puts its axis first"},
+        "members_outside": {
+            (4, 5, 7, 2): "the outer vmap's axis stands first",
+            (4, 7, 2): "the members' axis is missing",
+            (5, 7, 2): "the batches' axis is missing",
+        },
+        "batches_outside": {
+            (5, 4, 7, 2): "the outer vmap's axis stands first",
+            (4, 7, 2): "the members' axis is missing",
+            (5, 7, 2): "the batches' axis is missing",
+        },
+        "members_last": {(5, 7, 2): "out_axes=-1 puts the new axis last", (7, 5, 2): "-1 is the last axis"},
+        "gradient_of_w": {
+            (3, 2): "each member has a gradient of its own",
+            (5, 7, 3, 2): "the loss is a mean over the rows: one gradient for all of them",
+            (5,): "that is the shape of the losses",
+        },
+    }
+    for name, value in truth.items():
+        predicted(shapes[name], value, f"the shape of {name}", slips[name])
+
+
 def _ridge(x: Any, y: Any, weight: Any) -> Any:
     """Weights of a ridge regression in which a row counts by its weight; NumPy or JAX."""
     return jnp.linalg.solve((x.T * weight) @ x + 0.1 * jnp.eye(x.shape[1]), x.T @ (weight * y))
@@ -180,60 +237,3 @@ def sync_batch_norm(rng: np.random.Generator, sync_batch_norm: Any) -> None:
                 "eps is among the variance that is returned": (out, expected[1], expected[2] + eps),
             },
         )  # fmt: skip
-
-
-def _measured_shapes() -> dict[str, tuple[int, ...]]:
-    """The shapes of the exercise, by tracing it."""
-
-    def apply(params: Any, x: Any) -> Any:
-        return x @ params["w"] + params["b"]
-
-    def loss(params: Any, x: Any) -> Any:
-        return (apply(params, x) ** 2).mean()
-
-    members = {"w": jnp.zeros((5, 3, 2)), "b": jnp.zeros((5, 2))}
-    x, batches = jnp.zeros((7, 3)), jnp.zeros((4, 7, 3))
-    over_members, over_batches = (0, None), (None, 0)
-    programs = {
-        "one_batch": lambda: jax.vmap(apply, over_members)(members, x),
-        "members_outside": lambda: jax.vmap(jax.vmap(apply, over_batches), over_members)(members, batches),
-        "batches_outside": lambda: jax.vmap(jax.vmap(apply, over_members), over_batches)(members, batches),
-        "members_last": lambda: jax.vmap(apply, over_members, out_axes=-1)(members, x),
-        "gradient_of_w": lambda: jax.vmap(jax.grad(loss), over_members)(members, x)["w"],
-    }
-    return {name: jax.eval_shape(program).shape for name, program in programs.items()}
-
-
-@check(
-    LESSON,
-    "One model on one batch gives (7, 2). Each vmap adds one axis, first unless out_axes says otherwise.",
-    "The outer vmap's axis stands before the inner one's. A gradient by a leaf has the leaf's shape.",
-    points=2,
-)
-def mapped_shapes(rng: np.random.Generator, shapes: Any) -> None:
-    """Shapes that come out of five vmaps, measured."""
-    truth = _measured_shapes()
-    if not isinstance(shapes, dict) or set(shapes) != set(truth):
-        got = ", ".join(map(str, shapes)) if isinstance(shapes, dict) else shapes
-        wrong("expected a dict with the given names.", expected=", ".join(truth), got=got)
-    slips: dict[str, dict[Any, str]] = {
-        "one_batch": {(7, 2): "the members' axis is missing", (7, 5, 2): "vmap puts its axis first"},
-        "members_outside": {
-            (4, 5, 7, 2): "the outer vmap's axis stands first",
-            (4, 7, 2): "the members' axis is missing",
-            (5, 7, 2): "the batches' axis is missing",
-        },
-        "batches_outside": {
-            (5, 4, 7, 2): "the outer vmap's axis stands first",
-            (4, 7, 2): "the members' axis is missing",
-            (5, 7, 2): "the batches' axis is missing",
-        },
-        "members_last": {(5, 7, 2): "out_axes=-1 puts the new axis last", (7, 5, 2): "-1 is the last axis"},
-        "gradient_of_w": {
-            (3, 2): "each member has a gradient of its own",
-            (5, 7, 3, 2): "the loss is a mean over the rows: one gradient for all of them",
-            (5,): "that is the shape of the losses",
-        },
-    }
-    for name, value in truth.items():
-        predicted(shapes[name], value, f"the shape of {name}", slips[name])
