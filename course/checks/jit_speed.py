@@ -57,7 +57,8 @@ def first_and_steady(rng: np.random.Generator, first_and_steady: Any) -> None:
     answer = function(first_and_steady, "first_and_steady(f, x, clock, repeats)")
     for repeats in (5, 7):
         queue, compiling = 1e-3 * rng.uniform(1, 2), rng.uniform(2, 3)
-        work = rng.permutation(np.append(rng.uniform(0.1, 0.2, repeats - 1), 1.5))  # one call is disturbed
+        work = 0.1 + 0.02 * np.arange(repeats - 1) + 0.01 * rng.uniform(size=repeats - 1)
+        work = rng.permutation(np.append(work, 1.5))  # one call is disturbed
         work = np.concatenate([[0.3], work])
         clock, called = _Clock(), list[float]()
 
@@ -147,7 +148,8 @@ def fit_keeping_best(rng: np.random.Generator, fit_keeping_best: Any) -> None:
         kept, losses = _by_torch(problem, rate, 0.9)
         best = int(losses.argmin())
         gap = np.sort(losses)[1] - losses.min()
-        if 0 < best < len(losses) - 1 > losses.argmax() and gap > 0.02:
+        apart = [np.abs(one["w"] - kept[best]["w"]).max() for i, one in enumerate(kept) if i != best]
+        if 0 < best < len(losses) - 1 > losses.argmax() and gap > 0.02 and min(apart) > 0.1:
             break
     calls: list[int] = []
 
@@ -172,7 +174,7 @@ def fit_keeping_best(rng: np.random.Generator, fit_keeping_best: Any) -> None:
         "loss": jnp.mean((jnp.tanh(problem["valid"][0] @ problem["params"]["w"]) + 0.1 - problem["valid"][1]) ** 2)
     }
     same(
-        got, (kept[best], losses), f"(best weights, validation losses) of {len(losses)} epochs", rtol=1e-3, atol=1e-4,
+        got, (kept[best], losses), f"(best weights, validation losses) of {len(losses)} epochs", rtol=3e-4, atol=1e-4,
         slips={
             "the last weights, not the best": (kept[-1], losses),
             "the worst weights: keep the new ones where their loss is lower": (kept[int(losses.argmax())], losses),
@@ -293,7 +295,7 @@ def _text(value: Any) -> Any:
 def epoch_orders(rng: np.random.Generator, epoch_orders: Any) -> None:
     """Row numbers of each batch of each epoch: permutations, independent, uniform."""
     answer = function(epoch_orders, "epoch_orders(key, rows, batch, epochs)")
-    for rows, batch, epochs in ((int(rng.integers(10, 20)), 4, 5), (12, 3, 4)):
+    for rows, batch, epochs in ((int(rng.integers(10, 20)), 4, 8), (12, 3, 4)):
         key = jax.random.key(int(rng.integers(10**6)))
         what = f"the orders of {epochs} epochs of {rows} rows by {batch}"
         got, again = (np.asarray(answer(key, rows, batch, epochs)) for _ in range(2))

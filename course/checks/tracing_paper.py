@@ -152,7 +152,7 @@ def bisect(rng: np.random.Generator, bisect: Any) -> None:
             return np.float32(rows[0][place]), rows[0][1]
 
         same(
-            one, first(rows), "(root, turns)", atol=1e-4,
+            one, first(rows), "(root, turns)", atol=1e-5,
             slips={
                 "f is taken to rise; compare the signs at the middle and at high": first(rising),
                 "the half without the root is kept": first(other),
@@ -168,7 +168,7 @@ def bisect(rng: np.random.Generator, bisect: Any) -> None:
         got = mapped(jnp.asarray(lows, jnp.float32), jnp.asarray(highs, jnp.float32))
         most = int(expected[1].max())
         same(
-            got, expected, "(roots, turns) of three intervals under vmap and jit", atol=1e-4,
+            got, expected, "(roots, turns) of three intervals under vmap and jit", atol=1e-5,
             slips={"all intervals take the turns of the longest": (expected[0], np.full(3, most))},
         )  # fmt: skip
         if len(calls) > 8:

@@ -66,8 +66,8 @@ checks.first_and_steady(first_and_steady)
 # **Given** `loss_fn(params, x, y)`, an optax `optimizer`, a dict `params`, the pairs `train = (x, y)` and `valid`, and
 # row numbers `orders` of shape `(epochs, steps, batch)`.
 #
-# **Asked** for `(best, losses)`: the weights after the epoch with the lowest validation loss, and all validation losses,
-# `(epochs,)`. One program: no Python loop, no Python `if`.
+# **Asked** for `(best, losses)`: the weights after the epoch with the lowest validation loss, and all validation
+# losses, `(epochs,)`. One program: no Python loop, no Python `if`.
 #
 # **Checked** against torch's loop with momentum, and by counting how often Python runs `loss_fn`.
 

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 11 · Exercises: Hundreds of models in one program
 #
-# **Can you write for one model and one device, and run it for many?** (10 minutes)
+# **Can you write for one model and one device, and run it for many?** (15 minutes)
 
 # %% [markdown]
 # Four exercises to the [lesson](../11_ensembles.ipynb). Fill in the cells that say `your turn` and run the
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from course import checks
 
 # %% [markdown]
-# ## Exercise 1: Which shape comes out? (2 minutes)
+# ## Exercise 1: Which shape comes out? (6 minutes)
 #
 # **Given** five members of an ensemble, their weights stacked, and four batches of seven rows.
 
@@ -62,7 +62,7 @@ shapes = {
 checks.mapped_shapes(shapes)
 
 # %% [markdown]
-# ## Exercise 2: Cross-validation in one call (2 minutes)
+# ## Exercise 2: Cross-validation in one call (3 minutes)
 #
 # ```python
 # for j in range(k):
@@ -105,9 +105,9 @@ checks.cross_validated(cross_validated)
 #
 # **Given** `logits` of shape `(members, n)`, the members' logits for the label 1, and `labels` of shape `(n,)`, 0 or 1.
 #
-# **Asked** for the log loss of the ensemble, a number: `-log` of the probability of the right label, averaged over rows.
-# The ensemble's probability is the mean of its members' probabilities. It must be right where all members give the
-# right label a probability that is 0 in float32.
+# **Asked** for the log loss of the ensemble, a number: `-log` of the probability of the right label, averaged over
+# rows. The ensemble's probability is the mean of its members' probabilities. It must be right where all members give
+# the right label a probability that is 0 in float32.
 #
 # **Checked** against torch in double precision, with logits near 2 and near 250.
 
@@ -127,16 +127,16 @@ def ensemble_log_loss(logits, labels):
 checks.ensemble_log_loss(ensemble_log_loss)
 
 # %% [markdown]
-# ## Exercise 4: SyncBatchNorm by hand (3 minutes)
+# ## Exercise 4: SyncBatchNorm by hand (2 minutes)
 #
-# Code that runs once for each device (under `pmap`, say) sees the rows of one device. `torch.nn.SyncBatchNorm` takes its
-# statistics from the rows of all.
+# Code that runs once for each device (under `pmap`, say) sees the rows of one device. `torch.nn.SyncBatchNorm` takes
+# its statistics from the rows of all.
 #
-# **Given** `x` of shape `(rows, d)`, the rows of one device; the `axis_name` of the devices; and `eps`. All devices have
-# the same number of rows.
+# **Given** `x` of shape `(rows, d)`, the rows of one device; the `axis_name` of the devices; and `eps`. All devices
+# have the same number of rows.
 #
-# **Asked** for the tuple `(normalised, mean, var)`: `x` normalised as `torch.nn.BatchNorm1d(d, eps, affine=False)` would
-# in training mode with the rows of all devices, and the two statistics `(d,)` that it uses.
+# **Asked** for the tuple `(normalised, mean, var)`: `x` normalised as `torch.nn.BatchNorm1d(d, eps, affine=False)`
+# would in training mode with the rows of all devices, and the two statistics `(d,)` that it uses.
 #
 # **Checked** under `jax.vmap(..., axis_name=...)`, for which collectives such as `lax.pmean` mean the same as under
 # `pmap`, so one device will do; against torch on all rows. Devices differ in their means.

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 12 · Exercises: The tracing paper, rebuilt
 #
-# **Which of your functions can be one node of a graph, and what may leave the loop?** (10 minutes)
+# **Which of your functions can be one node of a graph, and what may leave the loop?** (15 minutes)
 
 # %% [markdown]
 # Three exercises to the [lesson](../12_tracing_paper.ipynb). Fill in the cells that say `your turn` and run the
@@ -16,7 +16,7 @@ import numpy as np
 from course import checks
 
 # %% [markdown]
-# ## Exercise 1: Pure, static, both, neither (2 minutes)
+# ## Exercise 1: Pure, static, both, neither (7 minutes)
 #
 # **Given** six functions of a vector.
 
@@ -76,7 +76,7 @@ kinds = {
 checks.pure_or_static(kinds)
 
 # %% [markdown]
-# ## Exercise 2: Bisection as one node (2 minutes)
+# ## Exercise 2: Bisection as one node (5 minutes)
 #
 # ```python
 # def bisect(f, low, high, tolerance):
@@ -120,7 +120,7 @@ def bisect(f, low, high, tolerance):
 checks.bisect(bisect)
 
 # %% [markdown]
-# ## Exercise 3: Out of the loop, by hand (4 minutes)
+# ## Exercise 3: Out of the loop, by hand (5 minutes)
 #
 # In the lesson XLA moved the exponentials out of the loop of conjugate gradients. It can be said in the program, too,
 # and then holds for every back end.

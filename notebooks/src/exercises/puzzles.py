@@ -5,9 +5,9 @@
 
 # %% [markdown]
 # Twelve puzzles to [09 · Transformations](../09_transformations.ipynb). Each says by a loop or a formula what is
-# wanted, and draws it: given arrays grey, the wanted one blue. Each solution is a line or a few. The rule is part of the
-# puzzle and is checked: Python loops over the data are out everywhere. Fill in the cells that say `your turn` and run
-# the check below each. `checks.NAME.hint()` prints one hint at a time, `checks.NAME.solution()` the solution, and
+# wanted, and draws it: given arrays grey, the wanted one blue. Each solution is a line or a few. The rule is part of
+# the puzzle and is checked: Python loops over the data are out everywhere. Fill in the cells that say `your turn` and
+# run the check below each. `checks.NAME.hint()` prints one hint at a time, `checks.NAME.solution()` the solution, and
 # `checks.progress()` what is done. The minutes count reading and typing; thinking comes on top.
 
 # %%
@@ -209,13 +209,14 @@ checks.returns_to_go(returns_to_go)
 #
 # **Checked** against a loop over rows, and by whether the program grows with `n`.
 
-# %% alt="A table of scores, four by four, on and below its diagonal filled, and an arrow called softmax to a blue table of weights whose squares on and below the diagonal are filled: 1, then 0.5 and 0.5, then three of 0.33, then 0.096, 0.71, 0.096 and 0.096; above it zeros."
-scores, past = np.array([[2, 5, 1, 3], [1, 1, 4, 0], [0, 0, 0, 9], [1, 3, 1, 1]]), np.tri(4, dtype=bool)
+# %% alt="A table of scores, four by four, on and below its diagonal filled, and an arrow called softmax to a blue table of weights whose squares on and below the diagonal are filled: 1, then 0.5 and 0.5, then three of 0.33, then four of 0.25; above it zeros."
+scores, past = np.array([[2, 5, 1, 3], [1, 1, 4, 0], [0, 0, 0, 9], [2, 2, 2, 2]]), np.tri(4, dtype=bool)
 weights = np.zeros((4, 4))
 for i in range(4):
     powers = np.exp(scores[i, : i + 1])
     weights[i, : i + 1] = powers / powers.sum()
-draw({"scores": scores}, {"weights": weights}, "softmax", marked={"scores": past, "weights": past}, text="{:.2g}", size=0.42)
+marked = {"scores": past, "weights": past}
+draw({"scores": scores}, {"weights": weights}, "softmax", marked=marked, text="{:.2g}", size=0.42)
 
 
 # %% tags=["stub"]
@@ -275,8 +276,8 @@ checks.bag_means(bag_means)
 #
 # **Rule**: no indexing, no scatter: compare.
 #
-# **Checked** against a loop, under `jax.jit`, and by the operations of the program. (`F.one_hot` raises at -1. What would
-# `jnp.eye(k)[labels]` do?)
+# **Checked** against a loop, under `jax.jit`, and by the operations of the program. (`F.one_hot` raises at -1. What
+# would `jnp.eye(k)[labels]` do?)
 
 # %% alt="A column of five labels, 1, 3, -1, 0, 1, and an arrow to a blue table of five rows and four columns: a filled square in column 1, 3, none, 0, 1."
 labels, k = np.array([1, 3, -1, 0, 1]), 4
@@ -306,8 +307,8 @@ checks.one_hot_labels(one_hot_labels)
 # **Given** `tokens` of shape `(total,)`, the rows of a ragged table one after another; their `lengths` of shape `(b,)`,
 # which add up to `total`; and the Python number `width`.
 #
-# **Asked** for the table `(b, width)`, what `pad_sequence(..., batch_first=True)` gives: short rows padded with 0 on the
-# right. Rows longer than `width` are cut.
+# **Asked** for the table `(b, width)`, what `pad_sequence(..., batch_first=True)` gives: short rows padded with 0 on
+# the right. Rows longer than `width` are cut.
 #
 # **Rule**: it must work under `jax.jit`, where `lengths` are traced values.
 #
@@ -338,12 +339,12 @@ def padded_rows(tokens, lengths, width):
 checks.padded_rows(padded_rows)
 
 # %% [markdown]
-# ## Puzzle 10: A branch that must not poison (2 minutes)
+# ## Puzzle 10: A branch that must not poison (3 minutes)
 #
 # **Given** `p` of shape `(n,)`, some entries zero or below.
 #
-# **Asked** for `p log p` where `p > 0`, and 0 elsewhere. The derivative must be `log p + 1` and 0 likewise: no `nan`, no
-# tricks with small numbers.
+# **Asked** for `p log p` where `p > 0`, and 0 elsewhere. The derivative must be `log p + 1` and 0 likewise: no `nan`,
+# no tricks with small numbers.
 #
 # **Rule**: `jnp.where`, and no helper that knows the answer.
 #
@@ -385,13 +386,12 @@ checks.entropy_terms(entropy_terms)
 
 # %% alt="A column of ids 7, 3, 5, and an arrow to a blue table of noise with three rows; then the same rows in the order 3, 5, 7. The row of id 7 is filled in both: its three numbers are the same."
 ids, order = np.array([7, 3, 5]), np.array([1, 2, 0])
-noise = np.array([jax.random.normal(jax.random.fold_in(jax.random.key(0), i), (3,)) for i in ids])
+noise = np.array([jax.random.normal(jax.random.fold_in(jax.random.key(0), i), (3,)) for i in ids]).round(1)
 marked = {"ids": ids == 7, "noise": ids == 7, "ids, shuffled": ids[order] == 7, "noise again": ids[order] == 7}
 draw(
     {"ids": ids[:, None]},
     {"noise": noise, "ids, shuffled": ids[order][:, None], "noise again": noise[order]},
     marked={name: np.outer(rows, np.ones(3 if "noise" in name else 1)) for name, rows in marked.items()},
-    text="{:.1f}",
 )
 
 
