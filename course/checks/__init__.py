@@ -5,6 +5,7 @@ expected, got, the likely slip. Needs NumPy, JAX and filelock; a check that migr
 Lesson: 00_start_here.
 """
 
+from course.checks.capstone_20_pinn import pinn_loss, pinn_model, pinn_optimizer, pinn_residual, pinn_run
 from course.checks.core import progress
 from course.checks.functional_derivatives import acceleration, conserving_step, equations_of_motion, nodes_agree
 from course.checks.high_order_pdes import beam_ansatz, beam_on_springs, flame_residual, u_xxy_from_lines
@@ -23,6 +24,11 @@ __all__ = [
     "flat_in_the_end",
     "hessian_vector",
     "nodes_agree",
+    "pinn_loss",
+    "pinn_model",
+    "pinn_optimizer",
+    "pinn_residual",
+    "pinn_run",
     "progress",
     "shell_ansatz",
     "td_gradient",
