@@ -5,6 +5,7 @@ expected, got, the likely slip. Needs NumPy, JAX and filelock; a check that migr
 Lesson: 00_start_here.
 """
 
+from course.checks.capstone_05_classifier import digit_accuracy, digit_augment, digit_model, digit_run
 from course.checks.capstone_20_pinn import pinn_loss, pinn_model, pinn_optimizer, pinn_residual, pinn_run
 from course.checks.core import progress
 from course.checks.functional_derivatives import acceleration, conserving_step, equations_of_motion, nodes_agree
@@ -19,6 +20,10 @@ __all__ = [
     "bratu_source",
     "clipped_gradient",
     "conserving_step",
+    "digit_accuracy",
+    "digit_augment",
+    "digit_model",
+    "digit_run",
     "equations_of_motion",
     "flame_residual",
     "flat_in_the_end",

@@ -129,7 +129,7 @@ print("loss, steps 0, 100, 200, 300, 399:", *(f"{losses_torch[step]:.3f}" for st
 print(f"relative L2 error {beam_error_torch(model):.2f}")
 
 # %% [markdown]
-# Far from solved: a real run has some ten thousand steps, and would build the conditions in. For a migration
+# Not solved yet: a real run has some ten thousand steps, and would build the conditions in. For a migration
 # that does not matter: the JAX run has to make the *same* errors.
 
 # %% [markdown]
