@@ -5,6 +5,7 @@ expected, got, the likely slip. Needs NumPy, JAX and filelock; a check that migr
 Lesson: 00_start_here.
 """
 
+from course.checks.capstone_12_training_script import script_gradients, script_model, script_optimizer, script_run
 from course.checks.compiling import biquad_scan, bucketed_loss, program_count
 from course.checks.core import progress
 from course.checks.custom_rules import checkpointed_segments, implicit_root, inward_clip
@@ -25,6 +26,10 @@ __all__ = [
     "power_iteration",
     "program_count",
     "progress",
+    "script_gradients",
+    "script_model",
+    "script_optimizer",
+    "script_run",
     "standardised_stream",
     "strict_function",
     "td_gradient",
