@@ -269,14 +269,14 @@ def script_optimizer(rng: np.random.Generator, make_optimizer: Any) -> None:
     import torch
 
     program, answer = _program(), function(make_optimizer, "make_optimizer(rate, warmup, limit)")
-    rate, warmup, limit = float(rng.uniform(0.05, 0.1)), int(rng.integers(3, 5)), float(rng.uniform(1, 2))
+    rate, warmup, limit = float(rng.uniform(0.05, 0.1)), int(rng.integers(3, 5)), float(rng.uniform(0.3, 0.6))
     net = _torch_net(rng)
     with torch.no_grad():
         for p in net.parameters():
             p.copy_(torch.tensor(3 + rng.normal(size=tuple(p.shape))))  # large, so that decay shows
     start = {name: p.detach().numpy().copy() for name, p in net.named_parameters()}
     adamw, schedule = program.torch_optimizer(net, rate, warmup)
-    sizes = rng.permutation([0.02, 0.02, 0.05, 0.2, 0.5, 1.0, 1.0])  # of norms below the limit and above
+    sizes = rng.permutation([0.005, 0.005, 0.01, 0.2, 0.5, 1.0, 1.0])  # of norms below the limit and above
     steps = [{name: (size * rng.normal(size=p.shape)).astype("f") for name, p in start.items()} for size in sizes]
     for step in steps:
         for name, p in net.named_parameters():

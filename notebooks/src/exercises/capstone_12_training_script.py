@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Capstone after 12 · A training script, migrated whole
 #
-# **Can you take a script that is used, with all that it has grown, and get its numbers?** (30 minutes)
+# **Can you take a script that is used, with all that it has grown, and get its numbers?** (15 minutes)
 
 # %% [markdown]
 # Four exercises on what lessons [04b](../04b_training_rules.ipynb) to [12](../12_tracing_paper.ipynb) taught. A PyTorch
@@ -28,6 +28,7 @@ from course import checks
 
 # %%
 SIZE, PARTS, RATE, WARMUP, LIMIT, SMOOTHING = 16, 4, 3e-2, 4, 1.0, 0.1
+torch.set_num_threads(1)
 
 pixels, digits = load_digits(return_X_y=True)
 x, y = (pixels / 16).astype(np.float32), digits.astype(np.int32)
@@ -36,6 +37,7 @@ x, y = (pixels / 16).astype(np.float32), digits.astype(np.int32)
 # %% [markdown]
 # **The script.** A network with LayerNorm; a batch comes in four parts, since one of four times the size would not fit
 # into memory. A step draws its rows from its own number.
+
 
 # %%
 def rows_of(step, count):  # the data's order follows from the step's number, so that a run can go on anywhere
@@ -109,10 +111,10 @@ with tempfile.TemporaryDirectory() as torch_folder:
     for until in (10, 20):  # two processes, as it were
         torch.manual_seed(0)
         torch_losses = torch_fit(TorchNet(32), x_torch, y_torch, Path(torch_folder, "run.pt"), until)
-        print(f"steps to {until}:", *[f"{loss:.2f}" for loss in torch_losses])
+        print(f"steps to {until}:", *[f"{loss:.1f}" for loss in torch_losses])
 
 # %% [markdown]
-# ## Exercise 1: The model (5 minutes)
+# ## Exercise 1: The model (2 minutes)
 #
 # **Given** `width`, a `dtype` to compute in, and `rngs`.
 #
@@ -146,7 +148,7 @@ class Net(nnx.Module):
 checks.script_model(Net)
 
 # %% [markdown]
-# ## Exercise 2: Gradients, part by part (6 minutes)
+# ## Exercise 2: Gradients, part by part (3 minutes)
 #
 # **Given** a `model` like yours, in float32 or bfloat16, `x` of shape `(parts, size, 64)` and `y` of shape
 # `(parts, size)`.
@@ -183,7 +185,7 @@ def accumulated(model, x, y):
 checks.script_gradients(accumulated)
 
 # %% [markdown]
-# ## Exercise 3: The optimizer (5 minutes)
+# ## Exercise 3: The optimizer (3 minutes)
 #
 # **Given** a `rate`, the number of `warmup` steps, and a `limit` for the gradient's norm.
 #
@@ -214,7 +216,7 @@ def make_optimizer(rate, warmup, limit):
 checks.script_optimizer(make_optimizer)
 
 # %% [markdown]
-# ## Exercise 4: The run (8 minutes)
+# ## Exercise 4: The run (5 minutes)
 #
 # **Given** a `model` like yours; all images `x` and labels `y`, NumPy arrays; `folder`, an absolute path, where there
 # may be a run to go on with, or nothing yet; and `until`, the number of steps after which to stop.
