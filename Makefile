@@ -14,7 +14,7 @@ PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 CHECKED = --doctest-modules course tests --ignore=tests/answers --ignore=tests/classroom
 STRUCTURES = -m structures tests/structures
 
-.PHONY: help setup run test check test-exercises test-thorough test-structures test-all test-benchmarks test-floor test-newest fuzz mutants bench pde publish-results release lab build rosetta adopt dataset guards lint clean
+.PHONY: help setup run test check test-exercises test-thorough test-structures test-all test-benchmarks test-floor test-newest fuzz mutants bench pde publish-results release lab progress build rosetta adopt dataset guards lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -113,8 +113,11 @@ publish-results: $(VENV)/.ready ## copy results into the repository and renew th
 release: $(VENV)/.ready ## check, write CHANGELOG.md, commit and tag: make release VERSION=1.2.0
 	@$(PY) -m tools.release "$(VERSION)"
 
-lab: $(VENV)/.ready ## open the lessons in JupyterLab
-	$(VENV)/bin/jupyter lab notebooks
+lab: $(VENV)/.ready ## copy the exercises into work/, where answers are safe, and open JupyterLab
+	@$(PY) -m tools.lab
+
+progress: $(VENV)/.ready ## which exercises are done
+	@$(PY) -c "from course import checks; checks.progress()"
 
 build: $(VENV)/.ready ## execute the lessons whose notebooks are stale, and renew README's generated parts
 	@$(PY) -m tools.build
