@@ -81,17 +81,33 @@ class Work:
 
 def calls(source: str) -> list[tuple[str, tuple[str, ...]]]:
     """The checks that a cell calls at its top level, each with the names of the answers that it hands in."""
+    return [made for node in _statements(source) if (made := _call(node))]
+
+
+def only_calls(source: str) -> bool:
+    """Whether a cell does nothing but call checks."""
+    return all(_call(node) for node in _statements(source)) and bool(_statements(source))
+
+
+def _statements(source: str) -> list[ast.stmt]:
+    """A cell's statements at the top level; none where it does not parse."""
     try:
-        tree = ast.parse(source)
+        return ast.parse(source).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
-    found = []
-    for node in tree.body:
-        call = node.value if isinstance(node, ast.Expr) else None
-        if isinstance(call, ast.Call) and ast.unparse(call.func).startswith("checks."):
-            names = tuple(part.id for part in call.args if isinstance(part, ast.Name))
-            found.append((ast.unparse(call.func).removeprefix("checks."), names))
-    return found
+
+
+def _call(node: ast.stmt) -> tuple[str, tuple[str, ...]] | None:
+    call = node.value if isinstance(node, ast.Expr) else None
+    if not isinstance(call, ast.Call):
+        return None
+    parts, called = [], call.func
+    while isinstance(called, ast.Attribute):
+        parts.append(called.attr)
+        called = called.value
+    if not parts or not isinstance(called, ast.Name) or called.id != "checks":
+        return None
+    return ".".join(reversed(parts)), tuple(part.id for part in call.args if isinstance(part, ast.Name))
 
 
 def points(root: Path = ROOT) -> dict[str, int]:
@@ -141,38 +157,45 @@ def sheets(root: Path = ROOT) -> dict[str, Sheet]:
 def sections(asked: Sheet, cells: Iterable[Mapping]) -> tuple[list[str], dict[str, list[str]]]:
     """A student's code: above the first exercise, and by exercise.
 
-    A cell belongs to the exercise whose heading stands above it; one that binds an exercise's answer belongs to that
-    exercise, wherever it stands. Calls of checks are left out, and so are cells that are as the course gave them.
+    A cell belongs to the exercise whose heading stands above it. Where no cell there binds the exercise's answer, one
+    that does so elsewhere is taken. Calls of checks are left out, and so are cells that are as the course gave them.
     """
-    top: list[str] = []
-    by_name: dict[str, list[str]] = {one.name: [] for one in asked.exercises}
-    by_answer = {name: one.name for one in asked.exercises for name in one.answers}
     by_heading = {one.heading: one.name for one in reversed(asked.exercises)}
+    answers = {"": set(), **{one.name: set(one.answers) for one in asked.exercises}}
     as_given = {source for one in asked.exercises for source in one.given} | set(asked.given)
-    here: list[str] = top
+    here, places, sources = "", [], []
     for cell in cells:
         source = cell["source"]
         if cell["cell_type"] == "markdown" and (found := HEADING.search(source)):
-            here = by_name.get(by_heading.get(found[1], ""), here)
-        elif cell["cell_type"] == "code" and source.strip() and source not in as_given and not calls(source):
-            bound = [by_answer[name] for name in _bound(source) if name in by_answer]
-            (by_name[bound[0]] if bound else here).append(source)
-    return top, by_name
+            here = by_heading.get(found[1], here)
+        elif cell["cell_type"] == "code" and source.strip() and source not in as_given and not only_calls(source):
+            places.append(here)
+            sources.append(source)
+    bound = [_bound(source) for source in sources]
+    for name, wanted in answers.items():
+        if not any(place == name and names & wanted for place, names in zip(places, bound, strict=True)):
+            for i, names in enumerate(bound):
+                if names & wanted and not names & answers[places[i]]:
+                    places[i] = name
+    top = [source for place, source in zip(places, sources, strict=True) if not place]
+    return top, {
+        one.name: [source for place, source in zip(places, sources, strict=True) if place == one.name]
+        for one in asked.exercises
+    }
 
 
-def _bound(source: str) -> list[str]:
+def _bound(source: str) -> set[str]:
     """Names that a cell binds at its top level; guessed line by line where it does not parse."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return re.findall(r"(?m)^(?:(?:def|class)\s+)?(\w+)\b(?=\s*[(=:])", source[:100_000])
-    names = []
-    for node in tree.body:
+    body = _statements(source)
+    if not body:
+        return set(re.findall(r"(?m)^(?:(?:def|class)\s+)?(\w+)\b(?=\s*[(=:])", source[:100_000]))
+    names = set()
+    for node in body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.append(node.name)
+            names.add(node.name)
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         parts = [part for target in targets if target is not None for part in ast.walk(target)]
-        names += [part.id for part in parts if isinstance(part, ast.Name)]
+        names |= {part.id for part in parts if isinstance(part, ast.Name)}
     return names
 
 
@@ -217,18 +240,17 @@ def submissions(folder: Path, known: Iterable[str], most: int = 1000) -> list[Wo
     work: list[Work] = []
     taken: set[tuple[str, str]] = set()
     for path in _notebooks(folder, most):
-        student = path.relative_to(folder).parts[0]
-        name = path.stem
+        student, name = clean(path.relative_to(folder).parts[0]), clean(path.stem)
         stem = next((stem for stem in known if re.fullmatch(rf"{re.escape(stem)}(?:[^\w].*)?", name)), None)
         if path.parent == folder:
             stem = next((stem for stem in known if name.endswith(stem)), None)
             student = (name.removesuffix(stem) if stem else name).rstrip("-_ ") or name
         one = Work(student, stem or name)
         if stem is None:
-            one.fault = f"expected the name of an exercise notebook, got {path.name}; give it the course's name back"
+            one.fault = f"expected the name of an exercise notebook, got {name}; give it the course's name back"
             one.outcome = "unknown notebook"
         elif (student, stem) in taken:
-            one.fault = f"expected one {stem} from a student, got {path.name} too, which is not graded; remove one"
+            one.fault = f"expected one {stem} from a student, got {name} too, which is not graded; remove one"
             one.outcome, one.stem = "second copy", name
         else:
             taken.add((student, stem))
@@ -252,7 +274,7 @@ def _notebooks(folder: Path, most: int) -> Iterator[Path]:
 
 
 def _below(folder: Path, depth: int, budget: Iterator[int]) -> Iterator[Path]:
-    for entry in sorted(folder.iterdir()):
+    for entry in sorted(folder.iterdir(), key=lambda entry: (len(entry.name), entry.name)):  # "x" before "x (1)"
         if next(budget, None) is None:
             return
         plain_folder = entry.is_dir() and not entry.is_symlink()
@@ -384,8 +406,10 @@ def grade_folder(
         sandbox(how.get("root", ROOT))
     work = submissions(folder, known)
     due = sorted(due) or sorted({one.stem for one in work if one.stem in known})
-    absent = {one.student for one in work} | {path.name for path in folder.iterdir() if path.is_dir()}
-    for student in sorted(absent):
+    students = {one.student for one in work} | {
+        clean(path.name) for path in folder.iterdir() if path.is_dir() and not path.is_symlink()
+    }
+    for student in sorted(students):
         handed_in = {one.stem for one in work if one.student == student}
         fault = "expected this notebook, got none; hand it in"
         work += [Work(student, stem, [], fault, "not handed in") for stem in due if stem not in handed_in]
