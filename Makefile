@@ -14,7 +14,7 @@ PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 CHECKED = --doctest-modules course tests --ignore=tests/answers --ignore=tests/classroom
 STRUCTURES = -m structures tests/structures
 
-.PHONY: help setup run test check test-exercises test-thorough test-structures test-all test-benchmarks test-floor test-newest fuzz mutants bench pde publish-results release lab progress build rosetta adopt dataset guards lint clean
+.PHONY: help setup run test check test-exercises test-thorough test-structures test-all test-benchmarks test-floor test-newest fuzz mutants bench pde publish-results release lab progress classroom grade build rosetta adopt dataset guards lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -118,6 +118,12 @@ lab: $(VENV)/.ready ## copy the exercises into work/, where answers are safe, an
 
 progress: $(VENV)/.ready ## which exercises are done
 	@$(PY) -c "from course import checks; checks.progress()"
+
+classroom: $(VENV)/.ready-classroom ## what a teacher hands out, and an nbgrader course: build/classroom/
+	@$(PY) -m tools.classroom
+
+grade: $(VENV)/.ready-classroom ## grade a folder with one folder a student: make grade SUBMISSIONS=folder [OUT=build/grades]
+	@$(PY) -m tools.grade "$(SUBMISSIONS)" --out "$(or $(OUT),build/grades)" --jobs $(JOBS) $(if $(TRUSTED),--trusted) $(if $(DUE),--due $(DUE))
 
 build: $(VENV)/.ready ## execute the lessons whose notebooks are stale, and renew README's generated parts
 	@$(PY) -m tools.build

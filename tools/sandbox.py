@@ -27,7 +27,8 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 MEGABYTE = 2**20
-MEMORY, PROCESSES = 4096 * MEGABYTE, 256  # resident, of all processes of a sandbox; threads count as processes
+MEMORY, PROCESSES = 4096 * MEGABYTE, 32  # resident, of all processes of a sandbox
+THREADS = 64 + 8 * (os.cpu_count() or 1)  # of all its processes; libraries start some for each core
 KEPT = 2000  # characters of what a submission prints
 ENDLESS = "a loop without an end, compiled perhaps"
 ENVIRONMENT = {
@@ -113,7 +114,7 @@ def run_job(job: dict, *, trusted: bool, seconds: float, root: Path = ROOT) -> t
     token = secrets.token_hex(16)
     extra = _tasks_of_user() if user is None and not trusted else 0
     limits = {"RLIMIT_AS": 4 * MEMORY, "RLIMIT_FSIZE": 64 * MEGABYTE, "RLIMIT_CORE": 0, "RLIMIT_CPU": 600}
-    limits |= {} if trusted else {"RLIMIT_NPROC": PROCESSES + extra, "RLIMIT_NOFILE": 1024}
+    limits |= {} if trusted else {"RLIMIT_NPROC": THREADS + extra, "RLIMIT_NOFILE": 1024}
     about = {"token": token, "root": str(root), "user": user, "limits": limits, "sandboxed": not trusted}
     script = root / "tools" / "grade_one.py"
     with tempfile.TemporaryDirectory(prefix="grade-") as folder:
