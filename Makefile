@@ -14,7 +14,7 @@ PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 CHECKED = --doctest-modules course tests --ignore=tests/answers --ignore=tests/classroom
 STRUCTURES = -m structures tests/structures
 
-.PHONY: help setup run test check test-exercises test-thorough test-structures test-all test-benchmarks test-floor test-newest fuzz mutants bench pde publish-results release lab progress classroom grade build rosetta adopt dataset guards lint clean
+.PHONY: help setup run test check test-exercises test-thorough test-structures test-all test-benchmarks test-floor test-newest fuzz mutants bench pde publish-results release lab progress classroom wheelhouse grade build rosetta adopt dataset guards lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -121,6 +121,9 @@ progress: $(VENV)/.ready ## which exercises are done
 
 classroom: $(VENV)/.ready-classroom ## what a teacher hands out, and an nbgrader course: build/classroom/
 	@$(PY) -m tools.classroom
+
+wheelhouse: $(VENV)/.ready-classroom ## wheels for a room without a network: build/wheelhouse/ (PIP_ARGS="--extra-index-url …")
+	@$(PY) -m tools.wheelhouse -- $(PIP_ARGS)
 
 grade: $(VENV)/.ready-classroom ## grade a folder with one folder a student: make grade SUBMISSIONS=folder [OUT=build/grades]
 	@$(PY) -m tools.grade "$(SUBMISSIONS)" --out "$(or $(OUT),build/grades)" --jobs $(JOBS) $(if $(TRUSTED),--trusted) $(if $(DUE),--due $(DUE))
