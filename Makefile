@@ -14,7 +14,7 @@ PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 CHECKED = --doctest-modules course tests --ignore=tests/answers --ignore=tests/classroom
 STRUCTURES = -m structures tests/structures
 
-.PHONY: help setup run test check test-exercises test-thorough test-structures test-all test-benchmarks test-floor test-newest fuzz mutants bench pde publish-results release lab progress classroom wheelhouse grade build rosetta adopt dataset guards lint clean
+.PHONY: help setup run test check test-exercises test-thorough test-structures test-classroom test-all test-benchmarks test-floor test-newest fuzz mutants bench pde publish-results release lab progress classroom wheelhouse grade build rosetta adopt dataset guards lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ test-exercises: $(VENV)/.ready ## exercises untouched, exercises solved (outputs
 
 test-structures: $(VENV)/.ready ## 35 whole models, from PyTorch to NNX, Linen and back
 	$(PYTEST) --dist load -p no:nbval $(STRUCTURES)
+
+test-classroom: $(VENV)/.ready-classroom ## twenty submissions, good, bad and hostile; a room without a network (needs bubblewrap)
+	$(PYTEST) -p no:nbval -m classroom tests/classroom
 
 test-all: test test-exercises test-thorough test-structures test-benchmarks test-floor ## test, exercises, more programs, whole models, the benchmarks, and the same on the oldest supported versions
 
