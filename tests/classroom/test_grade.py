@@ -12,7 +12,7 @@ from tools import grade, sandbox
 from tools.lessons import ROOT
 
 pytestmark = pytest.mark.classroom
-LIMITS = {"seconds": 30.0, "cell_seconds": 8.0}  # of loops without an end; an import of the libraries takes 5 s
+LIMITS = {"seconds": 20.0, "cell_seconds": 5.0}  # of loops without an end; an import of the libraries takes 5 s
 WORTH = {"doubled": 1, "mean_square": 3, "last_row": 2}
 
 

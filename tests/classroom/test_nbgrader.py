@@ -15,7 +15,7 @@ from tools.classroom import nbgrader_source
 from tools.lessons import Lesson, as_notebook, exercises
 
 pytestmark = pytest.mark.classroom
-LIMITS = ["--Sandboxed.seconds=30", "--Sandboxed.cell_seconds=8"]
+LIMITS = ["--Sandboxed.seconds=20", "--Sandboxed.cell_seconds=5"]
 
 
 def ran(folder, *command):
