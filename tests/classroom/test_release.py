@@ -45,7 +45,9 @@ def test_a_release_installs_and_runs_without_a_network(wheels, tmp_path):
     (room / "wheelhouse").symlink_to(wheels)
     python = sys.executable
     assert offline(room, f"{python} -c 'import socket; print(*[name for _, name in socket.if_nameindex()])'") == "lo\n"
-    install = ".venv/bin/python -m pip install --quiet --no-compile --no-index --find-links wheelhouse -r requirements.txt"
+    install = (
+        ".venv/bin/python -m pip install --quiet --no-compile --no-index --find-links wheelhouse -r requirements.txt"
+    )
     offline(room, f"{python} -m venv .venv; {install}", PIP_CONFIG_FILE=os.devnull)
     offline(room / "notebooks" / "exercises", f"../../.venv/bin/jupyter execute --inplace {STEM}.ipynb")
     ran = nbformat.read(room / "notebooks" / "exercises" / f"{STEM}.ipynb", as_version=4)
