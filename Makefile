@@ -14,7 +14,7 @@ PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 CHECKED = --doctest-modules course tests --ignore=tests/answers --ignore=tests/classroom
 STRUCTURES = -m structures tests/structures
 
-.PHONY: help setup run test check test-exercises test-thorough test-structures test-all test-benchmarks test-floor test-newest fuzz mutants bench pde publish-results release lab build rosetta adopt dataset guards lint clean
+.PHONY: help setup run test check test-exercises test-thorough test-structures test-classroom test-all test-benchmarks test-floor test-newest fuzz mutants bench pde publish-results release lab progress classroom wheelhouse grade build rosetta adopt dataset guards lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ test-exercises: $(VENV)/.ready ## exercises untouched, exercises solved (outputs
 
 test-structures: $(VENV)/.ready ## 35 whole models, from PyTorch to NNX, Linen and back
 	$(PYTEST) --dist load -p no:nbval $(STRUCTURES)
+
+test-classroom: $(VENV)/.ready-classroom ## twenty submissions, good, bad and hostile; a room without a network (needs bubblewrap)
+	$(PYTEST) -p no:nbval -m classroom tests/classroom
 
 test-all: test test-exercises test-thorough test-structures test-benchmarks test-floor ## test, exercises, more programs, whole models, the benchmarks, and the same on the oldest supported versions
 
@@ -113,8 +116,20 @@ publish-results: $(VENV)/.ready ## copy results into the repository and renew th
 release: $(VENV)/.ready ## check, write CHANGELOG.md, commit and tag: make release VERSION=1.2.0
 	@$(PY) -m tools.release "$(VERSION)"
 
-lab: $(VENV)/.ready ## open the lessons in JupyterLab
-	$(VENV)/bin/jupyter lab notebooks
+lab: $(VENV)/.ready ## copy the exercises into work/, where answers are safe, and open JupyterLab
+	@$(PY) -m tools.lab
+
+progress: $(VENV)/.ready ## which exercises are done
+	@$(PY) -c "from course import checks; checks.progress()"
+
+classroom: $(VENV)/.ready-classroom ## what a teacher hands out, and an nbgrader course: build/classroom/
+	@$(PY) -m tools.classroom
+
+wheelhouse: $(VENV)/.ready-classroom ## wheels for a room without a network: build/wheelhouse/ (PIP_ARGS="--extra-index-url …")
+	@$(PY) -m tools.wheelhouse -- $(PIP_ARGS)
+
+grade: $(VENV)/.ready-classroom ## grade a folder with one folder a student: make grade SUBMISSIONS=folder [OUT=build/grades]
+	@$(PY) -m tools.grade "$(SUBMISSIONS)" --out "$(or $(OUT),build/grades)" --jobs $(JOBS) $(if $(TRUSTED),--trusted) $(if $(DUE),--due $(DUE))
 
 build: $(VENV)/.ready ## execute the lessons whose notebooks are stale, and renew README's generated parts
 	@$(PY) -m tools.build
