@@ -33,7 +33,7 @@ def _torch_model(rng: np.random.Generator) -> Any:
     from course.checks.programs import capstone_05_classifier as program
 
     torch.manual_seed(int(rng.integers(2**31)))
-    model = program.DigitNetTorch()
+    model: Any = program.DigitNetTorch()
     with torch.no_grad():
         model.norm.running_mean.normal_(0, 0.3)
         model.norm.running_var.uniform_(0.5, 2)
@@ -284,7 +284,7 @@ def digit_accuracy(rng: np.random.Generator, accuracy: Any) -> None:
     answer = function(accuracy, "accuracy(model, x, y)")
 
     theirs = _torch_model(rng)
-    model = porting.torch_to_nnx(theirs, _Reference(nnx.Rngs(0)))
+    model: Any = porting.torch_to_nnx(theirs, _Reference(nnx.Rngs(0)))
     x = rng.normal(size=(97, 8, 8, 1)).astype("f")
     with torch.no_grad():
         evaluated = theirs.eval()(_nchw(x)).argmax(1).numpy()

@@ -300,10 +300,10 @@ def pinn_run(rng: np.random.Generator, train: Any) -> None:
         rtol=1e-7,
         slips={"the loss after the first step": losses[1]},
     )
-    first, tolerance = _field(arrays), {"rtol": 2e-6, "atol": 1e-7}
+    first = _field(arrays)
     if not np.allclose(np.asarray(got), losses, rtol=0, atol=2e-6 * losses.max()):
         same(
-            got, losses, f"the losses of {steps} steps", **tolerance,
+            got, losses, f"the losses of {steps} steps", rtol=2e-6, atol=1e-7,
             slips={
                 text: lambda options=options: _slipped(arrays, points, **options)
                 for text, options in {

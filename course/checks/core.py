@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -265,9 +265,11 @@ def same(
     if list(oracle) == [""] and isinstance(got, list | tuple) and all(isinstance(part, int | float) for part in got):
         got = np.asarray(got)
     given = _leaves(got)
-    for text, value in (slips or {}).items():
+    right = _close(given, oracle, rtol, atol)  # but for its dtype
+    for text, value in ({} if right else slips or {}).items():
         try:
-            other = _leaves(value() if callable(value) else value)
+            value = value() if callable(value) else value
+            other = _leaves(np.asarray(value) if list(oracle) == [""] and isinstance(value, list | tuple) else value)
         except Exception:  # this slip cannot be made for this input
             continue
         if not _close(other, oracle, rtol, atol) and _close(given, other, 10 * rtol, 10 * atol):
@@ -276,9 +278,12 @@ def same(
         if got is None:
             wrong(f"{what} is None.", expected=expected, slip="a function without `return`")
         lacking, surplus = sorted(oracle.keys() - given.keys()), sorted(given.keys() - oracle.keys())
-        parts = [f"without {', '.join(lacking[:4])}"] * bool(lacking) + [f"with {', '.join(surplus[:4])}"] * bool(
-            surplus
-        )
+        named = {"without": lacking[:4], "with": surplus[:4]}
+        parts = [
+            f"{word} {', '.join(path or 'a value of its own' for path in paths)}"
+            for word, paths in named.items()
+            if paths
+        ]
         wrong(f"{what} has another structure: {' and '.join(parts)}.", expected=expected, got=got)
     for path, reference in oracle.items():
         where = f"{what}{path and f', at {path}'}"
@@ -303,6 +308,30 @@ def predicted(answer: Any, truth: Any, what: str, slips: Mapping[Any, str] | Non
         known = {_plain(value): text for value, text in (slips or {}).items()}
         slip = known.get(plain, "run the code that the exercise shows, and print at each step")
         wrong(f"{what}: not what happens.", got=answer, slip=slip)
+
+
+def keyed(answer: Any, keys: Iterable[Any]) -> None:
+    """Refuse what is not a dict with exactly these keys."""
+    keys = list(keys)
+    if not isinstance(answer, dict) or set(answer) != set(keys):
+        got = _Verbatim(", ".join(map(str, answer))[:200]) if type(answer) is dict else answer
+        wrong(f"expected a dict with the keys {', '.join(map(str, keys))}.", got=got)
+
+
+def predicted_parts(
+    answer: Any, truth: Mapping[Any, Any], slips: Mapping[Any, Mapping[Any, str]] | None = None, what: str = "{}"
+) -> None:
+    """Refuse a dict of predictions that lacks a part, or has one that is wrong; see `predicted`.
+
+    Args:
+      answer: the learner's.
+      truth: part -> what happens, measured by the check itself.
+      slips: part -> its slips.
+      what: how a part is called in messages; its key replaces the braces.
+    """
+    keyed(answer, truth)
+    for name, value in truth.items():
+        predicted(answer[name], value, what.format(name), (slips or {}).get(name))
 
 
 def operations(f: Callable[..., Any], *args: Any) -> Counter[str]:
@@ -470,6 +499,7 @@ def _same_leaf(
             proportional = _off(_wide(got), ratio * _wide(expected)) <= 1e-3 * _size(got)
         if proportional:
             slip = "the sign" if abs(ratio + 1) < 1e-3 else f"a factor: got is expected times {ratio:.4g}"
+            slip = "" if abs(ratio - 1) < 1e-3 else slip
     wrong(f"{where} is not right.", expected=expected, got=got, slip=slip)
 
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from course.checks.core import check, float64, function, predicted, same, wrong
+from course.checks.core import check, float64, function, keyed, predicted, same, wrong
 
 LESSON = "16_derivative_cliff"
 
@@ -108,8 +108,7 @@ def swing(length: Any) -> Any:
 )
 def arrays_carried(rng: np.random.Generator, arrays_carried: Any) -> None:
     """A prediction of what the loop of a nested derivative carries, against its jaxpr."""
-    if not isinstance(arrays_carried, dict) or set(arrays_carried) != {1, 2, 3}:
-        wrong("expected a dict with the keys 1, 2, 3.", got=arrays_carried)
+    keyed(arrays_carried, {1, 2, 3})
 
     def along(f: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return lambda t: jax.jvp(f, (t,), (1.0,))[1]

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from course import functional
-from course.checks.core import check, float64, function, predicted, same, wrong
+from course.checks.core import check, float64, function, keyed, predicted, same
 
 LESSON = "22_functional_derivatives"
 
@@ -200,8 +200,7 @@ def nodes_agree(rng: np.random.Generator, nodes_agree: Any) -> None:
             "L_f' = 2 x (1 - x) f' is zero at both ends, whatever f",
         ),
     }  # fmt: skip
-    if not isinstance(nodes_agree, dict) or set(nodes_agree) != set(cases):
-        wrong("expected a dict with the six names as its keys.", got=nodes_agree)
+    keyed(nodes_agree, cases)
     with float64():
         rule = functional.gauss_legendre(0.0, 1.0, 24)
         for name, (lagrangian, f, reason) in cases.items():

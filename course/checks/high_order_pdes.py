@@ -130,7 +130,7 @@ def u_xxy_from_lines(rng: np.random.Generator, u_xxy_from_lines: Any) -> None:
     answer = function(u_xxy_from_lines, "u_xxy_from_lines(third)")
     for _ in range(2):
         xxx, xxy, xyy, yyy = rng.normal(size=4) + np.array([3.0, -2.0, 4.0, 5.0])
-        calls = []
+        calls: list[Any] = []
 
         def third(v: Any, terms: Any = (xxx, xxy, xyy, yyy), calls: list[int] = calls) -> jax.Array:
             calls.append(1)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from course.checks.core import check, float64, function, operations, predicted, same, wrong
+from course.checks.core import check, float64, function, keyed, operations, predicted, same, wrong
 
 LESSON = "19_million_dimensions"
 
@@ -151,8 +151,7 @@ def flat_in_the_end(rng: np.random.Generator, flat_in_the_end: Any) -> None:
             "it shrinks as a whole, as |x| times a number, and the number cancels in a relative error",
         ),
     }  # fmt: skip
-    if not isinstance(flat_in_the_end, dict) or set(flat_in_the_end) != set(choices):
-        wrong("expected a dict with the six names as its keys.", got=flat_in_the_end)
+    keyed(flat_in_the_end, choices)
     errors: dict[str, list[float]] = {name: [] for name in choices}
     for d in (10, 10_000):
         x = rng.normal(size=(300, d))

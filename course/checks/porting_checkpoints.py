@@ -14,7 +14,7 @@ import optax
 from flax import nnx
 
 from course import porting
-from course.checks.core import check, float64, function, predicted, raised, same, wrong
+from course.checks.core import check, float64, function, keyed, predicted, raised, same, wrong
 
 LESSON = "07_porting_checkpoints"
 
@@ -99,8 +99,7 @@ class _Model(nnx.Module):
 )
 def port_of_a_file(rng: np.random.Generator, port: Any) -> None:
     """names, ignore and keep for a file of any number of blocks; every array must arrive."""
-    if not isinstance(port, dict) or port.keys() != {"names", "ignore", "keep"}:
-        wrong("expected a dict with the keys names, ignore, keep.", got=port)
+    keyed(port, {"names", "ignore", "keep"})
     for key in ("ignore", "keep"):
         if isinstance(port[key], str):
             wrong(f"{key} is a text.", got=port[key], slip=f"a list of paths, [{port[key]!r}]")
@@ -164,8 +163,7 @@ def gradients_from_the_end(rng: np.random.Generator, gradients: Any) -> None:
     """Which gradients three misplaced stop_gradients spoil; measured by jax.grad."""
     names = ("stem", "a", "b", "out")
     words = {"right", "wrong", "zero"}
-    if not isinstance(gradients, dict) or set(gradients) != {1, 2, 3}:
-        wrong("expected a dict with the keys 1, 2, 3.", got=gradients)
+    keyed(gradients, {1, 2, 3})
     for row in gradients.values():
         if not isinstance(row, list | tuple) or len(row) != 4 or not all(isinstance(word, str) for word in row):
             wrong("expected four words for each slip.", got=row)

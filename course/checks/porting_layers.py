@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 
 from course import porting
-from course.checks.core import Incorrect, check, float64, function, predicted, same, wrong
+from course.checks.core import Incorrect, check, float64, function, keyed, predicted, same, wrong
 
 LESSON = "06_porting_layers"
 
@@ -49,8 +49,7 @@ def numbers_of(output: Any, usage: str) -> np.ndarray:
 def first_differing(rng: np.random.Generator, first_differing: Any) -> None:
     """Which layer is the first to differ, for six changes to a port; measured by porting.compare."""
     names = ("same 8", "same 7", "momentum", "gelu", "order", "flatten")
-    if not isinstance(first_differing, dict) or set(first_differing) != set(names):
-        wrong(f"expected a dict with the keys {', '.join(names)}.", got=first_differing)
+    keyed(first_differing, names)
     for name in names:  # what is no text is refused before anything is measured
         if not isinstance(first_differing[name], str):
             predicted(first_differing[name], "text", f"{name!r}")

@@ -15,7 +15,7 @@ import optax
 from flax import nnx
 
 from course import porting
-from course.checks.core import check, function, operations, predicted, same, wrong
+from course.checks.core import check, function, keyed, operations, predicted, same, wrong
 
 LESSON = "06b_porting_sequences"
 
@@ -42,8 +42,7 @@ def loud_or_quiet(rng: np.random.Generator, loud_or_quiet: Any) -> None:
         "table": lambda: jnp.ones((5, 2))[jnp.array([5])],
         "sqrt": lambda: jax.grad(lambda x: jnp.where(x > 0, jnp.sqrt(x), 0.0))(0.0),
     }
-    if not isinstance(loud_or_quiet, dict) or loud_or_quiet.keys() != thunks.keys():
-        wrong(f"expected a dict with the keys {', '.join(thunks)}.", got=loud_or_quiet)
+    keyed(loud_or_quiet, thunks)
     clamps = "plain indexing of a JAX array clamps: index 5 of 5 rows gives the last one"
     fills = "a lookup by jnp.take or take_along_axis fills in NaN where the index is out of range"
     slips = {

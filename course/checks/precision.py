@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from course.checks.core import check, function, predicted, same, wrong
+from course.checks.core import check, function, keyed, predicted, same, wrong
 
 LESSON = "05_precision"
 
@@ -46,8 +46,7 @@ def promoted_types(rng: np.random.Generator, prediction: Any) -> None:
         },
         "b.sum()": {"float32": "the sum may be added up in float32, but it is returned as it came"},
     }
-    if not isinstance(prediction, dict) or set(prediction) != set(values):
-        wrong(f"expected a dict with the parts {', '.join(values)}.", got=prediction)
+    keyed(prediction, values)
     for part, value in values.items():
         answer = prediction[part]
         if isinstance(answer, type | np.dtype):

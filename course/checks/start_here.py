@@ -5,27 +5,16 @@ Lesson: 00_start_here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from course.checks.core import check, function, predicted, same, wrong
+from course.checks.core import check, function, predicted_parts, same, wrong
 
 LESSON = "00_start_here"
 NOISE = 0.1  # standard deviation of the noise that augmented() adds
-
-
-def predicted_parts(
-    answer: Any, truth: Mapping[str, Any], slips: Mapping[str, Mapping[Any, str]], what: str = "predictions"
-) -> None:
-    """Refuse a dict of predictions that differs from the truth in its names or in any part."""
-    if not isinstance(answer, dict) or set(answer) != set(truth):
-        wrong(f"{what}: expected a dict with {', '.join(truth)}.", got=answer)
-    for name, value in truth.items():
-        predicted(answer[name], value, name, slips.get(name))
 
 
 @check(

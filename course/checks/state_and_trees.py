@@ -13,7 +13,7 @@ import numpy as np
 from flax import linen as nn
 from flax import nnx
 
-from course.checks.core import check, function, predicted, same, wrong
+from course.checks.core import check, function, predicted_parts, same, wrong
 
 LESSON = "03_state_and_trees"
 
@@ -245,14 +245,6 @@ def refreshed_averages(rng: np.random.Generator, refreshed: Any) -> None:
 
 
 # --- inside ------------------------------------------------------------------------------------------------
-
-
-def predicted_parts(answer: Any, truth: dict[str, Any], slips: dict[str, dict[Any, str]] | None = None) -> None:
-    """Refuse a prediction that is a dict, part by part, whatever the order of its parts."""
-    if not isinstance(answer, dict) or set(answer) != set(truth):
-        wrong(f"expected a dict with the parts {', '.join(truth)}.", got=answer)
-    for part, value in truth.items():
-        predicted(answer[part], value, f'"{part}"', (slips or {}).get(part))
 
 
 def _torch_layer(batches: np.ndarray, gain: np.ndarray, momentum: float) -> np.ndarray:

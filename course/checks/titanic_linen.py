@@ -15,8 +15,7 @@ from flax import errors
 from flax import linen as nn
 from flax.training.train_state import TrainState
 
-from course.checks.core import check, function, same, wrong
-from course.checks.start_here import predicted_parts
+from course.checks.core import check, function, predicted_parts, same, wrong
 
 LESSON = "01c_titanic_linen"
 

@@ -13,8 +13,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from course.checks.core import check, function, same, wrong
-from course.checks.start_here import predicted_parts
+from course.checks.core import check, function, predicted_parts, same, wrong
 
 LESSON = "01b_titanic_nnx"
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from course.checks.core import check, function, operations, predicted, same, wrong
+from course.checks.core import check, function, keyed, operations, predicted, same, wrong
 
 LESSON = "08_tracing"
 
@@ -26,8 +26,7 @@ LESSON = "08_tracing"
 def frozen_values(rng: np.random.Generator, frozen: Any) -> None:
     """What four calls of an impure function return, and how often its Python ran; the check runs them."""
     keys = ("a", "b", "c", "d", "entries", "kind")
-    if not isinstance(frozen, dict) or set(frozen) != set(keys):
-        wrong(f"expected a dict with {', '.join(keys)}.", got=frozen)
+    keyed(frozen, keys)
     log: list[jax.Array] = []
     scale = 3.0
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from course.checks.core import check, float64, function, operations, predicted, same, wrong
+from course.checks.core import check, float64, function, keyed, operations, predicted, same, wrong
 
 LESSON = "12_tracing_paper"
 
@@ -68,9 +68,7 @@ def _measured_kinds() -> dict[str, str]:
 def pure_or_static(rng: np.random.Generator, kinds: Any) -> None:
     """Which functions are pure, which statically composed; measured by calling and tracing them."""
     truth = _measured_kinds()
-    if not isinstance(kinds, dict) or set(kinds) != set(truth):
-        got = ", ".join(map(str, kinds)) if isinstance(kinds, dict) else kinds
-        wrong("expected a dict with the given names.", expected=", ".join(truth), got=got)
+    keyed(kinds, truth)
     not_static = "tracing it fails: its graph depends on the values of v"
     slips: dict[str, dict[Any, str]] = {
         "scaled": dict.fromkeys(
