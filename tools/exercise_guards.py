@@ -31,7 +31,7 @@ def sections(source: NotebookNode) -> list[list[NotebookNode]]:
     for cell in source.cells:
         if cell.cell_type == "markdown" and EXERCISE.match(cell.source):
             parts.append([])
-        elif cell.cell_type == "markdown" and cell.source.startswith(("## ", "Back to ")):
+        elif parts and cell.cell_type == "markdown" and cell.source.startswith(("## ", "Back to ")):
             break
         if parts:
             parts[-1].append(cell)

@@ -599,7 +599,8 @@ def of_package(root: Path = ROOT) -> list[str]:
     faults = untrue_index(docstrings.get("course", ""), docstrings, list(lesson_code))
     for module, text in code.items():
         faults += taught_differs_from_packaged(module, text, lesson_code)
-        faults += undocumented_names(module, text)
+        if not module.startswith("course.checks.programs."):  # given to learners as they stand, comments and all
+            faults += undocumented_names(module, text)
         faults += posix_only(module, text)
         faults += unstated_needs(module, docstrings[module])
     return faults

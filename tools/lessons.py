@@ -431,7 +431,14 @@ def exercise_minutes(solved: NotebookNode) -> list[int]:
 
 
 def with_minutes(source: str, minutes: list[int]) -> str:
-    """An exercise source with these minutes in the headings of its exercises, and their sum, in fives, in its title."""
+    """An exercise source with these minutes in the headings of its exercises, and their sum, in fives, in its title.
+
+    Raises:
+      ValueError: a heading is not the first line of its cell, so that its exercise has no minutes.
+    """
+    headings = len(EXERCISE.findall(source))
+    if headings != len(minutes):
+        raise ValueError(f"expected {headings} headings that begin a cell, got {len(minutes)}; split the cells")
     rest = iter(minutes)
     text = EXERCISE.sub(lambda m: f"{m[0][: m.start('minutes') - m.start()]}{_minutes(next(rest))})", source)
     if head := HEAD.match(text):

@@ -1,7 +1,8 @@
 """The exercises' checks: `checks.NAME(answer)`, `.hint()`, `.solution()`, and `checks.progress()`.
 
 A check takes the answer that an exercise asks for and says *correct*, *not attempted*, or what is wrong with it:
-expected, got, the likely slip. Needs NumPy, JAX and filelock; a check that migrates PyTorch needs torch when it runs.
+expected, got, the likely slip. Needs NumPy, pandas, JAX, optax and flax; a check
+that migrates PyTorch needs torch when it runs.
 Lesson: 00_start_here.
 """
 

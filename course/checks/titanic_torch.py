@@ -1,4 +1,4 @@
-"""Checks of the exercises on what a PyTorch step changes, leaks and measures. Needs NumPy and pandas.
+"""Checks of the exercises on what a PyTorch step changes, leaks and measures. Needs NumPy, pandas and JAX.
 
 Lesson: 01a_titanic_torch.
 """

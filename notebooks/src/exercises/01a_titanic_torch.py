@@ -69,9 +69,9 @@ checks.changed(changed)
 # **Given** two pandas tables, `train` and `test`, with columns `pclass` (1, 2 or 3) and `age` (years, NaN where
 # missing). Every class has known ages in `train`.
 #
-# **Asked** for two arrays of ages, `(n_train,)` and `(n_test,)`: a missing one becomes the median of its class, then all
-# are standardised, with the mean and the standard deviation (divided by n) of the filled training ages. Nothing may
-# flow from `test` into either. The tables stay as they are.
+# **Asked** for two arrays of ages, `(n_train,)` and `(n_test,)`: a missing one becomes the median of its class, then
+# all are standardised, with the mean and the standard deviation (divided by n) of the filled training ages. Nothing
+# may flow from `test` into either. The tables stay as they are.
 #
 # **Checked** against plain NumPy, on random tables, the test passengers being older.
 
@@ -95,8 +95,8 @@ checks.ages_by_class(ages_by_class)
 # %% [markdown]
 # ## Exercise 3: A loss that leaves no trace (3 minutes)
 #
-# **Given** a model with BatchNorm and dropout that returns a logit a row, in training or in eval mode, and a `loader` of
-# batches `(x, y)`. The last batch is shorter.
+# **Given** a model with BatchNorm and dropout that returns a logit a row, in training or in eval mode, and a `loader`
+# of batches `(x, y)`. The last batch is shorter.
 #
 # **Asked** for the mean over all rows of the binary cross-entropy, as the model gives it in eval mode; a number. The
 # model is to be found as it was: weights, averages, gradients, mode.
@@ -134,8 +134,8 @@ checks.mean_loss(mean_loss)
 # float. And `multiple`, an int.
 #
 # **Asked** for a collate function that returns three tensors: `x` of shape `(B, L, d)`, zeros after the end of each
-# sequence; `mask` of shape `(B, L)`, True where there is a row of the sequence; `y` of shape `(B,)`, float32. `L` is the
-# smallest multiple of `multiple` that holds the longest sequence.
+# sequence; `mask` of shape `(B, L)`, True where there is a row of the sequence; `y` of shape `(B,)`, float32. `L` is
+# the smallest multiple of `multiple` that holds the longest sequence.
 #
 # **Checked** with random lengths; a sequence may hold a row of zeros.
 

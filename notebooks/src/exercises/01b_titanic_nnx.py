@@ -70,8 +70,8 @@ checks.nnx_compilations(compiles)
 # **Given** an NNX `model`, an `nnx.Optimizer`, a function `loss_fn(model, x, y)` and a list of `batches`, pairs of
 # arrays of equal length.
 #
-# **Asked** for what the PyTorch lines do, in NNX: one update, from the mean of the batches' gradients. The model and the
-# optimizer change in place; return the mean of the losses. (The check has no need of `nnx.jit`.)
+# **Asked** for what the PyTorch lines do, in NNX: one update, from the mean of the batches' gradients. The model and
+# the optimizer change in place; return the mean of the losses. (The check has no need of `nnx.jit`.)
 #
 # **Checked** against torch with the same weights, for two steps of SGD with momentum.
 

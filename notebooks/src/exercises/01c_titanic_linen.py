@@ -33,9 +33,9 @@ from course import checks
 #
 # **Given** this model and state.
 #
-# **Asked** for `second`, the name in `params` of the layer that makes 4 columns of 8 (a str); `kernel`, the shape of the
-# first layer's kernel (a tuple); `arrays`, how many arrays `params` holds, and `leaves`, how many leaves `state` has
-# (ints); `rows` and `columns`, whether `apply` takes an input of shape `(7, 5)`, and one of `(32, 6)` (bools).
+# **Asked** for `second`, the name in `params` of the layer that makes 4 columns of 8 (a str); `kernel`, the shape of
+# the first layer's kernel (a tuple); `arrays`, how many arrays `params` holds, and `leaves`, how many leaves `state`
+# has (ints); `rows` and `columns`, whether `apply` takes an input of shape `(7, 5)`, and one of `(32, 6)` (bools).
 #
 # **Checked** by building them.
 

@@ -19,11 +19,12 @@ from course import checks
 # %% [markdown]
 # ## Exercise 1: Which layers are wrong? (3 minutes)
 #
-# A port gives other numbers. Some of its layers are wrong; the layers behind them are right, and give other numbers too.
+# A port gives other numbers. Some of its layers are wrong; the layers behind them are right, and give other numbers
+# too.
 #
 # **Given** the layers of both models, two lists of functions in the order in which they are applied: each of
-# `torch_layers` takes and returns a tensor, each of `jax_layers` takes and returns an array (a NumPy array will do). `x`
-# is a tensor, `tolerance` a number.
+# `torch_layers` takes and returns a tensor, each of `jax_layers` takes and returns an array (a NumPy array will do).
+# `x` is a tensor, `tolerance` a number.
 #
 # **Asked** for the list of the indices, from 0 on, of the layers that are wrong themselves: fed with the same input,
 # their output is off by more than `tolerance` times the largest absolute value in torch's output.
@@ -84,8 +85,8 @@ checks.bias_correction(bias_correction)
 # y = module(x)  # and module.running_mean, module.running_var have changed, or not
 # ```
 #
-# **Given** this layer, which has no weights, and its state as a dict with `mean` and `var`, of shape `(c,)` each; `x` of
-# shape `(n, c)`; `training`, True or False.
+# **Given** this layer, which has no weights, and its state as a dict with `mean` and `var`, of shape `(c,)` each; `x`
+# of shape `(n, c)`; `training`, True or False.
 #
 # **Asked** for a pure function that returns the pair `(state, y)`, with torch's numbers.
 #

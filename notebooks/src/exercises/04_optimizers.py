@@ -111,8 +111,8 @@ checks.fitted_weights(fitted)
 #     scheduler.step()
 # ```
 #
-# **Given** this in PyTorch: `t` epochs after a restart the rate is `floor + (peak - floor) * (1 + cos(π t / first)) / 2`,
-# and every `first` epochs it starts again.
+# **Given** this in PyTorch: `t` epochs after a restart the rate is `floor + (peak - floor) * (1 + cos(π t / first)) /
+# 2`, and every `first` epochs it starts again.
 #
 # **Asked** for a schedule as Optax wants it, a function of the count of *updates*, that works under `jit`.
 #

@@ -30,9 +30,9 @@ from course import checks
 # **Given** a `seed`, the number of a training step from 0 on, counted over all epochs, the number of `rows` in the data
 # and the `size` of a batch.
 #
-# **Asked** for the row numbers of that step's batch, of shape `(size,)`, from these four numbers alone: then the step is
-# the whole place in the data. Each epoch shuffles all rows anew, cuts them into `rows // size` batches, and leaves out
-# the rest.
+# **Asked** for the row numbers of that step's batch, of shape `(size,)`, from these four numbers alone: then the step
+# is the whole place in the data. Each epoch shuffles all rows anew, cuts them into `rows // size` batches, and leaves
+# out the rest.
 #
 # **Checked** by asking for the batches of eight epochs in any order: no row twice in an epoch, another order in each,
 # other epochs for another seed.

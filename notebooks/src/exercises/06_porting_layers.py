@@ -60,7 +60,8 @@ checks.first_differing(first_differing)
 # %% [markdown]
 # ## Exercise 2: A decoder by hand (6 minutes)
 #
-# A decoder runs the other way: a vector becomes a small image with many channels, which then grows. Here it is in torch.
+# A decoder runs the other way: a vector becomes a small image with many channels, which then grows. Here it is in
+# torch.
 
 
 # %%

@@ -137,9 +137,9 @@ checks.episodes(episodes)
 # y, (h, c) = lstm(x, (h, c))  # x: (B, T, I), y: (B, T, H), h and c: (1, B, H)
 # ```
 #
-# **Given** `rnn`, an `nnx.RNN` of an `OptimizedLSTMCell` with that LSTM's weights; `state`, the pair `(h, c)` in torch's
-# order and shapes; and the next chunk `x`. `rnn` takes `initial_carry=…`, and with `return_carry=True` it returns
-# `(carry, y)`.
+# **Given** `rnn`, an `nnx.RNN` of an `OptimizedLSTMCell` with that LSTM's weights; `state`, the pair `(h, c)` in
+# torch's order and shapes; and the next chunk `x`. `rnn` takes `initial_carry=…`, and with `return_carry=True` it
+# returns `(carry, y)`.
 #
 # **Asked** for what torch's line returns: `y, (h, c)`, in torch's order and shapes.
 #

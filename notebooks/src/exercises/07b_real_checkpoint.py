@@ -95,9 +95,9 @@ checks.folded_norm(folded_norm)
 # %% [markdown]
 # ## Exercise 3: A path through the frames (6 minutes)
 #
-# A tracker that takes each frame's largest likelihood jumps by an octave now and then. The remedy is Viterbi's: of all
-# paths through the frames, the one with the largest sum of scores and of log probabilities of its steps. First forwards,
-# with the best way into each state; then backwards along the ways taken.
+# A tracker that takes each frame's largest likelihood jumps by an octave now and then. The remedy is Viterbi's: of
+# all paths through the frames, the one with the largest sum of scores and of log probabilities of its steps. First
+# forwards, with the best way into each state; then backwards along the ways taken.
 
 
 # %%

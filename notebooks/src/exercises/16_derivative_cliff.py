@@ -89,7 +89,7 @@ def along(f):
 arrays_carried = {1: ..., 2: ..., 3: ...}
 
 # %% tags=["solution"]
-arrays_carried = {order: 2 * 2**order + 2 for order in (1, 2, 3)}  # angle and speed double; time and count have no slope
+arrays_carried = {k: 2 * 2**k + 2 for k in (1, 2, 3)}  # angle and speed double; time and count have no slope
 
 # %%
 checks.arrays_carried(arrays_carried)

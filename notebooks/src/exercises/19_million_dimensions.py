@@ -77,8 +77,8 @@ checks.shell_ansatz(shell_ansatz)
 # %% [markdown]
 # ## Exercise 3: Which of them is still a problem? (5 minutes)
 #
-# Points as in the lesson: uniform directions and uniform radii in the unit ball. Six choices of $s$ in
-# $u = (1 - |x|^2)\,s(x)$, for points `x` of shape `(n, d)`:
+# **Given** points as in the lesson, with uniform directions and uniform radii in the unit ball, and six choices of
+# $s$ in $u = (1 - |x|^2)\,s(x)$, for points `x` of shape `(n, d)`:
 
 # %%
 choices = {

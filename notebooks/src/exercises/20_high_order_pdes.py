@@ -80,8 +80,10 @@ checks.beam_ansatz(beam_ansatz)
 # %% [markdown]
 # ## Exercise 3: A mixed term from lines (2 minutes)
 #
-# A jet sees a function along one line. Of a function $u(x, y)$ that you cannot open, `third(v)` gives the third
-# derivative along any direction `v` of shape `(2,)`,
+# A jet sees a function along one line.
+#
+# **Given** `third(v)`, the third derivative of a function $u(x, y)$, which you cannot open, along any direction `v` of
+# shape `(2,)`:
 #
 # $$D^3u[v] = v_x^3\,u_{xxx} + 3\,v_x^2 v_y\,u_{xxy} + 3\,v_x v_y^2\,u_{xyy} + v_y^3\,u_{yyy} .$$
 #

@@ -57,7 +57,8 @@ checks.equations_of_motion(equations_of_motion)
 #
 # **Asked** for `q''` there, shape `(m,)`.
 #
-# **Checked** with a double pendulum and with charged particles in a magnetic field, against formulas by hand in float64.
+# **Checked** with a double pendulum and with charged particles in a magnetic field, against formulas by hand in
+# float64.
 
 
 # %% tags=["stub"]
@@ -114,7 +115,7 @@ checks.conserving_step(conserving_step)
 # %% [markdown]
 # ## Exercise 4: What the ends do (5 minutes)
 #
-# Six functionals on $[0, 1]$, each at a function of its own:
+# **Given** six functionals on $[0, 1]$, each at a function of its own:
 
 # %%
 cases = {

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Capstone after 05 · A classifier with augmentation
 #
-# **Can you move a training script from PyTorch to NNX, augmentation and BatchNorm included, loss for loss?** (10 minutes)
+# **Can you move a training script to NNX, augmentation and BatchNorm included, loss for loss?** (10 minutes)
 
 # %% [markdown]
 # A capstone to the lessons up to [05b](../05b_checkpoints.ipynb), in four parts. First a PyTorch program, whole; then
@@ -94,9 +94,10 @@ print(f"accuracy on unseen digits {accuracy_torch(model, x[1500:], y[1500:]):.2f
 # %% [markdown]
 # ## Exercise 1: The augmentation (3 minutes)
 #
-# **Asked** for `draw(key, n)`, which returns flips, `(n,)` bool, each true with probability 1/2, and shifts, `(n, 2)`
-# whole numbers, each 0, 1 or 2; and for `augment(images, flips, shifts)` with images `(n, 8, 8, 1)`, which does what
-# `augment_torch` does. No Python loop over images.
+# **Given** a key and a number of images, `n`; then images of shape `(n, 8, 8, 1)`, flips `(n,)` and shifts `(n, 2)`.
+#
+# **Asked** for `draw(key, n)`, which returns flips, bool, each true with probability 1/2, and shifts, whole numbers, each
+# 0, 1 or 2; and for `augment(images, flips, shifts)`, which does what `augment_torch` does. No Python loop over images.
 #
 # **Checked** by counts and correlations of 4,000 draws, and against torch on random images.
 
@@ -131,8 +132,10 @@ checks.digit_augment(draw, augment)
 # %% [markdown]
 # ## Exercise 2: The model (3 minutes)
 #
-# **Asked** for the class `DigitNet`, an `nnx.Module` made by `DigitNet(rngs=...)`, with layers `conv`, `norm` and `head`
-# that take torch's weights as they are, for images `(n, 8, 8, 1)`.
+# **Given** `DigitNetTorch`, in the program.
+#
+# **Asked** for the class `DigitNet`, an `nnx.Module` made by `DigitNet(rngs=...)`, with layers `conv`, `norm` and
+# `head` that take torch's weights as they are, for images `(n, 8, 8, 1)`.
 #
 # **Checked** after `porting.torch_to_nnx`: the logits in both modes, and the running averages after one batch.
 
@@ -165,8 +168,9 @@ checks.digit_model(DigitNet)
 # %% [markdown]
 # ## Exercise 3: The accuracy (2 minutes)
 #
-# **Asked** for `accuracy(model, x, y)`, the share of right answers in evaluation mode, of a model that is training
-# before the call and must be training after it.
+# **Given** a `model` like yours, in training mode, images `x` and classes `y`.
+#
+# **Asked** for the share of right answers in evaluation mode; the model must be training after the call, as before.
 #
 # **Checked** against torch, with an eye on the running averages and the mode.
 

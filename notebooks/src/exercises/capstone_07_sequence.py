@@ -119,8 +119,8 @@ print("better than chance by far:", accuracy > 0.6)
 # `nnx.Bidirectional`) and `out`, called as `reader(tokens, lengths)`. It will train beside torch's: take the cells from
 # `course.layers`.
 #
-# **Checked** with the weights of a random `TorchReader`, carried over by `porting.torch_to_nnx`: the logits of sentences
-# of unlike length.
+# **Checked** with the weights of a random `TorchReader`, carried over by `porting.torch_to_nnx`: the logits of
+# sentences of unlike length.
 
 
 # %% tags=["stub"]

@@ -24,9 +24,9 @@ torch.set_num_threads(1)
 # %% [markdown]
 # ## The program
 #
-# A beam on two hinges swings: $u_{tt} + c\,u_{xxxx} = 0$ for $t$ and $x$ from 0 to 1, hinged ends ($u = u_{xx} = 0$), at
-# rest at $t = 0$ in the shape $\sin \pi x$. With the stiffness `STIFFNESS` for $c$ the exact solution is
-# $\sin(\pi x)\cos(2t)$. The network takes points `(n, 2)` with columns `t` and `x`:
+# A beam on two hinges swings: $u_{tt} + c\,u_{xxxx} = 0$ for $t$ and $x$ from 0 to 1, hinged ends ($u = u_{xx} = 0$),
+# at rest at $t = 0$ in the shape $\sin \pi x$. With the stiffness `STIFFNESS` for $c$ the exact solution is $\sin(\pi
+# x)\cos(2t)$. The network takes points `(n, 2)` with columns `t` and `x`:
 
 # %%
 STIFFNESS = (2 / np.pi**2) ** 2  # u = sin(pi x) cos(2 t) solves u_tt + STIFFNESS u_xxxx = 0
@@ -137,8 +137,8 @@ print(f"relative L2 error {beam_error_torch(model):.2f}")
 #
 # **Given** `arrays`, the model's `state_dict()` as NumPy arrays: a dict of names like `"first.weight"`.
 #
-# **Asked** for two functions: `params_from_torch(arrays)`, any tree of JAX arrays, and `network(params, point)`, a scalar
-# field, from one point `(2,)` to a number `()`. No batch: `jax.vmap` makes it.
+# **Asked** for two functions: `params_from_torch(arrays)`, any tree of JAX arrays, and `network(params, point)`, a
+# scalar field, from one point `(2,)` to a number `()`. No batch: `jax.vmap` makes it.
 #
 # **Checked** against `BeamNet` with random weights and widths, in float64.
 
