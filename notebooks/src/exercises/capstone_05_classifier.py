@@ -96,8 +96,9 @@ print(f"accuracy on unseen digits {accuracy_torch(model, x[1500:], y[1500:]):.2f
 #
 # **Given** a key and a number of images, `n`; then images of shape `(n, 8, 8, 1)`, flips `(n,)` and shifts `(n, 2)`.
 #
-# **Asked** for `draw(key, n)`, which returns flips, bool, each true with probability 1/2, and shifts, whole numbers, each
-# 0, 1 or 2; and for `augment(images, flips, shifts)`, which does what `augment_torch` does. No Python loop over images.
+# **Asked** for `draw(key, n)`, which returns flips, bool, each true with probability 1/2, and shifts, whole numbers,
+# each 0, 1 or 2; and for `augment(images, flips, shifts)`, which does what `augment_torch` does. No Python loop over
+# images.
 #
 # **Checked** by counts and correlations of 4,000 draws, and against torch on random images.
 

@@ -233,6 +233,8 @@ checks.pinn_loss(beam_loss)
 # %% [markdown]
 # ## Exercise 4: The optimizer (2 minutes)
 #
+# **Given** `train_torch`, in the program.
+#
 # **Asked** for `make_optimizer()`, one optax transformation that does what `clip_grad_norm_`, `Adam` with its
 # `weight_decay`, and `StepLR` do together in `train_torch`, in their order.
 #
