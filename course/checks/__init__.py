@@ -7,6 +7,7 @@ Lesson: 00_start_here.
 
 from course.checks.core import progress
 from course.checks.derivative_cliff import arrays_carried, critic_penalty, laplacian_in_blocks
+from course.checks.jets_at_work import constant_coefficients, helmholtz_gradient, lines_needed
 from course.checks.taylor_mode import arctan_series, dense_jet, jettable
 from course.checks.transformations import clipped_gradient, hessian_vector, td_gradient
 
@@ -14,11 +15,14 @@ __all__ = [
     "arctan_series",
     "arrays_carried",
     "clipped_gradient",
+    "constant_coefficients",
     "critic_penalty",
     "dense_jet",
+    "helmholtz_gradient",
     "hessian_vector",
     "jettable",
     "laplacian_in_blocks",
+    "lines_needed",
     "progress",
     "td_gradient",
 ]
