@@ -8,16 +8,19 @@ Lesson: 00_start_here.
 from course.checks.core import progress
 from course.checks.derivative_cliff import arrays_carried, critic_penalty, laplacian_in_blocks
 from course.checks.jets_at_work import constant_coefficients, helmholtz_gradient, lines_needed
+from course.checks.stde import biharmonic_by_normals, fair_loss, third_derivatives
 from course.checks.taylor_mode import arctan_series, dense_jet, jettable
 from course.checks.transformations import clipped_gradient, hessian_vector, td_gradient
 
 __all__ = [
     "arctan_series",
     "arrays_carried",
+    "biharmonic_by_normals",
     "clipped_gradient",
     "constant_coefficients",
     "critic_penalty",
     "dense_jet",
+    "fair_loss",
     "helmholtz_gradient",
     "hessian_vector",
     "jettable",
@@ -25,4 +28,5 @@ __all__ = [
     "lines_needed",
     "progress",
     "td_gradient",
+    "third_derivatives",
 ]
