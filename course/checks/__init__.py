@@ -9,6 +9,7 @@ from course.checks.core import progress
 from course.checks.derivative_cliff import arrays_carried, critic_penalty, laplacian_in_blocks
 from course.checks.jets_at_work import constant_coefficients, helmholtz_gradient, lines_needed
 from course.checks.stde import biharmonic_by_normals, fair_loss, third_derivatives
+from course.checks.stde_checked import jet_contents, smallest_sample
 from course.checks.taylor_mode import arctan_series, dense_jet, jettable
 from course.checks.transformations import clipped_gradient, hessian_vector, td_gradient
 
@@ -23,10 +24,12 @@ __all__ = [
     "fair_loss",
     "helmholtz_gradient",
     "hessian_vector",
+    "jet_contents",
     "jettable",
     "laplacian_in_blocks",
     "lines_needed",
     "progress",
+    "smallest_sample",
     "td_gradient",
     "third_derivatives",
 ]
