@@ -1,0 +1,83 @@
+# %% [markdown]
+# # 18b · Exercises: STDE, checked
+#
+# **Can you check a claim before you build on it?** (5 minutes)
+
+# %% [markdown]
+# Two exercises to the [lesson](../18b_stde_checked.ipynb). Fill in the cells that say `your turn` and run the
+# check below each. `checks.NAME.hint()` prints one hint at a time, `checks.NAME.solution()` the solution, and
+# `checks.progress()` what is done. The minutes count reading and typing; thinking comes on top.
+
+# %%
+from math import factorial
+
+import numpy as np
+from jax.experimental import jet
+
+from course import checks
+
+
+# %% [markdown]
+# ## Exercise 1: What a parabola holds (2 minutes)
+#
+# A jet whose input has $e_x$ at order 1 and $e_y$ at order 2 runs along a parabola. For $u = xy$ at $(0, 0)$ only one
+# of its outputs is not zero, the third: it holds $u_{xxx} + 3\,u_{xy}$.
+
+# %%
+slots = ((1.0, 0.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0, 0.0))
+print([float(part) for part in jet.jet(lambda x, y: x * y, (0.0, 0.0), slots)[1]])
+
+# %% [markdown]
+# **Given** that the fourth output holds $u_{xxxx}$ and some multiples of $u_{xxy}$ and $u_{yy}$, the fifth $u_{xxxxx}$
+# and some multiples of $u_{xxxy}$ and $u_{xyy}$.
+#
+# **Asked** for your prediction of these four factors, before you run anything. Whole numbers.
+#
+# **Checked** against nested `jax.grad` along the parabola, of monomials that have one such derivative and no other.
+
+# %% tags=["stub"]
+jet_contents = {"xxy": ..., "yy": ..., "xxxy": ..., "xyy": ...}
+
+
+# %% tags=["solution"]
+def ways(m, n):  # splits of m + 2 n things into m blocks of one and n of two
+    return factorial(m + 2 * n) // (2**n * factorial(m) * factorial(n))
+
+
+jet_contents = {"xxy": ways(2, 1), "yy": ways(0, 2), "xxxy": ways(3, 1), "xyy": ways(1, 2)}
+
+# %%
+checks.jet_contents(jet_contents)
+
+# %% [markdown]
+# ## Exercise 2: How many are enough? (2 minutes)
+#
+# A speed-up by sampling means something only at a stated accuracy.
+#
+# **Given** `diagonal`, an array `(d,)` of the second derivatives $u_{ii}$ at a point; and a `tolerance`.
+#
+# **Asked** for the smallest number of coordinates, a whole number, from which a sparse estimate of the Laplacian, drawn
+# without replacement, has a standard deviation of at most `tolerance` times the absolute value of the Laplacian.
+#
+# **Checked** against the estimates from all subsets of every size, for eight coordinates.
+
+
+# %% tags=["stub"]
+def smallest_sample(diagonal, tolerance):
+    raise NotImplementedError("your turn")
+
+
+# %% tags=["solution"]
+def smallest_sample(diagonal, tolerance):
+    d = len(diagonal)
+    sizes = np.arange(1, d + 1)
+    variances = d**2 * np.var(diagonal, ddof=1) * (1 / sizes - 1 / d)
+    return sizes[np.sqrt(variances) <= tolerance * abs(diagonal.sum())][0]
+
+
+# %%
+checks.smallest_sample(smallest_sample)
+
+# %% [markdown]
+# Back to the [lesson](../18b_stde_checked.ipynb), or on to the next one:
+# [19 · A million dimensions](../19_million_dimensions.ipynb). [Solutions](../solutions/18b_stde_checked.ipynb).

@@ -1,0 +1,48 @@
+"""Answers to the exercises of 18b_stde_checked."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from tests.answers import right, wrong
+
+wrong("jet_contents", "two blocks of the same size")({"xxy": 6, "yy": 6, "xxxy": 10, "xyy": 30})
+wrong("jet_contents", "divide by 2!")({"xxy": 12, "yy": 12, "xxxy": 20, "xyy": 60})
+wrong("jet_contents", "blocks of size 1 have no order")({"xxy": 12, "yy": 3, "xxxy": 60, "xyy": 15})
+wrong("jet_contents", "several ways to split")({"xxy": 1, "yy": 1, "xxxy": 1, "xyy": 1})
+wrong("jet_contents", "the order of the letters")({"xxy": 3, "yy": 1, "xxxy": 4, "xyy": 3})
+wrong("jet_contents", "k! has gone in")({"xxy": 24, "yy": 24, "xxxy": 120, "xyy": 120})
+wrong("jet_contents", "only in part")({"xxy": 6, "yy": 3, "xxxy": 10, "xyy": ...})
+right("jet_contents")({"xxy": 6, "yy": 3, "xxxy": 10, "xyy": 15})
+right("jet_contents")({"xyy": jnp.asarray(15), "xxxy": np.int64(10), "yy": 3, "xxy": 6})
+
+
+def sized(variance, accurate=lambda v, tolerance, trace: np.sqrt(v) <= tolerance * abs(trace)):
+    def sample(diagonal, tolerance):
+        for size in range(1, len(diagonal) + 1):
+            v = max(variance(np.asarray(diagonal), size), 0.0)
+            if accurate(v, tolerance, diagonal.sum()):
+                return size
+        return len(diagonal)
+
+    return sample
+
+
+def exact(h, size):
+    return len(h) ** 2 * h.var(ddof=1) * (1 / size - 1 / len(h))
+
+
+wrong("smallest_sample", "not the smallest sample")(sized(lambda h, size: len(h) ** 2 * h.var() / size))
+wrong("smallest_sample", "not the smallest sample")(sized(lambda h, size: exact(h, size) / len(h) ** 2))
+wrong("smallest_sample", "the tolerance is relative")(sized(exact, lambda v, tol, trace: np.sqrt(v) <= tol))
+wrong("smallest_sample", "not the smallest sample")(sized(exact, lambda v, tol, trace: v <= tol * abs(trace)))
+wrong("smallest_sample", "one too few")(lambda h, tolerance: sized(exact)(h, tolerance) - 1)
+wrong("smallest_sample", "one too many")(lambda h, tolerance: sized(exact)(h, tolerance) + 1)
+wrong("smallest_sample", "expected a whole number")(lambda h, tolerance: sized(exact)(h, tolerance) + 0.5)
+right("smallest_sample")(sized(exact))
+
+
+@right("smallest_sample")
+def solved_for_the_size(diagonal, tolerance):
+    d, v = len(diagonal), jnp.var(jnp.asarray(diagonal), ddof=1)
+    inverse = (tolerance * abs(diagonal.sum())) ** 2 / (d**2 * max(float(v), 1e-12)) + 1 / d
+    return max(1, int(np.ceil(1 / inverse - 1e-6)))
