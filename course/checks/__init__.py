@@ -19,6 +19,7 @@ from course.checks.derivative_cliff import arrays_carried, critic_penalty, lapla
 from course.checks.ensembles import cross_validated, ensemble_log_loss, mapped_shapes, sync_batch_norm
 from course.checks.functional_derivatives import acceleration, conserving_step, equations_of_motion, nodes_agree
 from course.checks.high_order_pdes import beam_ansatz, beam_on_springs, flame_residual, u_xxy_from_lines
+from course.checks.jets_at_work import constant_coefficients, helmholtz_gradient, lines_needed
 from course.checks.jit_speed import epoch_orders, first_and_steady, fit_keeping_best, times_traced
 from course.checks.million_dimensions import bratu_source, flat_in_the_end, shell_ansatz, train_on_fresh_points
 from course.checks.optimizers import cautious_rule, fitted_weights, ported_rule, restarting_rate
@@ -44,6 +45,8 @@ from course.checks.real_checkpoint import folded_norm, smoothed_path, torch_fram
 from course.checks.same_numbers import batch_norm, bias_correction, guilty_layers
 from course.checks.start_here import augmented, first_week, padded_sum, smooth
 from course.checks.state_and_trees import best_weights, refreshed_averages, running_scale, tree_leaves
+from course.checks.stde import biharmonic_by_normals, fair_loss, third_derivatives
+from course.checks.stde_checked import exact_laplacian, jet_contents, smallest_sample
 from course.checks.taylor_mode import arctan_series, dense_jet, jettable
 from course.checks.titanic_linen import best_state, linen_tree, siamese, sweep
 from course.checks.titanic_nnx import accumulated_step, copied_weights, full_batches, nnx_compilations
@@ -56,23 +59,25 @@ from course.checks.transformations import clipped_gradient, hessian_vector, td_g
 __all__ = [
     "acceleration", "accumulated_step", "ages_by_class", "all_pairs", "arctan_series", "arrays_carried",
     "augmented", "bag_means", "batch_norm", "batch_scores", "beam_ansatz", "beam_on_springs", "best_state",
-    "best_weights", "bias_correction", "biquad_scan", "bisect", "bratu_source", "bucketed_loss", "causal_weights",
-    "cautious_rule", "changed", "checkpointed_segments", "cleaned", "clipped_gradient", "column_summaries",
-    "conserving_step", "copied_weights", "critic_penalty", "cross_validated", "decoder_weights", "dense_jet",
-    "digit_accuracy", "digit_augment", "digit_model", "digit_run", "distance_gradient", "encoder_port",
-    "ensemble_log_loss", "entropy_terms", "episodes", "epoch_orders", "equations_of_motion", "first_and_steady",
+    "best_weights", "bias_correction", "biharmonic_by_normals", "biquad_scan", "bisect", "bratu_source",
+    "bucketed_loss", "causal_weights", "cautious_rule", "changed", "checkpointed_segments", "cleaned",
+    "clipped_gradient", "column_summaries", "conserving_step", "constant_coefficients", "copied_weights",
+    "critic_penalty", "cross_validated", "decoder_weights", "dense_jet", "digit_accuracy", "digit_augment",
+    "digit_model", "digit_run", "distance_gradient", "encoder_port", "ensemble_log_loss", "entropy_terms",
+    "episodes", "epoch_orders", "equations_of_motion", "exact_laplacian", "fair_loss", "first_and_steady",
     "first_differing", "first_week", "fit_keeping_best", "fitted_weights", "flame_residual", "flat_in_the_end",
     "flax_mask", "floored_balance", "folded_norm", "frozen_values", "full_batches", "gradient_in_parts",
-    "gradients_from_the_end", "guilty_layers", "hessian_vector", "implicit_root", "inward_clip", "jettable",
-    "laplacian_in_blocks", "layerwise_rates", "linear_recurrence", "linen_tree", "loud_or_quiet", "mapped_shapes",
-    "mean_loss", "mixed_gradients", "newton_direction", "next_chunk", "nnx_compilations", "nodes_agree",
-    "one_hot_labels", "padded_collate", "padded_rows", "padded_sum", "pinn_loss", "pinn_model", "pinn_optimizer",
-    "pinn_residual", "pinn_run", "port_of_a_file", "ported_rule", "power_iteration", "program_count", "progress",
-    "promoted_types", "pure_or_static", "random_rounding", "reader_accuracy", "reader_batches", "reader_model",
-    "reader_run", "reader_step", "refreshed_averages", "restarting_rate", "resumable_batches", "resumed_state",
-    "returns_to_go", "row_noise", "running_scale", "saved_run", "script_gradients", "script_model",
-    "script_optimizer", "script_run", "shell_ansatz", "siamese", "skipped_steps", "smooth", "smoothed_path",
-    "standardised_stream", "steady_variance", "strict_function", "strict_loading", "sweep", "sync_batch_norm",
-    "td_gradient", "times_traced", "torch_frames", "train_on_fresh_points", "trained_biases", "tree_leaves",
+    "gradients_from_the_end", "guilty_layers", "helmholtz_gradient", "hessian_vector", "implicit_root",
+    "inward_clip", "jet_contents", "jettable", "laplacian_in_blocks", "layerwise_rates", "linear_recurrence",
+    "linen_tree", "lines_needed", "loud_or_quiet", "mapped_shapes", "mean_loss", "mixed_gradients",
+    "newton_direction", "next_chunk", "nnx_compilations", "nodes_agree", "one_hot_labels", "padded_collate",
+    "padded_rows", "padded_sum", "pinn_loss", "pinn_model", "pinn_optimizer", "pinn_residual", "pinn_run",
+    "port_of_a_file", "ported_rule", "power_iteration", "program_count", "progress", "promoted_types",
+    "pure_or_static", "random_rounding", "reader_accuracy", "reader_batches", "reader_model", "reader_run",
+    "reader_step", "refreshed_averages", "restarting_rate", "resumable_batches", "resumed_state", "returns_to_go",
+    "row_noise", "running_scale", "saved_run", "script_gradients", "script_model", "script_optimizer", "script_run",
+    "shell_ansatz", "siamese", "skipped_steps", "smallest_sample", "smooth", "smoothed_path", "standardised_stream",
+    "steady_variance", "strict_function", "strict_loading", "sweep", "sync_batch_norm", "td_gradient",
+    "third_derivatives", "times_traced", "torch_frames", "train_on_fresh_points", "trained_biases", "tree_leaves",
     "u_xxy_from_lines", "unused_keys",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from course import taylor
-from course.checks.core import check, float64, function, predicted, same, wrong
+from course.checks.core import check, float64, function, keyed, predicted, same, wrong
 from course.checks.derivative_cliff import largest_array
 
 LESSON = "17b_jets_at_work"
@@ -30,8 +30,7 @@ LESSON = "17b_jets_at_work"
 def lines_needed(rng: np.random.Generator, lines_needed: Any) -> None:
     """A prediction of how many lines a mixed derivative takes, against taylor.interpolation."""
     powers = {"xyz": (1, 1, 1), "xxyy": (2, 2), "xxyz": (2, 1, 1), "xxyyzz": (2, 2, 2)}
-    if not isinstance(lines_needed, dict) or set(lines_needed) != set(powers):
-        wrong(f"expected a dict with the keys {', '.join(powers)}.", got=lines_needed)
+    keyed(lines_needed, powers)
     rules: dict[str, Callable[[tuple[int, ...]], int]] = {
         "the order of the derivative is not the number of lines": sum,
         "the number of axes is not the number of lines": len,

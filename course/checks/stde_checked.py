@@ -1,4 +1,4 @@
-"""Checks of the exercises on what jets with gaps hold, and on how large a sample has to be. Needs NumPy and JAX.
+"""Checks of the exercises on what jets with gaps hold, how large a sample has to be, and the exact rival. Needs NumPy and JAX.
 
 Lesson: 18b_stde_checked.
 """
@@ -11,9 +11,10 @@ from itertools import combinations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from course.checks.core import check, float64, function, predicted, wrong
+from course.checks.core import check, float64, function, keyed, predicted, same, wrong
 
 LESSON = "18b_stde_checked"
 
@@ -28,8 +29,7 @@ LESSON = "18b_stde_checked"
 def jet_contents(rng: np.random.Generator, jet_contents: Any) -> None:
     """A prediction of the factors in a jet along a parabola, against nested jax.grad of monomials along it."""
     names = ("xxy", "yy", "xxxy", "xyy")
-    if not isinstance(jet_contents, dict) or set(jet_contents) != set(names):
-        wrong(f"expected a dict with the keys {', '.join(names)}.", got=jet_contents)
+    keyed(jet_contents, names)
 
     def along(name: str) -> Callable[[Any], Any]:  # a monomial of which this derivative is 1, all others 0
         m, n = name.count("x"), name.count("y")
@@ -118,3 +118,47 @@ def smallest_sample(rng: np.random.Generator, smallest_sample: Any) -> None:
             )  # fmt: skip
     if int(np.asarray(answer(np.full(d, 2.0), 1e-3))) != 1:
         wrong("where all coordinates are alike, one of them is enough.", expected=1)
+
+
+@check(
+    LESSON,
+    "By the chain rule the Hessian of u is A^T H A, with H the Hessian of g at A x + b, (k, k).",
+    "trace(A^T H A) = trace(H A A^T): a product of two matrices (k, k), and a sum.",
+    "jnp.sum(jax.hessian(g)(A @ x + b) * (A @ A.T))",
+    points=3,
+)
+def exact_laplacian(rng: np.random.Generator, exact_laplacian: Any) -> None:
+    """The Laplacian of g(A x + b), against the whole Hessian; in many dimensions that matrix may not come up."""
+    answer = function(exact_laplacian, "exact_laplacian(g, A, b, x)")
+    for d in rng.integers(5, 9, 2):
+        k = 3
+        A, b = rng.normal(size=(k, d)).astype("f"), rng.normal(size=k).astype("f")
+        x, mix = rng.normal(size=d).astype("f"), rng.normal(size=(k, k)).astype("f")
+
+        def g(z: jax.Array, mix: np.ndarray = mix) -> jax.Array:
+            return jnp.sin(mix @ z).sum() + (z**2).prod() / 4
+
+        hessian = jax.hessian(lambda x, A=A, b=b, g=g: g(A @ x + b))(x)
+        inner, z = jax.hessian(g), A @ x + b
+        same(
+            answer(g, jnp.asarray(A), jnp.asarray(b), jnp.asarray(x)), jnp.trace(hessian),
+            f"the Laplacian in {d} dimensions", rtol=1e-4, atol=1e-4,
+            slips={
+                "the Laplacian of g: each direction of x moves z by a column of A": jnp.trace(inner(z)),
+                "only the diagonal of g's Hessian; the mixed derivatives count, too": (jnp.diag(inner(z)) * (A**2).sum(1)).sum(),
+                "at A x, without b": (inner(A @ x) * (A @ A.T)).sum(),
+                "the trace of A A^T times the trace of the Hessian is not that of the product": (
+                    jnp.trace(inner(z)) * (A**2).sum()
+                ),
+                "the sum of all second derivatives, not the trace": hessian.sum(),
+                "the gradient's part is zero: A x + b has no second derivative": (
+                    jnp.trace(hessian) + jax.grad(g)(z) @ A.sum(1)
+                ),
+            },
+        )  # fmt: skip
+    d = 20_000
+    wide = jnp.ones((2, d)) / d
+    program = str(jax.make_jaxpr(lambda x: answer(lambda z: jnp.sin(z).prod(), wide, jnp.ones(2), x))(jnp.ones(d)))
+    if f"{d},{d}" in program:
+        slip = "the trace of A^T H A is that of H A A^T, and those are (k, k)"
+        wrong(f"in {d} dimensions there is a matrix ({d}, {d}), 1.6 GB.", slip=slip)

@@ -1,5 +1,6 @@
 """Answers to the exercises of 18b_stde_checked."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -46,3 +47,34 @@ def solved_for_the_size(diagonal, tolerance):
     d, v = len(diagonal), jnp.var(jnp.asarray(diagonal), ddof=1)
     inverse = (tolerance * abs(diagonal.sum())) ** 2 / (d**2 * max(float(v), 1e-12)) + 1 / d
     return max(1, int(np.ceil(1 / inverse - 1e-6)))
+
+
+def of_inner(g, A, b, x):
+    return jax.hessian(g)(A @ x + b)
+
+
+wrong("exact_laplacian", "the Laplacian of g")(lambda g, A, b, x: jnp.trace(of_inner(g, A, b, x)))
+wrong("exact_laplacian", "only the diagonal of g's Hessian")(
+    lambda g, A, b, x: jnp.diag(of_inner(g, A, b, x)) @ (A**2).sum(1)
+)
+wrong("exact_laplacian", "without b")(lambda g, A, b, x: jnp.sum(of_inner(g, A, 0, x) * (A @ A.T)))
+wrong("exact_laplacian", "is not that of the product")(
+    lambda g, A, b, x: jnp.trace(of_inner(g, A, b, x)) * jnp.trace(A @ A.T)
+)
+wrong("exact_laplacian", "there is a matrix")(lambda g, A, b, x: jnp.trace(jax.hessian(lambda x: g(A @ x + b))(x)))
+wrong("exact_laplacian", "there is a matrix")(lambda g, A, b, x: jnp.trace(A.T @ of_inner(g, A, b, x) @ A))
+wrong("exact_laplacian", "the sum of all second derivatives")(lambda g, A, b, x: (A.T @ of_inner(g, A, b, x) @ A).sum())
+wrong("exact_laplacian", "TypeError")(lambda g, A, b, x: jnp.sum(of_inner(g, A, b, x) * (A.T @ A)))
+
+
+@right("exact_laplacian")
+def column_by_column(g, A, b, x):
+    return jnp.einsum("id,ij,jd->", A, of_inner(g, A, b, x), A)
+
+
+@right("exact_laplacian")
+def along_eigenvectors(g, A, b, x):
+    values, vectors = jnp.linalg.eigh(A @ A.T)
+    slopes = jax.grad(g)
+    rows = jax.vmap(lambda v: v @ jax.jvp(slopes, (A @ x + b,), (v,))[1])(vectors.T)
+    return rows @ values

@@ -4,13 +4,15 @@
 # **Can you check a claim before you build on it?** (5 minutes)
 
 # %% [markdown]
-# Two exercises to the [lesson](../18b_stde_checked.ipynb). Fill in the cells that say `your turn` and run the
+# Three exercises to the [lesson](../18b_stde_checked.ipynb). Fill in the cells that say `your turn` and run the
 # check below each. `checks.NAME.hint()` prints one hint at a time, `checks.NAME.solution()` the solution, and
 # `checks.progress()` what is done. The minutes count reading and typing; thinking comes on top.
 
 # %%
 from math import factorial
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import jet
 
@@ -77,6 +79,33 @@ def smallest_sample(diagonal, tolerance):
 
 # %%
 checks.smallest_sample(smallest_sample)
+
+# %% [markdown]
+# ## Exercise 3: Exact, and as cheap (2 minutes)
+#
+# A network begins with a linear layer, from `d` coordinates to `k` numbers: $u(x) = g(Ax + b)$. Where `k` is small, no
+# sample is needed.
+#
+# **Given** `g`, a function of `k` numbers with a number as its value; `A` of shape `(k, d)`, `b` of shape `(k,)`, and a
+# point `x` of shape `(d,)`.
+#
+# **Asked** for the exact Laplacian of $u$ at `x`, from arrays of `(k, k)` and `(k, d)` at most.
+#
+# **Checked** against the trace of `jax.hessian` in a few dimensions; in 20,000 by looking for an array `(d, d)`.
+
+
+# %% tags=["stub"]
+def exact_laplacian(g, A, b, x):
+    raise NotImplementedError("your turn")
+
+
+# %% tags=["solution"]
+def exact_laplacian(g, A, b, x):
+    return jnp.sum(jax.hessian(g)(A @ x + b) * (A @ A.T))
+
+
+# %%
+checks.exact_laplacian(exact_laplacian)
 
 # %% [markdown]
 # Back to the [lesson](../18b_stde_checked.ipynb), or on to the next one:
