@@ -1,4 +1,4 @@
-"""Checks of the exercises on what jets with gaps hold, how large a sample has to be, and the exact rival. Needs NumPy and JAX.
+"""Checks of the exercises on what jets with gaps hold, on sample sizes, and on the exact rival. Needs NumPy and JAX.
 
 Lesson: 18b_stde_checked.
 """
@@ -145,7 +145,9 @@ def exact_laplacian(rng: np.random.Generator, exact_laplacian: Any) -> None:
             f"the Laplacian in {d} dimensions", rtol=1e-4, atol=1e-4,
             slips={
                 "the Laplacian of g: each direction of x moves z by a column of A": jnp.trace(inner(z)),
-                "only the diagonal of g's Hessian; the mixed derivatives count, too": (jnp.diag(inner(z)) * (A**2).sum(1)).sum(),
+                "only the diagonal of g's Hessian; the mixed derivatives count, too": (
+                    jnp.diag(inner(z)) @ (A**2).sum(1)
+                ),
                 "at A x, without b": (inner(A @ x) * (A @ A.T)).sum(),
                 "the trace of A A^T times the trace of the Hessian is not that of the product": (
                     jnp.trace(inner(z)) * (A**2).sum()

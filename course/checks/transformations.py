@@ -90,14 +90,14 @@ def hessian_vector(rng: np.random.Generator, hessian_vector: Any) -> None:
         def f(x: jax.Array, a: jax.Array = a) -> jax.Array:
             return jnp.sin(a @ x).sum() + (x**3).prod()
 
-        hessian, gradient = jax.hessian(f)(x), jax.grad(f)(x)
+        hessian, gradient = jax.jit(lambda x, f=f: (jax.hessian(f)(x), jax.grad(f)(x)))(x)
         same(
             answer(f, x, v), hessian @ v, f"H v in {d} dimensions", rtol=1e-4,
             slips={
                 "the gradient: jax.jvp gives (gradient, its derivative along v); take the second": gradient,
                 "v H v, a number; H v is a vector": v @ hessian @ v,
                 "the slope along v, not the derivative of the gradient": gradient @ v,
-                "x and v are swapped": jax.hessian(f)(v) @ x,
+                "x and v are swapped": lambda f=f, v=v, x=x: jax.hessian(f)(v) @ x,
                 "H x, not H v": hessian @ x,
             },
         )  # fmt: skip

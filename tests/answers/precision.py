@@ -16,7 +16,7 @@ wrong("promoted_types", "in JAX it does")({**TYPES, "b * jnp.float32(2.0)": "bfl
 wrong("promoted_types", "no type of 16 bits holds both")({**TYPES, "b * h": "float16"})
 wrong("promoted_types", "so it is in NumPy")({**TYPES, "b + i": "float32"})
 wrong("promoted_types", "returned as it came")({**TYPES, "b.sum()": "float32"})
-wrong("promoted_types", "expected a dict with the parts")(["bfloat16"] * 5)
+wrong("promoted_types", "expected a dict with the keys")(["bfloat16"] * 5)
 wrong("promoted_types", "expected str")({**TYPES, "b * h": 32})
 right("promoted_types")(dict(reversed(TYPES.items())))
 right("promoted_types")({name: getattr(jnp, kind) for name, kind in TYPES.items()})
