@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 18 · Exercises: STDE
 #
-# **Can you draw an estimate that is right on average?** (10 minutes)
+# **Can you draw an estimate that is right on average?** (5 minutes)
 
 # %% [markdown]
 # Three exercises to the [lesson](../18_stde.ipynb). Fill in the cells that say `your turn` and run the
