@@ -40,7 +40,7 @@ def third_derivatives(rng: np.random.Generator, third_derivatives: Any) -> None:
         )
     if not hasattr(draws, "shape") or draws.shape != (keys,) or draws.dtype.kind != "f":
         wrong("expected a number for each key.", expected=np.zeros(keys), got=draws)
-    estimates, total = np.asarray(draws), float(values.sum())
+    estimates, total = np.asarray(draws), float(np.asarray(values).sum())
     if np.ptp(estimates) == 0:
         wrong("all keys give the same estimate.", got=estimates, slip="the key is not used, or the axes are not drawn")
     factors = {

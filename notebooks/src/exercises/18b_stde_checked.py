@@ -27,7 +27,7 @@ from course import checks
 
 # %%
 slots = ((1.0, 0.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0, 0.0))
-print([float(part) for part in jet.jet(lambda x, y: x * y, (0.0, 0.0), slots)[1]])
+print([round(float(part), 3) for part in jet.jet(lambda x, y: x * y, (0.0, 0.0), slots)[1]])
 
 # %% [markdown]
 # **Given** that the fourth output holds $u_{xxxx}$ and some multiples of $u_{xxy}$ and $u_{yy}$, the fifth $u_{xxxxx}$
