@@ -278,7 +278,7 @@ def _untrained(start: Any, images: Any) -> np.ndarray:
     points=2,
 )
 def digit_accuracy(rng: np.random.Generator, accuracy: Any) -> None:
-    """The accuracy in evaluation mode, whatever the mode before, and statistics that have not moved."""
+    """The accuracy in evaluation mode; the model is training before and after, its statistics have not moved."""
     import torch
 
     answer = function(accuracy, "accuracy(model, x, y)")

@@ -182,8 +182,9 @@ def nodes_agree(rng: np.random.Generator, nodes_agree: Any) -> None:
             lambda x, f, slope: slope**2, lambda x: jnp.sin(jnp.pi * x),
             "f is zero at the ends, but L_f' = 2 f' is not",
         ),
-        "slope squared, cosine": (
-            lambda x, f, slope: slope**2, lambda x: jnp.cos(jnp.pi * x), "L_f' = 2 f' is zero where the cosine is flat"
+        "slope squared, cubic": (
+            lambda x, f, slope: slope**2, lambda x: x**2 * (3 - 2 * x),
+            "L_f' = 2 f' is zero where the cubic is flat, at both ends",
         ),
         "value squared, sine": (
             lambda x, f, slope: f**2, lambda x: jnp.sin(3 * x), "no slope in L, so no term at the ends"

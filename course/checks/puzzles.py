@@ -182,7 +182,7 @@ def floored_balance(rng: np.random.Generator, floored_balance: Any) -> None:
 
 @check(
     LESSON,
-    "Start from the last reward: what does each turn need from the turn after it?",
+    "Start from the last reward: what does each step need from the step that follows it in time?",
     "lax.scan(..., reverse=True) walks from the end, and still stacks the results in the order of time.",
     "A turn: later = reward + gamma * jnp.where(end, 0, later), and it returns (later, later).",
     points=2,

@@ -76,7 +76,7 @@ def guilty_layers(rng: np.random.Generator, guilty_layers: Any) -> None:
 @check(
     LESSON,
     "decay**t with decay in float32 has lost what matters: float32's nearest number to 0.9999 is off by 1e-8.",
-    "log(decay) in double precision, in Python, then rounded, is right to a share of 6e-8.",
+    "log(decay) in double precision, in Python, then rounded, has a relative error of at most 6e-8.",
     "1 - exp(z) for a small z is -jnp.expm1(z).",
     points=2,
 )
@@ -113,7 +113,7 @@ def bias_correction(rng: np.random.Generator, bias_correction: Any) -> None:
                 if np.allclose(ratio, short / expected, rtol=0, atol=3e-6):
                     slip = "log of a decay that is float32 already; take math.log of the Python number"
                 wrong(
-                    f"1 - {decay:.5f}**t is off by a share of {abs(ratio - 1).max():.0e}{how}.",
+                    f"1 - {decay:.5f}**t has a relative error of {abs(ratio - 1).max():.0e}{how}.",
                     expected=expected, got=got, slip=slip,
                 )  # fmt: skip
 

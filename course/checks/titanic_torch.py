@@ -129,7 +129,7 @@ def changed(rng: np.random.Generator, changed: Any) -> None:
 @check(
     LESSON,
     "Which passengers may a median, a mean, a standard deviation be computed from?",
-    "train.groupby('pclass')['age'].median() is a table of medians; frame['pclass'].map(table) looks them up.",
+    "`medians = train.groupby('pclass')['age'].median()`; `some_table['pclass'].map(medians)` looks them up.",
     "Fill first, then standardise with the mean and the deviation of the filled training ages.",
     "pandas divides by n - 1 unless told otherwise: std(ddof=0).",
     points=3,

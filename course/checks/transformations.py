@@ -1,4 +1,4 @@
-"""Checks of the exercises on gradients per example, products with a Hessian, frozen targets. Needs NumPy and JAX.
+"""Checks of the exercises on gradients per example, curvature along a line, frozen targets. Needs NumPy and JAX.
 
 Lesson: 09_transformations.
 """
@@ -76,13 +76,14 @@ def clipped_gradient(rng: np.random.Generator, clipped_gradient: Any) -> None:
 
 @check(
     LESSON,
-    "A Hessian times a vector is the derivative of the gradient along that vector.",
-    "jax.jvp(jax.grad(f), (x,), (v,)) gives a pair; you want one half of it.",
+    "jax.jvp(f, (x,), (v,)) gives the pair of value and slope. The slope is a function of x, too.",
+    "v @ H @ v is the derivative of the slope along v: a jvp of a function that itself returns a jvp.",
+    "With pair = lambda x: jax.jvp(f, (x,), (v,)), jax.jvp(pair, (x,), (v,)) returns the pair and its derivative.",
     points=2,
 )
-def hessian_vector(rng: np.random.Generator, hessian_vector: Any) -> None:
-    """H v against the whole Hessian in small dimensions; in a large one the whole Hessian would not fit."""
-    answer = function(hessian_vector, "hessian_vector(f, x, v)")
+def hessian_vector(rng: np.random.Generator, along_line: Any) -> None:
+    """Value, slope and v H v against the whole Hessian in small dimensions; in a large one it would not fit."""
+    answer = function(along_line, "along_line(f, x, v)")
     for d in rng.integers(3, 8, 2):
         a = jnp.asarray(rng.normal(size=(d, d)), jnp.float32)
         x, v = jnp.asarray(rng.normal(size=(2, d)), jnp.float32)
@@ -90,15 +91,28 @@ def hessian_vector(rng: np.random.Generator, hessian_vector: Any) -> None:
         def f(x: jax.Array, a: jax.Array = a) -> jax.Array:
             return jnp.sin(a @ x).sum() + (x**3).prod()
 
-        hessian, gradient = jax.jit(lambda x, f=f: (jax.hessian(f)(x), jax.grad(f)(x)))(x)
+        value, gradient, hessian = jax.jit(lambda x, f=f: (f(x), jax.grad(f)(x), jax.hessian(f)(x)))(x)
+        slope, curvature = gradient @ v, v @ hessian @ v
+        got = answer(f, x, v)
+        parts = f"the triple (value, slope, curvature) in {d} dimensions"
         same(
-            answer(f, x, v), hessian @ v, f"H v in {d} dimensions", rtol=1e-4,
+            tuple(got) if isinstance(got, list) else got, (value, slope, curvature), parts, rtol=1e-4,
             slips={
-                "the gradient: jax.jvp gives (gradient, its derivative along v); take the second": gradient,
-                "v H v, a number; H v is a vector": v @ hessian @ v,
-                "the slope along v, not the derivative of the gradient": gradient @ v,
-                "x and v are swapped": lambda f=f, v=v, x=x: jax.hessian(f)(v) @ x,
-                "H x, not H v": hessian @ x,
+                "H v, a vector, in place of v H v, a number": (value, slope, hessian @ v),
+                "the gradient, in place of the slope along v": (value, gradient, curvature),
+                "the gradient and H v, in place of their products with v": (value, gradient, hessian @ v),
+                "the pairs as the outer jax.jvp returns them, not a triple": ((value, slope), (slope, curvature)),
+                "the slope twice: of the second pair that the outer jax.jvp returns, take the second value": (
+                    value, slope, slope
+                ),
+                "half of it, as in Taylor's formula; the second derivative is due": (value, slope, curvature / 2),
+                "divided by the length of v; the derivatives are by t": lambda s=slope, c=curvature, value=value, v=v: (
+                    value, s / jnp.linalg.norm(v), c / (v @ v)
+                ),
+                "the trace of H, the curvature along all axes": (value, slope, jnp.trace(hessian)),
+                "x and v are swapped": lambda f=f, x=x, v=v: (f(v), jax.grad(f)(v) @ x, x @ jax.hessian(f)(v) @ x),
+                "x H v, not v H v": (value, slope, x @ hessian @ v),
+                "the order: value, slope, curvature": (curvature, slope, value),
             },
         )  # fmt: skip
     d = 30_000
@@ -106,8 +120,8 @@ def hessian_vector(rng: np.random.Generator, hessian_vector: Any) -> None:
     shapes = jax.make_jaxpr(lambda x, v: answer(lambda x: jnp.sin(x).sum(), x, v))(x, x)
     if f"{d},{d}" in str(shapes):
         wrong(
-            f"H v in {d} dimensions goes through a matrix ({d}, {d}), 3.6 GB.",
-            slip="jax.hessian builds the whole matrix; differentiate the gradient along v instead",
+            f"v H v in {d} dimensions goes through a matrix ({d}, {d}), 3.6 GB.",
+            slip="jax.hessian builds the whole matrix; differentiate the slope along v instead",
         )
 
 

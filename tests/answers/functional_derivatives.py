@@ -131,14 +131,14 @@ def by_a_reparametrisation(energy, n, w, rate):
 
 TRUTH = {
     "slope squared, sine": False,
-    "slope squared, cosine": True,
+    "slope squared, cubic": True,
     "value squared, sine": True,
     "value times slope, sine": True,
     "value times slope, cosine": False,
     "weighted slope": True,
 }
 wrong("nodes_agree", "f is zero at the ends, but")(TRUTH | {"slope squared, sine": True})
-wrong("nodes_agree", "where the cosine is flat")(dict.fromkeys(TRUTH, False))
+wrong("nodes_agree", "where the cubic is flat")(dict.fromkeys(TRUTH, False))
 wrong("nodes_agree", "no slope in L")(TRUTH | {"value squared, sine": False})
 wrong("nodes_agree", "L_f' = f here")(TRUTH | {"value times slope, sine": False})
 wrong("nodes_agree", "G is zero everywhere")(TRUTH | {"value times slope, cosine": True})

@@ -72,18 +72,58 @@ def with_optax(loss, params, x, y, limit):
     return jax.tree.unflatten(jax.tree.structure(params), [g / len(x) for g in total])
 
 
-wrong("hessian_vector", "the gradient: jax.jvp gives")(lambda f, x, v: jax.jvp(jax.grad(f), (x,), (v,))[0])
-wrong("hessian_vector", "v H v, a number")(lambda f, x, v: v @ jax.hessian(f)(x) @ v)
-wrong("hessian_vector", "the slope along v")(lambda f, x, v: jax.grad(f)(x) @ v)
-wrong("hessian_vector", "H x, not H v")(lambda f, x, v: jax.jvp(jax.grad(f), (x,), (x,))[1])
-wrong("hessian_vector", "x and v are swapped")(lambda f, x, v: jax.jvp(jax.grad(f), (v,), (x,))[1])
-wrong("hessian_vector", "builds the whole matrix")(lambda f, x, v: jax.hessian(f)(x) @ v)
-wrong("hessian_vector", "NumPy inside a transformed function")(
-    lambda f, x, v: jax.grad(lambda x: np.dot(jax.grad(f)(x), v))(x)
+def along(third, second=lambda f, x, v: jax.grad(f)(x) @ v):
+    return lambda f, x, v: (f(x), second(f, x, v), third(f, x, v))
+
+
+def h_v(f, x, v):
+    return jax.jvp(jax.grad(f), (x,), (v,))[1]
+
+
+def pairs(f, x, v):
+    return jax.jvp(lambda x: jax.jvp(f, (x,), (v,)), (x,), (v,))
+
+
+wrong("hessian_vector", "H v, a vector, in place of v H v")(along(h_v))
+wrong("hessian_vector", "the gradient, in place of the slope")(
+    along(lambda f, x, v: v @ h_v(f, x, v), lambda f, x, v: jax.grad(f)(x))
 )
-right("hessian_vector")(lambda f, x, v: jax.grad(lambda x: jax.grad(f)(x) @ v)(x))
-right("hessian_vector")(lambda f, x, v: jax.grad(lambda x: jax.jvp(f, (x,), (v,))[1])(x))
-right("hessian_vector")(lambda f, x, v: jax.vjp(jax.grad(f), x)[1](v)[0])
+wrong("hessian_vector", "the gradient and H v, in place of")(lambda f, x, v: (f(x), *jax.jvp(jax.grad(f), (x,), (v,))))
+wrong("hessian_vector", "the pairs as the outer jax.jvp returns them")(pairs)
+wrong("hessian_vector", "the slope twice")(lambda f, x, v: (*pairs(f, x, v)[0], pairs(f, x, v)[1][0]))
+wrong("hessian_vector", "half of it, as in Taylor's formula")(along(lambda f, x, v: v @ h_v(f, x, v) / 2))
+wrong("hessian_vector", "divided by the length of v")(
+    lambda f, x, v: (lambda a, b: (*a, b[1]))(*pairs(f, x, v / jnp.linalg.norm(v)))
+)
+wrong("hessian_vector", "the trace of H")(along(lambda f, x, v: jnp.trace(jax.hessian(f)(x))))
+wrong("hessian_vector", "x and v are swapped")(lambda f, x, v: (lambda a, b: (*a, b[1]))(*pairs(f, v, x)))
+wrong("hessian_vector", "x H v, not v H v")(along(lambda f, x, v: x @ h_v(f, x, v)))
+wrong("hessian_vector", "the order: value, slope")(lambda f, x, v: (v @ h_v(f, x, v), *pairs(f, x, v)[0][::-1]))
+wrong("hessian_vector", "builds the whole matrix")(along(lambda f, x, v: v @ jax.hessian(f)(x) @ v))
+wrong("hessian_vector", "another structure")(lambda f, x, v: pairs(f, x, v)[0])
+wrong("hessian_vector", "NumPy inside a transformed function")(
+    along(lambda f, x, v: jax.jvp(lambda x: np.dot(jax.grad(f)(x), v), (x,), (v,))[1])
+)
+
+
+@right("hessian_vector")
+def on_a_line(f, x, v):
+    def line(t):
+        return f(x + t * v)
+
+    return line(0.0), jax.grad(line)(0.0), jax.grad(jax.grad(line))(0.0)
+
+
+@right("hessian_vector")
+def gradient_first(f, x, v):
+    gradient, product = jax.jvp(jax.grad(f), (x,), (v,))
+    return f(x), gradient @ v, product @ v
+
+
+@right("hessian_vector")
+def in_a_list(f, x, v):
+    value, gradient = jax.value_and_grad(f)(x)
+    return [value, gradient @ v, v @ jax.vjp(jax.grad(f), x)[1](v)[0]]
 
 
 def td(freeze_target=False, freeze_value=False, mean=jnp.mean, factor=1.0):

@@ -95,11 +95,11 @@ checks.ages_by_class(ages_by_class)
 # %% [markdown]
 # ## Exercise 3: A loss that leaves no trace (3 minutes)
 #
-# **Given** a model with BatchNorm and dropout that returns a logit a row, in training or in eval mode, and a `loader`
-# of batches `(x, y)`. The last batch is shorter.
+# **Given** a model with BatchNorm and dropout that returns one logit per row, in training or in eval mode, and a
+# `loader` of batches `(x, y)`. The last batch is shorter.
 #
-# **Asked** for the mean over all rows of the binary cross-entropy, as the model gives it in eval mode; a number. The
-# model is to be found as it was: weights, averages, gradients, mode.
+# **Asked** for the mean over all rows of the binary cross-entropy, as the model gives it in eval mode; a number. Leave
+# the model as you found it: weights, averages, gradients, mode.
 #
 # **Checked** with random models in both modes, and a last batch unlike the others.
 

@@ -71,7 +71,7 @@ checks.nnx_compilations(compiles)
 # arrays of equal length.
 #
 # **Asked** for what the PyTorch lines do, in NNX: one update, from the mean of the batches' gradients. The model and
-# the optimizer change in place; return the mean of the losses. (The check has no need of `nnx.jit`.)
+# the optimizer change in place; return the mean of the losses. (You need not use `nnx.jit`.)
 #
 # **Checked** against torch with the same weights, for two steps of SGD with momentum.
 
@@ -130,6 +130,7 @@ checks.copied_weights(copy_weights)
 # batch has one shape.
 #
 # **Given** `x` of shape `(n, d)` and `y` of shape `(n,)`, NumPy arrays in float32, and a `size` of at least `n`.
+# `model(x)` returns logits of shape `(size,)`. The check compiles `weighted_loss` with `nnx.jit`.
 #
 # **Asked** for two functions. `padded(x, y, size)` returns `(x, y, weight)`, each with `size` rows: the given ones,
 # then rows of padding; `weight`, of shape `(size,)`, is 1 for a given row and 0 for padding.

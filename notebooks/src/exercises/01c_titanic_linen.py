@@ -10,8 +10,10 @@
 
 # %%
 import jax
+import jax.numpy as jnp  # noqa: F401 for the program of exercise 1
 import optax
 from flax import linen as nn
+from flax.training.train_state import TrainState  # noqa: F401 for the program of exercise 1
 
 from course import checks
 

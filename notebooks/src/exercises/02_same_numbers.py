@@ -58,7 +58,8 @@ checks.guilty_layers(guilty_layers)
 #
 # **Given** `decay`, a Python float between 0.85 and 1, and `t`, a float32 array of counts from 1 on.
 #
-# **Asked** for `1 - decay**t` in float32, without x64, right to a share of 2e-6. It must work where `t` is traced.
+# **Asked** for `1 - decay**t` in float32, without x64, with a relative error of at most 2e-6. It must work where `t` is
+# traced.
 #
 # **Checked** against double precision, for decays up to 0.99995, as it is and under `jit`.
 

@@ -32,8 +32,8 @@ for kind in torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW:
     print(f"{kind.__name__:5}", {name: group[name] for name in wanted if name in group})
 
 # %% [markdown]
-# **Asked** for a rule of Optax with the same steps from a new state on. Other settings than those printed need no
-# thought.
+# **Asked** for an Optax rule that takes the same steps, starting from a fresh state. You may ignore all settings that
+# are not printed.
 #
 # **Checked** by walking a weight through random gradients, with random settings, on both sides.
 
@@ -73,8 +73,8 @@ checks.ported_rule(rule_like)
 #
 # **Given** this loop. It goes uphill, its momentum is forgotten, and with `optax.adamw` it raises.
 #
-# **Asked** for the weights after `steps` steps, with any rule, from the loop mended. And `loss` is to be traced, not
-# called anew by Python at every step.
+# **Asked** for the weights after `steps` steps of the corrected loop, for any rule. Python must not call `loss` once
+# per step (compile the step, or use `lax.scan`).
 #
 # **Checked** against torch's loop, with SGD and AdamW; the check counts how often Python calls `loss`.
 
@@ -150,7 +150,7 @@ checks.restarting_rate(warm_restarts)
 #
 # **Given** any `rule` of Optax.
 #
-# **Asked** for the rule `cautious(rule)`, whose updates are treated so.
+# **Asked** for the rule `cautious(rule)`, whose updates are treated in this way; its `update` must work under `jit`.
 #
 # **Checked** in six steps around SGD with momentum, against NumPy; then around a rule that needs the weights.
 

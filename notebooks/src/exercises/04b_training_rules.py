@@ -66,7 +66,7 @@ checks.layerwise_rates(layerwise)
 # **Asked** for the gradient, a dict like `params`, in a program that does not grow with `parts`: a `lax.scan`.
 #
 # **Checked** against torch's `.grad`; then the check looks at the rows that `loss` is handed, at how often it is
-# traced, and for a loop in the jaxpr.
+# traced, and for a loop in the recorded program.
 
 
 # %% tags=["stub"]

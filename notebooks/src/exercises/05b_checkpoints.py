@@ -63,7 +63,8 @@ checks.resumable_batches(batch_at)
 # dict of arrays, as an example.
 #
 # **Asked** for a tree like `params` with the file's values, each in the dtype that it has in `params`. Where names are
-# missing or unexpected, or a shape differs, raise a ValueError whose text names every array that is at fault.
+# missing or unexpected, or a shape differs, raise a ValueError whose text names every array that is at fault, and no
+# other.
 #
 # **Checked** with a file that fits, and with five that don't.
 
@@ -129,5 +130,5 @@ def load_run(folder, example):
 checks.saved_run(save_run, load_run)
 
 # %% [markdown]
-# Back to the [lesson](../05b_checkpoints.ipynb), or on to the next one:
-# [06 · Porting layers](../06_porting_layers.ipynb). [Solutions](../solutions/05b_checkpoints.ipynb).
+# Back to the [lesson](../05b_checkpoints.ipynb), or on to the [capstone](capstone_05_classifier.ipynb) and the next
+# lesson: [06 · Porting layers](../06_porting_layers.ipynb). [Solutions](../solutions/05b_checkpoints.ipynb).

@@ -9,6 +9,8 @@
 # `checks.progress()` what is done. The minutes count reading and typing; thinking comes on top.
 
 # %%
+from functools import partial  # noqa: F401 for the program of exercise 1
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -115,9 +117,9 @@ checks.biquad_scan(biquad)
 # return total / count
 # ```
 #
-# **Given** `row_losses(w, x, y)`, which returns one loss a row; a list `batches` of pairs of NumPy arrays, `x` of shape
-# `(n, d)` and `y` of shape `(n,)`, each with an `n` of its own; and `buckets`, sizes in rising order, the last of which
-# holds every batch.
+# **Given** `row_losses(w, x, y)`, not yet jitted, which returns one loss per row; `w`, which is handed on as it is;
+# a list `batches` of pairs of NumPy arrays, `x` of shape `(n, d)` and `y` of shape `(n,)`, each with an `n` of its own;
+# and `buckets`, sizes in rising order, the last of which holds every batch.
 #
 # **Asked** for the mean loss over all rows, with `row_losses` compiled once for each bucket and for no other size.
 #

@@ -17,7 +17,7 @@ from course import checks
 # %% [markdown]
 # ## Exercise 1: Clip every example (3 minutes)
 #
-# In PyTorch you would run one backward pass an example, or reach for `torch.func`:
+# In PyTorch you would run one backward pass per example, or reach for `torch.func`:
 #
 # ```python
 # for x_i, y_i in zip(x, y):
@@ -54,29 +54,34 @@ def clipped_gradient(loss, params, x, y, limit):
 checks.clipped_gradient(clipped_gradient)
 
 # %% [markdown]
-# ## Exercise 2: A Hessian times a vector (2 minutes)
+# ## Exercise 2: Slope and curvature along a line (2 minutes)
 #
 # **Given** a function `f` of a point `x` of shape `(d,)` with a number as its value, and a direction `v` of shape
 # `(d,)`.
 #
-# **Asked** for `H v`, the Hessian of `f` at `x` times `v`, in the memory of a few vectors.
+# **Asked** for the triple `(f(x), slope, curvature)`: the value, and the first and second derivative of `f(x + t * v)`
+# by `t` at 0, which is `v @ H @ v` with the Hessian `H` of `f` at `x`; in the memory of a few vectors.
 #
-# **Checked** against `jax.hessian(f)(x) @ v` in small dimensions; in 30,000, where that matrix would take 3.6 GB, by
-# looking for an array of its shape in your function's jaxpr.
+# **Checked** against `jax.grad(f)(x)` and `jax.hessian(f)(x)` in small dimensions; in 30,000, where that matrix would
+# take 3.6 GB, by looking for an array of its shape in your function's jaxpr.
 
 
 # %% tags=["stub"]
-def hessian_vector(f, x, v):
+def along_line(f, x, v):
     raise NotImplementedError("your turn")
 
 
 # %% tags=["solution"]
-def hessian_vector(f, x, v):
-    return jax.jvp(jax.grad(f), (x,), (v,))[1]
+def along_line(f, x, v):
+    def value_and_slope(x):
+        return jax.jvp(f, (x,), (v,))
+
+    (value, slope), (_, curvature) = jax.jvp(value_and_slope, (x,), (v,))
+    return value, slope, curvature
 
 
 # %%
-checks.hessian_vector(hessian_vector)
+checks.hessian_vector(along_line)
 
 # %% [markdown]
 # ## Exercise 3: A target that holds still (3 minutes)
@@ -115,5 +120,6 @@ def td_gradient(w, state, reward, following, gamma):
 checks.td_gradient(td_gradient)
 
 # %% [markdown]
-# Back to the [lesson](../09_transformations.ipynb), or on to the next one:
-# [09b · Custom rules](../09b_custom_rules.ipynb). [Solutions](../solutions/09_transformations.ipynb).
+# Back to the [lesson](../09_transformations.ipynb), or on to the [puzzles](puzzles.ipynb) and the next lesson:
+# [09b · Custom rules, memory, and NNX's transforms](../09b_custom_rules.ipynb).
+# [Solutions](../solutions/09_transformations.ipynb).

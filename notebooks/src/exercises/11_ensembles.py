@@ -74,7 +74,7 @@ checks.mapped_shapes(shapes)
 # `x[held]` has another shape in every turn, and no `vmap` can do that. So nothing is cut out: rows get weights.
 #
 # **Given** `fit(x, y, weight)`, which returns the parameters from *all* rows, a row of weight 0 counting for nothing;
-# `loss_fn(params, x, y)`, one loss a row, `(n,)`; `x` of shape `(n, d)` and `y` of shape `(n,)`; `folds` of shape
+# `loss_fn(params, x, y)`, one loss per row, `(n,)`; `x` of shape `(n, d)` and `y` of shape `(n,)`; `folds` of shape
 # `(n,)`, the fold of each row, from 0 to `k - 1`; and the Python number `k`. Folds differ in size.
 #
 # **Asked** for the mean held-out loss of each fold, `(k,)`. No Python loop.
@@ -138,8 +138,8 @@ checks.ensemble_log_loss(ensemble_log_loss)
 # **Asked** for the tuple `(normalised, mean, var)`: `x` normalised as `torch.nn.BatchNorm1d(d, eps, affine=False)`
 # would in training mode with the rows of all devices, and the two statistics `(d,)` that it uses.
 #
-# **Checked** under `jax.vmap(..., axis_name=...)`, for which collectives such as `lax.pmean` mean the same as under
-# `pmap`, so one device will do; against torch on all rows. Devices differ in their means.
+# **Checked** under `jax.vmap(..., axis_name=...)`, for which operations across devices, such as `lax.pmean`, mean the
+# same as under `pmap`, so one device will do; against torch on all rows. Devices differ in their means.
 
 
 # %% tags=["stub"]

@@ -142,7 +142,8 @@ checks.bisect(bisect)
 # loop `grad` is the gradient of `f` at `w`, made with `create_graph=True`: the graph is recorded once and used in every
 # turn.
 #
-# **Asked** for `p` after `turns` turns, by one compiled loop whose body does not run `f` again.
+# **Asked** for `p` after `turns` turns, by one compiled loop whose body does not run `f` again. `jax.linearize(g, w)`
+# returns `g(w)` and the linear function `v -> g'(w) v`.
 #
 # **Checked** against the whole Hessian in float64, and for exponentials (`f` has some) in the loop's jaxpr.
 
@@ -170,5 +171,6 @@ def newton_direction(f, w, turns):
 checks.newton_direction(newton_direction)
 
 # %% [markdown]
-# Back to the [lesson](../12_tracing_paper.ipynb), or on to the next one:
-# [16 · The derivative cliff](../16_derivative_cliff.ipynb). [Solutions](../solutions/12_tracing_paper.ipynb).
+# Back to the [lesson](../12_tracing_paper.ipynb), or on to the [capstone](capstone_12_training_script.ipynb) and the
+# next lesson: [16 · The derivative cliff](../16_derivative_cliff.ipynb).
+# [Solutions](../solutions/12_tracing_paper.ipynb).

@@ -52,7 +52,7 @@ checks.arctan_series(arctan_series)
 # %% [markdown]
 # ## Exercise 2: Make it fit (3 minutes)
 #
-# This function has derivatives of any order, and `jet` cannot find one of them.
+# This function has derivatives of any order, and `jet` finds none of them.
 
 
 # %%

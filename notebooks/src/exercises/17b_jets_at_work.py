@@ -20,7 +20,8 @@ from course import checks, taylor
 #
 # `taylor.interpolation` makes a mixed derivative out of derivatives along lines: two for $u_{xy}$, three for $u_{xxy}$.
 #
-# **Given** the rule of the lesson: for a multi-index $i$, the directions $i - 2j$ with $0 \le j \le i$.
+# **Given** the rule of the lesson: for a multi-index $i$, the directions $i - 2j$ with $0 \le j \le i$, one of each
+# pair of opposites, and not the zero direction.
 #
 # **Asked** for your prediction, before you run anything: along how many lines does it go for $u_{xyz}$, $u_{xxyy}$,
 # $u_{xxyz}$ and $u_{xxyyzz}$? Whole numbers.
@@ -42,8 +43,9 @@ checks.lines_needed(lines_needed)
 # In PyTorch, `(a * torch.func.hessian(f)(x)).sum()` is the operator $\sum_{ij} a_{ij} u_{ij}$: diffusion that is faster
 # in some directions, or, where `a` has eigenvalues of both signs, a wave.
 #
-# **Given** `f`, a function of `x` of shape `(d,)` with a number as its value, and `a`, a symmetric matrix `(d, d)`, not
-# a positive definite one. `f` holds a `lax.while_loop`, through which no gradient goes backwards; jets go forwards.
+# **Given** `f`, a function of `x` of shape `(d,)` with a number as its value, and `a`, a matrix `(d, d)`, symmetric,
+# but in general not positive definite. `f` holds a `lax.while_loop`, through which no gradient goes backwards; jets go
+# forwards.
 #
 # **Asked** for $\sum_{ij} a_{ij} u_{ij}$ at `x`, by second derivatives along `d` lines; to be run under `jax.jit`.
 #
@@ -68,8 +70,8 @@ checks.constant_coefficients(constant_coefficients)
 # %% [markdown]
 # ## Exercise 3: Train on the Helmholtz equation (4 minutes)
 #
-# The loss of a network on $\Delta u + k^2 u = g$ in PyTorch: one backward pass for the slopes, one more an input, and
-# one through all of them.
+# The loss of a network on $\Delta u + k^2 u = g$ in PyTorch: one backward pass for the slopes, one more for each
+# input, and one through all of them.
 
 # %%
 net = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))

@@ -22,8 +22,8 @@ from course import checks, taylor
 # **Given** `u`, a function of `x` of shape `(d,)` with a number as its value; a `key`; and the number of `samples`, at
 # most `d`.
 #
-# **Asked** for an estimate of $\sum_i u_{iii}$ from `samples` axes, drawn without replacement, each axis as often as
-# any other; to be run under `jax.jit` and `jax.vmap` over keys.
+# **Asked** for an estimate of $\sum_i u_{iii}$ from `samples` axes, drawn without replacement, every set of `samples`
+# axes as likely as any other; to be run under `jax.jit` and `jax.vmap` over keys.
 #
 # **Checked** on a function whose third derivatives are powers of 16 in random order, so that an estimate tells which
 # axes were drawn and how often; for 600 keys.

@@ -53,7 +53,8 @@ checks.bratu_source(bratu_source)
 # $u$ shall be `inner` where $|x| = 1$ and `outer` where $|x| = 2$.
 #
 # **Asked** for the ansatz's value at `x`, of the form $u = \mathrm{lift}(x) + \mathrm{factor}(x)\,N(x)$. Both must be
-# smooth in the shell, and the network must stay free to choose the slope at either surface.
+# smooth in the shell, and the network must stay free to choose the value at every point between the surfaces, and the
+# slope at either surface.
 #
 # **Checked** with random networks and dimensions: both surfaces, the points between them, and how fast the
 # factor leaves zero.

@@ -120,7 +120,7 @@ checks.conserving_step(conserving_step)
 # %%
 cases = {
     "slope squared, sine": (lambda x, f, slope: slope**2, lambda x: jnp.sin(jnp.pi * x)),
-    "slope squared, cosine": (lambda x, f, slope: slope**2, lambda x: jnp.cos(jnp.pi * x)),
+    "slope squared, cubic": (lambda x, f, slope: slope**2, lambda x: x**2 * (3 - 2 * x)),
     "value squared, sine": (lambda x, f, slope: f**2, lambda x: jnp.sin(3 * x)),
     "value times slope, sine": (lambda x, f, slope: f * slope, lambda x: jnp.sin(jnp.pi * x)),
     "value times slope, cosine": (lambda x, f, slope: f * slope, lambda x: jnp.cos(jnp.pi * x)),
@@ -136,7 +136,7 @@ cases = {
 # %% tags=["stub"]
 nodes_agree = {
     "slope squared, sine": ...,
-    "slope squared, cosine": ...,
+    "slope squared, cubic": ...,
     "value squared, sine": ...,
     "value times slope, sine": ...,
     "value times slope, cosine": ...,
@@ -146,7 +146,7 @@ nodes_agree = {
 # %% tags=["solution"]
 nodes_agree = {  # they do where L_f' is zero at both ends
     "slope squared, sine": False,
-    "slope squared, cosine": True,
+    "slope squared, cubic": True,  # f' = 6 x (1 - x)
     "value squared, sine": True,  # no slope in L
     "value times slope, sine": True,  # L_f' = f
     "value times slope, cosine": False,

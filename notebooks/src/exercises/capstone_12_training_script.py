@@ -118,8 +118,8 @@ with tempfile.TemporaryDirectory() as torch_folder:
 #
 # **Given** `width`, a `dtype` to compute in, and `rngs`.
 #
-# **Asked** for `Net` as an NNX module with PyTorch's names of layers: in float32 PyTorch's logits, in bfloat16
-# products of bfloat16, logits in bfloat16 and weights in float32.
+# **Asked** for `Net` as an NNX module with PyTorch's names of layers. With `dtype=float32` it gives PyTorch's logits.
+# With `dtype=bfloat16` its products and logits are bfloat16, its weights still float32.
 #
 # **Checked** with PyTorch's weights in both types, and by the types in the jaxpr.
 
@@ -154,7 +154,8 @@ checks.script_model(Net)
 # `(parts, size)`.
 #
 # **Asked** for the mean loss and its gradients, a tree as `nnx.value_and_grad` returns it, both float32, one part at a
-# time. The smoothing is 0.1, as in the script.
+# time. As under autocast, the loss itself is computed in float32: cast the logits first. The smoothing is 0.1, as in
+# the script.
 #
 # **Checked** against PyTorch's loss and `.grad`; the check's model notes which shapes it is called with.
 
@@ -190,7 +191,7 @@ checks.script_gradients(accumulated)
 # **Given** a `rate`, the number of `warmup` steps, and a `limit` for the gradient's norm.
 #
 # **Asked** for one Optax transformation that does what `clip_grad_norm_`, AdamW with its two groups and the schedule
-# do together.
+# do together; to be run under `jax.jit`.
 #
 # **Checked** on random gradients below and above the limit, over seven steps, against PyTorch's weights.
 

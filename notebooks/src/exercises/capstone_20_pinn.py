@@ -236,7 +236,7 @@ checks.pinn_loss(beam_loss)
 # **Given** `train_torch`, in the program.
 #
 # **Asked** for `make_optimizer()`, one optax transformation that does what `clip_grad_norm_`, `Adam` with its
-# `weight_decay`, and `StepLR` do together in `train_torch`, in their order.
+# `weight_decay`, and `StepLR` do together in `train_torch`, in their order; to be run under `jax.jit`.
 #
 # **Checked** with random parameters and gradients, short ones and long ones, over 25 steps of torch's three.
 
@@ -261,7 +261,8 @@ checks.pinn_optimizer(make_optimizer)
 # %% [markdown]
 # ## Exercise 5: The run (3 minutes)
 #
-# **Given** `arrays` as in exercise 1, and `points`, three arrays `(steps, n, 2)`, `(steps, m, 2)`, `(steps, k, 2)`.
+# **Given** `arrays` as in exercise 1, and `points`, as `draw_points` returns them but as NumPy arrays: three arrays
+# `(steps, n, 2)`, `(steps, m, 2)`, `(steps, k, 2)`.
 #
 # **Asked** for `(losses, u)`: the loss before each step, of shape `(steps,)`, and the trained scalar field.
 #

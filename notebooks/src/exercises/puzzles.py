@@ -6,9 +6,10 @@
 # %% [markdown]
 # Twelve puzzles to [09 · Transformations](../09_transformations.ipynb). Each says by a loop or a formula what is
 # wanted, and draws it: given arrays grey, the wanted one blue. Each solution is a line or a few. The rule is part of
-# the puzzle and is checked: Python loops over the data are out everywhere. Fill in the cells that say `your turn` and
-# run the check below each. `checks.NAME.hint()` prints one hint at a time, `checks.NAME.solution()` the solution, and
-# `checks.progress()` what is done. The minutes count reading and typing; thinking comes on top.
+# the puzzle and is checked: Python loops over the data are out everywhere. Every answer must also work under `jax.jit`.
+# Fill in the cells that say `your turn` and run the check below each. `checks.NAME.hint()` prints one hint at a time,
+# `checks.NAME.solution()` the solution, and `checks.progress()` what is done. The minutes count reading and typing;
+# thinking comes on top.
 
 # %%
 import jax
@@ -274,7 +275,7 @@ checks.bag_means(bag_means)
 #
 # **Asked** for `(n, k)`, float32: row `i` is 1 at column `labels[i]`, else 0. A row of padding is all 0.
 #
-# **Rule**: no indexing, no scatter: compare.
+# **Rule**: no lookup by values (no gather), no scatter: compare. (`[:, None]` is fine.)
 #
 # **Checked** against a loop, under `jax.jit`, and by the operations of the program. (`F.one_hot` raises at -1. What
 # would `jnp.eye(k)[labels]` do?)
@@ -346,7 +347,7 @@ checks.padded_rows(padded_rows)
 # **Asked** for `p log p` where `p > 0`, and 0 elsewhere. The derivative must be `log p + 1` and 0 likewise: no `nan`,
 # no tricks with small numbers.
 #
-# **Rule**: `jnp.where`, and no helper that knows the answer.
+# **Rule**: only `jnp.where` and `jnp.log`, no ready-made `xlogy` or `entr`.
 #
 # **Checked** by the formulas, the values and then `jax.grad`.
 
@@ -452,4 +453,5 @@ checks.linear_recurrence(linear_recurrence)
 
 # %% [markdown]
 # Back to the [lesson](../09_transformations.ipynb), or on to the next one:
-# [09b · Custom rules](../09b_custom_rules.ipynb). [Solutions](../solutions/puzzles.ipynb).
+# [09b · Custom rules, memory, and NNX's transforms](../09b_custom_rules.ipynb).
+# [Solutions](../solutions/puzzles.ipynb).
