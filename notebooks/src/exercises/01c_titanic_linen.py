@@ -10,10 +10,10 @@
 
 # %%
 import jax
-import jax.numpy as jnp  # noqa: F401 for the program of exercise 1
+import jax.numpy as jnp
 import optax
 from flax import linen as nn
-from flax.training.train_state import TrainState  # noqa: F401 for the program of exercise 1
+from flax.training.train_state import TrainState
 
 from course import checks
 

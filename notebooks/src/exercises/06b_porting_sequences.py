@@ -11,10 +11,10 @@
 # %%
 import jax
 import jax.numpy as jnp
-import optax  # noqa: F401 for the program of exercise 1
+import optax
 import torch
-import torch.nn.functional as F  # noqa: F401 for the program of exercise 1
-from flax import nnx  # noqa: F401 for the program of exercise 1
+import torch.nn.functional as F
+from flax import nnx
 
 from course import checks
 

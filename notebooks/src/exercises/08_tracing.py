@@ -9,7 +9,7 @@
 # `checks.progress()` what is done. The minutes count reading and typing; thinking comes on top.
 
 # %%
-import jax  # noqa: F401 for the program of exercise 1
+import jax
 import jax.numpy as jnp
 import torch
 from jax import lax

@@ -9,7 +9,7 @@
 # `checks.progress()` what is done. The minutes count reading and typing; thinking comes on top.
 
 # %%
-from functools import partial  # noqa: F401 for the program of exercise 1
+from functools import partial
 
 import jax
 import jax.numpy as jnp

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 12 · Exercises: The tracing paper, rebuilt
 #
-# **Which of your functions can be one node of a graph, and what may leave the loop?** (15 minutes)
+# **Which of your functions can be one node of a graph, and what may leave the loop?** (20 minutes)
 
 # %% [markdown]
 # Three exercises to the [lesson](../12_tracing_paper.ipynb). Fill in the cells that say `your turn` and run the
@@ -120,7 +120,7 @@ def bisect(f, low, high, tolerance):
 checks.bisect(bisect)
 
 # %% [markdown]
-# ## Exercise 3: Out of the loop, by hand (5 minutes)
+# ## Exercise 3: Out of the loop, by hand (6 minutes)
 #
 # In the lesson XLA moved the exponentials out of the loop of conjugate gradients. It can be said in the program, too,
 # and then holds for every back end.
