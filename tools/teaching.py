@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tools.lessons import ROOT, Lesson, title_of
 
-TYPING = 3  # an exercise in class takes this many times the minutes that it states, which leave out thinking
+TYPING = 2  # an exercise in class takes this many times the minutes that it states, which leave out thinking
 PLAN = re.compile(r"(<!-- begin plan: (?P<start>\d\d:\d\d) (?P<items>.+?) -->\n).*?(<!-- end plan -->)", re.DOTALL)
 
 

@@ -61,6 +61,7 @@ def test_every_exercise_of_the_course_has_its_place(lesson):
     assert all(one.heading and one.answers for one in asked.exercises)
 
 
+@pytest.mark.filterwarnings("ignore")  # nbgrader's own, about its data base
 def test_twenty_submissions_in_one_go(course, handed_in):
     folder, program = course
     submissions, expected = handed_in
