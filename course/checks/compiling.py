@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from course.checks.core import check, function, operations, predicted_parts, same, wrong
+from course.checks.core import check, function, keyed, operations, predicted_parts, same, wrong
 
 LESSON = "08b_compiling"
 
@@ -66,7 +66,6 @@ def _program_counts() -> dict[str, int]:
 )
 def program_count(rng: np.random.Generator, programs: Any) -> None:
     """How many programs five groups of calls compile; the check counts traces."""
-    truth = _program_counts()
     slips = {
         "sizes": {5: "one a call; a known shape finds its program", 1: "a program is made for fixed shapes"},
         "scales": {
@@ -83,7 +82,8 @@ def program_count(rng: np.random.Generator, programs: Any) -> None:
         },
         "partials": {1: "a partial is known by its identity, and each turn makes a new one"},
     }
-    predicted_parts(programs, truth, slips, "programs of {!r}")
+    keyed(programs, slips)  # what is no such dict is refused before anything is measured
+    predicted_parts(programs, _program_counts(), slips, "programs of {!r}")
 
 
 def _biquad(x: np.ndarray, b: Any, a: Any, state: Any = (0.0, 0.0), slip: str = "") -> np.ndarray:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from course.checks.core import check, function, predicted_parts, same, wrong
+from course.checks.core import check, function, keyed, predicted_parts, same, wrong
 
 LESSON = "11_ensembles"
 
@@ -46,7 +46,6 @@ def _measured_shapes() -> dict[str, tuple[int, ...]]:
 )
 def mapped_shapes(rng: np.random.Generator, shapes: Any) -> None:
     """Shapes that come out of five vmaps, measured."""
-    truth = _measured_shapes()
     slips: dict[str, dict[Any, str]] = {
         "one_batch": {(7, 2): "the members' axis is missing", (7, 5, 2): "vmap puts its axis first"},
         "members_outside": {
@@ -66,7 +65,8 @@ def mapped_shapes(rng: np.random.Generator, shapes: Any) -> None:
             (5,): "that is the shape of the losses",
         },
     }
-    predicted_parts(shapes, truth, slips, "the shape of {}")
+    keyed(shapes, slips)
+    predicted_parts(shapes, _measured_shapes(), slips, "the shape of {}")
 
 
 def _ridge(x: Any, y: Any, weight: Any) -> Any:

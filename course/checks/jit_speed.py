@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from course.checks.core import check, function, operations, predicted_parts, same, wrong
+from course.checks.core import check, function, keyed, operations, predicted_parts, same, wrong
 
 LESSON = "10_jit_speed"
 
@@ -256,7 +256,6 @@ def _measured_traces() -> dict[str, int]:
 )
 def times_traced(rng: np.random.Generator, traces: Any) -> None:
     """How often Python runs a step in four programs, measured."""
-    truth = _measured_traces()
     slips: dict[str, dict[Any, str]] = {
         "a_call_per_step": {
             12: "the number of calls; only new shapes are traced",
@@ -275,7 +274,8 @@ def times_traced(rng: np.random.Generator, traces: Any) -> None:
             1400: "the turns of the scans; a body is traced, not run",
         },
     }
-    predicted_parts(traces, truth, slips, "step in {}")
+    keyed(traces, slips)
+    predicted_parts(traces, _measured_traces(), slips, "step in {}")
 
 
 @check(

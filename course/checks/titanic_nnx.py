@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from course.checks.core import check, function, predicted_parts, same, wrong
+from course.checks.core import check, function, keyed, predicted_parts, same, wrong
 
 LESSON = "01b_titanic_nnx"
 
@@ -60,6 +60,7 @@ def _weights(chain: Any) -> dict[str, np.ndarray]:
 )
 def nnx_compilations(rng: np.random.Generator, compiles: Any) -> None:
     """Which calls of an nnx.jit function compile, against a count of its traces."""
+    keyed(compiles, ("seed", "scale", "integers", "width", "evaluation"))
 
     class MLP(nnx.Module):
         def __init__(self, width: int, *, rngs: nnx.Rngs):

