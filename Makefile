@@ -64,9 +64,8 @@ test-classroom: $(VENV)/.ready-classroom ## twenty submissions, good, bad and ho
 test-all: test test-exercises test-thorough test-structures test-benchmarks test-floor ## test, exercises, more programs, whole models, the benchmarks, and the same on the oldest supported versions
 
 test-floor: $(VENV)-floor/.ready $(VENV)-floor-313/.ready ## the oldest versions, with torch (everything) and without; hosts' own flax
-	$(VENV)-floor/bin/python -m pytest -n $(JOBS) --dist loadfile --doctest-modules course tests/unit tests/parity
+	UNIT=torch $(VENV)-floor/bin/python -m pytest -n $(JOBS) --dist loadfile --doctest-modules course tests/unit tests/parity
 	$(VENV)-floor/bin/python -m pytest -n $(JOBS) $(STRUCTURES)
-	COURSE_PROGRESS= $(VENV)-floor/bin/python -m pytest -n $(JOBS) -p no:nbval tests/answers -k right_answer
 	@$(VENV)-floor/bin/python -m tools.run --jobs $(JOBS) --warnings-are-errors
 	@PYTHONPATH=$(CURDIR)/$(VENV)-floor/hosted $(VENV)-floor/bin/python -m tools.run --jobs $(JOBS) --leaving-flax
 	$(VENV)-floor-313/bin/python -m pytest -n $(JOBS) --dist loadfile tests/unit

@@ -16,6 +16,7 @@ from tools.lessons import (
     new_in_flax,
     stderr_of,
     tagged_output,
+    uses_flax,
 )
 from tools.tables import print_table
 
@@ -25,14 +26,16 @@ OUT = ROOT / "build" / "run"
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stems", nargs="*", help="lessons to run; all where none is named")
-    parser.add_argument("--leaving-flax", action="store_true", help="only lessons that run on a host's older flax")
+    parser.add_argument(
+        "--leaving-flax", action="store_true", help="only lessons that use flax, and run on a host's older one"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--warnings-are-errors", action="store_true", help="fail a lesson that writes to stderr")
     options = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
     chosen = [lesson for lesson in lessons() if not options.stems or lesson.stem in options.stems]
     if options.leaving_flax:
-        chosen = [lesson for lesson in chosen if not new_in_flax(lesson)]
+        chosen = [lesson for lesson in chosen if uses_flax(lesson) and not new_in_flax(lesson)]
     rows, failures, total = {}, [], 0.0
     for stem, done in execute_all({lesson.stem: as_notebook(lesson) for lesson in chosen}, options.jobs, NOTEBOOKS):
         nbformat.write(done.notebook, OUT / f"{stem}.ipynb")

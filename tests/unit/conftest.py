@@ -1,6 +1,11 @@
-"""Where torch is not installed (make test-newest), the tests of what needs it are left out by name."""
+"""Where torch is not installed (make test-newest), the tests of what needs it are left out by name.
 
+With UNIT=torch it is the other way round: make test-floor runs the others on the same jax, without torch.
+"""
+
+import os
 from importlib.util import find_spec
+from pathlib import Path
 
 NEED_TORCH = [
     "test_layers.py", "test_optimizers.py", "test_loaders.py", "test_porting.py", "test_porting_models.py",
@@ -10,7 +15,9 @@ NEED_TORCH = [
 ]  # fmt: skip
 
 collect_ignore = [] if find_spec("torch") else NEED_TORCH
+if os.environ.get("UNIT") == "torch":
+    collect_ignore = [path.name for path in Path(__file__).parent.glob("test_*.py") if path.name not in NEED_TORCH]
 
 
 def pytest_report_header():
-    return f"torch is not installed: left out {', '.join(collect_ignore)}" if collect_ignore else None
+    return f"left out: {', '.join(collect_ignore)}" if collect_ignore else None
