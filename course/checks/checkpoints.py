@@ -140,7 +140,7 @@ def strict_loading(rng: np.random.Generator, load_strict: Any) -> None:
                 )  # fmt: skip
             if spared:
                 wrong(f"{what}: the error names {', '.join(spared)}, which fits.", got=str(error))
-        except Exception as error:
+        except Exception as error:  # the learner's function raised another than it should
             wrong(
                 f"{what}: {type(error).__name__}, where a ValueError was due.",
                 slip="compare the names before you ask for an array",

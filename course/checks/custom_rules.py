@@ -127,7 +127,7 @@ def implicit_root(rng: np.random.Generator, kepler: Any) -> None:
     def attempt(what: str, call: Callable[[], Any], slip: str) -> Any:
         try:
             return call()
-        except Exception as error:
+        except Exception as error:  # the learner's rule runs in here
             wrong(f"{what} raised an error.", got=last_lines(error, 4), slip=slip)
 
     with float64():

@@ -118,7 +118,7 @@ def jettable(rng: np.random.Generator, jettable: Any) -> None:
         expected = jax.jit(lambda t: jnp.stack([one(t) for one in chain[1:]]))(0.0)
         try:
             _, series = jet.jet(jettable, (at,), ((along, jnp.zeros(4), jnp.zeros(4)),))
-        except Exception as error:
+        except Exception as error:  # the learner's function runs in here
             custom = "an operation with a rule of its own, as softplus, relu and logaddexp have: write out what it does"
             slip = "an operation without a rule in jet: the KeyError names it" if type(error) is KeyError else custom
             text = " ".join(str(error).split())[:100]

@@ -229,7 +229,7 @@ def copied_weights(rng: np.random.Generator, copy_weights: Any) -> None:
         gradients = jax.tree.map(jnp.ones_like, nnx.state(model, nnx.Param))
         try:
             optimizer.update(model, gradients)
-        except Exception as error:
+        except Exception as error:  # flax versions raise different ones here
             wrong(
                 "an optimizer that was made before can't update the model.", got=type(error).__name__,
                 slip="the parameters' structure changed; write into the boxes that are there",
