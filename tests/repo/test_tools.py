@@ -267,3 +267,21 @@ def test_double_precision_ends_with_its_block():
         assert jnp.ones(1).dtype == jnp.float64
         raise KeyError
     assert jnp.ones(1).dtype == jnp.float32
+
+
+def test_alarms_of_the_compiler_are_no_warnings():
+    """XLA rings them by the clock; what a program itself says still counts, before an alarm and after it."""
+    place = "2026-11-26 10:00:00.1: E external/xla/xla/service/slow_operation_alarm.cc:"
+    folding = (
+        f"{place}73] Constant folding an instruction is taking > 1s:\n\n  %dot = f32[2]\n\nThis isn't a bug. If you'd "
+    )
+    folding += "like to file a bug, run with envvar XLA_FLAGS=--xla_dump_to=/tmp/foo and attach the results.\n"
+    compiling = f"{place}73] \n{'*' * 32}\nVery slow compile? run with envvar and attach the results.\n{'*' * 32}\n"
+    text = folding + folding.replace("73] ", "140] The operation took 1.5s\n") + compiling
+
+    def said(text):
+        cell = nbformat.v4.new_code_cell(outputs=[nbformat.v4.new_output("stream", name="stderr", text=text)])
+        return lessons.stderr_of(nbformat.v4.new_notebook(cells=[cell]), alarms=False)
+
+    assert said(text) == []
+    assert said(text + "UserWarning: x\n") == said("UserWarning: x\n" + text) == ["cell 1: UserWarning: x"]
