@@ -14,7 +14,7 @@ PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 CHECKED = --doctest-modules course tests --ignore=tests/answers --ignore=tests/classroom
 STRUCTURES = -m structures tests/structures
 
-.PHONY: help setup run test check test-exercises test-thorough test-structures test-classroom test-all test-benchmarks test-floor test-newest fuzz mutants bench pde publish-results release lab progress classroom wheelhouse grade build rosetta adopt dataset guards lint clean
+.PHONY: help setup run test check test-exercises test-thorough test-structures test-classroom test-all test-benchmarks test-floor test-newest fuzz mutants bench pde publish-results release lab progress classroom wheelhouse grade build book book-serve rosetta adopt dataset guards lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -133,6 +133,12 @@ grade: $(VENV)/.ready-classroom ## grade a folder with one folder a student: mak
 
 build: $(VENV)/.ready ## execute the lessons whose notebooks are stale, and renew README's generated parts
 	@$(PY) -m tools.build
+
+book: $(VENV)/.ready-book ## the web book from the committed notebooks, nothing executed: build/book/html/
+	@$(PY) -m tools.book
+
+book-serve: book ## the same, served at http://127.0.0.1:8000
+	@$(PY) -m http.server --bind 127.0.0.1 --directory build/book/html $(or $(PORT),8000)
 
 rosetta: $(VENV)/.ready ## write ROSETTA.md anew from rosetta/
 	$(PY) -m tools.rosetta

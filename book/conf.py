@@ -1,0 +1,55 @@
+"""Sphinx's configuration of the book: `make book`. Pages are written by tools/book."""
+
+import importlib.util
+from pathlib import Path
+
+from tools.book.page import add_buttons
+from tools.lessons import address, project, tag
+
+project_table = project()
+project = "From PyTorch to JAX"
+author = "The PyTorch-to-JAX course authors"
+copyright = f"2026, {author}"
+version = release = project_table["version"]
+
+extensions = [
+    "myst_nb",
+    "sphinx_design",
+    "sphinx_copybutton",
+]
+nb_execution_mode = "off"  # the committed outputs are what the course was tested with
+nb_merge_streams = True
+myst_enable_extensions = ["dollarmath", "colon_fence", "attrs_inline", "attrs_block"]
+myst_heading_anchors = 3
+suppress_warnings = ["mystnb.unknown_mime_type"]
+
+# MathJax comes from the site itself, not from another host; the package's own extension forbids parallel reading
+MATHJAX = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent
+mathjax_path = "mathjax/tex-chtml.js"
+
+html_theme = "sphinx_book_theme"
+html_title = project
+html_baseurl = ""
+html_static_path = ["static", str(MATHJAX / "static")]
+html_css_files = ["course.css"]
+templates_path = ["templates"]
+html_copy_source = False  # a page's notebook is downloaded as it is in the repository
+html_show_sourcelink = False
+html_extra_path = ["../build/book/extra"]
+html_theme_options = {
+    "repository_url": address(),
+    "repository_branch": tag(),
+    "use_repository_button": True,
+    "use_download_button": False,
+    "use_fullscreen_button": False,
+    "show_navbar_depth": 1,
+    "show_toc_level": 2,
+    "search_bar_text": "Search the course",
+    "article_footer_items": ["citation.html"],
+}
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+
+def setup(app):
+    app.connect("html-page-context", add_buttons, priority=502)  # after the theme's own buttons

@@ -1,0 +1,29 @@
+"""`make book`: write the pages and have Sphinx make the site, in build/book/html/. No cell is executed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+from tools.book import api, landing, notebooks, rosetta, side_by_side
+from tools.lessons import ROOT
+
+OUT = ROOT / "build" / "book"
+WRITERS = (notebooks, landing, side_by_side, rosetta, api)
+
+
+def main() -> int:
+    source = OUT / "src"
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(ROOT / "book", source, ignore=shutil.ignore_patterns("conf.py", "static", "templates"))
+    for writer in WRITERS:
+        writer.write(source)
+    command = [sys.executable, "-m", "sphinx", "-c", ROOT / "book", "-d", OUT / "doctrees", "-j", "auto"]
+    command += ["-q", "--fail-on-warning", "--keep-going", *sys.argv[1:], source, OUT / "html"]
+    return subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}).returncode
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,81 @@
+"""What stands around a page: launch, download and edit buttons, the exercise, how to cite."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import quote
+
+from tools.book.places import in_repository
+from tools.lessons import Lesson, address, badges, exercises, lessons, project, tag
+
+BY_PAGE = {f"lessons/{lesson.stem}": lesson for lesson in lessons()}
+BY_PAGE |= {f"exercises/{lesson.stem}": lesson for lesson in exercises(kinds=("exercise",))}
+
+
+def launch_addresses(lesson: Lesson) -> dict[str, str]:
+    """Where a notebook opens in a browser, on three hosts."""
+    urls = {}
+    for host, badge in badges(lesson.name, address(), tag()).items():
+        urls[host] = re.findall(r"\]\((\S+?)\)", badge)[-1]
+    repository = address().removeprefix("https://github.com/")
+    path = quote(f"notebooks/{lesson.name}.ipynb", safe="")
+    urls["Binder"] = f"https://mybinder.org/v2/gh/{repository}/{tag()}?urlpath=lab%2Ftree%2F{path}"
+    return urls
+
+
+def add_buttons(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """The handler of Sphinx's html-page-context: header buttons and the citation of one page."""
+    del app, templatename
+    context["citation"] = citation(pagename, context)
+    lesson = BY_PAGE.get(pagename)
+    if doctree is None:
+        return
+    pathto, buttons = context["pathto"], []
+    if lesson is not None:
+        launch = [
+            _link(f"Open in {host}", url, "fas fa-rocket", f"launch-{host.lower()}")
+            for host, url in launch_addresses(lesson).items()
+        ]
+        buttons.append(_group("Launch this page", "fas fa-rocket", "launch-buttons", launch))
+        notebook = pathto(f"notebooks/{lesson.name}.ipynb", 1)
+        save = [
+            _link("Notebook", notebook, "fas fa-file-code", "download-notebook"),
+            {"type": "javascript", "javascript": "window.print()", "text": "Print, or save as PDF",
+             "tooltip": "Print this page", "icon": "fas fa-print", "label": "print-page"},
+        ]  # fmt: skip
+        buttons.append(_group("Download this page", "fas fa-download", "download-buttons", save))
+    if source := edited_in(pagename):
+        buttons.append(
+            _link("Edit this page", in_repository(source, "edit"), "fas fa-pencil-alt", "edit-page", text_shown=False)
+        )
+    context["header_buttons"][:0] = buttons
+
+
+def edited_in(pagename: str) -> str | None:
+    """The file of the repository in which a page is edited."""
+    if lesson := BY_PAGE.get(pagename):
+        return f"notebooks/src/{lesson.name}.py"
+    return None
+
+
+def citation(pagename: str, context: dict[str, Any]) -> str:
+    """One line to cite a page by."""
+    title = re.sub(r"<[^>]+>", "", context.get("title", ""))
+    year = re.search(r"\d{4}", context.get("copyright", ""))
+    return f"The PyTorch-to-JAX course authors ({year[0] if year else ''}). “{title}”. From PyTorch to JAX, version {project()['version']}. {address()}"
+
+
+def _link(text: str, url: str, icon: str, label: str, *, text_shown: bool = True) -> dict[str, Any]:
+    return {
+        "type": "link",
+        "url": url,
+        "text": text if text_shown else "",
+        "tooltip": text,
+        "icon": icon,
+        "label": label,
+    }
+
+
+def _group(tooltip: str, icon: str, label: str, buttons: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"type": "group", "tooltip": tooltip, "icon": icon, "buttons": buttons, "label": label}
