@@ -32,6 +32,7 @@ html_title = project
 html_baseurl = ""
 html_static_path = ["static", str(MATHJAX / "static")]
 html_css_files = ["course.css"]
+html_js_files = ["course.js"]
 templates_path = ["templates"]
 html_copy_source = False  # a page's notebook is downloaded as it is in the repository
 html_show_sourcelink = False
@@ -47,7 +48,6 @@ html_theme_options = {
     "search_bar_text": "Search the course",
     "article_footer_items": ["citation.html"],
 }
-html_js_files = ["course.js"]
 html_favicon = "static/favicon.svg"
 html_context = {"default_mode": "auto"}  # light or dark, as the visitor's system is
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
