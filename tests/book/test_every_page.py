@@ -33,8 +33,8 @@ LOOK = r"""
       faults.push(`mathematics not set: ${words(math)}`);
   const walk = document.createTreeWalker(main, NodeFilter.SHOW_TEXT);
   while (walk.nextNode()) {
-    const element = walk.currentNode.parentElement;
-    if (/\\\(|\\\[|\$\$|\$[^\s$]+\$/.test(walk.currentNode.data) && !element.closest("pre, code, script, mjx-container"))
+    const element = walk.currentNode.parentElement, raw = /\\\(|\\\[|\$\$|\$[^\s$]+\$/.test(walk.currentNode.data);
+    if (raw && !element.closest("pre, code, script, mjx-container"))
       faults.push(`raw mathematics: ${words(element)}`);
   }
   return faults;
