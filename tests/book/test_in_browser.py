@@ -236,14 +236,9 @@ def test_paper_holds_the_lesson_and_nothing_else(visitor, name):
     assert not left
     assert page.locator("h1").filter(visible=True).count() == 1
     assert page.locator("article details[open]").count() == 0
-    cut = (
-        page.locator("article pre")
-        .filter(visible=True)
-        .evaluate_all(
-            "blocks => blocks.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.textContent.slice(0, 80))"
-        )
-    )
-    assert not cut
+    blocks = page.locator("article pre").filter(visible=True)
+    cut = blocks.evaluate_all("blocks => blocks.filter(one => one.scrollWidth > one.clientWidth + 1).length")
+    assert cut == 0
 
 
 def test_a_lesson_as_pdf(visitor, tmp_path):
