@@ -13,6 +13,8 @@ LINK = re.compile(r"(?<=\]\()(?!https?://|mailto:|#)(?P<path>[^)\s#]+)(?P<anchor
 # pages that are written by hand or made of several files
 PAGES = {"README.md": "index", "TEACHING.md": "teaching", "CHANGELOG.md": "changes", "CONTRIBUTING.md": "contributing"}
 
+INDEXES = {"error-messages": "rosetta/messages", "names-of-pytorch": "rosetta/names"}  # anchors of ROSETTA.md
+
 
 @cache
 def docname(path: str) -> str | None:
@@ -67,7 +69,7 @@ def rosetta_place(anchor: str) -> tuple[str, str]:
     name = anchor.removeprefix("#")
     if name in ("", "contents"):
         return "rosetta/index", ""
-    if name in ("error-messages", "names-of-pytorch"):
-        return "rosetta/index", anchor
+    if name in INDEXES:
+        return INDEXES[name], ""
     group = name.partition("-")[0]
     return f"rosetta/{group}", anchor if "-" in name else ""
