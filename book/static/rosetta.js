@@ -17,7 +17,7 @@ function rosettaSearch(data, query) {
   // 0: the very name; 1: its last part; 2: how it begins; 3: a part of it; 4: words
   for (const [name, entries] of data.names) {
     const spelt = name.toLowerCase(), sought = last(wanted);
-    const level = spelt === wanted ? 0 : last(spelt) === sought ? 1 : last(spelt).startsWith(sought) ? 2
+    const level = spelt === wanted ? 0 : last(spelt) === sought ? 1 : last(spelt).startsWith(sought.replace(/_$/, "")) ? 2
       : spelt.includes(wanted) ? 3 : null;
     if (sought.length > 1 && level !== null) entries.forEach((entry, place) => add(level + place / 10, entry, { name }));
   }
@@ -66,8 +66,8 @@ function rosettaBox(form, data) {
       : found.length === 1 ? "1 result" : `${found.length || "No"} results`;
     if (location.protocol !== "file:") {  // so that Back and a reload find the query again
       const address = new URL(location.href);
-      if (input.value) address.searchParams.set("q", input.value);
-      else address.searchParams.delete("q");
+      if (input.value) address.searchParams.set("find", input.value);
+      else address.searchParams.delete("find");
       history.replaceState(history.state, "", address);
     }
   };
@@ -85,7 +85,7 @@ function rosettaBox(form, data) {
     } else if (event.key === "Escape" && document.activeElement !== input) input.focus();
   });
   form.hidden = false;
-  input.value = new URLSearchParams(location.search).get("q") ?? "";
+  input.value = new URLSearchParams(location.search).get("find") ?? "";
   if (input.value) show();
 }
 

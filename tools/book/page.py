@@ -56,6 +56,8 @@ def edited_in(pagename: str) -> str | None:
     """The file of the repository in which a page is edited."""
     if lesson := BY_PAGE.get(pagename):
         return f"notebooks/src/{lesson.name}.py"
+    if pagename.startswith("rosetta/") and pagename not in ("rosetta/index", "rosetta/names"):
+        return f"{pagename}.py"
     return None
 
 

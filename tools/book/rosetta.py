@@ -25,11 +25,11 @@ from tools.rosetta import (
 )
 
 Entries = dict[str, list[type[kinds.Pair]]]
-# hidden until the script is there: without it the lists below serve
+# hidden until the script is there: without it the lists below serve; "q" is what Sphinx's own search looks for
 SEARCH = """```{raw} html
 <form class="rosetta-search" role="search" aria-label="Rosetta stone" action="index.html" hidden>
 <label for="rosetta-query">A name of PyTorch, or words of an error message</label>
-<input id="rosetta-query" name="q" type="search" autocomplete="off" autocapitalize="off" spellcheck="false">
+<input id="rosetta-query" name="find" type="search" autocomplete="off" autocapitalize="off" spellcheck="false">
 <p class="rosetta-count" role="status" aria-live="polite"></p>
 <ol class="rosetta-results"></ol>
 </form>
@@ -46,7 +46,7 @@ def write(folder: Path) -> None:
     for name, text in (
         ("index", index(entries)),
         ("names", names_page(entries)),
-        ("messages", f"# Error messages\n\n{message_index(modules, '{}.md')}\n"),
+        ("messages", f"# Error messages\n\n{SEARCH}\n\n{message_index(modules, '{}.md')}\n"),
         *((name, group(name, found)) for name, found in entries.items()),
     ):
         (pages / f"{name}.md").write_text(text, "utf-8")
@@ -81,7 +81,7 @@ def index(entries: Entries) -> str:
 
 def names_page(entries: Entries) -> str:
     """The index of PyTorch's names."""
-    parts = ["# Names of PyTorch"]
+    parts = ["# Names of PyTorch", SEARCH]
     for prefix, links in name_lists(by_name(entries), "{}.md").items():
         parts += [f"## {prefix}", links]
     return "\n\n".join(parts) + "\n"
@@ -115,6 +115,8 @@ def shown(name: str, entry: type[kinds.Pair], stems: dict[str, str]) -> Iterator
         yield fix
     if entry.note:
         yield entry.note
+    if entry.also:  # names that neither side writes: one looks for them all the same
+        yield f"[Answers {', '.join(f'`{name}`' for name in entry.also)}, too.]{{.rosetta-also}}"
 
 
 def fenced(code: str) -> str:
