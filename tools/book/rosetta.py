@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rosetta import kinds, messages
+from rosetta import kinds, messages, names
 from tools.book.places import relative
 from tools.lessons import lessons, title_of
 from tools.rosetta import (
@@ -40,24 +40,26 @@ SEARCH = """```{raw} html
 
 def write(folder: Path) -> None:
     """The pages rosetta/index, rosetta/GROUP, rosetta/names and rosetta/messages, and what the search box reads."""
-    entries, modules = everything(), groups()
+    entries = everything()
+    covered = by_name(entries)
+    stems = {lesson.stem: title_of(lesson)[0] for lesson in lessons()}
     pages = folder / "rosetta"
     pages.mkdir()
     for name, text in (
-        ("index", index(entries)),
-        ("names", names_page(entries)),
-        ("messages", f"# Error messages\n\n{SEARCH}\n\n{message_index(modules, '{}.md')}\n"),
-        *((name, group(name, found)) for name, found in entries.items()),
+        ("index", index(entries, covered)),
+        ("names", names_page(covered)),
+        ("messages", f"# Error messages\n\n{SEARCH}\n\n{message_index(groups(), '{}.md')}\n"),
+        *((name, group(name, found, stems)) for name, found in entries.items()),
     ):
         (pages / f"{name}.md").write_text(text, "utf-8")
     data = folder.parent / "extra" / "rosetta" / "search-data.js"  # a script: what a page may load from a disk, too
     data.parent.mkdir(parents=True, exist_ok=True)
-    data.write_text(f"window.rosetta = {json.dumps(search_data(entries), ensure_ascii=False)};\n", "utf-8")
+    data.write_text(f"window.rosetta = {json.dumps(search_data(entries, covered), ensure_ascii=False)};\n", "utf-8")
 
 
-def index(entries: Entries) -> str:
+def index(entries: Entries, covered: names.Index) -> str:
     """The page to look things up from."""
-    modules, covered = groups(), by_name(entries)
+    modules = groups()
     contents = [in_contents(name, modules[name], found, "{}.md") for name, found in entries.items()]
     tree = "\n".join(["```{toctree}", ":hidden:", "", *entries, "names", "messages", "```"])
     return "\n\n".join(
@@ -69,8 +71,8 @@ def index(entries: Entries) -> str:
             ":::{div} rosetta-contents\n" + "\n".join(contents) + "\n:::",
             "## By name or message",
             f"- [Names of PyTorch](names.md): all {len(covered)} of them, each with the entries that answer it\n"
-            f"- [Error messages](messages.md): {len(messages.MESSAGES)} of JAX, Flax and Optax, what happened, and what "
-            "to write instead",
+            f"- [Error messages](messages.md): {len(messages.MESSAGES)} of JAX, Flax and Optax, what happened, and "
+            "what to write instead",
             "## On paper",
             "`make handout` prints what is needed most on two pages, PyTorch and JAX side by side, and the ten most "
             "frequent error messages.",
@@ -79,18 +81,17 @@ def index(entries: Entries) -> str:
     )
 
 
-def names_page(entries: Entries) -> str:
+def names_page(covered: names.Index) -> str:
     """The index of PyTorch's names."""
     parts = ["# Names of PyTorch", SEARCH]
-    for prefix, links in name_lists(by_name(entries), "{}.md").items():
+    for prefix, links in name_lists(covered, "{}.md").items():
         parts += [f"## {prefix}", links]
     return "\n\n".join(parts) + "\n"
 
 
-def group(name: str, found: list[type[kinds.Pair]]) -> str:
+def group(name: str, found: list[type[kinds.Pair]], stems: dict[str, str]) -> str:
     """A group's page."""
     title, text = title_and_text(groups()[name])
-    stems = {lesson.stem: title_of(lesson)[0] for lesson in lessons()}
     parts = [f"# {title}", text, SEARCH]
     for entry in found:
         parts += shown(name, entry, stems)
@@ -104,7 +105,7 @@ def shown(name: str, entry: type[kinds.Pair], stems: dict[str, str]) -> Iterator
         yield f'```{{raw}} html\n<span id="{anchor}"></span>\n```'
     yield f"{{#{anchor}}}\n## {entry.__doc__}"
     sides = (("torch", "PyTorch", snippet(entry, "torch")), ("jax", "JAX", jax_code(entry)))
-    columns = [f":::{{div}} rosetta-{side}\n[{label}]{{.rosetta-side}}\n{fenced(code)}\n:::" for side, label, code in sides]
+    columns = [f":::{{div}} rosetta-{side}\n[{label}]{{.rosetta-side}}\n{fenced(c)}\n:::" for side, label, c in sides]
     yield "\n".join(["::::{div} rosetta-pair", *columns, "::::"])
     fix = f"Write\n\n{fenced(snippet(entry, 'fix'))}" if "fix" in entry.sides() else ""
     if entry.trap:
@@ -123,7 +124,7 @@ def fenced(code: str) -> str:
     return f"```python\n{code}\n```"
 
 
-def search_data(entries: Entries) -> dict[str, Any]:
+def search_data(entries: Entries, covered: names.Index) -> dict[str, Any]:
     """What the search box looks through: entries, and names and messages with the numbers of their entries.
 
     Returns:
@@ -136,7 +137,7 @@ def search_data(entries: Entries) -> dict[str, Any]:
     return {
         "groups": {name: title_and_text(module)[0] for name, module in modules.items()},
         "entries": [[target(*found), found[1].__doc__.replace("`", ""), bool(found[1].trap)] for found in listed],
-        "names": [[name, [number[entry] for _, entry in found]] for name, found in by_name(entries).items()],
+        "names": [[name, [number[entry] for _, entry in found]] for name, found in covered.items()],
         "messages": [
             [found.error, found.text, found.meaning.replace("`", ""), number[getattr(modules[name], entry)]]
             for found in messages.MESSAGES
