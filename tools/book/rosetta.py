@@ -116,8 +116,9 @@ def shown(name: str, entry: type[kinds.Pair], stems: dict[str, str]) -> Iterator
         yield fix
     if entry.note:
         yield entry.note
-    if entry.also:  # names that neither side writes: one looks for them all the same
-        yield f"[Answers {', '.join(f'`{name}`' for name in entry.also)}, too.]{{.rosetta-also}}"
+    unsaid = [name for name in entry.also if name.rpartition(".")[2] not in snippet(entry, "torch")]
+    if unsaid:  # one looks for them all the same
+        yield f"[Also for {', '.join(f'`{name}`' for name in unsaid)}.]{{.rosetta-also}}"
 
 
 def fenced(code: str) -> str:
