@@ -14,7 +14,7 @@ PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 CHECKED = --doctest-modules course tests --ignore=tests/answers --ignore=tests/classroom
 STRUCTURES = -m structures tests/structures
 
-.PHONY: help setup run test check test-exercises test-thorough test-structures test-classroom test-all test-benchmarks test-floor test-newest fuzz mutants bench pde publish-results release lab progress classroom wheelhouse grade build book book-serve rosetta adopt dataset guards lint clean
+.PHONY: help setup run test check test-exercises test-thorough test-structures test-classroom test-all test-benchmarks test-floor test-newest fuzz mutants bench pde publish-results release lab progress classroom wheelhouse grade build book book-serve rosetta handout adopt dataset guards lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -142,6 +142,9 @@ book-serve: book ## the same, served at http://127.0.0.1:8000
 
 rosetta: $(VENV)/.ready ## write ROSETTA.md anew from rosetta/
 	$(PY) -m tools.rosetta
+
+handout: $(VENV)/.ready ## two pages to print, from the Rosetta stone: build/handout.html, with a Chromium .pdf (PAPER=letter)
+	@$(PY) -m tools.handout $(PAPER)
 
 adopt: $(VENV)/.ready ## carry edits of a notebook back to its source: make adopt NB=path.ipynb
 	@$(PY) -m tools.adopt "$(NB)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -28,6 +29,7 @@ def add_buttons(app: Any, pagename: str, templatename: str, context: dict[str, A
     """The handler of Sphinx's html-page-context: header buttons and the citation of one page."""
     del app, templatename
     context["citation"] = citation(pagename, context)
+    context["generate_toctree_html"] = _with_named_toggles(context["generate_toctree_html"])
     lesson = BY_PAGE.get(pagename)
     if doctree is None:
         return
@@ -52,10 +54,19 @@ def add_buttons(app: Any, pagename: str, templatename: str, context: dict[str, A
     context["header_buttons"][:0] = buttons
 
 
+def _with_named_toggles(toctree: Callable[..., Any]) -> Callable[..., str]:
+    """The theme's tree of pages; what opens a part of it is an icon there, and needs words for a screen reader."""
+    return lambda *args, **options: str(toctree(*args, **options)).replace(
+        "<summary>", '<summary aria-label="Pages below">'
+    )
+
+
 def edited_in(pagename: str) -> str | None:
     """The file of the repository in which a page is edited."""
     if lesson := BY_PAGE.get(pagename):
         return f"notebooks/src/{lesson.name}.py"
+    if pagename.startswith("rosetta/") and pagename not in ("rosetta/index", "rosetta/names"):
+        return f"{pagename}.py"
     return None
 
 
