@@ -6,6 +6,7 @@ import re
 from typing import Any
 from urllib.parse import quote
 
+from tools.book.pages import FILES
 from tools.book.places import in_repository
 from tools.lessons import Lesson, address, badges, exercises, lessons, project, tag
 
@@ -56,7 +57,7 @@ def edited_in(pagename: str) -> str | None:
     """The file of the repository in which a page is edited."""
     if lesson := BY_PAGE.get(pagename):
         return f"notebooks/src/{lesson.name}.py"
-    return None
+    return {"index": "book/index.md", "side_by_side": "tools/book/side_by_side.py", **FILES}.get(pagename)
 
 
 def citation(pagename: str, context: dict[str, Any]) -> str:
