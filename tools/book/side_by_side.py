@@ -95,8 +95,8 @@ def _first_sentences(prose: str) -> str:
 def programs() -> dict[str, dict[str, str]]:
     """framework -> step -> the code that the page shows.
 
-    Of PyTorch these are the cells that its siblings quote, of the siblings those that bind the same names; of all three,
-    the statements of other cells that these need. Failures shown, counters and pictures of ideas drop out.
+    Of PyTorch these are the cells that its siblings quote, of the siblings those that bind the same names; of all
+    three, what these need of other cells. Counters, pictures of ideas and most failures drop out.
     """
     found = {key: steps(Lesson(stem)) for key, stem in TRIO.items()}
     core: dict[str, set[str]] = {key: set() for key in TRIO}
@@ -142,7 +142,7 @@ def _statements(cell: str) -> Iterator[str]:
     """A cell's statements, each with the comments and empty lines above it."""
     lines, start = cell.splitlines(), 0
     ends = [node.end_lineno for node in ast.parse(cell).body]
-    for end in ends[:-1] + [len(lines)]:
+    for end in [*ends[:-1], len(lines)]:
         yield "\n".join(lines[start:end])
         start = end or 0
 
@@ -196,6 +196,10 @@ class Line:
     @cached_property
     def text(self) -> str:
         return "".join(text for _, text in self.tokens)
+
+    @cached_property
+    def code(self) -> str:
+        return "".join(text for kind, text in self.tokens if kind not in Comment).strip()
 
     @cached_property
     def words(self) -> list[str]:
@@ -268,16 +272,16 @@ html_theme.sidebar_secondary.remove: true
 
 # Side by side
 
-The three Titanics, {lessons}, step by step: in columns where the screen is wide, else in tabs; your choice of a tab is
-kept. This is the code of the lessons, and all that it needs to run below the lessons' imports; the failures that they
-show, their counters and their pictures are left out. PyTorch is what the other two are compared with:
+The three Titanics, {lessons}, step by step: in columns where the screen is wide, else in tabs, and your choice of a tab
+is kept. Of each step this is the code that the three have in common, and what it needs to run below the lessons' imports.
+What a lesson shows besides, such as counters, pictures and further failures, is left out. Lines are compared with PyTorch:
 
 <ul class="sbs-legend">
-<li><span class="sbs-line sbs-gone" title="gone">a line of PyTorch that neither of the others has</span></li>
-<li><span class="sbs-line sbs-changed" title="changed">a line that stays, and <mark>what is different</mark> in it</span></li>
-<li><span class="sbs-line sbs-new" title="new">a line that PyTorch does not have</span></li>
-<li><span class="sbs-line">no sign: as in PyTorch <small class="sbs-note">not in Linen</small> says who lacks it,</span></li>
-<li><span class="sbs-line sbs-changed" title="changed"><small class="sbs-note">from step 8</small> where it stands there.</span></li>
+<li><span class="sbs-line sbs-gone">a line of PyTorch that neither of the others has</span></li>
+<li><span class="sbs-line sbs-new">a line that PyTorch does not have</span></li>
+<li><span class="sbs-line sbs-changed">a line that PyTorch has in other words, and <mark>what differs</mark> in it</span></li>
+<li><span class="sbs-line">no sign: the others have it, too; <small class="sbs-note">not in Linen</small>
+or <small class="sbs-note">in NNX step 9</small> says who lacks it or where it stands</span></li>
 </ul>
 """
 
@@ -301,8 +305,7 @@ def _column(key: str, name: str) -> str:
     step = steps(Lesson(stem))[name]
     path = f"notebooks/{stem}.ipynb"
     slug = re.sub(r"[^\w\- ]", "", step.heading.lower()).replace(" ", "-")  # MyST's own rule
-    lesson = f"[in the lesson]({Path(path).name}#{slug})"
-    words = rewritten(f"{step.words} {lesson.replace('[in', '[In', 1)}.", path, PAGE)
+    words = rewritten(f"{step.words} [In the lesson]({stem}.ipynb#{slug}).", path, PAGE)
     lines = "".join(_html(line, key) for line in marked()[key][name])
     return (
         f":::::{{tab-item}} {FRAMEWORKS[key]}\n:sync: {key}\n\n{words}\n\n```{{raw}} html\n"
@@ -317,7 +320,7 @@ def _html(line: Line, key: str) -> str:
         sign, note = _fate(line)
     elif line.words:
         twin = line.twins.get("torch")
-        sign = "new" if twin is None else "" if twin.text.strip() == line.text.strip() else "changed"
+        sign = "new" if twin is None else "" if twin.code == line.code else "changed"
         if sign == "changed" and twin is not None:
             matcher = SequenceMatcher(None, twin.words, line.words, autojunk=False)
             kept = {block.b + i for block in matcher.get_matching_blocks() for i in range(block.size)}
@@ -325,9 +328,8 @@ def _html(line: Line, key: str) -> str:
             note = _note(f"from {_step_link(twin.step)}")
     indent = len(line.text) - len(line.text.lstrip())
     classes = f"sbs-line sbs-{sign}" if sign else "sbs-line"
-    title = f' title="{sign}"' if sign else ""
     # the newline stands inside, where it adds no height and a copy of the text has it
-    return f'<span class="{classes}" style="--indent:{indent}"{title}>{_code(line, kept)}{note}\n</span>'
+    return f'<span class="{classes}" style="--indent:{indent}">{_code(line, kept)}{note}\n</span>'
 
 
 def _fate(line: Line) -> tuple[str, str]:
@@ -358,6 +360,8 @@ def _code(line: Line, kept: set[int] | None) -> str:
     """Highlighted as Sphinx does it; of a changed line, words that are not kept are marked."""
     written, place = [], -1
     for kind, text in line.tokens:
+        if not text:
+            continue
         escaped = html.escape(text, quote=False)
         if kind not in Comment and re.search(r"\w", text):
             place += 1
