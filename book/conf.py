@@ -32,6 +32,7 @@ html_title = project
 html_baseurl = ""
 html_static_path = ["static", str(MATHJAX / "static")]
 html_css_files = ["course.css", "landing.css", "side_by_side.css"]
+html_js_files = ["sidebar.js"]
 templates_path = ["templates"]
 html_copy_source = False  # a page's notebook is downloaded as it is in the repository
 html_show_sourcelink = False

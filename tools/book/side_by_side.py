@@ -273,13 +273,13 @@ html_theme.sidebar_secondary.remove: true
 # Side by side
 
 The three Titanics, {lessons}, step by step: in columns where the screen is wide, else in tabs, and your choice of a tab
-is kept. Of each step this is the code that the three have in common, and what it needs to run below the lessons' imports.
-What a lesson shows besides, such as counters, pictures and further failures, is left out. Lines are compared with PyTorch:
+is kept. Of each step this is the code that the three have in common, and what it needs to run below the imports. What a
+lesson shows besides, such as counters, pictures and further failures, is left out. Lines are compared with PyTorch:
 
 <ul class="sbs-legend">
 <li><span class="sbs-line sbs-gone">a line of PyTorch that neither of the others has</span></li>
 <li><span class="sbs-line sbs-new">a line that PyTorch does not have</span></li>
-<li><span class="sbs-line sbs-changed">a line that PyTorch has in other words, and <mark>what differs</mark> in it</span></li>
+<li><span class="sbs-line sbs-changed">a line that differs from PyTorch's, and <mark>where</mark></span></li>
 <li><span class="sbs-line">no sign: the others have it, too; <small class="sbs-note">not in Linen</small>
 or <small class="sbs-note">in NNX step 9</small> says who lacks it or where it stands</span></li>
 </ul>
@@ -369,4 +369,6 @@ def _code(line: Line, kept: set[int] | None) -> str:
                 escaped = f"<mark>{escaped}</mark>"
         css = STANDARD_TYPES.get(kind, "")
         written.append(f'<span class="{css}">{escaped}</span>' if css else escaped)
+        if text[-1] in "([":
+            written.append("<wbr>")  # where a long line may go on below
     return "".join(written)
