@@ -20,7 +20,6 @@ from tools.lessons import ROOT, Lesson, address, exercises, lessons, project, ti
 from tools.readme import SPEED_ROWS
 
 PAGE = "index"
-LAST = ("puzzles", "capstone")  # exercises that follow no single lesson
 LOOP, EAGER = "one model, seconds per 500 epochs", "torch eager + DataLoader"
 LAPLACIANS = ("exact, course.taylor", "folx", "jax.hessian", "torch.func Hessian trace")
 
@@ -408,8 +407,7 @@ def cite() -> str:
 def toctrees() -> str:
     """What the sidebar lists, and the order of previous and next: lessons by part, exercises, reference, about."""
     trees = {part[0].upper() + part[1:]: [f"lessons/{x.stem}" for x in found] for (part, _), found in parts().items()}
-    stems = [found.stem for found in exercises(kinds=("exercise",))]
-    trees["Exercises"] = [f"exercises/{stem}" for stem in sorted(stems, key=lambda stem: (stem.startswith(LAST), stem))]
+    trees["Exercises"] = [f"exercises/{found.stem}" for found in exercises(kinds=("exercise",))]
     trees["Look it up"] = ["side_by_side", "rosetta/index", "api/index"]
     trees["About"] = ["teaching", "contributing", "changes"]
     blocks = [["```{toctree}", f":caption: {name}", ":hidden:", "", *pages, "```", ""] for name, pages in trees.items()]

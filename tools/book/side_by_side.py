@@ -14,7 +14,6 @@ from itertools import product
 from pathlib import Path
 
 import jupytext
-from docutils.nodes import make_id
 from nbformat import NotebookNode
 from pygments.lexers import PythonLexer
 from pygments.token import STANDARD_TYPES, Comment, _TokenType
@@ -27,6 +26,7 @@ FRAMEWORKS = {"torch": "PyTorch", "nnx": "Flax NNX", "linen": "Flax Linen"}
 TRIO = {"torch": "01a_titanic_torch", "nnx": "01b_titanic_nnx", "linen": "01c_titanic_linen"}
 SAME = 0.5  # two lines are one, changed, where this share of their words agrees; less pairs unrelated lines
 MOVED = 0.7  # across steps chance finds more, so the lines must agree better
+WORD = 30  # characters without a space that a column surely holds
 SENTENCES = 2  # of the prose below a step's heading
 
 Token = tuple[_TokenType, str]
@@ -273,8 +273,8 @@ html_theme.sidebar_secondary.remove: true
 # Side by side
 
 The three Titanics, {lessons}, step by step: in columns where the screen is wide, else in tabs, and your choice of a tab
-is kept. Of each step this is the code that the three have in common, and what it needs to run below the imports. What a
-lesson shows besides, such as counters, pictures and further failures, is left out. Lines are compared with PyTorch:
+is kept. Of each step this is the code that the three have in common, and what it needs to run below imports and settings.
+What a lesson shows besides, such as counters, pictures and further failures, is left out. Lines are compared with PyTorch:
 
 <ul class="sbs-legend">
 <li><span class="sbs-line sbs-gone">a line of PyTorch that neither of the others has</span></li>
@@ -353,12 +353,14 @@ def _note(text: str) -> str:
 
 def _step_link(name: str) -> str:
     heading = steps(Lesson(TRIO["torch"]))[name].heading
-    return f'<a href="#{make_id(heading)}">{heading.partition(" ·")[0].lower()}</a>'
+    anchor = "-".join(re.findall(r"[a-z0-9]+", heading.lower()))  # docutils' own rule
+    return f'<a href="#{anchor}">{heading.partition(" ·")[0].lower()}</a>'
 
 
 def _code(line: Line, kept: set[int] | None) -> str:
     """Highlighted as Sphinx does it; of a changed line, words that are not kept are marked."""
     written, place = [], -1
+    long = max(map(len, line.text.split()), default=0) > WORD
     for kind, text in line.tokens:
         if not text:
             continue
@@ -369,6 +371,6 @@ def _code(line: Line, kept: set[int] | None) -> str:
                 escaped = f"<mark>{escaped}</mark>"
         css = STANDARD_TYPES.get(kind, "")
         written.append(f'<span class="{css}">{escaped}</span>' if css else escaped)
-        if text[-1] in "([":
-            written.append("<wbr>")  # where a long line may go on below
+        if long and text.endswith("("):
+            written.append("<wbr>")  # spaces alone would leave too few places to go on below
     return "".join(written)
