@@ -31,7 +31,8 @@ html_theme = "sphinx_book_theme"
 html_title = project
 html_baseurl = ""
 html_static_path = ["static", str(MATHJAX / "static")]
-html_css_files = ["course.css", "rosetta.css"]
+html_css_files = ["course.css", "rosetta.css", "landing.css", "side_by_side.css"]
+html_js_files = ["sidebar.js"]
 templates_path = ["templates"]
 html_copy_source = False  # a page's notebook is downloaded as it is in the repository
 html_show_sourcelink = False
@@ -49,6 +50,7 @@ html_theme_options = {
 }
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+copybutton_exclude = ".linenos, .gp, .sbs-note"
 
 
 def setup(app):

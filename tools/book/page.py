@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
+from tools.book.pages import FILES
 from tools.book.places import in_repository
 from tools.lessons import Lesson, address, badges, exercises, lessons, project, tag
 
@@ -67,7 +68,7 @@ def edited_in(pagename: str) -> str | None:
         return f"notebooks/src/{lesson.name}.py"
     if pagename.startswith("rosetta/") and pagename not in ("rosetta/index", "rosetta/names"):
         return f"{pagename}.py"
-    return None
+    return {"index": "book/index.md", "side_by_side": "tools/book/side_by_side.py", **FILES}.get(pagename)
 
 
 def citation(pagename: str, context: dict[str, Any]) -> str:
