@@ -3,6 +3,7 @@
 import importlib.util
 from pathlib import Path
 
+from tools.book.api import linkcode_resolve  # noqa: F401 - Sphinx looks for it here
 from tools.book.page import add_buttons
 from tools.lessons import address, project, tag
 
@@ -16,6 +17,10 @@ extensions = [
     "myst_nb",
     "sphinx_design",
     "sphinx_copybutton",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.linkcode",
+    "tools.book.api",
 ]
 nb_execution_mode = "off"  # the committed outputs are what the course was tested with
 nb_merge_streams = True
@@ -27,11 +32,18 @@ suppress_warnings = ["mystnb.unknown_mime_type"]
 MATHJAX = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent
 mathjax_path = "mathjax/tex-chtml.js"
 
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 80
+python_trailing_comma_in_multi_line_signatures = False
+add_module_names = False
+
 html_theme = "sphinx_book_theme"
 html_title = project
 html_baseurl = ""
 html_static_path = ["static", str(MATHJAX / "static")]
-html_css_files = ["course.css"]
+html_css_files = ["course.css", "exercises.css", "api.css"]
 templates_path = ["templates"]
 html_copy_source = False  # a page's notebook is downloaded as it is in the repository
 html_show_sourcelink = False

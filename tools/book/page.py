@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tools.book.places import in_repository
+from tools.book.public import INDEX, file_of
 from tools.lessons import Lesson, address, badges, exercises, lessons, project, tag
 
 BY_PAGE = {f"lessons/{lesson.stem}": lesson for lesson in lessons()}
@@ -56,6 +57,10 @@ def edited_in(pagename: str) -> str | None:
     """The file of the repository in which a page is edited."""
     if lesson := BY_PAGE.get(pagename):
         return f"notebooks/src/{lesson.name}.py"
+    if pagename == INDEX:
+        return "course/__init__.py"
+    if pagename.startswith("api/"):
+        return file_of(pagename.removeprefix("api/"))
     return None
 
 
