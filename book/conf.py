@@ -34,6 +34,8 @@ mathjax_path = "mathjax/tex-chtml.js"
 
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+napoleon_attr_annotations = False  # types stand in the signature
+smartquotes = False  # prose quotes code: {"h.*": "blocks"}
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 80
 python_trailing_comma_in_multi_line_signatures = False

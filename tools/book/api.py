@@ -17,7 +17,7 @@ from docutils import nodes
 from sphinx import addnodes
 
 from tools.book import public
-from tools.book.places import docname, in_repository, relative
+from tools.book.places import in_repository, relative
 from tools.lessons import exercises, lessons, title_of
 
 LITERAL = re.compile(r"`([^`\n]+)`")
@@ -66,7 +66,7 @@ def page(module: str) -> str:
         "",
         prose(public.docstring(module), module),
         "",
-        f"Source: [{path}]({in_repository(path)}).",
+        f"Source: [`{path}`]({in_repository(path)}).",
         "",
     ]
     inside = [name for name in public.pages() if name.startswith(f"{module}.")]
@@ -199,6 +199,9 @@ def load(app: Any, env: Any, docnames: list[str]) -> None:
 def resolve_types(app: Any, doctree: nodes.document) -> None:
     """Types in signatures lead where the code means; Sphinx would look for anything called so, anywhere."""
     del app
+    for name in doctree.findall(nodes.field_name):
+        if name.astext() == "Variables":  # Sphinx's word
+            name[:] = [nodes.Text("Attributes")]
     for node in list(doctree.findall(addnodes.pending_xref)):
         if node.get("refdomain") != "py" or "refexplicit" in node or node.get("py:module") not in public.pages():
             continue
@@ -211,7 +214,7 @@ def resolve_types(app: Any, doctree: nodes.document) -> None:
 def signature(
     app: Any, what: str, name: str, obj: Any, options: Any, said: str, returns: str
 ) -> tuple[str, str | None] | None:
-    """A signature as the source has it: what is compiled, or a module of flax, hides its own, and types keep their names."""
+    """A signature as the source has it: what is compiled or of flax hides its own, and types keep their names."""
     del app, what, obj, options, said, returns
     found = public.definitions().get(name)
     if found is None or found.is_property:

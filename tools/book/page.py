@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from tools.book.places import in_repository
 from tools.book.public import INDEX, file_of
-from tools.lessons import Lesson, address, badges, exercises, lessons, project, tag
+from tools.lessons import Lesson, address, badges, exercises, lessons, project, tag, title_of
 
 BY_PAGE = {f"lessons/{lesson.stem}": lesson for lesson in lessons()}
 BY_PAGE |= {f"exercises/{lesson.stem}": lesson for lesson in exercises(kinds=("exercise",))}
@@ -46,11 +46,24 @@ def add_buttons(app: Any, pagename: str, templatename: str, context: dict[str, A
              "tooltip": "Print this page", "icon": "fas fa-print", "label": "print-page"},
         ]  # fmt: skip
         buttons.append(_group("Download this page", "fas fa-download", "download-buttons", save))
+    if other := partner(pagename):
+        text, page, minutes = other
+        buttons.append(_link(text, pathto(page), "fas fa-pencil-ruler" if text == "Exercises" else "fas fa-book-open",
+                             "partner-page", tooltip=f"{text}, {minutes} minutes"))  # fmt: skip
     if source := edited_in(pagename):
         buttons.append(
             _link("Edit this page", in_repository(source, "edit"), "fas fa-pencil-alt", "edit-page", text_shown=False)
         )
     context["header_buttons"][:0] = buttons
+
+
+def partner(pagename: str) -> tuple[str, str, int] | None:
+    """The exercises of a lesson, or the lesson to exercises: what the button says, the page, the minutes."""
+    folder, _, stem = pagename.partition("/")
+    other = {"lessons": "exercises", "exercises": "lessons"}.get(folder)
+    if other is None or (lesson := BY_PAGE.get(f"{other}/{stem}")) is None:
+        return None
+    return "Exercises" if other == "exercises" else "Lesson", f"{other}/{stem}", title_of(lesson)[2]
 
 
 def edited_in(pagename: str) -> str | None:
@@ -71,12 +84,12 @@ def citation(pagename: str, context: dict[str, Any]) -> str:
     return f"The PyTorch-to-JAX course authors ({year[0] if year else ''}). “{title}”. From PyTorch to JAX, version {project()['version']}. {address()}"
 
 
-def _link(text: str, url: str, icon: str, label: str, *, text_shown: bool = True) -> dict[str, Any]:
+def _link(text: str, url: str, icon: str, label: str, *, text_shown: bool = True, tooltip: str = "") -> dict[str, Any]:
     return {
         "type": "link",
         "url": url,
         "text": text if text_shown else "",
-        "tooltip": text,
+        "tooltip": tooltip or text,
         "icon": icon,
         "label": label,
     }

@@ -79,7 +79,7 @@ def offered(module: str) -> dict[str, Definition]:
 
 @cache
 def public_names(module: str) -> dict[str, Definition]:
-    """What stands on a module's page: what a package offers, or what a module defines and its package does not offer."""
+    """What stands on a module's page: what a package offers, or what a module defines that its package does not."""
     if found := offered(module):
         return found
     above = {name.full_name for parent in parents(module) if parent in trees() for name in offered(parent).values()}
