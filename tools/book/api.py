@@ -269,7 +269,7 @@ def as_rst(text: str, module: str, parameters: set[str] = frozenset()) -> str:
 
     text = re.sub(r"(?m)^Example: (?=>>>)", "Example:\n  ", text)
     text = re.sub(r"(?m)^(Source|Exact|Leibniz|Lessons?): (?=\S)", r"\n\1: ", text)  # a paragraph of its own
-    text = re.sub(r"(?m)^(?=[A-Z]\w+:$)", "\n", text)
+    text = re.sub(r"(?m)(?<=\S)\n(?=[A-Z]\w+:$)", "\n\n", text)
     text = re.sub(r"(?m)^(Returns|Yields):$", lambda head: f":{head[1].lower()}:", text)
     kept, example = [], False
     for line in text.split("\n"):

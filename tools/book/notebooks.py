@@ -25,12 +25,7 @@ HOW = (
 
 def write(folder: Path) -> None:
     """Every lesson and every exercise, each in its page's place below a folder; beside it, what is downloaded."""
-    downloads = folder.parent / "extra" / "notebooks"
-    shutil.rmtree(downloads, ignore_errors=True)
-    for notebook in (*lessons(), *exercises()):
-        target = downloads / f"{notebook.name}.ipynb"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(notebook.notebook, target)
+    stage(folder.parent / "extra" / "notebooks")
     for lesson in (*lessons(), *exercises(kinds=("exercise",))):
         path = lesson.notebook.relative_to(ROOT).as_posix()
         page = docname(path)
@@ -38,6 +33,15 @@ def write(folder: Path) -> None:
         target = folder / f"{page}.ipynb"
         target.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(for_the_web(lesson, path, page), target)
+
+
+def stage(downloads: Path) -> None:
+    """Every notebook as it is in the repository, solutions too, in a folder that the site carries."""
+    shutil.rmtree(downloads, ignore_errors=True)
+    for notebook in (*lessons(), *exercises()):
+        target = downloads / f"{notebook.name}.ipynb"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(notebook.notebook, target)
 
 
 def for_the_web(lesson: Lesson, path: str, page: str) -> NotebookNode:
@@ -67,6 +71,8 @@ def _badges(cell: NotebookNode) -> bool:
 
 def with_folds(cells: list[NotebookNode], exercise: Lesson) -> list[NotebookNode]:
     """The cells of an exercise notebook, with how to work below the title, and folds below each check."""
+    solved = nbformat.read(exercise.root / "notebooks" / "solutions" / exercise.notebook.name, as_version=4)
+    said = {call["name"]: _printed(cell) for cell in solved.cells if (call := _check_of(cell))}
     title, *rest = cells
     kept = [title, nbformat.v4.new_markdown_cell(HOW)]
     for cell in rest:
@@ -75,13 +81,13 @@ def with_folds(cells: list[NotebookNode], exercise: Lesson) -> list[NotebookNode
             link = rf"\[([^\]]+)\]\(\.\./solutions/{exercise.stem}\.ipynb\)"
             cell.source = re.sub(link, lambda found: download(exercise, found[1]), cell.source)
         kept.append(cell)
-        if cell.cell_type == "code" and (call := CALL.search(cell.source)):
-            kept.append(nbformat.v4.new_markdown_cell(folds(call["name"], exercise)))
+        if call := _check_of(cell):
+            kept.append(nbformat.v4.new_markdown_cell(folds(call["name"], exercise, said[call["name"]])))
     return kept
 
 
-def folds(name: str, exercise: Lesson) -> str:
-    """The hints of a check, one fold each, and a fold with the solution and what the check says to it."""
+def folds(name: str, exercise: Lesson, said: str) -> str:
+    """The hints of a check, one fold each, and a fold with the solution and what the check said to it."""
     from course.checks import core, solutions  # brings JAX, for which other pages need not wait
 
     check = core.REGISTRY[name]
@@ -94,9 +100,8 @@ def folds(name: str, exercise: Lesson) -> str:
         f":::{{dropdown}} Hint {number} of {len(check.hints)}\n:class-container: course-fold\n\n{as_html(hint)}\n:::"
         for number, hint in enumerate(check.hints, 1)
     ]
-    printed = _printed(name, exercise)
     solution = [":::{dropdown} Solution", ":class-container: course-fold", "", "```python", code, "```", ""]
-    solution += [f"`checks.{name}` says: `{printed}`.", "", download(exercise, "All solutions as a notebook"), ":::"]
+    solution += [f"`checks.{name}` says: `{said}`.", "", download(exercise, "All solutions as a notebook"), ":::"]
     return "\n\n".join([*hints, "\n".join(solution)])
 
 
@@ -112,12 +117,10 @@ def download(exercise: Lesson, text: str) -> str:
     return f'<a class="download-solution" href="{address}" download>{text}</a>'
 
 
-def _printed(name: str, exercise: Lesson) -> str:
-    """What the check prints in the solved notebook."""
-    solved = nbformat.read(exercise.root / "notebooks" / "solutions" / f"{exercise.stem}.ipynb", as_version=4)
-    cell = next(
-        cell
-        for cell in solved.cells
-        if cell.cell_type == "code" and (call := CALL.search(cell.source)) and call["name"] == name
-    )
+def _check_of(cell: NotebookNode) -> re.Match | None:
+    """The call of a check, in the cell that has one."""
+    return CALL.search(cell.source) if cell.cell_type == "code" else None
+
+
+def _printed(cell: NotebookNode) -> str:
     return "".join(output.get("text", "") for output in cell.outputs).strip()
