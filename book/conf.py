@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 
 from tools.book.api import linkcode_resolve  # noqa: F401 - Sphinx looks for it here
-from tools.book.page import add_buttons
+from tools.book.page import add_buttons, add_words
 from tools.lessons import address, project, tag
 
 project_table = project()
@@ -35,11 +35,12 @@ mathjax_path = "mathjax/tex-chtml.js"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_attr_annotations = False  # types stand in the signature
-smartquotes = False  # prose quotes code: {"h.*": "blocks"}
+smartquotes_action = "D"  # dashes alone: prose quotes code, {"h.*": "blocks"}
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 80
 python_trailing_comma_in_multi_line_signatures = False
 add_module_names = False
+toc_object_entries_show_parents = "hide"
 
 html_theme = "sphinx_book_theme"
 html_title = project
@@ -59,6 +60,7 @@ html_theme_options = {
     "show_navbar_depth": 1,
     "show_toc_level": 2,
     "search_bar_text": "Search the course",
+    "article_header_start": ["toggle-primary-sidebar.html", "partner.html"],
     "article_footer_items": ["citation.html"],
 }
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
@@ -66,4 +68,5 @@ copybutton_prompt_is_regexp = True
 
 
 def setup(app):
+    app.connect("html-page-context", add_words, priority=400)  # before the theme leaves out empty templates
     app.connect("html-page-context", add_buttons, priority=502)  # after the theme's own buttons

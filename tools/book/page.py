@@ -25,10 +25,16 @@ def launch_addresses(lesson: Lesson) -> dict[str, str]:
     return urls
 
 
-def add_buttons(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
-    """The handler of Sphinx's html-page-context: header buttons and the citation of one page."""
-    del app, templatename
+def add_words(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """A handler of Sphinx's html-page-context, before the theme drops templates that are empty: what ours say."""
+    del app, templatename, doctree
     context["citation"] = citation(pagename, context)
+    context["partner"] = partner(pagename)
+
+
+def add_buttons(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """A handler of Sphinx's html-page-context, after the theme's own: header buttons of one page."""
+    del app, templatename
     lesson = BY_PAGE.get(pagename)
     if doctree is None:
         return
@@ -46,10 +52,6 @@ def add_buttons(app: Any, pagename: str, templatename: str, context: dict[str, A
              "tooltip": "Print this page", "icon": "fas fa-print", "label": "print-page"},
         ]  # fmt: skip
         buttons.append(_group("Download this page", "fas fa-download", "download-buttons", save))
-    if other := partner(pagename):
-        text, page, minutes = other
-        buttons.append(_link(text, pathto(page), "fas fa-pencil-ruler" if text == "Exercises" else "fas fa-book-open",
-                             "partner-page", tooltip=f"{text}, {minutes} minutes"))  # fmt: skip
     if source := edited_in(pagename):
         buttons.append(
             _link("Edit this page", in_repository(source, "edit"), "fas fa-pencil-alt", "edit-page", text_shown=False)
@@ -84,12 +86,12 @@ def citation(pagename: str, context: dict[str, Any]) -> str:
     return f"The PyTorch-to-JAX course authors ({year[0] if year else ''}). “{title}”. From PyTorch to JAX, version {project()['version']}. {address()}"
 
 
-def _link(text: str, url: str, icon: str, label: str, *, text_shown: bool = True, tooltip: str = "") -> dict[str, Any]:
+def _link(text: str, url: str, icon: str, label: str, *, text_shown: bool = True) -> dict[str, Any]:
     return {
         "type": "link",
         "url": url,
         "text": text if text_shown else "",
-        "tooltip": tooltip or text,
+        "tooltip": text,
         "icon": icon,
         "label": label,
     }
