@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 from tools.book.pages import FILES
 from tools.book.places import in_repository
-from tools.lessons import Lesson, address, badges, exercises, lessons, project, tag
+from tools.book.public import INDEX, file_of
+from tools.lessons import Lesson, address, badges, exercises, lessons, project, tag, title_of
 
 BY_PAGE = {f"lessons/{lesson.stem}": lesson for lesson in lessons()}
 BY_PAGE |= {f"exercises/{lesson.stem}": lesson for lesson in exercises(kinds=("exercise",))}
@@ -26,11 +27,17 @@ def launch_addresses(lesson: Lesson) -> dict[str, str]:
     return urls
 
 
-def add_buttons(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
-    """The handler of Sphinx's html-page-context: header buttons and the citation of one page."""
-    del app, templatename
+def add_words(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """A handler of Sphinx's html-page-context, before the theme drops templates that are empty: what ours say."""
+    del app, templatename, doctree
     context["citation"] = citation(pagename, context)
     context["generate_toctree_html"] = _with_named_toggles(context["generate_toctree_html"])
+    context["partner"] = partner(pagename)
+
+
+def add_buttons(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """A handler of Sphinx's html-page-context, after the theme's own: header buttons of one page."""
+    del app, templatename
     lesson = BY_PAGE.get(pagename)
     if doctree is None:
         return
@@ -62,12 +69,25 @@ def _with_named_toggles(toctree: Callable[..., Any]) -> Callable[..., str]:
     )
 
 
+def partner(pagename: str) -> tuple[str, str, int] | None:
+    """The exercises of a lesson, or the lesson to exercises: what the button says, the page, the minutes."""
+    folder, _, stem = pagename.partition("/")
+    other = {"lessons": "exercises", "exercises": "lessons"}.get(folder)
+    if other is None or (lesson := BY_PAGE.get(f"{other}/{stem}")) is None:
+        return None
+    return "Exercises" if other == "exercises" else "Lesson", f"{other}/{stem}", title_of(lesson)[2]
+
+
 def edited_in(pagename: str) -> str | None:
     """The file of the repository in which a page is edited."""
     if lesson := BY_PAGE.get(pagename):
         return f"notebooks/src/{lesson.name}.py"
     if pagename.startswith("rosetta/") and pagename not in ("rosetta/index", "rosetta/names"):
         return f"{pagename}.py"
+    if pagename == INDEX:
+        return "course/__init__.py"
+    if pagename.startswith("api/"):
+        return file_of(pagename.removeprefix("api/"))
     return {"index": "book/index.md", "side_by_side": "tools/book/side_by_side.py", **FILES}.get(pagename)
 
 

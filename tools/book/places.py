@@ -7,6 +7,7 @@ import re
 from functools import cache
 from pathlib import Path, PurePosixPath
 
+from tools.book.public import page_of
 from tools.lessons import ROOT, address, exercises, lessons, tag
 
 LINK = re.compile(r"(?<=\]\()(?!https?://|mailto:|#)(?P<path>[^)\s#]+)(?P<anchor>#[^)\s]*)?(?=\))")
@@ -24,7 +25,7 @@ def docname(path: str) -> str | None:
     # solutions stand folded below their exercises
     pages |= {f"notebooks/solutions/{found.stem}.ipynb": f"exercises/{found.stem}" for found in exercises()}
     if path.startswith("course/") and path.endswith(".py"):
-        return "api/" + path.removesuffix("/__init__.py").removesuffix(".py").replace("/", ".")
+        return page_of(path.removesuffix("/__init__.py").removesuffix(".py").replace("/", "."))
     return (pages | PAGES).get(path)
 
 
