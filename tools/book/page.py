@@ -31,13 +31,13 @@ def add_words(app: Any, pagename: str, templatename: str, context: dict[str, Any
     """A handler of Sphinx's html-page-context, before the theme drops templates that are empty: what ours say."""
     del app, templatename, doctree
     context["citation"] = citation(pagename, context)
-    context["generate_toctree_html"] = _with_named_toggles(context["generate_toctree_html"])
     context["partner"] = partner(pagename)
 
 
 def add_buttons(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
     """A handler of Sphinx's html-page-context, after the theme's own: header buttons of one page."""
     del app, templatename
+    context["generate_toctree_html"] = _with_named_toggles(context["generate_toctree_html"])
     lesson = BY_PAGE.get(pagename)
     if doctree is None:
         return
@@ -95,7 +95,9 @@ def citation(pagename: str, context: dict[str, Any]) -> str:
     """One line to cite a page by."""
     title = re.sub(r"<[^>]+>", "", context.get("title", ""))
     year = re.search(r"\d{4}", context.get("copyright", ""))
-    return f"The PyTorch-to-JAX course authors ({year[0] if year else ''}). “{title}”. From PyTorch to JAX, version {project()['version']}. {address()}"
+    year = year[0] if year else ""
+    book = f"From PyTorch to JAX, version {project()['version']}. {address()}"
+    return f"The PyTorch-to-JAX course authors ({year}). “{title}”. {book}"
 
 
 def _link(text: str, url: str, icon: str, label: str, *, text_shown: bool = True) -> dict[str, Any]:

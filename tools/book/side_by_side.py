@@ -272,9 +272,10 @@ html_theme.sidebar_secondary.remove: true
 
 # Side by side
 
-The three Titanics, {lessons}, step by step: in columns where the screen is wide, else in tabs, and your choice of a tab
-is kept. Of each step this is the code that the three have in common, and what it needs to run below imports and settings.
-What a lesson shows besides, such as counters, pictures and further failures, is left out. Lines are compared with PyTorch:
+The three Titanics, {lessons}, step by step: in columns where the screen is wide, else in tabs, and your choice of a
+tab is kept. Of each step this is the code that the three have in common, and what it needs to run below imports and
+settings. What a lesson shows besides, such as counters, pictures and further failures, is left out. Lines are
+compared with PyTorch:
 
 <ul class="sbs-legend">
 <li><span class="sbs-line sbs-gone">a line of PyTorch that neither of the others has</span></li>
