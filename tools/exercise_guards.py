@@ -179,7 +179,12 @@ def of_exercise(exercise: Lesson, package: dict[str, str]) -> list[str]:
     """What every guard finds in one exercise notebook, to fill in or solved; of one that is not written yet, only which
     words are missing."""
     name, text = exercise.name, exercise.source.read_text("utf-8")
-    if missing := guards.missing_words(name, guards.as_source(exercise)):
+    missing = guards.missing_words(name, guards.as_source(exercise))
+    for path in (exercise.checks, exercise.root / "tests" / "answers" / exercise.checks.name):
+        if path.is_file():
+            where = path.relative_to(exercise.root).as_posix()
+            missing += guards.missing_words_of(where, path.read_text("utf-8"))
+    if missing:
         return missing if exercise.kind == "exercise" else []  # both have one source
     if not exercise.notebook.is_file():
         return [f"{name}: expected {exercise.notebook.name}, got no such file; run `make build`"]

@@ -1,8 +1,8 @@
 """`make guards`: what must hold for the repository as a whole. Each guard returns its faults, none when all is well.
 
 `of_lesson`, `of_package` and `of_pages` ask the guards about this repository, for the command and for
-tests/repo/test_guards.py; test_guards_fail.py plants a fault in front of each guard. With paths of lessons or exercises,
-sources or notebooks, the command asks about these alone: what the pre-commit hook does.
+tests/repo/test_guards.py; test_guards_fail.py plants a fault in front of each guard. With paths, the command asks about
+these files alone: what the pre-commit hook does.
 """
 
 from __future__ import annotations
@@ -233,6 +233,15 @@ def missing_words(name: str, source: NotebookNode) -> list[str]:
         f"{name}, cell {number} (`{first_line(cell)[:60]}`): words are missing: ‹{mark}›; write them"
         for number, cell in enumerate(source.cells, start=1)
         for mark in MISSING.findall(cell.source + cell.metadata.get("alt", ""))
+    ]
+
+
+def missing_words_of(name: str, text: str) -> list[str]:
+    """The same for a module, line by line."""
+    return [
+        f"{name}, line {number}: words are missing: ‹{mark}›; write them"
+        for number, line in enumerate(text.splitlines(), start=1)
+        for mark in MISSING.findall(line)
     ]
 
 
@@ -502,10 +511,15 @@ def broken_links(name: str, text: str, folder: Path) -> list[str]:
 
 
 def misshapen_links(name: str, text: str) -> list[str]:
-    """External links, in Markdown or bare: https, one piece, a host, and no punctuation that belongs to the sentence."""
+    """External links, in Markdown or bare: https, in one piece, with a host, without the sentence's punctuation."""
     faults = [
         f"{name}: {found[0]!r} is no link; expected [words](https://…)"
-        for form in (r"\][ \t]+\(https?://[^)\s]*", r"\)\[https?://[^\]\s]*", r"\]\(https?://[^)\n]*$", r"\]\[https?://\S*")
+        for form in (
+            r"\][ \t]+\(https?://[^)\s]*",
+            r"\)\[https?://[^\]\s]*",
+            r"\]\(https?://[^)\n]*$",
+            r"\]\[https?://\S*",
+        )
         for found in re.finditer(form, text, re.MULTILINE)
     ]
     targets = re.findall(r"\]\(\s*(https?://[^)\n]*)\)", text) + re.findall(r"<(https?://[^>\n]*)>", text)
@@ -691,20 +705,24 @@ def of_pages(root: Path = ROOT) -> list[str]:
 
 
 def of_files(paths: list[Path], root: Path = ROOT) -> list[str]:
-    """What the guards find in the lessons and exercises to which these sources and notebooks belong."""
+    """What the guards find in these files: lessons and exercises, by source or notebook; in others, their links."""
     from tools.exercise_guards import of_exercise  # it knows this module
 
     given, package = {path.resolve() for path in paths}, modules(root)
     faults = [f for lesson in lessons(root) if {lesson.source, lesson.notebook} & given for f in of_lesson(lesson)]
     asked = [one for one in exercises(root) if {one.source, one.notebook} & given]
-    return faults + [fault for one in asked for fault in of_exercise(one, package)]
+    faults += [fault for one in asked for fault in of_exercise(one, package)]
+    others = {name: text for name, text in links.texts(root).items() if root / name in given}
+    return faults + [
+        fault for name, text in others.items() if name[:10] != "notebooks/" for fault in misshapen_links(name, text)
+    ]
 
 
 def main() -> int:
     from tools.exercise_guards import of_exercises
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("paths", nargs="*", type=Path, help="sources or notebooks; the whole repository where none")
+    parser.add_argument("paths", nargs="*", type=Path, help="files to ask about; the whole repository where none")
     if paths := parser.parse_args().paths:
         faults = of_files(paths)
         print(*faults, sep="\n", end="\n" if faults else "")
