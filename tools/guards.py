@@ -530,7 +530,8 @@ def misshapen_links(name: str, text: str) -> list[str]:
             faults.append(f"{name}: the link {target} ends in {target[-1]!r}; move that behind the link")
     for url in links.links_of(text):
         try:
-            host = urlsplit(url).hostname or ""
+            parts = urlsplit(url)
+            host = (parts.hostname or "") if parts.port is None else ""
         except ValueError:
             host = ""
         if not re.fullmatch(r"([a-z0-9-]+\.)+[a-z]{2,}", host):

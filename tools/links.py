@@ -37,8 +37,8 @@ def links_of(text: str) -> list[str]:
 
 def answer(url: str, timeout: float) -> str | int:
     """The HTTP status of a page, redirects followed, or why there is none."""
-    request = Request(url, headers={"User-Agent": "Mozilla/5.0 (a course that checks its links)"})
     try:
+        request = Request(url, headers={"User-Agent": "Mozilla/5.0 (a course that checks its links)"})
         with urlopen(request, timeout=timeout) as response:
             return response.status
     except HTTPError as error:

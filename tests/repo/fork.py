@@ -24,7 +24,7 @@ WORDS = {
     "what a reader can do afterwards, third": "carry a loop of updates over from PyTorch and show that nothing changed",
     "the idea in a paragraph: what a PyTorch user does today, what moves, and why it matters": (
         "In PyTorch a gradient appears on the tensor that it belongs to. In JAX it is what a function returns.\n"
-        "# Nothing else has to change for a model of three weights, so here the two sides can be compared number by number."
+        "# For a model of three weights nothing else has to change, so the two sides can be compared number by number."
     ),
     "the PyTorch side: what the reader knows, and which of its lines will move": (
         "`backward()` walks the graph and leaves the gradient in `w_torch.grad`. That line is the one that moves."
@@ -43,9 +43,9 @@ WORDS = {
     "heading of the second half": "Fifty steps",
     "the second idea, on the PyTorch side": "An optimizer updates the weights in place, and the loop is Python's.",
     "the second idea, on the JAX side": "The same loop as `lax.scan`: the weights go in and come out.",
-    "what the two runs have in common, and what may differ": "Data, start and rate are the same; the order of sums is not.",
+    "what the two runs have in common, and what may differ": "Data, start and rate are the same.",
     "how closely do they agree": "Are they equal, or only close",
-    "why the difference is what it is": "Float32 sums of another order round otherwise in the last digit.",
+    "why the difference is what it is": "Sums of another order round otherwise in the last digit.",
     "the first thing to keep": "A gradient is a return value.",
     "the second thing to keep": "A program is looked up by the shapes of its arguments.",
     "the third thing to keep": "Arrays do not change; functions return new ones.",

@@ -57,7 +57,7 @@ def loss_fn(w, x, y):
 
 w = jnp.zeros(3)
 loss, grads = jax.value_and_grad(loss_fn)(w, x, y)
-print(f"loss {loss:.4f}, gradient", np.round(grads, 3))
+print(f"loss {loss:.4f}, gradient", np.round(np.asarray(grads), 3))
 
 # %% [markdown]
 # ‹what moved between the two, and which numbers must agree›
@@ -120,7 +120,7 @@ print("PyTorch:", np.round(w_torch.detach().numpy(), 2))
 
 # %%
 w, _ = jax.lax.scan(lambda w, _: (step(w, x, y), None), w, length=STEPS)
-print("JAX:    ", np.round(w, 2))
+print("JAX:    ", np.round(np.asarray(w), 2))
 
 # %% [markdown]
 # ‹what the two runs have in common, and what may differ›
