@@ -689,7 +689,7 @@ def of_package(root: Path = ROOT) -> list[str]:
 def of_pages(root: Path = ROOT) -> list[str]:
     """What every guard of Markdown pages and requirements finds."""
     faults, makefile = [], (root / "Makefile").read_text("utf-8")
-    for page in sorted([*root.glob("*.md"), *root.glob("data/*.md")]):
+    for page in sorted([*root.glob("*.md"), *root.glob("data/*.md"), *root.glob(".github/*.md")]):
         text = page.read_text("utf-8")
         faults += broken_links(page.name, text, page.parent)
         faults += wrong_badges(page.name, text, root)

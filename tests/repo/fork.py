@@ -52,7 +52,7 @@ WORDS = {
     "title of a primary source": "Automatic differentiation",
     "title of another": "The sharp bits",
     "its address": "docs.jax.dev/en/latest/automatic-differentiation.html",
-    "what is there": "what JAX itself says of it.",
+    "what is there": "in JAX's own words.",
     "what the exercises find out, in one sentence": "Can you write the gradient, the step and the losses yourself",
     "title of the first exercise": "A gradient",
     "title of the second exercise": "A step",

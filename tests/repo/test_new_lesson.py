@@ -48,14 +48,19 @@ def test_what_cannot_be_used_is_refused(root, number, name, expected):
     assert (root / "course" / "checks" / "__init__.py").read_text("utf-8") == INDEX
 
 
-@pytest.mark.parametrize(("number", "after"), [("08d", "(09_transformations.ipynb)."), ("99", LAST)])
-def test_a_number_may_have_a_letter_and_the_close_names_the_next_lesson(root, number, after):
-    written = write(number, "my_topic", root)
+@pytest.mark.parametrize(
+    ("number", "name", "after"),
+    [("08d", "my_topic", "(09_transformations.ipynb)."), ("99", "a_topic_with_a_name_that_is_quite_long", LAST)],
+)
+def test_a_number_may_have_a_letter_and_the_close_names_the_next_lesson(root, number, name, after):
+    written = write(number, name, root)
     assert all(path.is_file() for path in written) and closing(number, root).endswith(after)
-    lesson = Lesson(f"{number}_my_topic", root)
+    lesson = Lesson(f"{number}_{name}", root)
     assert f"# # {number} · ‹title›" in lesson.source.read_text("utf-8")
     for path in written:
-        assert not re.search(r"(?<![A-Z])(NN|TOPIC|NEXT)(?![A-Z])", path.read_text("utf-8")), path
+        text = path.read_text("utf-8")
+        assert not re.search(r"(?<![A-Z])(NN|TOPIC|NEXT)(?![A-Z])", text), path
+        assert max(map(len, text.splitlines())) <= 120, path
     assert guards.of_lesson(lesson) == guards.missing_words(lesson.stem, guards.as_source(lesson)) != []
 
 

@@ -4,9 +4,10 @@
 # **‹what the exercises find out, in one sentence›?** (5 minutes)
 
 # %% [markdown]
-# Three exercises to the [lesson](../NN_TOPIC.ipynb). Fill in the cells that say `your turn` and run the check below
-# each. `checks.NAME.hint()` prints one hint at a time, `checks.NAME.solution()` the solution, and `checks.progress()`
-# what is done. The minutes count reading and typing; thinking comes on top.
+# Three exercises to the [lesson](../NN_TOPIC.ipynb).
+# Fill in the cells that say `your turn` and run the check below each. `checks.NAME.hint()` prints one hint at a time,
+# `checks.NAME.solution()` the solution, and `checks.progress()` what is done. The minutes count reading and typing;
+# thinking comes on top.
 
 # %%
 import jax
@@ -83,4 +84,5 @@ def losses(w, x, y):
 checks.TOPIC_losses(losses)
 
 # %% [markdown]
-# Back to the [lesson](../NN_TOPIC.ipynb). [Solutions](../solutions/NN_TOPIC.ipynb).
+# Back to the [lesson](../NN_TOPIC.ipynb).
+# [Solutions](../solutions/NN_TOPIC.ipynb).
