@@ -5,11 +5,13 @@ import re
 import shutil
 import sys
 
+import nbformat
 import pytest
 
 from tests.repo import fork
 from tools import build, exercise_guards, guards
-from tools.lessons import ROOT, Lesson, exercises, lessons
+from tools.adopt import adopt
+from tools.lessons import ROOT, Lesson, as_notebook, exercises, lessons
 from tools.new_lesson import LAST, NewLessonError, closing, with_checks, write
 
 INDEX = (ROOT / "course" / "checks" / "__init__.py").read_text("utf-8")
@@ -20,8 +22,8 @@ def root(tmp_path):
     """The sources of a repository."""
     for folder in ("notebooks/src/exercises", "course/checks", "tests/answers"):
         (tmp_path / folder).mkdir(parents=True)
-    for lesson in lessons():
-        shutil.copy(lesson.source, tmp_path / "notebooks" / "src")
+    for stem in ("08_tracing", "08c_debugging", "09_transformations"):
+        shutil.copy(Lesson(stem).source, tmp_path / "notebooks" / "src")
     shutil.copy(ROOT / "course" / "checks" / "__init__.py", tmp_path / "course" / "checks")
     shutil.copy(ROOT / "course" / "checks" / "core.py", tmp_path / "course" / "checks")
     return tmp_path
@@ -64,6 +66,16 @@ def test_a_number_may_have_a_letter_and_the_close_names_the_next_lesson(root, nu
     assert guards.of_lesson(lesson) == guards.missing_words(lesson.stem, guards.as_source(lesson)) != []
 
 
+def test_an_untouched_scaffold_is_adopted_to_the_letter(root):
+    lesson = Lesson("23_my_topic", root)
+    before = write("23", "my_topic", root)[0].read_text("utf-8")
+    for name in ("pyproject.toml", "requirements.txt"):
+        shutil.copy(ROOT / name, root)
+    nbformat.write(as_notebook(lesson), lesson.notebook)
+    adopt(lesson.notebook, root)
+    assert lesson.source.read_text("utf-8") == before
+
+
 def test_its_checks_are_entered_in_order():
     for topic in ("aaa", "my_topic", "zzz", "a_topic_with_a_name_that_is_quite_long"):
         names = [f"{topic}_{part}" for part in ("gradient", "losses", "step")]
@@ -100,6 +112,6 @@ def test_from_a_fork_to_a_lesson_that_passes(tmp_path):
     assert len(marks) > 30
     assert [re.search("words are missing: ‹(.*)›; write them$", line)[1] for line in said] == marks
     fork.write_words(folder)
-    done = fork.commands(folder, sys.executable, "-m", "tools.build", fork.STEM, "--jobs", "2")
+    done = fork.commands(folder, sys.executable, "-m", "tools.build", fork.STEM)
     assert "3 built" in done.stdout and done.returncode == 0, done.stdout + done.stderr
     assert everything(folder) == []

@@ -49,7 +49,6 @@ print(f"loss {loss_torch.item():.4f}, gradient", np.round(w_torch.grad.numpy(), 
 #
 # ‹the JAX side: what is new in it, line by line›
 
-
 # %%
 def loss_fn(w, x, y):
     return ((x @ w - y) ** 2).mean()
