@@ -40,10 +40,10 @@ run: $(VENV)/.ready ## execute every lesson into build/run/ and print a table of
 	@$(PY) -m tools.run --jobs $(JOBS)
 
 test: $(VENV)/.ready ## validate notebooks (outputs compared) and package: what CI requires
-	$(PYTEST) $(NBVAL) -m "not benchmark and not structures and not thorough" notebooks/*.ipynb $(CHECKED)
+	$(PYTEST) $(NBVAL) -m "not benchmark and not structures and not thorough and not book" notebooks/*.ipynb $(CHECKED)
 
 check: $(VENV)/.ready ## the quick part of the tests, without notebook kernels
-	$(PYTEST) -p no:nbval -m "not slow and not benchmark and not structures" $(CHECKED)
+	$(PYTEST) -p no:nbval -m "not slow and not benchmark and not structures and not book" $(CHECKED)
 
 test-benchmarks: $(VENV)/.ready-bench ## every benchmark in its quick form
 	$(PYTEST) -p no:nbval -m benchmark tests/repo/test_benchmarks.py
@@ -61,6 +61,9 @@ test-structures: $(VENV)/.ready ## 35 whole models, from PyTorch to NNX, Linen a
 
 test-classroom: $(VENV)/.ready-classroom ## twenty submissions, good, bad and hostile; a room without a network (needs bubblewrap)
 	$(PYTEST) -p no:nbval -m classroom tests/classroom
+
+test-book: book ## every page of the book in a browser (needs Chromium): a phone, dark mode, keyboard, print, links
+	$(PYTEST) --dist worksteal -p no:nbval -m book tests/book
 
 test-all: test test-exercises test-thorough test-structures test-benchmarks test-floor ## test, exercises, more programs, whole models, the benchmarks, and the same on the oldest supported versions
 
