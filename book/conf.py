@@ -3,7 +3,8 @@
 import importlib.util
 from pathlib import Path
 
-from tools.book.page import add_buttons
+from tools.book.api import linkcode_resolve  # noqa: F401 - Sphinx looks for it here
+from tools.book.page import add_buttons, add_words
 from tools.lessons import address, project, tag
 
 project_table = project()
@@ -16,6 +17,10 @@ extensions = [
     "myst_nb",
     "sphinx_design",
     "sphinx_copybutton",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.linkcode",
+    "tools.book.api",
 ]
 nb_execution_mode = "off"  # the committed outputs are what the course was tested with
 nb_merge_streams = True
@@ -27,12 +32,22 @@ suppress_warnings = ["mystnb.unknown_mime_type"]
 MATHJAX = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent
 mathjax_path = "mathjax/tex-chtml.js"
 
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_attr_annotations = False  # types stand in the signature
+smartquotes_action = "D"  # dashes alone: prose quotes code, {"h.*": "blocks"}
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 80
+python_trailing_comma_in_multi_line_signatures = False
+add_module_names = False
+toc_object_entries_show_parents = "hide"
+
 html_theme = "sphinx_book_theme"
 html_title = project
 html_baseurl = ""
 html_static_path = ["static", str(MATHJAX / "static")]
-html_css_files = ["course.css"]
-html_js_files = ["course.js"]
+html_css_files = ["course.css", "rosetta.css", "landing.css", "side_by_side.css", "exercises.css", "api.css"]
+html_js_files = ["course.js", "sidebar.js"]
 templates_path = ["templates"]
 html_copy_source = False  # a page's notebook is downloaded as it is in the repository
 html_show_sourcelink = False
@@ -46,13 +61,16 @@ html_theme_options = {
     "show_navbar_depth": 1,
     "show_toc_level": 2,
     "search_bar_text": "Search the course",
+    "article_header_start": ["toggle-primary-sidebar.html", "partner.html"],
     "article_footer_items": ["citation.html"],
 }
 html_favicon = "static/favicon.svg"
 html_context = {"default_mode": "auto"}  # light or dark, as the visitor's system is
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+copybutton_exclude = ".linenos, .gp, .sbs-note"
 
 
 def setup(app):
+    app.connect("html-page-context", add_words, priority=400)  # before the theme leaves out empty templates
     app.connect("html-page-context", add_buttons, priority=502)  # after the theme's own buttons

@@ -1,4 +1,4 @@
-"""Which page of the book shows a file of the repository; a file that none shows is looked at in the repository itself."""
+"""Which page of the book shows a file of the repository; a file that none shows is looked at in the repository."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import re
 from functools import cache
 from pathlib import Path, PurePosixPath
 
+from tools.book.public import page_of
 from tools.lessons import ROOT, address, exercises, lessons, tag
 
 LINK = re.compile(r"(?<=\]\()(?!https?://|mailto:|#)(?P<path>[^)\s#]+)(?P<anchor>#[^)\s]*)?(?=\))")
 # pages that are written by hand or made of several files
 PAGES = {"README.md": "index", "TEACHING.md": "teaching", "CHANGELOG.md": "changes", "CONTRIBUTING.md": "contributing"}
+
+INDEXES = {"error-messages": "rosetta/messages", "names-of-pytorch": "rosetta/names"}  # anchors of ROSETTA.md
 
 
 @cache
@@ -22,7 +25,7 @@ def docname(path: str) -> str | None:
     # solutions stand folded below their exercises
     pages |= {f"notebooks/solutions/{found.stem}.ipynb": f"exercises/{found.stem}" for found in exercises()}
     if path.startswith("course/") and path.endswith(".py"):
-        return "api/" + path.removesuffix("/__init__.py").removesuffix(".py").replace("/", ".")
+        return page_of(path.removesuffix("/__init__.py").removesuffix(".py").replace("/", "."))
     return (pages | PAGES).get(path)
 
 
@@ -67,7 +70,7 @@ def rosetta_place(anchor: str) -> tuple[str, str]:
     name = anchor.removeprefix("#")
     if name in ("", "contents"):
         return "rosetta/index", ""
-    if name in ("error-messages", "names-of-pytorch"):
-        return "rosetta/index", anchor
+    if name in INDEXES:
+        return INDEXES[name], ""
     group = name.partition("-")[0]
     return f"rosetta/{group}", anchor if "-" in name else ""
