@@ -1,4 +1,4 @@
-"""Which page of the book shows a file of the repository; a file that none shows is looked at in the repository itself."""
+"""Which page of the book shows a file of the repository; a file that none shows is looked at where it is."""
 
 from __future__ import annotations
 
