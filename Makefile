@@ -14,7 +14,8 @@ PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 CHECKED = --doctest-modules course tests --ignore=tests/answers --ignore=tests/classroom
 STRUCTURES = -m structures tests/structures
 
-.PHONY: help setup run test check test-exercises test-thorough test-structures test-classroom test-all test-benchmarks test-floor test-newest fuzz mutants bench pde publish-results release lab progress classroom wheelhouse grade build book book-serve rosetta adopt dataset guards lint clean
+# whatever has a line of help
+.PHONY: $(shell sed -n "s/^\([a-z-]*\):.*\#\# .*/\1/p" $(MAKEFILE_LIST))
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,10 +40,10 @@ run: $(VENV)/.ready ## execute every lesson into build/run/ and print a table of
 	@$(PY) -m tools.run --jobs $(JOBS)
 
 test: $(VENV)/.ready ## validate notebooks (outputs compared) and package: what CI requires
-	$(PYTEST) $(NBVAL) -m "not benchmark and not structures and not thorough" notebooks/*.ipynb $(CHECKED)
+	$(PYTEST) $(NBVAL) -m "not benchmark and not structures and not thorough and not book" notebooks/*.ipynb $(CHECKED)
 
 check: $(VENV)/.ready ## the quick part of the tests, without notebook kernels
-	$(PYTEST) -p no:nbval -m "not slow and not benchmark and not structures" $(CHECKED)
+	$(PYTEST) -p no:nbval -m "not slow and not benchmark and not structures and not book" $(CHECKED)
 
 test-benchmarks: $(VENV)/.ready-bench ## every benchmark in its quick form
 	$(PYTEST) -p no:nbval -m benchmark tests/repo/test_benchmarks.py
@@ -60,6 +61,9 @@ test-structures: $(VENV)/.ready ## 35 whole models, from PyTorch to NNX, Linen a
 
 test-classroom: $(VENV)/.ready-classroom ## twenty submissions, good, bad and hostile; a room without a network (needs bubblewrap)
 	$(PYTEST) -p no:nbval -m classroom tests/classroom
+
+test-book: book ## every page of the book in a browser (needs Chromium): a phone, dark mode, keyboard, print, links
+	$(PYTEST) --dist worksteal -p no:nbval -m book tests/book
 
 test-all: test test-exercises test-thorough test-structures test-benchmarks test-floor ## test, exercises, more programs, whole models, the benchmarks, and the same on the oldest supported versions
 
@@ -92,6 +96,17 @@ test-newest: $(VENV)-newest/.ready ## tests that need no torch, on the newest ja
 $(VENV)-newest/.ready: pyproject.toml tools/find_python.sh
 	@python="$$(PYTHON='$(PYTHON_NEWEST)' sh tools/find_python.sh 3.13 3.12)" && "$$python" -m venv $(VENV)-newest
 	$(VENV)-newest/bin/python -m pip install --editable . matplotlib pytest pytest-xdist hypothesis
+	@touch $@
+
+test-unpinned: $(VENV)-unpinned/.ready ## the package's tests and every lesson on the newest of everything (Python 3.12 or 3.13)
+	$(VENV)-unpinned/bin/python -m pytest -n $(JOBS) --dist loadfile tests/unit tests/parity
+	@$(VENV)-unpinned/bin/python -m tools.run --jobs $(JOBS)
+
+$(VENV)-unpinned/.ready: requirements.txt pyproject.toml tools/find_python.sh
+	@python="$$(PYTHON='$(PYTHON_NEWEST)' sh tools/find_python.sh 3.13 3.12)" && "$$python" -m venv $(VENV)-unpinned
+	grep -oE '^[a-z][a-z-]*' requirements.txt | sort -u > $(VENV)-unpinned/requirements.txt
+	$(VENV)-unpinned/bin/python -m pip install --upgrade -r $(VENV)-unpinned/requirements.txt
+	$(VENV)-unpinned/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
 BENCHMARKS := titanic_speed tracing_paper operators pde_training pde_points resume
@@ -143,6 +158,12 @@ book-serve: book ## the same, served at http://127.0.0.1:8000
 rosetta: $(VENV)/.ready ## write ROSETTA.md anew from rosetta/
 	$(PY) -m tools.rosetta
 
+handout: $(VENV)/.ready ## two pages to print, from the Rosetta stone: build/handout.html, with a Chromium .pdf (PAPER=letter)
+	@$(PY) -m tools.handout $(PAPER)
+
+new-lesson: $(VENV)/.ready ## a lesson with exercises and checks, all but the words: make new-lesson NUMBER=23 NAME=my_topic
+	@$(PY) -m tools.new_lesson "$(NUMBER)" "$(NAME)"
+
 adopt: $(VENV)/.ready ## carry edits of a notebook back to its source: make adopt NB=path.ipynb
 	@$(PY) -m tools.adopt "$(NB)"
 
@@ -153,11 +174,21 @@ dataset: $(VENV)/.ready ## regenerate the files in data/ and check their hashes
 guards: $(VENV)/.ready ## what must hold for sources, notebooks, package and pages: faults and remedies, in seconds
 	@$(PY) -m tools.guards
 
-lint: $(VENV)/.ready-dev ## ruff on package, tools, tests and lesson sources; mypy on the package
+links: $(VENV)/.ready ## ask every external link whether it answers (needs a network)
+	@$(PY) -m tools.links
+
+lint: $(VENV)/.ready-dev ## ruff on package, tools, tests and lesson sources; mypy on the package; spelling
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check course rosetta tools tests data benchmarks
 	$(VENV)/bin/mypy
+	$(VENV)/bin/codespell
+
+hooks: $(VENV)/.ready-dev ## what .pre-commit-config.yaml lists runs before a commit; git compares notebooks cell by cell
+	$(VENV)/bin/pre-commit install
+	git config diff.jupyternotebook.command "$(CURDIR)/$(VENV)/bin/git-nbdiffdriver diff"
+	git config merge.jupyternotebook.name "notebooks, cell by cell"
+	git config merge.jupyternotebook.driver "$(CURDIR)/$(VENV)/bin/git-nbmergedriver merge %O %A %B %L %P"
 
 clean: ## remove what the targets wrote, environments included
-	rm -rf $(VENV) $(VENV)-floor $(VENV)-floor-313 $(VENV)-newest build dist .pytest_cache .hypothesis .ruff_cache .mypy_cache *.egg-info
+	rm -rf $(VENV) $(VENV)-floor $(VENV)-floor-313 $(VENV)-newest $(VENV)-unpinned build dist .pytest_cache .hypothesis .ruff_cache .mypy_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -46,7 +46,8 @@ html_theme = "sphinx_book_theme"
 html_title = project
 html_baseurl = ""
 html_static_path = ["static", str(MATHJAX / "static")]
-html_css_files = ["course.css", "exercises.css", "api.css"]
+html_css_files = ["course.css", "rosetta.css", "landing.css", "side_by_side.css", "exercises.css", "api.css"]
+html_js_files = ["course.js", "sidebar.js"]
 templates_path = ["templates"]
 html_copy_source = False  # a page's notebook is downloaded as it is in the repository
 html_show_sourcelink = False
@@ -63,8 +64,11 @@ html_theme_options = {
     "article_header_start": ["toggle-primary-sidebar.html", "partner.html"],
     "article_footer_items": ["citation.html"],
 }
+html_favicon = "static/favicon.svg"
+html_context = {"default_mode": "auto"}  # light or dark, as the visitor's system is
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+copybutton_exclude = ".linenos, .gp, .sbs-note"
 
 
 def setup(app):

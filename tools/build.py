@@ -1,14 +1,22 @@
-"""`make build`: execute the lessons whose notebooks are stale, then bring the generated parts of pages up to date."""
+"""`make build`: execute the lessons whose notebooks are stale, then bring the generated parts of pages up to date.
+
+Outputs are stored as the pinned environment makes them: on another Python, or with other versions, nothing is executed.
+"""
 
 from __future__ import annotations
 
 import argparse
+import sys
+from importlib.metadata import PackageNotFoundError, version
 
 import nbformat
 
+from tools.citation import update_citation
+from tools.floor import pins
 from tools.lessons import (
     HEAD,
     NOTEBOOKS,
+    ROOT,
     Execution,
     Lesson,
     as_notebook,
@@ -23,6 +31,25 @@ from tools.lessons import (
 )
 from tools.readme import update_readme
 from tools.teaching import update_teaching
+
+PYTHON = (3, 11)  # what outputs are stored on, and compared on
+
+
+def unfit(requirements: str, python: tuple[int, int] = sys.version_info[:2]) -> list[str]:
+    """How this environment differs from the one whose outputs are stored; nothing where it does not."""
+    if python != PYTHON:
+        wanted, got = (".".join(map(str, each)) for each in (PYTHON, python))
+        return [f"expected Python {wanted}, got {got}"]
+    found = []
+    for name, lines in pins(requirements).items():
+        wanted = next((line.specifier for line in lines if line.marker is None or line.marker.evaluate()), None)
+        try:
+            got = version(name)
+        except PackageNotFoundError:
+            got = "none"
+        if wanted is not None and (got == "none" or not wanted.contains(got, prereleases=True)):
+            found.append(f"expected {name}{wanted}, got {got}")
+    return found
 
 
 def is_stale(lesson: Lesson) -> bool:
@@ -73,6 +100,11 @@ def main() -> int:
         if lesson.kind == "exercise":
             write_minutes(lesson)
     stale = {lesson.name: lesson for lesson in chosen if options.force or is_stale(lesson)}
+    if stale and (found := unfit((ROOT / "requirements.txt").read_text("utf-8"))):
+        where = ".".join(map(str, PYTHON))
+        remedy = f"`make setup` with Python {where} makes the environment (`make clean` first where .venv is another's)"
+        print(*(f"not built: {fault}" for fault in found), f"not built: {', '.join(stale)}; {remedy}", sep="\n")
+        return 1
     failures = []
     composed = {name: with_ids_of(as_notebook(lesson), lesson.notebook) for name, lesson in stale.items()}
     for name, done in execute_all(composed, options.jobs, NOTEBOOKS):
@@ -85,6 +117,7 @@ def main() -> int:
             finish(stale[name], done)
     update_readme()
     update_teaching()
+    update_citation()
     print(f"{len(stale)} built, {len(chosen) - len(stale)} up to date")
     print(*failures, sep="\n")
     return 1 if failures else 0

@@ -176,8 +176,16 @@ def importers_of_checks(package: dict[str, str]) -> list[str]:
 
 
 def of_exercise(exercise: Lesson, package: dict[str, str]) -> list[str]:
-    """What every guard finds in one exercise notebook, to fill in or solved."""
+    """What every guard finds in one exercise notebook, to fill in or solved; of one that is not written yet, only which
+    words are missing."""
     name, text = exercise.name, exercise.source.read_text("utf-8")
+    missing = guards.missing_words(name, guards.as_source(exercise))
+    for path in (exercise.checks, exercise.root / "tests" / "answers" / exercise.checks.name):
+        if path.is_file():
+            where = path.relative_to(exercise.root).as_posix()
+            missing += guards.missing_words_of(where, path.read_text("utf-8"))
+    if missing:
+        return missing if exercise.kind == "exercise" else []  # both have one source
     if not exercise.notebook.is_file():
         return [f"{name}: expected {exercise.notebook.name}, got no such file; run `make build`"]
     built = nbformat.read(exercise.notebook, as_version=4)
@@ -190,6 +198,7 @@ def of_exercise(exercise: Lesson, package: dict[str, str]) -> list[str]:
         *guards.undescribed_pictures(name, built),
         *guards.broken_links(name, prose, exercise.notebook.parent),
         *guards.wrong_badges(name, prose, exercise.root),
+        *guards.misshapen_links(name, prose),
         *wrong_outcomes(name, built, exercise.kind),
     ]
     if exercise.kind == "exercise":  # what the source says is the same for both

@@ -1,11 +1,13 @@
 """`make guards`: what must hold for the repository as a whole. Each guard returns its faults, none when all is well.
 
-`of_lesson`, `of_module` and `of_pages` ask the guards about this repository, for the command and for
-tests/repo/test_guards.py; test_guards_fail.py plants a fault in front of each guard.
+`of_lesson`, `of_package` and `of_pages` ask the guards about this repository, for the command and for
+tests/repo/test_guards.py; test_guards_fail.py plants a fault in front of each guard. With paths, the command asks about
+these files alone: what the pre-commit hook does.
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
 import json
 import os
@@ -14,12 +16,26 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import jupytext
 import nbformat
 from nbformat import NotebookNode
 
-from tools import readme, teaching
-from tools.lessons import GENERATED, ROOT, Lesson, address, as_notebook, badges, lessons, stated_minutes, tag
+from tools import citation, links, readme, teaching
+from tools.lessons import (
+    GENERATED,
+    MISSING,
+    ROOT,
+    Lesson,
+    address,
+    as_notebook,
+    badges,
+    exercises,
+    lessons,
+    stated_minutes,
+    tag,
+)
 
 STEPS = ["data", "model", "init", "forward", "optimizer", "grad", "update", "train", "curves", "evaluate"]
 MIME_TYPES = {"text/plain", "text/html", "image/png"}
@@ -208,6 +224,24 @@ def posix_only(name: str, source: str) -> list[str]:
         f"{name}, line {number}: {found[0]} is missing on Windows; ask `hasattr` in the same line, or do without"
         for number, line in enumerate(source.splitlines(), start=1)
         if (found := re.search(POSIX_ONLY, line)) and "hasattr" not in line and line.lstrip()[0] != "#"
+    ]
+
+
+def missing_words(name: str, source: NotebookNode) -> list[str]:
+    """What `make new-lesson` leaves to write, ‹in marks like these›, cell by cell."""
+    return [
+        f"{name}, cell {number} (`{first_line(cell)[:60]}`): words are missing: ‹{mark}›; write them"
+        for number, cell in enumerate(source.cells, start=1)
+        for mark in MISSING.findall(cell.source + cell.metadata.get("alt", ""))
+    ]
+
+
+def missing_words_of(name: str, text: str) -> list[str]:
+    """The same for a module, line by line."""
+    return [
+        f"{name}, line {number}: words are missing: ‹{mark}›; write them"
+        for number, line in enumerate(text.splitlines(), start=1)
+        for mark in MISSING.findall(line)
     ]
 
 
@@ -476,6 +510,39 @@ def broken_links(name: str, text: str, folder: Path) -> list[str]:
     return faults
 
 
+def misshapen_links(name: str, text: str) -> list[str]:
+    """External links, in Markdown or bare: https, in one piece, with a host, without the sentence's punctuation."""
+    faults = [
+        f"{name}: {found[0]!r} is no link; expected [words](https://…)"
+        for form in (
+            r"\][ \t]+\(https?://[^)\s]*",
+            r"\)\[https?://[^\]\s]*",
+            r"\]\(https?://[^)\n]*$",
+            r"\]\[https?://\S*",
+        )
+        for found in re.finditer(form, text, re.MULTILINE)
+    ]
+    targets = re.findall(r"\]\(\s*(https?://[^)\n]*)\)", text) + re.findall(r"<(https?://[^>\n]*)>", text)
+    for target in targets:
+        if re.search(r"\s", target):
+            faults.append(f"{name}: the link {target!r} has a space in it; write %20, or leave it out")
+        elif target[-1] in ".,;:!?":
+            faults.append(f"{name}: the link {target} ends in {target[-1]!r}; move that behind the link")
+    for url in links.links_of(text):
+        try:
+            parts = urlsplit(url)
+            host = (parts.hostname or "") if parts.port is None else ""
+        except ValueError:
+            host = ""
+        if not re.fullmatch(r"([a-z0-9-]+\.)+[a-z]{2,}", host):
+            faults.append(f"{name}: the link {url} has no host like docs.jax.dev; mend its address")
+        elif not url.startswith("https://"):
+            faults.append(f"{name}: expected https://{url.partition('://')[2]}, got http")
+        elif not url.isascii():
+            faults.append(f"{name}: expected ASCII in the link {url}; write other letters as %XX")
+    return faults
+
+
 def wrong_badges(name: str, text: str, root: Path) -> list[str]:
     """Every Colab and Kaggle link is one that the build would write today, for a notebook that exists."""
     links = re.findall(r"\]\((https://(?:colab\.research\.google\.com/github|kaggle\.com/kernels)/[^)]+)\)", text)
@@ -532,6 +599,11 @@ def stale_readme(text: str, root: Path) -> list[str]:
     return [] if readme.render(text, root) == text else ["README.md: its generated parts are stale; run `make build`"]
 
 
+def stale_citation(text: str, root: Path) -> list[str]:
+    """CITATION.cff names today's version, the date of its release, and the public address."""
+    return [] if citation.render(text, root) == text else ["CITATION.cff: is stale; run `make build`"]
+
+
 def untrue_teaching(text: str, root: Path) -> list[str]:
     """TEACHING.md's timetables are today's, and every heading that it names is one of that lesson."""
     faults = [] if teaching.render(text, root) == text else ["TEACHING.md: its timetables are stale; run `make build`"]
@@ -560,8 +632,14 @@ def docstring_of(code: str) -> str:
     return ast.get_docstring(ast.parse(code)) or ""
 
 
+def as_source(lesson: Lesson) -> NotebookNode:
+    return jupytext.read(lesson.source, fmt="py:percent")
+
+
 def of_lesson(lesson: Lesson) -> list[str]:
-    """What every guard of lessons finds in one."""
+    """What every guard of lessons finds in one; of one that is not written yet, only which words are missing."""
+    if lesson.source.is_file() and (missing := missing_words(lesson.stem, as_source(lesson))):
+        return missing
     if not lesson.notebook.is_file():
         return [f"{lesson.stem}: expected {lesson.notebook.name}, got no such file; run `make build`"]
     name, built = lesson.stem, nbformat.read(lesson.notebook, as_version=4)
@@ -582,6 +660,7 @@ def of_lesson(lesson: Lesson) -> list[str]:
         *untrue_minutes(name, built),
         *broken_links(name, prose, lesson.notebook.parent),
         *wrong_badges(name, prose, lesson.root),
+        *misshapen_links(name, prose),
     ]
     if name in SIBLINGS:
         faults += siblings_disagree({name: built})
@@ -603,17 +682,22 @@ def of_package(root: Path = ROOT) -> list[str]:
             faults += undocumented_names(module, text)
         faults += posix_only(module, text)
         faults += unstated_needs(module, docstrings[module])
+        faults += misshapen_links(module, text)
     return faults
 
 
 def of_pages(root: Path = ROOT) -> list[str]:
     """What every guard of Markdown pages and requirements finds."""
     faults, makefile = [], (root / "Makefile").read_text("utf-8")
-    for page in sorted([*root.glob("*.md"), *root.glob("data/*.md")]):
+    for page in sorted([*root.glob("*.md"), *root.glob("data/*.md"), *root.glob(".github/*.md")]):
         text = page.read_text("utf-8")
         faults += broken_links(page.name, text, page.parent)
         faults += wrong_badges(page.name, text, root)
         faults += unknown_targets(page.name, text, makefile)
+    for path, text in links.texts(root).items():
+        if not path.startswith(("course/", "notebooks/")):  # asked above
+            faults += misshapen_links(path, text)
+    faults += stale_citation((root / "CITATION.cff").read_text("utf-8"), root)
     text = (root / "README.md").read_text("utf-8")
     faults += stale_readme(text, root)
     faults += untrue_teaching((root / "TEACHING.md").read_text("utf-8"), root)
@@ -621,9 +705,29 @@ def of_pages(root: Path = ROOT) -> list[str]:
     return faults + purposeless_requirements((root / "requirements.txt").read_text("utf-8"))
 
 
-def main() -> int:
-    from tools.exercise_guards import of_exercises  # it knows this module
+def of_files(paths: list[Path], root: Path = ROOT) -> list[str]:
+    """What the guards find in these files: lessons and exercises, by source or notebook; in others, their links."""
+    from tools.exercise_guards import of_exercise  # it knows this module
 
+    given, package = {path.resolve() for path in paths}, modules(root)
+    faults = [f for lesson in lessons(root) if {lesson.source, lesson.notebook} & given for f in of_lesson(lesson)]
+    asked = [one for one in exercises(root) if {one.source, one.notebook} & given]
+    faults += [fault for one in asked for fault in of_exercise(one, package)]
+    others = {name: text for name, text in links.texts(root).items() if root / name in given}
+    return faults + [
+        fault for name, text in others.items() if name[:10] != "notebooks/" for fault in misshapen_links(name, text)
+    ]
+
+
+def main() -> int:
+    from tools.exercise_guards import of_exercises
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("paths", nargs="*", type=Path, help="files to ask about; the whole repository where none")
+    if paths := parser.parse_args().paths:
+        faults = of_files(paths)
+        print(*faults, sep="\n", end="\n" if faults else "")
+        return 1 if faults else 0
     known, code = lessons(), modules()
     faults = [fault for lesson in known for fault in of_lesson(lesson)] + of_package() + of_pages() + of_exercises()
     faults += untrue_needs({module: docstring_of(text) for module, text in code.items()})

@@ -37,6 +37,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 GENERATED = "generated"  # the tag of cells that the build adds; `make adopt` drops them again
 CELL_TIMEOUT = 120  # seconds
+MISSING = re.compile(r"‹([^›]*)›")  # words that `make new-lesson` leaves to the author
 
 
 FOLDERS = {"lesson": "", "exercise": "exercises", "solution": "solutions"}  # kind of notebook -> its folder

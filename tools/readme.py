@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from course import results
-from tools.lessons import ROOT, address, badges, lessons, tag, title_of
+from tools.lessons import MISSING, ROOT, address, badges, lessons, tag, title_of
 
 SPEED_ROWS = (
     "torch eager + DataLoader",
@@ -35,6 +35,8 @@ def render(text: str, root: Path = ROOT) -> str:
 def lesson_table(root: Path) -> str:
     rows = ["| lesson | question | minutes | open in |", "|---|---|---|---|"]
     for lesson in lessons(root):
+        if MISSING.search(lesson.source.read_text("utf-8")):  # not written yet
+            continue
         _, question, minutes = title_of(lesson)
         links = " ".join(badges(lesson.stem, address(root), tag(root)).values())
         rows.append(f"| [{lesson.stem}](notebooks/{lesson.stem}.ipynb) | {question} | {minutes} | {links} |")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
+from tools.citation import update_citation
 from tools.lessons import ROOT, address, project
 
 PLACEHOLDER = "your-organisation"
@@ -60,7 +61,7 @@ def unreleased(root: Path) -> str:
 
 
 def release(version: str, root: Path = ROOT, run: Callable[[list[str]], int] | None = None) -> None:
-    """Check, write the version and the section of CHANGELOG.md, commit, tag.
+    """Check, write the version, the section of CHANGELOG.md and CITATION.cff, commit, tag.
 
     Args:
       version: as in "1.2.0".
@@ -76,6 +77,7 @@ def release(version: str, root: Path = ROOT, run: Callable[[list[str]], int] | N
         (root / "CHANGELOG.md", UNRELEASED, f"{UNRELEASED}\n## {version} ({date.today().isoformat()})\n"),
     ]:
         path.write_text(path.read_text("utf-8").replace(old, new, 1), "utf-8")
+    update_citation(root)
     for command in CHECKS:
         if (run or (lambda command: subprocess.run(command, cwd=root).returncode))(command):
             git(root, "checkout", "--", ".")

@@ -52,84 +52,107 @@ def own_returns(function: ast.FunctionDef) -> list[ast.Return]:
     return found
 
 
-def page_text() -> str:
-    """The whole page."""
-    modules = groups()
-    everything = {name: kinds.entries(module) for name, module in modules.items()}
-    traps = sum(bool(entry.trap) for found in everything.values() for entry in found)
-    total = sum(map(len, everything.values()))
-    stems = {lesson.stem: title_of(lesson)[0] for lesson in lessons()}
-    covered = names.index([(name, entry) for name, found in everything.items() for entry in found])
-    page = [
-        "<!-- written by `make rosetta` from the classes in rosetta/: edit those -->",
-        "# Rosetta stone: PyTorch and JAX side by side",
+def everything() -> dict[str, list[type[kinds.Pair]]]:
+    """All entries by group, in the order of the page."""
+    return {name: kinds.entries(module) for name, module in groups().items()}
+
+
+def by_name(entries: dict[str, list[type[kinds.Pair]]]) -> names.Index:
+    """PyTorch's names -> the entries that cover them."""
+    return names.index([(name, entry) for name, found in entries.items() for entry in found])
+
+
+def opening(entries: dict[str, list[type[kinds.Pair]]]) -> list[str]:
+    """What the stone is and how it is written, in two paragraphs."""
+    traps = sum(bool(entry.trap) for found in entries.values() for entry in found)
+    total = sum(map(len, entries.values()))
+    return [
         f"{total} entries. `make test` runs both sides of each on random inputs and compares results, and gradients "
         f"where there are any. {traps} entries differ on purpose: these are marked **Trap**, the difference is checked "
         "too, and *Write* is what gives PyTorch's result.",
         "Imports are the usual ones: `F` is torch.nn.functional, `jnp` jax.numpy, `lax` jax.lax, `nnx` flax.nnx, `nn` "
         "flax.linen, `ocp` orbax.checkpoint; `layers`, `optimizers` and `porting` are of this repository's `course`. "
         "Names without a definition are inputs.",
+    ]
+
+
+def page_text() -> str:
+    """The whole page."""
+    modules, entries = groups(), everything()
+    stems = {lesson.stem: title_of(lesson)[0] for lesson in lessons()}
+    covered = by_name(entries)
+    page = [
+        "<!-- written by `make rosetta` from the classes in rosetta/: edit those -->",
+        "# Rosetta stone: PyTorch and JAX side by side",
+        *opening(entries),
         f"Look it up by subject, by one of [{len(covered)} names of PyTorch](#names-of-pytorch), or by the words of "
         f"[{len(messages.MESSAGES)} error messages](#error-messages) of JAX, Flax and Optax.",
         "## Contents",
     ]
-    page.append("\n".join(in_contents(name, modules[name], found) for name, found in everything.items()))
-    for name, found in everything.items():
+    page.append("\n".join(in_contents(name, modules[name], found) for name, found in entries.items()))
+    for name, found in entries.items():
         title, text = title_and_text(modules[name])
         page += [f'## <a id="{name}"></a>{title}', text]
         for entry in found:
             page += shown(name, entry, stems)
-    page += ["## Names of PyTorch", *name_index(covered), "## Error messages", message_index(modules)]
+    page.append("## Names of PyTorch")
+    for prefix, links in name_lists(covered).items():
+        page += [f"### {prefix}", links]
+    page += ["## Error messages", message_index(modules)]
     return "\n\n".join(page) + "\n"
 
 
 def shown(group: str, entry: type[kinds.Pair], lesson_names: dict[str, str]) -> list[str]:
     """One entry: its title, the two sides, and what is to be said."""
-    sides = entry.sides()
-    ours = [name for name in ("jax", "nnx", "linen") if name in sides]
-    blocks = [(f"{LABELS[name]}\n" if len(ours) > 1 or name in LABELS else "") + snippet(entry, name) for name in ours]
     page = [
         f'### <a id="{target(group, entry)}"></a>{entry.__doc__}',
-        side_by_side(snippet(entry, "torch"), "\n\n".join(blocks)),
+        side_by_side(snippet(entry, "torch"), jax_code(entry)),
     ]
     if entry.trap:
         stem = entry.lesson[0]
         shown_in = f" Shown in [{lesson_names.get(stem, stem)}](notebooks/{stem}.ipynb)." if stem else ""
         page.append(f"**Trap.** {entry.trap}{shown_in}")
-    if "fix" in sides:
+    if "fix" in entry.sides():
         page.append(f"*Write*\n\n```python\n{snippet(entry, 'fix')}\n```")
     if entry.note:
         page.append(entry.note)
     return page
 
 
-def name_index(covered: names.Index) -> list[str]:
-    """The index of PyTorch's names, a list for each prefix; neighbours with the same entries share a line."""
+def jax_code(entry: type[kinds.Pair]) -> str:
+    """The JAX side: one program, or one for each flavour of Flax, labelled."""
+    ours = [name for name in ("jax", "nnx", "linen") if name in entry.sides()]
+    return "\n\n".join((f"{LABELS[name]}\n" if name in LABELS else "") + snippet(entry, name) for name in ours)
+
+
+def name_lists(covered: names.Index, page: str = "") -> dict[str, str]:
+    """The index of PyTorch's names, prefix -> a list of links; neighbours with the same entries share a line."""
     rows = []
     for name, found in covered.items():
         prefix, _, last = name.rpartition(".")
         twins = prefix in ("torch", "Tensor") and covered.get(f"torch.{last}") == covered.get(f"Tensor.{last}")
         if not (twins and prefix == "Tensor"):  # it stands beside torch's
             spelt = [name, f"Tensor.{last}"] if twins else [name]
-            rows.append((prefix, ", ".join(link(*entry) for entry in found), spelt))
-    parts = []
+            rows.append((prefix, ", ".join(link(*entry, page) for entry in found), spelt))
+    parts = {}
     for prefix, of_prefix in itertools.groupby(rows, key=lambda row: row[0]):
         lines = []
         for links, alike in itertools.groupby(of_prefix, key=lambda row: row[1]):
             spellings = ", ".join(f"`{name}`" for _, _, spelt in alike for name in spelt)
             lines.append(f"- {spellings}: {links}")
-        parts += [f"### {prefix}", "\n".join(lines)]
+        parts[prefix] = "\n".join(lines)
     return parts
 
 
-def message_index(modules: dict[str, ModuleType]) -> str:
+def message_index(modules: dict[str, ModuleType], page: str = "") -> str:
     """The index of error messages, in their alphabetical order."""
     lines = []
     for found in sorted(messages.MESSAGES, key=lambda found: (found.error.lower(), found.text.lower())):
         group, _, name = found.entry.partition(".")
         error, text = (" or ".join(map(quoted, words.split("|"))) for words in (found.error, found.text))
         source = f" ([source]({found.source}))" if found.source else ""
-        lines.append(f"- {error}: {text}{source}. {found.meaning} See {link(group, getattr(modules[group], name))}.")
+        entry = link(group, getattr(modules[group], name), page)
+        lines.append(f"- {error}: {text}{source}. {found.meaning} See {entry}.")
     return "\n".join(lines)
 
 
@@ -138,9 +161,10 @@ def quoted(code: str) -> str:
     return f"`` {code} ``" if "`" in code else f"`{code}`"
 
 
-def in_contents(name: str, module: ModuleType, found: list[type[kinds.Pair]]) -> str:
+def in_contents(name: str, module: ModuleType, found: list[type[kinds.Pair]], page: str = "") -> str:
     title, marked = title_and_text(module)[0], sum(bool(entry.trap) for entry in found)
-    return f"- [{title}](#{name}): {len(found)} entries{f', {marked} traps' if marked else ''}"
+    traps = f", {marked} trap{'s' * (marked > 1)}" if marked else ""
+    return f"- [{title}]({page.format(name) or f'#{name}'}): {len(found)} entries{traps}"
 
 
 def side_by_side(left: str, right: str) -> str:
@@ -158,8 +182,9 @@ def target(group: str, entry: type[kinds.Pair]) -> str:
     return f"{group}-{entry.__name__.lower()}"
 
 
-def link(group: str, entry: type[kinds.Pair]) -> str:
-    return f"[{entry.__doc__}](#{target(group, entry)}){', trap' if entry.trap else ''}"
+def link(group: str, entry: type[kinds.Pair], page: str = "") -> str:
+    """A link to an entry; `page` is the file that shows a group, "{}.md", or nothing for the same page."""
+    return f"[{entry.__doc__}]({page.format(group)}#{target(group, entry)}){', trap' if entry.trap else ''}"
 
 
 def main(page: Path = PAGE) -> None:

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tools import guards, readme, teaching
+from tools import exercise_guards, guards, links, readme, teaching
 from tools.lessons import ROOT, Lesson, address, lessons, tag
 
 STEM = "01b_titanic_nnx"
@@ -244,6 +244,56 @@ def test_a_broken_link_is_seen():
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("see [it](http://docs.jax.dev)", "expected https://docs.jax.dev, got http"),
+        ("see [it](https://docs.jax.dev/en page)", "has a space in it"),
+        ("see [it](https://docs.jax.dev/en.)", "ends in '.'"),
+        ("see [it] (https://docs.jax.dev/en)", "is no link"),
+        ("see (it)[https://docs.jax.dev/en]", "is no link"),
+        ("see [it](https://docs.jax.dev/en\nand more", "is no link"),
+        ("see <https://docs.jax.dev/en,>", "ends in ','"),
+        ("Source: https://docs, section 2", "no host like"),
+        ("see [it](https://docs.jax.dev:port/en)", "no host like"),
+        ("see https://docs.jax.dev/Schrödinger.", "expected ASCII"),
+    ],
+)
+def test_a_misshapen_link_is_seen(text, expected):
+    (fault,) = guards.misshapen_links("page", text)
+    assert fault.startswith("page: ") and expected in fault
+
+
+def test_good_links_are_not_touched():
+    good = "[a](https://docs.jax.dev/en/latest/jit.html#x), [b](x.md). Bare: https://arxiv.org/abs/2412.00088. <https://jax.dev>"
+    assert guards.misshapen_links("page", good) == []
+    assert links.links_of(good)[1] == "https://arxiv.org/abs/2412.00088"
+
+
+def test_missing_words_are_named_cell_by_cell():
+    cells = [new_markdown_cell("# 23 · ‹title›"), new_code_cell("x = 1", metadata={"alt": "‹what is seen›"})]
+    first, second = guards.missing_words("23_x", new_notebook(cells=cells))
+    assert first == "23_x, cell 1 (`# 23 · ‹title›`): words are missing: ‹title›; write them"
+    assert "cell 2 (`x = 1`)" in second and "‹what is seen›" in second
+    assert guards.missing_words("x", new_notebook(cells=[new_markdown_cell("all < there >")])) == []
+    (fault,) = guards.missing_words_of("course/checks/x.py", '"""Checks\n‹of what›."""')
+    assert fault == "course/checks/x.py, line 2: words are missing: ‹of what›; write them"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("version: 0", "version: 9"),
+        (address(), "https://github.com/someone-else/course"),
+        ("\nversion", "\ndate-released: 2020-01-01\nversion"),
+    ],
+)
+def test_a_stale_citation_is_seen(old, new):
+    text = (ROOT / "CITATION.cff").read_text("utf-8")
+    assert guards.stale_citation(text, ROOT) == []
+    assert old in text and guards.stale_citation(text.replace(old, new), ROOT)
+
+
+@pytest.mark.parametrize(
     ("old", "new"), [(tag(), "v0.0.0"), (address().split("/")[-2], "someone-else"), (STEM, "01z_gone")]
 )
 def test_a_wrong_badge_is_seen(old, new):
@@ -307,9 +357,9 @@ def test_every_guard_has_a_planted_fault_and_is_asked():
     """A guard is a function that returns a list of faults."""
     code = Path(guards.__file__).read_text("utf-8")
     names = set(re.findall(r"^def (\w+)\((?:[^()]|\n)*\) -> list\[str\]:", code, re.MULTILINE))
-    names -= {"tags_of", "parents", "lessons_of", "of_lesson", "of_package", "of_pages"}
+    names -= {"tags_of", "parents", "lessons_of", "of_lesson", "of_package", "of_pages", "of_files"}
     assert len(names) > 15
-    asking = code[code.index("def of_lesson") :]
+    asking = code[code.index("def of_lesson") :] + Path(exercise_guards.__file__).read_text("utf-8")
     assert [name for name in sorted(names) if f"{name}(" not in asking] == []
     here = Path(__file__).read_text("utf-8")
     assert [name for name in sorted(names) if f"guards.{name}(" not in here] == []

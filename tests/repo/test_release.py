@@ -9,6 +9,7 @@ from tools.release import CHECKS, ReleaseError, release
 
 PROJECT = '[project]\nname = "x"\nversion = "0.1.0"\n[project.urls]\nRepository = "https://github.com/{owner}/course"\n'
 CHANGES = "# Changes\n\n## Unreleased\n\n- a new lesson\n\n## 0.1.0 (2026-01-01)\n\n- the first\n"
+CITATION = "title: x\n# the rest is written\nrepository-code: https://github.com/somebody/course\nversion: 0.1.0\n"
 
 
 def git(root, *arguments):
@@ -27,6 +28,7 @@ def root(tmp_path, monkeypatch):
         monkeypatch.setenv(f"GIT_{name}_EMAIL", "t@example.org")
     (tmp_path / "pyproject.toml").write_text(PROJECT.format(owner="somebody"))
     (tmp_path / "CHANGELOG.md").write_text(CHANGES)
+    (tmp_path / "CITATION.cff").write_text(CITATION)
     git(tmp_path, "init", "-q")
     commit(tmp_path)
     return tmp_path
@@ -40,6 +42,8 @@ def test_it_checks_writes_commits_and_tags(root):
     today = datetime.date.today().isoformat()
     expected = CHANGES.replace("## Unreleased\n", f"## Unreleased\n\n## 0.2.0 ({today})\n")
     assert (root / "CHANGELOG.md").read_text() == expected
+    cited = CITATION.replace("0.1.0", "0.2.0") + f"date-released: {today}\n"
+    assert (root / "CITATION.cff").read_text() == cited
     assert git(root, "tag").split() == ["v0.2.0"] and git(root, "status", "--porcelain") == ""
     assert git(root, "rev-parse", "v0.2.0^{commit}") == git(root, "rev-parse", "HEAD")
     with pytest.raises(ReleaseError, match=r"under '## Unreleased', got nothing"):
@@ -51,6 +55,7 @@ def test_a_failed_check_leaves_everything_as_it_was(root):
         release("0.2.0", root, lambda command: command == ["make", "test"])
     assert git(root, "status", "--porcelain") == git(root, "tag") == ""
     assert (root / "CHANGELOG.md").read_text() == CHANGES
+    assert (root / "CITATION.cff").read_text() == CITATION
 
 
 def refused(root, version="0.2.0"):

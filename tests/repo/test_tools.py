@@ -105,6 +105,24 @@ def test_a_notebook_is_stale_when_what_it_depends_on_changes(tiny):
     assert build.is_stale(tiny)
 
 
+def test_outputs_are_stored_by_the_pinned_environment_alone():
+    assert build.unfit("", python=(3, 12)) == ["expected Python 3.11, got 3.12"]
+    text = 'nbformat==0.0.1  # old\nno-such-package==1.0\npytest>=1 ; python_version < "3"\npackaging'
+    fit = build.unfit(text, python=build.PYTHON)
+    assert fit == [f"expected nbformat==0.0.1, got {nbformat.__version__}", "expected no-such-package==1.0, got none"]
+
+
+def test_another_environment_is_refused_before_anything_runs(tiny, monkeypatch, capsys):
+    monkeypatch.setattr(build, "lessons", lambda: [tiny])
+    monkeypatch.setattr(build, "exercises", list)
+    monkeypatch.setattr(build, "unfit", lambda text: ["expected jax==0.10.2, got 0.12.0"])
+    monkeypatch.setattr(build, "execute_all", lambda *_: pytest.fail("a lesson ran"))
+    monkeypatch.setattr("sys.argv", ["build"])
+    assert build.main() == 1
+    printed = capsys.readouterr().out
+    assert "not built: expected jax==0.10.2, got 0.12.0" in printed and "00_tiny; `make setup`" in printed
+
+
 def test_the_build_writes_the_minutes_and_then_nothing_more(tiny):
     words = "# - nothing.\n#\n# " + "word " * 1990
     tiny.source.write_text(SOURCE.replace("# - nothing.", words.rstrip()), "utf-8")

@@ -7,11 +7,11 @@ import shutil
 import subprocess
 import sys
 
-from tools.book import api, landing, notebooks, rosetta, side_by_side
+from tools.book import api, landing, notebooks, pages, rosetta, side_by_side
 from tools.lessons import ROOT
 
 OUT = ROOT / "build" / "book"
-WRITERS = (notebooks, landing, side_by_side, rosetta, api)
+WRITERS = (notebooks, landing, side_by_side, pages, rosetta, api)
 
 
 def main() -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
+from tools.book.pages import FILES
 from tools.book.places import in_repository
 from tools.book.public import INDEX, file_of
 from tools.lessons import Lesson, address, badges, exercises, lessons, project, tag, title_of
@@ -35,6 +37,7 @@ def add_words(app: Any, pagename: str, templatename: str, context: dict[str, Any
 def add_buttons(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
     """A handler of Sphinx's html-page-context, after the theme's own: header buttons of one page."""
     del app, templatename
+    context["generate_toctree_html"] = _with_named_toggles(context["generate_toctree_html"])
     lesson = BY_PAGE.get(pagename)
     if doctree is None:
         return
@@ -59,6 +62,13 @@ def add_buttons(app: Any, pagename: str, templatename: str, context: dict[str, A
     context["header_buttons"][:0] = buttons
 
 
+def _with_named_toggles(toctree: Callable[..., Any]) -> Callable[..., str]:
+    """The theme's tree of pages; what opens a part of it is an icon there, and needs words for a screen reader."""
+    return lambda *args, **options: str(toctree(*args, **options)).replace(
+        "<summary>", '<summary aria-label="Pages below">'
+    )
+
+
 def partner(pagename: str) -> tuple[str, str, int] | None:
     """The exercises of a lesson, or the lesson to exercises: what the button says, the page, the minutes."""
     folder, _, stem = pagename.partition("/")
@@ -72,18 +82,22 @@ def edited_in(pagename: str) -> str | None:
     """The file of the repository in which a page is edited."""
     if lesson := BY_PAGE.get(pagename):
         return f"notebooks/src/{lesson.name}.py"
+    if pagename.startswith("rosetta/") and pagename not in ("rosetta/index", "rosetta/names"):
+        return f"{pagename}.py"
     if pagename == INDEX:
         return "course/__init__.py"
     if pagename.startswith("api/"):
         return file_of(pagename.removeprefix("api/"))
-    return None
+    return {"index": "book/index.md", "side_by_side": "tools/book/side_by_side.py", **FILES}.get(pagename)
 
 
 def citation(pagename: str, context: dict[str, Any]) -> str:
     """One line to cite a page by."""
     title = re.sub(r"<[^>]+>", "", context.get("title", ""))
     year = re.search(r"\d{4}", context.get("copyright", ""))
-    return f"The PyTorch-to-JAX course authors ({year[0] if year else ''}). “{title}”. From PyTorch to JAX, version {project()['version']}. {address()}"
+    year = year[0] if year else ""
+    book = f"From PyTorch to JAX, version {project()['version']}. {address()}"
+    return f"The PyTorch-to-JAX course authors ({year}). “{title}”. {book}"
 
 
 def _link(text: str, url: str, icon: str, label: str, *, text_shown: bool = True) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Which page of the book shows a file of the repository; a file that none shows is looked at where it is."""
+"""Which page of the book shows a file of the repository; a file that none shows is looked at in the repository."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from tools.lessons import ROOT, address, exercises, lessons, tag
 LINK = re.compile(r"(?<=\]\()(?!https?://|mailto:|#)(?P<path>[^)\s#]+)(?P<anchor>#[^)\s]*)?(?=\))")
 # pages that are written by hand or made of several files
 PAGES = {"README.md": "index", "TEACHING.md": "teaching", "CHANGELOG.md": "changes", "CONTRIBUTING.md": "contributing"}
+
+INDEXES = {"error-messages": "rosetta/messages", "names-of-pytorch": "rosetta/names"}  # anchors of ROSETTA.md
 
 
 @cache
@@ -68,7 +70,7 @@ def rosetta_place(anchor: str) -> tuple[str, str]:
     name = anchor.removeprefix("#")
     if name in ("", "contents"):
         return "rosetta/index", ""
-    if name in ("error-messages", "names-of-pytorch"):
-        return "rosetta/index", anchor
+    if name in INDEXES:
+        return INDEXES[name], ""
     group = name.partition("-")[0]
     return f"rosetta/{group}", anchor if "-" in name else ""

@@ -1,0 +1,29 @@
+"""CITATION.cff's generated lines: the public address, the version, and the date of its release."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tools.lessons import ROOT, address, project
+
+
+def render(text: str, root: Path = ROOT) -> str:
+    """The same file with its generated lines written anew; a version without a section in CHANGELOG.md has no date."""
+    version = project(root)["version"]
+    released = re.search(
+        rf"(?m)^## {re.escape(version)} \((\d{{4}}-\d\d-\d\d)\)$", (root / "CHANGELOG.md").read_text("utf-8")
+    )
+    lines = [f"repository-code: {address(root)}", f"version: {version}"]
+    lines += [f"date-released: {released[1]}"] if released else []
+    kept = [line for line in text.splitlines() if not re.match(r"(repository-code|version|date-released): ", line)]
+    return "\n".join([*kept, *lines]) + "\n"
+
+
+def update_citation(root: Path = ROOT) -> None:
+    page = root / "CITATION.cff"
+    old = page.read_text("utf-8")
+    new = render(old, root)
+    if new != old:
+        page.write_text(new, "utf-8")
+        print("CITATION.cff renewed")
