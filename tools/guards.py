@@ -22,7 +22,7 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
-from tools import citation, links, readme, teaching
+from tools import citation, links, readme, speed, teaching
 from tools.lessons import (
     GENERATED,
     MISSING,
@@ -596,7 +596,9 @@ def unquoted_readme_code(text: str, lesson_code: str) -> list[str]:
 
 def stale_readme(text: str, root: Path) -> list[str]:
     """What the build writes into README is what it would write today."""
-    return [] if readme.render(text, root) == text else ["README.md: its generated parts are stale; run `make build`"]
+    stale = [str(path.relative_to(root)) for path in speed.stale_pictures(root)]
+    stale += ["README.md: its generated parts"] * (readme.render(text, root) != text)
+    return [f"{what} stale; run `make build`" for what in stale]
 
 
 def stale_citation(text: str, root: Path) -> list[str]:

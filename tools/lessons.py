@@ -101,6 +101,12 @@ def address(root: Path = ROOT) -> str:
     return project(root)["urls"]["Repository"].rstrip("/")
 
 
+def book_address(root: Path = ROOT) -> str:
+    """Where GitHub's Pages serve the book of that repository."""
+    owner, name = address(root).removeprefix("https://github.com/").split("/")
+    return f"https://{owner.lower()}.github.io/{name}/"
+
+
 def tag(root: Path = ROOT) -> str:
     """The git tag that hosted notebooks fetch."""
     return f"v{project(root)['version']}"

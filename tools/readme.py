@@ -1,4 +1,4 @@
-"""README's generated parts: the lesson table with its badges, and the published speeds."""
+"""README's generated parts: where to click, the table of lessons, the published speeds and their picture."""
 
 from __future__ import annotations
 
@@ -6,22 +6,13 @@ import re
 from pathlib import Path
 
 from course import results
-from tools.lessons import MISSING, ROOT, address, badges, lessons, tag, title_of
-
-SPEED_ROWS = (
-    "torch eager + DataLoader",
-    "torch.compile, fused Adam",
-    "nnx un-jitted + loader",
-    "@nnx.jit + loader",
-    "Linen, jax.jit + loader",
-    "one compiled run",
-    "one compiled run, first call",
-)
+from tools.lessons import MISSING, ROOT, address, badges, book_address, lessons, tag, title_of
+from tools.speed import PICTURES, in_words, ladder_table, update_pictures
 
 
 def render(text: str, root: Path = ROOT) -> str:
     """The same README with every generated part renewed, between its begin and end comments."""
-    for name, make in {"lessons": lesson_table, "speed": speed_table}.items():
+    for name, make in PARTS.items():
         begin, end = f"<!-- begin {name}: written by `make build` -->", f"<!-- end {name} -->"
         if begin not in text or end not in text:
             raise ValueError(f"expected the lines {begin!r} and {end!r} in README.md, got a README without them")
@@ -32,30 +23,49 @@ def render(text: str, root: Path = ROOT) -> str:
     return text
 
 
+def picture(root: Path) -> str:
+    """The speed ladder, light or dark as the reader's page is."""
+    light, dark = (f"{PICTURES.as_posix()}/ladder-{shade}.svg" for shade in ("light", "dark"))
+    return f"""\
+<picture>
+  <source media="(prefers-color-scheme: dark)" srcset="{dark}">
+  <img alt="{in_words(ladder_table(root))}" src="{light}">
+</picture>"""
+
+
+def doors(root: Path) -> str:
+    """Where to click first."""
+    first = next(iter(lessons(root)))
+    links = " ".join(badges(first.stem, address(root), tag(root)).values())
+    return (
+        f"**Start here:** [lesson 00](notebooks/{first.stem}.ipynb) {links}, or [read the book]({book_address(root)})."
+    )
+
+
 def lesson_table(root: Path) -> str:
-    rows = ["| lesson | question | minutes | open in |", "|---|---|---|---|"]
+    rows = ["| lesson | question | minutes |", "|---|---|--:|"]
     for lesson in lessons(root):
         if MISSING.search(lesson.source.read_text("utf-8")):  # not written yet
             continue
         _, question, minutes = title_of(lesson)
-        links = " ".join(badges(lesson.stem, address(root), tag(root)).values())
-        rows.append(f"| [{lesson.stem}](notebooks/{lesson.stem}.ipynb) | {question} | {minutes} | {links} |")
+        rows.append(f"| [{lesson.stem.partition('_')[0]}](notebooks/{lesson.stem}.ipynb) | {question} | {minutes} |")
     return "\n".join(rows)
 
 
 def speed_table(root: Path) -> str:
     """Seconds of 500 epochs from the published benchmark, with its conditions."""
     result = results.load("titanic_speed", folder=root / "benchmarks" / "results")
-    seconds = results.table(result, "one model, seconds per 500 epochs")["median_s"]
-    eager = seconds["torch eager + DataLoader"]
     rows = ["| 500 epochs of the Titanic loop | seconds | vs PyTorch eager |", "|---|---|---|"]
-    for name in SPEED_ROWS:
-        rows.append(f"| {name} | {seconds[name]:.3g} | {eager / seconds[name]:.2g}x |")
+    rows += [f"| {name} | {row.seconds:.3g} | {row.times:.2g}x |" for name, row in ladder_table(root).iterrows()]
     conditions = f"Batch 32, 837 rows, float32, medians of five rounds; {results.measured_on(result)}."
     return "\n".join([*rows, "", conditions])
 
 
+PARTS = {"picture": picture, "doors": doors, "lessons": lesson_table, "speed": speed_table}
+
+
 def update_readme(root: Path = ROOT) -> None:
+    update_pictures(root)
     readme = root / "README.md"
     old = readme.read_text("utf-8")
     new = render(old, root)

@@ -17,10 +17,9 @@ from tools.book.page import launch_addresses
 from tools.book.places import rewritten
 from tools.book.side_by_side import FRAMEWORKS, TRIO, steps
 from tools.lessons import ROOT, Lesson, address, exercises, lessons, project, title_of
-from tools.readme import SPEED_ROWS
+from tools.speed import LOOP, in_words, ladder_table, save, styled
 
 PAGE = "index"
-LOOP, EAGER = "one model, seconds per 500 epochs", "torch eager + DataLoader"
 LAPLACIANS = ("exact, course.taylor", "folx", "jax.hessian", "torch.func Hessian trace")
 
 # what a PyTorch user will recognise in a lesson; every name stands in its source. A lesson that is not listed gets
@@ -60,12 +59,9 @@ RECOGNISED = {
 
 
 def write(folder: Path) -> None:
-    """The page index, from book/index.md with its parts put in, and the pictures of measured speed."""
-    pictures = folder / "pictures"
-    pictures.mkdir()
+    """The page index, from book/index.md with its parts put in, and the pictures that README does not have."""
     for dark in (False, True):
-        draw_ladder(pictures / picture("ladder", dark), dark)
-        draw_laplacians(pictures / picture("laplacians", dark), dark)
+        draw_laplacians(folder / "pictures" / picture("laplacians", dark), dark)
     page = folder / f"{PAGE}.md"
     page.write_text(page_text((ROOT / "book" / "index.md").read_text("utf-8")), "utf-8")
 
@@ -274,54 +270,9 @@ def _figure(name: str, alt: str) -> str:
     return "\n\n".join(f"```{{image}} pictures/{file}\n:alt: {alt}\n:class: {shown}\n```" for file, shown in images)
 
 
-def _style(dark: bool) -> dict[str, object]:
-    """matplotlib's settings besides those of course.plots; a transparent ground, so that the page's own shows."""
-    ink = "#E6E6E6" if dark else "#1A1A1A"
-    inks = ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color")
-    return dict.fromkeys(inks, ink) | {
-        "svg.hashsalt": "course", "axes.facecolor": "none", "legend.facecolor": "none", "savefig.facecolor": "none",
-        "grid.color": "#808080",
-    }  # fmt: skip
-
-
-def _save(path: Path) -> None:
-    plt.savefig(path, metadata={"Date": None})
-    plt.close()
-
-
-def ladder_table() -> pd.DataFrame:
-    """README's rows: seconds for 500 epochs, and how many times faster than PyTorch eager."""
-    seconds = results.table(results.load("titanic_speed"), LOOP)["median_s"]
-    table = pd.DataFrame({"seconds": seconds.loc[[*SPEED_ROWS]]})
-    return table.assign(times=seconds[EAGER] / table["seconds"])
-
-
-def draw_ladder(path: Path, dark: bool) -> None:
-    table = ladder_table().iloc[::-1]
-    with plt.rc_context():
-        plots.use()
-        plt.rcParams.update(_style(dark))
-        _, axis = plt.subplots(figsize=(5.6, 3.0))
-        for place, (name, row) in enumerate(table.iterrows()):
-            torch = "torch" in str(name)
-            axis.barh(
-                place, row.times - 1, left=1, color=plots.TORCH if torch else plots.JAX, hatch="//" if torch else "",
-                edgecolor="white", height=0.65,
-            )  # fmt: skip
-            beyond, side = (1.15, "left") if row.times >= 1 else (1 / 1.15, "right")
-            axis.text(row.times * beyond, place, f"{row.times:.2g}×", ha=side, va="center")
-        axis.axvline(1, color=plt.rcParams["text.color"], linewidth=1)
-        axis.set(xscale="log", xlim=(0.002, 400), xlabel="times as fast as PyTorch eager", yticks=range(len(table)))
-        axis.set_yticklabels(table.index)
-        axis.set_xticks([0.01, 0.1, 1, 10, 100], ["0.01", "0.1", "1", "10", "100"])
-        axis.grid(axis="y", visible=False)
-        _save(path)
-
-
 def ladder() -> str:
     """The speed ladder: picture, caption, the numbers."""
     table = ladder_table()
-    said = ", ".join(f"{name} {row.times:.2g} times" for name, row in table.iterrows())
     slower = " and ".join(f"`{name}`" for name, row in table.iterrows() if row.times < 1)
     result = results.load("titanic_speed")
     rounds = result["tables"][LOOP][0]["rounds"]
@@ -329,7 +280,7 @@ def ladder() -> str:
     head = ["| | seconds | times as fast as PyTorch eager |", "|---|--:|--:|"]
     return "\n\n".join(
         [
-            _figure("ladder", f"Bars on a logarithmic scale, speed relative to PyTorch eager: {said}."),
+            _figure("ladder", in_words(table)),
             f"500 epochs of the Titanic loop, batch 32, 837 rows, float32, medians of {rounds} rounds; "
             f"{results.measured_on(result)}. Slower than PyTorch eager: {slower}.",
             "\n".join([":::{dropdown} The numbers", *head, *rows, ":::"]),
@@ -349,12 +300,10 @@ def laplacian_table() -> pd.DataFrame:
 
 def draw_laplacians(path: Path, dark: bool) -> None:
     table = laplacian_table()
-    with plt.rc_context():
-        plots.use()
-        plt.rcParams.update(_style(dark))
+    with styled(dark):
         _, axis = plt.subplots(figsize=(5.6, 3.4))
         plots.lines(axis, table.index, table, log="xy", xlabel="dimension d", ylabel="milliseconds")
-        _save(path)
+        save(path)
 
 
 def laplacians() -> str:
