@@ -115,8 +115,8 @@ def execute_on(host: Host, notebook: NotebookNode, folder: Path | None = None) -
             def __init__(self, **options):
                 # sockets of the file system: a network of its own has no ports in common with this one
                 file = str(Path(scratch, "link", "kernel.json"))
-                super().__init__(transport="ipc", connection_file=file, **options)
-                self.kernel_spec.interrupt_mode = "message"  # the signal would end bubblewrap
+                super().__init__(transport="ipc", connection_file=file, shutdown_wait_time=30, **options)
+                self.kernel_spec.interrupt_mode = "message"  # a signal ends bubblewrap, and the core-seconds with it
 
             def format_kernel_cmd(self, extra_arguments=None):
                 return [*command, *super().format_kernel_cmd(extra_arguments)]
@@ -146,7 +146,7 @@ def check() -> None:
         raise HostError(f"expected bubblewrap to work, got {' '.join(done.stderr.split())}; see `man bwrap`")
     if done.stdout.strip() != "None":
         raise HostError(
-            f"expected a host without the course, got {done.stdout.strip()}; take that away, and install the course with "
+            f"expected a host without the course, got {done.stdout.strip()}; take that away and install it with "
             "`pip install --no-deps --editable .`"
         )
 
