@@ -64,13 +64,13 @@ test-structures: $(VENV)/.ready ## 35 whole models, from PyTorch to NNX, Linen a
 test-classroom: $(VENV)/.ready-classroom ## twenty submissions, good, bad and hostile; a room without a network (needs bubblewrap)
 	$(PYTEST) -p no:nbval -m classroom tests/classroom
 
-test-all: test test-exercises test-thorough test-structures test-benchmarks test-floor ## test, exercises, more programs, whole models, the benchmarks, and the same on the oldest supported versions
+test-all: test test-exercises test-thorough test-structures test-benchmarks test-doors test-floor ## test, exercises, more programs, whole models, the benchmarks, the doors, and the same on the oldest supported versions
 
 test-floor: $(VENV)-floor/.ready $(VENV)-floor-313/.ready ## the oldest versions, with torch (everything) and without; lessons as on Colab and Kaggle
 	UNIT=torch $(VENV)-floor/bin/python -m pytest -n $(JOBS) --dist loadfile --doctest-modules course tests/unit tests/parity
 	$(VENV)-floor/bin/python -m pytest -n $(JOBS) $(STRUCTURES)
-	@$(VENV)-floor/bin/python -m tools.run --jobs $(JOBS) --host Colab --packages $(CURDIR)/$(VENV)-floor/hosted --warnings-are-errors
-	@$(VENV)-floor/bin/python -m tools.run --jobs $(JOBS) --host Kaggle --packages $(CURDIR)/$(VENV)-floor/hosted --brief
+	@$(VENV)-floor/bin/python -m tools.run --jobs $(JOBS) --host Colab --packages $(VENV)-floor/hosted --warnings-are-errors
+	@$(VENV)-floor/bin/python -m tools.run --jobs $(JOBS) --host Kaggle --packages $(VENV)-floor/hosted --brief
 	$(VENV)-floor-313/bin/python -m pytest -n $(JOBS) --dist loadfile tests/unit
 
 $(VENV)-floor/.ready: $(VENV)/.ready requirements.txt requirements/floor.txt requirements/hosted.txt pyproject.toml tools/floor.py

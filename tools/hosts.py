@@ -115,7 +115,7 @@ def execute_on(host: Host, notebook: NotebookNode, folder: Path | None = None) -
             def __init__(self, **options):
                 # sockets of the file system: a network of its own has no ports in common with this one
                 file = str(Path(scratch, "link", "kernel.json"))
-                super().__init__(transport="ipc", connection_file=file, shutdown_wait_time=30, **options)
+                super().__init__(transport="ipc", connection_file=file, shutdown_wait_time=10, **options)
                 self.kernel_spec.interrupt_mode = "message"  # a signal ends bubblewrap, and the core-seconds with it
 
             def format_kernel_cmd(self, extra_arguments=None):

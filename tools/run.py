@@ -94,7 +94,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stems", nargs="*", help="lessons to run; all where none is named")
     parser.add_argument("--host", choices=hosts.MARKS, help="look like this host; skipped where there is no bubblewrap")
-    parser.add_argument("--packages", type=Path, help="with --host, a folder of packages that it has older")
+    parser.add_argument(
+        "--packages", type=lambda text: Path(text).resolve(), help="with --host, a folder of packages that it has older"
+    )
     parser.add_argument(
         "--brief",
         action="store_true",
@@ -139,7 +141,8 @@ def run(options: argparse.Namespace, made: Path) -> int:
         verdict = "FAILED" if failure else "ok" if not warned else f"ok, stderr in {warned[0].partition(':')[0]}"
         rows[stem] = {
             "lesson": stem, **({"host": str(on[stem])} if on else {}), "seconds": f"{done.seconds:.1f}",
-            "core-seconds": f"{done.cpu_seconds:.1f}", "verdict": verdict + ", opening" * (stem in brief),
+            "core-seconds": f"{done.cpu_seconds:.1f}" if done.cpu_seconds else None,  # none of a kernel that was killed
+            "verdict": verdict + ", opening" * (stem in brief),
             "": tagged_output(done.notebook, "report"),
         }  # fmt: skip
         total += done.cpu_seconds
