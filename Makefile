@@ -56,6 +56,9 @@ test-exercises: $(VENV)/.ready ## exercises untouched, exercises solved (outputs
 	$(PYTEST) $(NBVAL) notebooks/exercises/*.ipynb notebooks/solutions/*.ipynb
 	$(PYTEST) --dist load -p no:nbval tests/answers
 
+test-doors: $(VENV)/.ready-doors ## Binder and Codespaces: what repo2docker makes of .binder, the fields of .devcontainer
+	$(PYTEST) -p no:nbval tests/repo/test_doors.py
+
 test-structures: $(VENV)/.ready ## 35 whole models, from PyTorch to NNX, Linen and back
 	$(PYTEST) --dist load -p no:nbval $(STRUCTURES)
 
@@ -65,13 +68,13 @@ test-classroom: $(VENV)/.ready-classroom ## twenty submissions, good, bad and ho
 test-book: book ## every page of the book in a browser (needs Chromium): a phone, dark mode, keyboard, print, links
 	$(PYTEST) --dist worksteal -p no:nbval -m book tests/book
 
-test-all: test test-exercises test-thorough test-structures test-benchmarks test-floor ## test, exercises, more programs, whole models, the benchmarks, and the same on the oldest supported versions
+test-all: test test-exercises test-thorough test-structures test-benchmarks test-doors test-floor ## test, exercises, more programs, whole models, the benchmarks, the doors, and the same on the oldest supported versions
 
-test-floor: $(VENV)-floor/.ready $(VENV)-floor-313/.ready ## the oldest versions, with torch (everything) and without; hosts' own flax
+test-floor: $(VENV)-floor/.ready $(VENV)-floor-313/.ready ## the oldest versions, with torch (everything) and without; lessons as on Colab and Kaggle
 	UNIT=torch $(VENV)-floor/bin/python -m pytest -n $(JOBS) --dist loadfile --doctest-modules course tests/unit tests/parity
 	$(VENV)-floor/bin/python -m pytest -n $(JOBS) $(STRUCTURES)
-	@$(VENV)-floor/bin/python -m tools.run --jobs $(JOBS) --warnings-are-errors
-	@PYTHONPATH=$(CURDIR)/$(VENV)-floor/hosted $(VENV)-floor/bin/python -m tools.run --jobs $(JOBS) --leaving-flax
+	@$(VENV)-floor/bin/python -m tools.run --jobs $(JOBS) --host Colab --packages $(VENV)-floor/hosted --warnings-are-errors
+	@$(VENV)-floor/bin/python -m tools.run --jobs $(JOBS) --host Kaggle --packages $(VENV)-floor/hosted --brief
 	$(VENV)-floor-313/bin/python -m pytest -n $(JOBS) --dist loadfile tests/unit
 
 $(VENV)-floor/.ready: $(VENV)/.ready requirements.txt requirements/floor.txt requirements/hosted.txt pyproject.toml tools/floor.py
@@ -142,6 +145,10 @@ classroom: $(VENV)/.ready-classroom ## what a teacher hands out, and an nbgrader
 
 wheelhouse: $(VENV)/.ready-classroom ## wheels for a room without a network: build/wheelhouse/ (PIP_ARGS="--extra-index-url …")
 	@$(PY) -m tools.wheelhouse -- $(PIP_ARGS)
+
+# USER is the login's name in most environments: only what stands after `make kaggle` counts
+kaggle: $(VENV)/.ready ## what Kaggle's program uploads: lessons, and the course as a data set, in build/kaggle/: make kaggle USER=name
+	@$(PY) -m tools.kaggle "$(if $(filter command,$(origin USER)),$(USER))"
 
 grade: $(VENV)/.ready-classroom ## grade a folder with one folder a student: make grade SUBMISSIONS=folder [OUT=build/grades]
 	@$(PY) -m tools.grade "$(SUBMISSIONS)" --out "$(or $(OUT),build/grades)" --jobs $(JOBS) $(if $(TRUSTED),--trusted) $(if $(DUE),--due $(DUE))

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +24,7 @@ from time import perf_counter
 
 import jupytext
 import nbformat
+from jupyter_client.manager import AsyncKernelManager
 from jupytext.combine import combine_inputs_with_outputs
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -332,7 +333,7 @@ class Execution:
     failure: str | None  # "cell 7 (`x = 1`): NameError: …"
 
 
-def execute(notebook: NotebookNode, folder: Path) -> Execution:
+def execute(notebook: NotebookNode, folder: Path, kernel: type[AsyncKernelManager] = AsyncKernelManager) -> Execution:
     """Run a notebook in a fresh kernel, in a folder; outputs are stored in it, up to the first failure."""
     os.environ.update(environment.KERNEL)
     for cell in notebook.cells:
@@ -341,6 +342,7 @@ def execute(notebook: NotebookNode, folder: Path) -> Execution:
     client = NotebookClient(
         notebook, timeout=CELL_TIMEOUT, kernel_name="python3", record_timing=False, coalesce_streams=True,
         resources={"metadata": {"path": str(folder)}}, extra_arguments=["--IPKernelApp.log_level=ERROR"],
+        kernel_manager_class=kernel,
     )  # fmt: skip
     running = {"cell": -1}
     client.on_cell_execute = lambda cell, cell_index: running.update(cell=cell_index)
@@ -364,10 +366,20 @@ def _cpu_seconds() -> float:
     return usage.children_user + usage.children_system
 
 
-def execute_all(notebooks: dict[str, NotebookNode], jobs: int, folder: Path):
-    """Run notebooks on several cores; yields (stem, Execution) as they end, under a progress bar."""
+def execute_all(
+    notebooks: dict[str, NotebookNode],
+    jobs: int,
+    folder: Path,
+    run: dict[str, Callable[[NotebookNode, Path], Execution]] | None = None,
+) -> Iterator[tuple[str, Execution]]:
+    """Run notebooks on several cores; yields (stem, Execution) as they end, under a progress bar.
+
+    `run` has a function in the place of `execute`, by stem.
+    """
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(execute, notebook, folder): stem for stem, notebook in notebooks.items()}
+        futures = {
+            pool.submit((run or {}).get(stem, execute), notebook, folder): stem for stem, notebook in notebooks.items()
+        }
         with tqdm(total=len(futures), desc="lessons", unit="lesson", file=sys.stderr) as bar:
             for future in as_completed(futures):
                 bar.update()

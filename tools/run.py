@@ -1,15 +1,28 @@
-"""`make run`: execute every lesson from its source into build/run/ and print a table; the tree stays clean."""
+"""`make run`: execute every lesson from its source into build/run/ and print a table; the tree stays clean.
+
+With --host the kernels look like that host's (tools/hosts.py), and what a lesson needs of the course comes from there.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import nbformat
+from nbformat import NotebookNode
 
+from tools import hosts
+from tools.kaggle import competitions, flax_wheel, write_dataset
 from tools.lessons import (
     NOTEBOOKS,
     ROOT,
+    Execution,
+    Lesson,
     as_notebook,
     execute_all,
     lessons,
@@ -21,36 +34,120 @@ from tools.lessons import (
 from tools.tables import print_table
 
 OUT = ROOT / "build" / "run"
+OPENING = 3  # code cells: the one that finds the course, imports, configuration
+
+
+def host_of(name: str, lesson: Lesson, made: Path, packages: Path | None) -> hosts.Host:
+    """The host that a lesson runs on: Colab with internet, or Kaggle without and with the course attached."""
+    if name == "Colab":
+        # a lesson that brings flax begins with Colab's; the others run on the oldest that the course supports
+        older = packages if new_in_flax(lesson) else None
+        return hosts.Host(name, made / "repository", made / "wheels", packages=older)
+    inputs = {hosts.DATASET: made / "dataset"}
+    if competitions(lesson):
+        inputs[hosts.COMPETITION] = made / "competition"
+    return hosts.Host(name, inputs=inputs, packages=packages)
+
+
+def make_hosts(folder: Path) -> None:
+    """Write what the hosts of `host_of` mount.
+
+    Raises:
+      HostError: no hosts can be made here.
+    """
+    hosts.check()
+    wheel = flax_wheel()
+    if wheel is None:
+        raise hosts.HostError(
+            "expected the wheel of flax that some lessons bring, got no network; run it with one, once"
+        )
+    hosts.repository(folder / "repository")
+    hosts.competition(folder / "competition")
+    write_dataset(folder / "dataset", wheel)
+    (folder / "wheels").symlink_to(wheel.parent)
+
+
+def opening(notebook: NotebookNode) -> NotebookNode:
+    """A notebook up to its configuration cell."""
+    code = [index for index, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+    notebook.cells = notebook.cells[: code[OPENING - 1] + 1]
+    return notebook
+
+
+def failure_of(lesson: Lesson, done: Execution, host: hosts.Host | None, warnings_are_errors: bool) -> str | None:
+    """Why a lesson's run is not right, or None."""
+    if done.failure:
+        return done.failure
+    warned = stderr_of(done.notebook, alarms=False)
+    if warned and warnings_are_errors:
+        return f"stderr in {warned[0]}"
+    if host and hosts.COMPETITION in host.inputs:
+        wanted = f"wrote submission.csv: {hosts.ROWS['test.csv']} rows"
+        if not any(
+            wanted in output.get("text", "") for cell in done.notebook.cells for output in cell.get("outputs", [])
+        ):
+            return f"expected {wanted!r}, because the competition is mounted, got nothing of the kind"
+    return None
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stems", nargs="*", help="lessons to run; all where none is named")
+    parser.add_argument("--host", choices=hosts.MARKS, help="look like this host; skipped where there is no bubblewrap")
     parser.add_argument(
-        "--leaving-flax", action="store_true", help="only lessons that use flax, and run on a host's older one"
+        "--packages", type=lambda text: Path(text).resolve(), help="with --host, a folder of packages that it has older"
+    )
+    parser.add_argument(
+        "--brief",
+        action="store_true",
+        help="of lessons that those packages do not touch, only the first three code cells",
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--warnings-are-errors", action="store_true", help="fail a lesson that writes to stderr")
     options = parser.parse_args()
-    OUT.mkdir(parents=True, exist_ok=True)
-    chosen = [lesson for lesson in lessons() if not options.stems or lesson.stem in options.stems]
-    if options.leaving_flax:
-        chosen = [lesson for lesson in chosen if uses_flax(lesson) and not new_in_flax(lesson)]
+    with tempfile.TemporaryDirectory() as made:
+        return run(options, Path(made))
+
+
+def run(options: argparse.Namespace, made: Path) -> int:
+    """Execute, print and return the exit status; `made` is for what hosts mount."""
+    out = OUT.with_name(f"run-{options.host.lower()}") if options.host else OUT
+    out.mkdir(parents=True, exist_ok=True)
+    chosen = {lesson.stem: lesson for lesson in lessons() if not options.stems or lesson.stem in options.stems}
+    on: dict[str, hosts.Host] = {}
+    how: dict[str, Callable[[NotebookNode, Path], Execution]] = {}
+    if options.host:
+        try:
+            make_hosts(made)
+        except hosts.HostError as error:
+            print(f"lessons not run as on {options.host}: {error}")
+            return int(sys.platform.startswith("linux"))
+        on = {stem: host_of(options.host, lesson, made, options.packages) for stem, lesson in chosen.items()}
+        how = {stem: partial(hosts.execute_on, host) for stem, host in on.items()}
+    notebooks = {stem: as_notebook(lesson) for stem, lesson in chosen.items()}
+    brief = {
+        stem for stem, lesson in chosen.items() if options.brief and (new_in_flax(lesson) or not uses_flax(lesson))
+    }
+    for stem in brief:
+        opening(notebooks[stem])
     rows, failures, total = {}, [], 0.0
-    for stem, done in execute_all({lesson.stem: as_notebook(lesson) for lesson in chosen}, options.jobs, NOTEBOOKS):
-        nbformat.write(done.notebook, OUT / f"{stem}.ipynb")
+    for stem, done in execute_all(notebooks, options.jobs, NOTEBOOKS, how):
+        nbformat.write(done.notebook, out / f"{stem}.ipynb")
         warned = stderr_of(done.notebook, alarms=False)
-        failure = done.failure or (f"stderr in {warned[0]}" if warned and options.warnings_are_errors else None)
+        host = None if stem in brief else on.get(stem)
+        failure = failure_of(chosen[stem], done, host, options.warnings_are_errors)
         if failure:
             failures.append(f"{stem}, {failure}")
         verdict = "FAILED" if failure else "ok" if not warned else f"ok, stderr in {warned[0].partition(':')[0]}"
         rows[stem] = {
-            "lesson": stem, "seconds": f"{done.seconds:.1f}", "core-seconds": f"{done.cpu_seconds:.1f}",
-            "verdict": verdict, "": tagged_output(done.notebook, "report"),
+            "lesson": stem, **({"host": str(on[stem])} if on else {}), "seconds": f"{done.seconds:.1f}",
+            "core-seconds": f"{done.cpu_seconds:.1f}" if done.cpu_seconds else None,  # none of a kernel that was killed
+            "verdict": verdict + ", opening" * (stem in brief),
+            "": tagged_output(done.notebook, "report"),
         }  # fmt: skip
         total += done.cpu_seconds
     print_table([rows[stem] for stem in sorted(rows)])
-    print(f"\n{len(rows)} lessons, {total:.0f} core-seconds together; executed copies in {OUT.relative_to(ROOT)}/")
+    print(f"\n{len(rows)} lessons, {total:.0f} core-seconds together; executed copies in {out.relative_to(ROOT)}/")
     for failure in failures:
         print(f"FAILED {failure}")
     return 1 if failures else 0

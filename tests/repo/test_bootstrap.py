@@ -154,7 +154,10 @@ def last_line(done):
     return done.stderr.strip().splitlines()[-1]
 
 
-def test_without_internet_it_names_the_switch_and_the_data_set(host):
+@pytest.mark.parametrize("mark", ["KAGGLE_KERNEL_RUN_TYPE", "COLAB_RELEASE_TAG"])
+def test_without_internet_it_names_the_switch_and_the_data_set(host, mark):
+    del host.environment["KAGGLE_KERNEL_RUN_TYPE"]
+    host.environment[mark] = "x"
     message = last_line(host.run())
     assert message.startswith("RuntimeError: expected internet access or an attached copy")
     assert "turn Internet on" in message and "data set" in message

@@ -7,24 +7,13 @@ import sys
 import pandas as pd
 import pytest
 
-from course import data
-from tools import environment
+from tools import environment, hosts
 from tools.lessons import ROOT
-
-KAGGLE = ["PassengerId", *(column.alias for column in data.COLUMNS.values())]
 
 
 @pytest.fixture
 def mount(tmp_path):
-    """Our passengers, cut up and named like the competition's files."""
-    frame = data.load_titanic().sample(frac=1, random_state=0)
-    frame = frame.rename(columns={name: column.alias for name, column in data.COLUMNS.items()})
-    frame.insert(0, "PassengerId", range(1, 1310))
-    folder = tmp_path / "competitions" / "titanic"
-    folder.mkdir(parents=True)
-    frame[KAGGLE].head(891).to_csv(folder / "train.csv", index=False)
-    frame[KAGGLE].drop(columns="Survived").tail(418).to_csv(folder / "test.csv", index=False)
-    return folder
+    return hosts.competition(tmp_path / "competitions" / "titanic")
 
 
 @pytest.mark.slow
