@@ -44,10 +44,9 @@ toc_object_entries_show_parents = "hide"
 
 html_theme = "sphinx_book_theme"
 html_title = project
-html_baseurl = ""
 html_static_path = ["static", str(MATHJAX / "static")]
 html_css_files = ["course.css", "rosetta.css", "landing.css", "side_by_side.css", "exercises.css", "api.css"]
-html_js_files = ["course.js", "sidebar.js"]
+html_js_files = ["course.js"]
 templates_path = ["templates"]
 html_copy_source = False  # a page's notebook is downloaded as it is in the repository
 html_show_sourcelink = False
@@ -58,6 +57,7 @@ html_theme_options = {
     "use_repository_button": True,
     "use_download_button": False,
     "use_fullscreen_button": False,
+    "navbar_persistent": [],  # the search field stands in the sidebar, its button in the header
     "show_navbar_depth": 1,
     "show_toc_level": 2,
     "search_bar_text": "Search the course",

@@ -96,6 +96,17 @@ def test_a_module_becomes_markdown():
     )
 
 
+def test_a_signature_of_several_lines_is_valid_html():
+    context = {
+        "body": '<dl class="py"><dt class="sig sig-object"><dl>\n<dd><em>x</em>,</dd>\n</dl></dt><dd>Text</dd></dl>'
+    }
+    api.mend_signatures(None, "api/course.stde", "page.html", context, None)
+    assert context["body"] == (
+        '<dl class="py"><dt class="sig sig-object"><span class="sig-lines">\n<span><em>x</em>,</span>\n</span></dt>'
+        "<dd>Text</dd></dl>"
+    )
+
+
 def test_sources_are_linked_by_line():
     found = api.linkcode_resolve("py", {"module": "course.porting", "fullname": "torch_to_nnx"})
     assert "/course/porting/conversion.py#L" in found

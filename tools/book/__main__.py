@@ -16,7 +16,7 @@ WRITERS = (notebooks, landing, side_by_side, pages, rosetta, api)
 
 def main() -> int:
     source = OUT / "src"
-    shutil.rmtree(source, ignore_errors=True)
+    shutil.rmtree(OUT, ignore_errors=True)
     shutil.copytree(ROOT / "book", source, ignore=shutil.ignore_patterns("conf.py", "static", "templates"))
     for writer in WRITERS:
         writer.write(source)

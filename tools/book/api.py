@@ -175,6 +175,7 @@ def setup(app: Any) -> dict[str, bool]:
     app.connect("env-before-read-docs", load)
     app.connect("autodoc-process-signature", signature)
     app.connect("doctree-read", resolve_types)
+    app.connect("html-page-context", mend_signatures)
     app.connect("autodoc-process-docstring", rewrite, priority=400)  # before napoleon
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -209,6 +210,18 @@ def resolve_types(app: Any, doctree: nodes.document) -> None:
             node["reftarget"], node["reftype"] = target, "obj"
         else:
             node.replace_self(node.children)
+
+
+def mend_signatures(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """Sphinx sets a signature of several lines as a list of definitions without terms, which is no valid HTML."""
+    del app, templatename, doctree
+    if pagename.startswith("api/"):
+        spans = {"<dl>": '<span class="sig-lines">', "</dl>": "</span>", "<dd>": "<span>", "</dd>": "</span>"}
+        context["body"] = re.sub(
+            r'(?s)<dt class="sig .*?</dt>',
+            lambda found: re.sub(r"</?d[ld]>", lambda tag: spans[tag[0]], found[0]),
+            context["body"],
+        )
 
 
 def signature(
