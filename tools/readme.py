@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 
 from course import results
-from tools.lessons import MISSING, ROOT, address, badges, book_address, lessons, tag, title_of
+from tools.lessons import MISSING, ROOT, Lesson, address, badges, book_address, lessons, tag, title_of
 from tools.speed import PICTURES, in_words, ladder_table, update_pictures
+
+SHORT = ("00_start_here", "01b_titanic_nnx", "08_tracing")  # what one evening has room for
 
 
 def render(text: str, root: Path = ROOT) -> str:
@@ -34,22 +36,28 @@ def picture(root: Path) -> str:
 
 
 def doors(root: Path) -> str:
-    """Where to click first."""
-    first = next(iter(lessons(root)))
+    """Where to click first, and how long it takes."""
+    first, *_ = found = written(root)
     links = " ".join(badges(first.stem, address(root), tag(root)).values())
-    return (
-        f"**Start here:** [lesson 00](notebooks/{first.stem}.ipynb) {links}, or [read the book]({book_address(root)})."
-    )
+    short = [lesson for lesson in found if lesson.stem in SHORT]
+    numbers = ", ".join(lesson.stem.partition("_")[0] for lesson in short)
+    evening, whole = (sum(title_of(lesson)[2] for lesson in chosen) / 60 for chosen in (short, found))
+    return f"""\
+**Start here:** [lesson 00](notebooks/{first.stem}.ipynb) {links}, or [read the book]({book_address(root)}).
+An evening: lessons {numbers}, {evening:.1f} hours. All of it: {whole:.0f} hours, exercises not counted."""
 
 
 def lesson_table(root: Path) -> str:
     rows = ["| lesson | question | minutes |", "|---|---|--:|"]
-    for lesson in lessons(root):
-        if MISSING.search(lesson.source.read_text("utf-8")):  # not written yet
-            continue
+    for lesson in written(root):
         _, question, minutes = title_of(lesson)
         rows.append(f"| [{lesson.stem.partition('_')[0]}](notebooks/{lesson.stem}.ipynb) | {question} | {minutes} |")
     return "\n".join(rows)
+
+
+def written(root: Path) -> list[Lesson]:
+    """The lessons without a missing word."""
+    return [lesson for lesson in lessons(root) if not MISSING.search(lesson.source.read_text("utf-8"))]
 
 
 def speed_table(root: Path) -> str:

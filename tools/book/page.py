@@ -10,7 +10,7 @@ from urllib.parse import quote
 from tools.book.pages import FILES
 from tools.book.places import in_repository
 from tools.book.public import INDEX, file_of
-from tools.lessons import Lesson, address, badges, exercises, lessons, project, tag, title_of
+from tools.lessons import Lesson, address, badges, book_address, exercises, lessons, project, tag, title_of
 
 BY_PAGE = {f"lessons/{lesson.stem}": lesson for lesson in lessons()}
 BY_PAGE |= {f"exercises/{lesson.stem}": lesson for lesson in exercises(kinds=("exercise",))}
@@ -30,7 +30,7 @@ def launch_addresses(lesson: Lesson) -> dict[str, str]:
 def add_words(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
     """A handler of Sphinx's html-page-context, before the theme drops templates that are empty: what ours say."""
     del app, templatename, doctree
-    context["citation"] = citation(pagename, context)
+    context["citation"] = citation(pagename, context) if pagename != "index" else ""  # which has a section on it
     context["partner"] = partner(pagename)
 
 
@@ -96,7 +96,7 @@ def citation(pagename: str, context: dict[str, Any]) -> str:
     title = re.sub(r"<[^>]+>", "", context.get("title", ""))
     year = re.search(r"\d{4}", context.get("copyright", ""))
     year = year[0] if year else ""
-    book = f"From PyTorch to JAX, version {project()['version']}. {address()}"
+    book = f"From PyTorch to JAX, version {project()['version']}. {book_address()}{pagename}.html"
     return f"The PyTorch-to-JAX course authors ({year}). “{title}”. {book}"
 
 
