@@ -56,12 +56,16 @@ def test_the_tabs_hold_the_lessons_training_steps():
 def test_every_page_has_one_place_in_the_order():
     listed = [page for tree in re.findall(r"```\{toctree\}\n.*?\n\n(.*?)```", PAGE, re.DOTALL) for page in tree.split()]
     written = [f"lessons/{lesson.stem}" for lesson in lessons()]
-    written += [f"exercises/{found.stem}" for found in exercises(kinds=("exercise",))]
-    written += ["side_by_side", "rosetta/index", "api/index", *pages.FILES]
+    written += ["exercises/index", "side_by_side", "rosetta/index", "api/index", *pages.FILES]
     assert sorted(listed) == sorted(written)
     assert listed[: len(lessons())] == [f"lessons/{lesson.stem}" for lesson in lessons()]
-    own = [page for page in listed if re.match(r"exercises/\d", page)]
-    assert listed.index("exercises/puzzles") > listed.index(own[-1])  # what belongs to no single lesson comes last
+
+
+def test_every_exercise_has_a_row_and_a_place_in_the_order():
+    text, stems = pages.exercises_text(), [found.stem for found in exercises(kinds=("exercise",))]
+    assert re.findall(r"\]\((.+?)\.ipynb\) \|", text) == stems
+    listed = re.search(r"```\{toctree\}\n.*?\n\n(.*?)```", text, re.DOTALL)[1].split()
+    assert listed == stems and stems.index("puzzles") > max(i for i, stem in enumerate(stems) if stem[0].isdigit())
 
 
 def test_measured_numbers_are_the_published_ones():

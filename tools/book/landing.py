@@ -16,7 +16,7 @@ from course import plots, results
 from tools.book.page import launch_addresses
 from tools.book.places import rewritten
 from tools.book.side_by_side import FRAMEWORKS, TRIO, steps
-from tools.lessons import ROOT, Lesson, address, exercises, lessons, project, title_of
+from tools.lessons import ROOT, Lesson, address, lessons, project, title_of
 from tools.speed import LOOP, in_words, ladder_table, save, styled
 
 PAGE = "index"
@@ -356,7 +356,7 @@ def cite() -> str:
 def toctrees() -> str:
     """What the sidebar lists, and the order of previous and next: lessons by part, exercises, reference, about."""
     trees = {part[0].upper() + part[1:]: [f"lessons/{x.stem}" for x in found] for (part, _), found in parts().items()}
-    trees["Exercises"] = [f"exercises/{found.stem}" for found in exercises(kinds=("exercise",))]
+    trees["Practise"] = ["exercises/index"]
     trees["Look it up"] = ["side_by_side", "rosetta/index", "api/index"]
     trees["About"] = ["teaching", "contributing", "changes"]
     blocks = [["```{toctree}", f":caption: {name}", ":hidden:", "", *pages, "```", ""] for name, pages in trees.items()]
