@@ -65,6 +65,15 @@ def test_the_workflows_make_what_ci_makes():
     assert named <= set(rules)
 
 
+def test_jobs_that_need_sandboxes_make_them_possible():
+    jobs = yaml.safe_load((GITHUB / "workflows" / "ci.yml").read_text("utf-8"))["jobs"]
+    needing = [job for job in jobs.values() if re.search("test-(floor|classroom)", str(job))]
+    assert len(needing) == 2  # without bubblewrap, or where Ubuntu forbids user namespaces, they fail
+    for job in needing:
+        (setup,) = [step["run"] for step in job["steps"] if "apt-get install -y bubblewrap" in step.get("run", "")]
+        assert "apparmor_restrict_unprivileged_userns=0" in setup
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_a_workflow_may_do_little_and_ends(path):
     workflow = yaml.safe_load(path.read_text("utf-8"))
