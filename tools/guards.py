@@ -499,7 +499,7 @@ def undocumented_names(module: str, code: str) -> list[str]:
 
 def broken_links(name: str, text: str, folder: Path) -> list[str]:
     """Relative links in Markdown must point at files."""
-    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    text = re.sub(r"```.*?```|`[^`\n]+`", "", text, flags=re.DOTALL)
     targets = re.findall(r"\]\(([^)\s]+)\)", text)
     faults = []
     for target in targets:
