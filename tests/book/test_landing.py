@@ -10,6 +10,7 @@ from tools.book.places import docname, rewritten
 from tools.book.side_by_side import TRIO
 from tools.guards import unquoted_readme_code
 from tools.lessons import ROOT, Lesson, exercises, lessons, title_of
+from tools.speed import EAGER
 
 PAGE = landing.page_text((ROOT / "book" / "index.md").read_text("utf-8"))
 
@@ -66,7 +67,7 @@ def test_every_page_has_one_place_in_the_order():
 def test_measured_numbers_are_the_published_ones():
     speed = results.table(results.load("titanic_speed"), landing.LOOP)["median_s"]
     for name, row in landing.ladder_table().iterrows():
-        assert row.times == pytest.approx(speed[landing.EAGER] / speed[name]) and f"| {name} | " in PAGE
+        assert row.times == pytest.approx(speed[EAGER] / speed[name]) and f"| {name} | " in PAGE
     slower = re.search(r"Slower than PyTorch eager: (.+)\.", PAGE)[1]
     assert [name for name in speed.index if f"`{name}`" in slower] == ["nnx un-jitted + loader", "@nnx.jit + loader"]
     at = landing.laplacian_table()
