@@ -107,7 +107,10 @@ class Host:
 
 
 def execute_on(host: Host, notebook: NotebookNode, folder: Path | None = None) -> Execution:
-    """Run a notebook in a fresh kernel on a host; like `execute`, but the folder is the host's."""
+    """Run a notebook in a fresh kernel on a host; like `execute`, but the folder is the host's.
+
+    The interrupt with which Jupyter begins a shutdown ends bubblewrap and kernel at once; core-seconds stay unknown.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         command = host.command(Path(scratch))
 
@@ -115,8 +118,7 @@ def execute_on(host: Host, notebook: NotebookNode, folder: Path | None = None) -
             def __init__(self, **options):
                 # sockets of the file system: a network of its own has no ports in common with this one
                 file = str(Path(scratch, "link", "kernel.json"))
-                super().__init__(transport="ipc", connection_file=file, shutdown_wait_time=10, **options)
-                self.kernel_spec.interrupt_mode = "message"  # a signal ends bubblewrap, and the core-seconds with it
+                super().__init__(transport="ipc", connection_file=file, **options)
 
             def format_kernel_cmd(self, extra_arguments=None):
                 return [*command, *super().format_kernel_cmd(extra_arguments)]

@@ -141,13 +141,13 @@ def run(options: argparse.Namespace, made: Path) -> int:
         verdict = "FAILED" if failure else "ok" if not warned else f"ok, stderr in {warned[0].partition(':')[0]}"
         rows[stem] = {
             "lesson": stem, **({"host": str(on[stem])} if on else {}), "seconds": f"{done.seconds:.1f}",
-            "core-seconds": f"{done.cpu_seconds:.1f}" if done.cpu_seconds else None,  # none of a kernel that was killed
-            "verdict": verdict + ", opening" * (stem in brief),
-            "": tagged_output(done.notebook, "report"),
+            **({} if on else {"core-seconds": f"{done.cpu_seconds:.1f}"}),  # a host's kernel does not tell
+            "verdict": verdict + ", opening" * (stem in brief), "": tagged_output(done.notebook, "report"),
         }  # fmt: skip
         total += done.cpu_seconds
     print_table([rows[stem] for stem in sorted(rows)])
-    print(f"\n{len(rows)} lessons, {total:.0f} core-seconds together; executed copies in {out.relative_to(ROOT)}/")
+    took = "" if on else f", {total:.0f} core-seconds together"
+    print(f"\n{len(rows)} lessons{took}; executed copies in {out.relative_to(ROOT)}/")
     for failure in failures:
         print(f"FAILED {failure}")
     return 1 if failures else 0

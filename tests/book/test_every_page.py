@@ -40,12 +40,15 @@ LOOK = r"""
   return faults;
 }
 """
-# axe measures every token of code anew; one of each colour is enough
+# axe measures every token and every word of code anew; one of each colour is enough
 ONE_TOKEN_OF_EACH = """
 () => {
-  const tokens = [...document.querySelectorAll(".highlight pre span[class]")].filter((token) => !token.children.length);
-  const colours = tokens.map((token) => token.className + getComputedStyle(token).backgroundColor);
-  tokens.forEach((token, i) => colours.indexOf(colours[i]) < i && token.replaceWith(token.textContent));
+  const all = document.querySelectorAll(".highlight pre span[class], main li code, main p code, main td code");
+  const tokens = [...all].filter((token) => token.localName === "code" || !token.children.length);
+  const colour = (token) => [token.parentElement.localName, token.className, getComputedStyle(token).backgroundColor];
+  const colours = tokens.map((token) => colour(token).join());
+  const seen = new Set();
+  tokens.forEach((token, i) => (seen.has(colours[i]) ? token.replaceWith(token.textContent) : seen.add(colours[i])));
 }
 """
 

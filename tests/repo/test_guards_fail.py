@@ -296,7 +296,7 @@ def test_a_stale_citation_is_seen(old, new):
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [(tag(), "v0.0.0"), (address().split("/")[-2], "someone-else"), (STEM, "01z_gone")]
+    ("old", "new"), [(tag(), "v0.0.0"), (address().split("/")[-2], "someone-else"), ("00_start_here", "01z_gone")]
 )
 def test_a_wrong_badge_is_seen(old, new):
     text = (ROOT / "README.md").read_text("utf-8")
