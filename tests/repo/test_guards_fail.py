@@ -326,7 +326,7 @@ def test_readme_code_that_no_lesson_has_is_seen():
 def test_a_stale_readme_is_seen():
     text = (ROOT / "README.md").read_text("utf-8")
     assert guards.stale_readme(text, ROOT) == []
-    stale = text.replace(f"[{lessons()[0].stem}]", "[old_name]")
+    stale = text.replace(f"(notebooks/{lessons()[0].stem}.ipynb", "(notebooks/old_name.ipynb")
     assert guards.stale_readme(stale, ROOT) and readme.render(stale) == text
     with pytest.raises(ValueError, match="begin lessons"):
         readme.render("# no markers")
