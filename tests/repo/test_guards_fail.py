@@ -328,7 +328,7 @@ def test_a_stale_readme_is_seen():
     assert guards.stale_readme(text, ROOT) == []
     stale = text.replace(f"(notebooks/{lessons()[0].stem}.ipynb", "(notebooks/old_name.ipynb")
     assert guards.stale_readme(stale, ROOT) and readme.render(stale) == text
-    with pytest.raises(ValueError, match="begin lessons"):
+    with pytest.raises(ValueError, match="begin picture"):
         readme.render("# no markers")
 
 
