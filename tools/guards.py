@@ -522,6 +522,10 @@ def misshapen_links(name: str, text: str) -> list[str]:
         )
         for found in re.finditer(form, text, re.MULTILINE)
     ]
+    faults += [
+        f"{name}: the link {cut} has parentheses; write %28 and %29"
+        for cut in re.findall(r"https?://[^\s<>()\[\]{}\"'`\\|…]+\([^\s()]*\)", text)
+    ]
     targets = re.findall(r"\]\(\s*(https?://[^)\n]*)\)", text) + re.findall(r"<(https?://[^>\n]*)>", text)
     for target in targets:
         if re.search(r"\s", target):

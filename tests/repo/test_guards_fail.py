@@ -258,6 +258,7 @@ def test_a_broken_link_is_seen():
         ("Source: https://docs, section 2", "no host like"),
         ("see [it](https://docs.jax.dev:port/en)", "no host like"),
         ("see https://docs.jax.dev/Schrödinger.", "expected ASCII"),
+        ("see [it](https://docs.jax.dev/A_(b))", "A_(b) has parentheses; write %28"),
     ],
 )
 def test_a_misshapen_link_is_seen(text, expected):
