@@ -192,9 +192,9 @@ lint: $(VENV)/.ready-dev ## ruff on package, tools, tests and lesson sources; my
 
 hooks: $(VENV)/.ready-dev ## what .pre-commit-config.yaml lists runs before a commit; git compares notebooks cell by cell
 	$(VENV)/bin/pre-commit install
-	git config diff.jupyternotebook.command "$(CURDIR)/$(VENV)/bin/git-nbdiffdriver diff"
+	git config diff.jupyternotebook.command "'$(CURDIR)/$(VENV)/bin/git-nbdiffdriver' diff"
 	git config merge.jupyternotebook.name "notebooks, cell by cell"
-	git config merge.jupyternotebook.driver "$(CURDIR)/$(VENV)/bin/git-nbmergedriver merge %O %A %B %L %P"
+	git config merge.jupyternotebook.driver "'$(CURDIR)/$(VENV)/bin/git-nbmergedriver' merge %O %A %B %L %P"
 
 clean: ## remove what the targets wrote, environments included
 	rm -rf $(VENV) $(VENV)-floor $(VENV)-floor-313 $(VENV)-newest $(VENV)-unpinned build dist .pytest_cache .hypothesis .ruff_cache .mypy_cache *.egg-info

@@ -499,7 +499,7 @@ def undocumented_names(module: str, code: str) -> list[str]:
 
 def broken_links(name: str, text: str, folder: Path) -> list[str]:
     """Relative links in Markdown must point at files."""
-    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    text = re.sub(r"```.*?```|`[^`\n]+`", "", text, flags=re.DOTALL)
     targets = re.findall(r"\]\(([^)\s]+)\)", text)
     faults = []
     for target in targets:
@@ -521,6 +521,10 @@ def misshapen_links(name: str, text: str) -> list[str]:
             r"\]\[https?://\S*",
         )
         for found in re.finditer(form, text, re.MULTILINE)
+    ]
+    faults += [
+        f"{name}: the link {cut} has parentheses; write %28 and %29"
+        for cut in re.findall(r"https?://[^\s<>()\[\]{}\"'`\\|…]+\([^\s()]*\)", text)
     ]
     targets = re.findall(r"\]\(\s*(https?://[^)\n]*)\)", text) + re.findall(r"<(https?://[^>\n]*)>", text)
     for target in targets:

@@ -99,13 +99,26 @@ def project(root: Path = ROOT) -> dict:
 
 def address(root: Path = ROOT) -> str:
     """The repository's public address, from the one place where it stands."""
-    return project(root)["urls"]["Repository"].rstrip("/")
+    return project(root)["urls"]["Repository"].rstrip("/").removesuffix(".git")
+
+
+def on_github(url: str) -> tuple[str, str]:
+    """Owner and name of a repository.
+
+    Raises:
+      ValueError: the address is not one of GitHub's, from which Colab, Kaggle and Pages take what they show.
+    """
+    found = re.fullmatch(r"https://github\.com/([\w.-]+)/([\w.-]+)", url)
+    if found is None:
+        raise ValueError(f"expected https://github.com/owner/name, got {url}; see [project.urls] in pyproject.toml")
+    return found[1], found[2]
 
 
 def book_address(root: Path = ROOT) -> str:
     """Where GitHub's Pages serve the book of that repository."""
-    owner, name = address(root).removeprefix("https://github.com/").split("/")
-    return f"https://{owner.lower()}.github.io/{name}/"
+    owner, name = on_github(address(root))
+    site = f"{owner.lower()}.github.io"
+    return f"https://{site}/" if name.lower() == site else f"https://{site}/{name}/"
 
 
 def tag(root: Path = ROOT) -> str:
@@ -115,9 +128,7 @@ def tag(root: Path = ROOT) -> str:
 
 def badges(name: str, url: str, tag: str) -> dict[str, str]:
     """Markdown badges that open a notebook, named by its path below notebooks/, in Colab and in Kaggle."""
-    if not url.startswith("https://github.com/"):
-        raise ValueError(f"expected a https://github.com/… address, got {url}; see [project.urls] in pyproject.toml")
-    page = f"{url.removeprefix('https://github.com/')}/blob/{tag}/notebooks/{name}.ipynb"
+    page = f"{'/'.join(on_github(url))}/blob/{tag}/notebooks/{name}.ipynb"
     colab = "https://colab.research.google.com"
     return {
         "Colab": f"[![Colab]({colab}/assets/colab-badge.svg)]({colab}/github/{page})",

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import ast
+import keyword
 import re
 import textwrap
 from pathlib import Path
 
 from tools.lessons import ROOT, Lesson, lessons, title_of
 
+LONGEST = 33  # letters of a name: Kaggle's titles, "Torch to JAX 08d my topic", have 50
 LAST = "this is the last lesson. The map of [the README](../README.md) shows the way back to every other one."
 
 
@@ -25,12 +27,16 @@ def faults(number: str, name: str, root: Path) -> list[str]:
     """What is wrong with a number and a name, each with its remedy; nothing where both will do."""
     found, lesson = [], Lesson(f"{number}_{name}", root)
     taken = {other.stem.partition("_")[0]: other.stem for other in lessons(root)}
-    if not re.fullmatch(r"\d\d[a-z]?", number):
+    if not re.fullmatch("[0-9]{2}[a-z]?", number):
         found.append(f"expected two digits and at most one letter, like 23 or 08d, got {number!r}; say NUMBER=…")
     elif number in taken:
         found.append(f"expected a number that is free, got {number}, of {taken[number]}; take another, or add a letter")
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name):
         found.append(f"expected a name in lower case with underscores, like my_topic, got {name!r}; say NAME=…")
+    elif len(name) > LONGEST:
+        found.append(f"expected a name of at most {LONGEST} letters, got {len(name)}: {name}; shorten it")
+    elif keyword.iskeyword(name) or name.startswith("test_"):
+        found.append(f"expected a name that a module can have, got {name}, a word of Python or pytest; take another")
     elif lesson.checks.exists() or lesson.checks.with_suffix("").exists():
         found.append(f"expected a name that is free, got {name}, which course/checks has; take another")
     return found

@@ -7,7 +7,7 @@ import pytest
 from course import results
 from tools import speed
 from tools.book import landing, pages
-from tools.book.places import docname
+from tools.book.places import docname, rewritten
 from tools.book.side_by_side import TRIO
 from tools.guards import unquoted_readme_code
 from tools.lessons import ROOT, Lesson, exercises, lessons, title_of
@@ -93,6 +93,14 @@ def test_a_missing_part_is_named():
     text = (ROOT / "book" / "index.md").read_text("utf-8")
     with pytest.raises(ValueError, match="cards"):
         landing.page_text(text.replace("% part: cards", ""))
+
+
+def test_code_is_no_link():
+    code = "`branches[0](x)`, <code>layers[1](x)</code>\n\n```python\nfs[0](x)\n```\n"
+    said = rewritten(f"[`a`](notebooks/08_tracing.ipynb) {code}", "README.md", "teaching")
+    assert said == f"[`a`](lessons/08_tracing.ipynb) {code}"
+    with pytest.raises(FileNotFoundError, match="got the link x"):
+        rewritten("branches[0](x)", "README.md", "teaching")
 
 
 def test_files_become_pages(tmp_path):

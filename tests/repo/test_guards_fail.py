@@ -241,6 +241,8 @@ def test_a_missing_docstring_is_seen():
 def test_a_broken_link_is_seen():
     assert guards.broken_links("page", "see [it](no/such/file.md)", ROOT)
     assert guards.broken_links("page", "see [it](README.md#licence) and [web](https://example.org)", ROOT) == []
+    assert guards.broken_links("page", "call `branches[0](x)` of [`it`](README.md)", ROOT) == []
+    assert guards.broken_links("page", "call `f(x)` of [`it`](no/such/file.md)", ROOT)
 
 
 @pytest.mark.parametrize(
@@ -256,6 +258,7 @@ def test_a_broken_link_is_seen():
         ("Source: https://docs, section 2", "no host like"),
         ("see [it](https://docs.jax.dev:port/en)", "no host like"),
         ("see https://docs.jax.dev/Schrödinger.", "expected ASCII"),
+        ("see [it](https://docs.jax.dev/A_(b))", "A_(b) has parentheses; write %28"),
     ],
 )
 def test_a_misshapen_link_is_seen(text, expected):

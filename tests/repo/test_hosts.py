@@ -1,7 +1,5 @@
 """The first cell of a lesson on hosts made with bubblewrap: with internet or without, the course attached or not."""
 
-import shutil
-
 import nbformat
 import pytest
 
@@ -18,9 +16,10 @@ print(course.__file__, find_kaggle("train.csv"), find_kaggle("test.csv"))
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    if not shutil.which("bwrap"):
-        pytest.skip("no bubblewrap here: apt-get install bubblewrap, on Linux")
-    hosts.check()
+    try:
+        hosts.check()
+    except HostError as error:  # none installed, or a system that forbids it; `make test-floor` does insist
+        pytest.skip(str(error))
     folder = tmp_path_factory.mktemp("hosts")
     hosts.repository(folder / "repository")
     hosts.competition(folder / "competition")

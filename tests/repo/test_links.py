@@ -27,6 +27,12 @@ class Site(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.fixture(autouse=True)
+def without_a_proxy(monkeypatch):
+    """What is asked here is on this machine, which a proxy does not reach."""
+    monkeypatch.setenv("no_proxy", "*")
+
+
 @pytest.fixture
 def site():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Site)

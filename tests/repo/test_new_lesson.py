@@ -40,6 +40,10 @@ def root(tmp_path):
         ("23", "My_topic", "lower case with underscores, like my_topic, got 'My_topic'; say NAME="),
         ("23", "my-topic", "lower case"),
         ("23", "", "say NAME="),
+        ("٢٣", "my_topic", "two digits"),
+        ("23", "class", "a module can have, got class"),
+        ("23", "test_answers", "a module can have, got test_answers"),  # it would take the place of the tests
+        ("23", "a" * 34, "at most 33 letters, got 34"),
         ("23", "core", "free, got core, which course/checks has"),
     ],
 )
@@ -52,7 +56,7 @@ def test_what_cannot_be_used_is_refused(root, number, name, expected):
 
 @pytest.mark.parametrize(
     ("number", "name", "after"),
-    [("08d", "my_topic", "(09_transformations.ipynb)."), ("99", "a_topic_with_a_name_that_is_quite_long", LAST)],
+    [("08d", "my_topic", "(09_transformations.ipynb)."), ("99z", "a_topic_with_quite_a_long_name_xx", LAST)],
 )
 def test_a_number_may_have_a_letter_and_the_close_names_the_next_lesson(root, number, name, after):
     written = write(number, name, root)
@@ -77,7 +81,7 @@ def test_an_untouched_scaffold_is_adopted_to_the_letter(root):
 
 
 def test_its_checks_are_entered_in_order():
-    for topic in ("aaa", "my_topic", "zzz", "a_topic_with_a_name_that_is_quite_long"):
+    for topic in ("aaa", "my_topic", "zzz", "a_topic_with_quite_a_long_name_xx"):
         names = [f"{topic}_{part}" for part in ("gradient", "losses", "step")]
         text = with_checks(INDEX, topic, names)
         modules = [node.module for node in ast.parse(text).body if isinstance(node, ast.ImportFrom)]

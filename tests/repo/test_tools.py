@@ -303,3 +303,24 @@ def test_alarms_of_the_compiler_are_no_warnings():
 
     assert said(text) == []
     assert said(text + "UserWarning: x\n") == said("UserWarning: x\n" + text) == ["cell 1: UserWarning: x"]
+
+
+@pytest.mark.parametrize(
+    ("address", "book"),
+    [
+        ("https://github.com/Someone/course", "https://someone.github.io/course/"),
+        ("https://github.com/Someone/course.git", "https://someone.github.io/course/"),
+        ("https://github.com/someone/someone.github.io/", "https://someone.github.io/"),
+        ("https://gitlab.com/group/part/course", None),
+        ("https://github.com/someone/course/tree/main", None),
+        ("git@github.com:someone/course", None),
+    ],
+)
+def test_the_books_address_follows_from_the_repositorys(address, book, tmp_path):
+    (tmp_path / "pyproject.toml").write_text(f'[project]\nversion = "0.1.0"\nurls.Repository = "{address}"\n')
+    if book:
+        assert lessons.book_address(tmp_path) == book
+        return
+    for ask in (lambda: lessons.book_address(tmp_path), lambda: lessons.badges("x", address, "v0.1.0")):
+        with pytest.raises(ValueError, match=r"expected https://github.com/owner/name, got .*; see \[project.urls\]"):
+            ask()

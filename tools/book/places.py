@@ -11,6 +11,7 @@ from tools.book.public import page_of
 from tools.lessons import ROOT, address, exercises, lessons, tag
 
 LINK = re.compile(r"(?<=\]\()(?!https?://|mailto:|#)(?P<path>[^)\s#]+)(?P<anchor>#[^)\s]*)?(?=\))")
+CODE = re.compile(r"(?s)(```.*?```|`[^`\n]+`|<code>.*?</code>)")  # in which `branches[0](x)` is no link
 # pages that are written by hand or made of several files
 PAGES = {"README.md": "index", "TEACHING.md": "teaching", "CHANGELOG.md": "changes", "CONTRIBUTING.md": "contributing"}
 
@@ -56,7 +57,9 @@ def rewritten(markdown: str, source: str, page: str) -> str:
             return in_repository(target) + anchor
         return relative(found, anchor, page)
 
-    return LINK.sub(turned, markdown)
+    parts = CODE.split(markdown)
+    parts[::2] = [LINK.sub(turned, part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def relative(target: str, anchor: str, page: str) -> str:
