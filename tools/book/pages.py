@@ -17,6 +17,7 @@ def write(folder: Path) -> None:
     for page, file in FILES.items():
         text = rewritten((ROOT / file).read_text("utf-8"), file, page)
         (folder / f"{page}.md").write_text(text, "utf-8")
+    (folder / "exercises").mkdir(exist_ok=True)
     (folder / "exercises" / "index.md").write_text(exercises_text(), "utf-8")
 
 
