@@ -77,7 +77,7 @@ def test_a_line_has_one_counterpart_and_is_its():
 
 def column(key: str, name: str) -> str:
     """A step's column without highlighting; the spans of whole lines stay, whose classes stand for signs."""
-    text = re.sub("</?mark>", "", side_by_side._column(key, name))
+    text = re.sub("</?mark>|<wbr>", "", side_by_side._column(key, name))
     return html.unescape(re.sub(r'<span class="(?!sbs)[^"]*">([^<]*)</span>', r"\1", text))
 
 
