@@ -26,13 +26,14 @@ def test_every_step_thrice():
     for key in TRIO:
         assert PAGE.count(f":sync: {key}\n") == len(STEPS)
         assert list(side_by_side.steps(Lesson(TRIO[key]))) == STEPS
-        assert all(side_by_side.programs()[key].values())
+        bare = [name for name, code in side_by_side.programs()[key].items() if not code]
+        assert bare == (["curves"] if key == "linen" else [])  # it draws all three there
     assert PAGE.count(":sync-group: framework") == len(STEPS)
 
 
 def test_the_code_on_the_page_is_the_sources():
     shown = [side_by_side.programs()[key][name] for name in STEPS for key in TRIO]
-    assert [block.rstrip("\n") for block in blocks()] == shown
+    assert [block.rstrip("\n") for block in blocks()] == [code for code in shown if code]
     for key, stem in TRIO.items():
         lines = Lesson(stem).source.read_text("utf-8").splitlines()
         for code in side_by_side.programs()[key].values():
@@ -69,4 +70,77 @@ def test_a_line_has_one_counterpart_and_is_its():
     for key in ("nnx", "linen"):
         for part in side_by_side.marked()[key].values():
             for line in part:
-                assert all(twin.twins[key] is line for twin in line.twins.values())
+                # a repeated line has the counterpart of the line that it repeats
+                assert all(twin.twins[key] is line or line.code in {twin.code, twin.twins[key].code}
+                           for twin in line.twins.values())  # fmt: skip
+
+
+def column(key: str, name: str) -> str:
+    """A step's column without highlighting; the spans of whole lines stay, whose classes stand for signs."""
+    text = re.sub("</?mark>|<wbr>", "", side_by_side._column(key, name))
+    return html.unescape(re.sub(r'<span class="(?!sbs)[^"]*">([^<]*)</span>', r"\1", text))
+
+
+def sign_and_note(key: str, name: str, code: str) -> tuple[str, str]:
+    """How the page marks a line: changed, new, gone or nothing, and what its note says."""
+    line = next(line for line in column(key, name).splitlines() if code in line)
+    sign = re.search(r'class="sbs-line(?: sbs-(\w+))?"', line)
+    note = re.search(r"<small[^>]*>(.*?)</small>", line)
+    return (sign[1] or "") if sign else "", re.sub(r"<[^>]+>", "", note[1]) if note else ""
+
+
+@pytest.mark.parametrize(("name", "code", "marks"), [
+    ("data", "passengers = load_titanic(TABLE)", ("", "")),
+    ("data", "x_valid, y_valid = torch.from_numpy(", ("changed", "")),
+    ("model", "class TitanicMLP(nn.Module):", ("changed", "changed in NNX")),
+    ("grad", "return binary_cross_entropy_with_logits(", ("changed", "")),
+    ("init", "torch.manual_seed(SEED)", ("gone", "")),
+    ("optimizer", "optimizer = torch.optim.Adam(", ("gone", "")),
+    ("train", "model = TitanicMLP()", ("changed", "changed in NNX step 3, in Linen step 3")),
+    ("curves", "plt.show()", ("", "")),
+])  # fmt: skip
+def test_what_a_line_of_pytorch_says_of_its_twins(name, code, marks):
+    assert sign_and_note("torch", name, code) == marks
+
+
+def test_no_sign_means_the_same_wherever_it_stands():
+    for key, program in side_by_side.marked().items():
+        for line in (line for part in program.values() for line in part if line.words):
+            if "sbs-line sbs-" not in side_by_side._html(line, key):
+                assert {twin.code for twin in line.twins.values()} == {line.code}, (key, line.text)
+
+
+def test_a_line_marked_as_missing_is_nowhere_in_the_others():
+    lines = {key: [line for part in program.values() for line in part if line.words]
+             for key, program in side_by_side.marked().items()}  # fmt: skip
+    codes = {key: {line.code for line in part} for key, part in lines.items()}
+    for line in lines["torch"]:
+        assert not [key for key in ("nnx", "linen") if key not in line.twins and line.code in codes[key]]
+    for line in lines["nnx"] + lines["linen"]:
+        assert line.twins or line.code not in codes["torch"]
+    assert sign_and_note("nnx", "update", "    model = TitanicMLP(rngs=") == ("changed", "from step 3")
+    assert sign_and_note("nnx", "update", "    loss, grads = ") == ("changed", "")  # that step has it, too
+
+
+def test_no_program_runs_another():
+    for key, program in side_by_side.programs().items():
+        others = {stem.partition("_")[2] for stem in TRIO.values()} - {TRIO[key].partition("_")[2]}
+        assert not others & set(re.findall(r"\w+", "\n".join(program.values())))
+    assert side_by_side.OTHERS_ONLY in column("linen", "curves")
+    assert "not in Linen" not in column("torch", "curves")
+
+
+def test_words_hold_outside_their_lesson():
+    said = {(key, name): step.words for key, stem in TRIO.items()
+            for name, step in side_by_side.steps(Lesson(stem)).items()}  # fmt: skip
+    assert said["torch", "data"] == "One row per passenger; `survived` is the label."
+    assert said["torch", "train"].endswith("once an epoch is enough.")
+    for (key, name), words in said.items():
+        assert words or not side_by_side.programs()[key][name], f"{key}, {name}: no sentence holds outside the lesson"
+        assert not re.search(r"this (lesson|notebook)|\bwe\b|yourself", words, re.IGNORECASE)
+
+
+def test_what_needs_another_program_is_left_out_with_it():
+    cells = ("module = titanic_torch.MLP()", "a = module", "b = 1", "module = 2", "c = module")
+    step = side_by_side.Step("train", "", "", "", cells)
+    assert side_by_side._of_others({"train": step}, "linen") == {"module = titanic_torch.MLP()", "a = module"}

@@ -28,6 +28,8 @@ SAME = 0.5  # two lines are one, changed, where this share of their words agrees
 MOVED = 0.7  # across steps chance finds more, so the lines must agree better
 WORD = 30  # characters without a space that a column surely holds
 SENTENCES = 2  # of the prose below a step's heading
+# a sentence with one of these tells of the lesson it stands in: what is done, shown or run there
+OF_ITS_PLACE = re.compile(r"\b(?:we|us|yourself|(?:this|the) (?:lesson|notebook|cell))\b", re.IGNORECASE)
 
 Token = tuple[_TokenType, str]
 
@@ -40,7 +42,7 @@ class Step:
       name: its tag, without "step:".
       heading: "Step 7 · Update".
       quoted: the PyTorch lines that it replaces, as its lesson quotes them.
-      words: the first sentences of its prose.
+      words: the first sentences of its prose that hold elsewhere, too.
       cells: the code of all its cells.
     """
 
@@ -84,11 +86,14 @@ def _until_heading(cells: list[NotebookNode]) -> Iterator[NotebookNode]:
 
 
 def _first_sentences(prose: str) -> str:
-    """The first sentences of the first paragraph; one that announces a cell is left out, or ends in a full stop."""
+    """The first sentences of the first paragraph that hold outside the lesson, which may be none.
+
+    One that announces a cell is left out, or ends in a full stop.
+    """
     sentences = re.split(r"(?<=[.?])\s+(?=[A-Z`])", " ".join(prose.partition("\n\n")[0].split()))
     if sentences[-1].endswith(":"):
         sentences = sentences[:-1] or [f"{sentences[0][:-1]}."]
-    return " ".join(sentences[:SENTENCES])
+    return " ".join([text for text in sentences if not OF_ITS_PLACE.search(text)][:SENTENCES])
 
 
 @cache
@@ -96,7 +101,8 @@ def programs() -> dict[str, dict[str, str]]:
     """framework -> step -> the code that the page shows.
 
     Of PyTorch these are the cells that its siblings quote, of the siblings those that bind the same names; of all
-    three, what these need of other cells. Counters, pictures of ideas and most failures drop out.
+    three, what these need of other cells. Counters, pictures of ideas and most failures drop out, and so does what
+    runs another of the three: no code is left of a step that does only this.
     """
     found = {key: steps(Lesson(stem)) for key, stem in TRIO.items()}
     core: dict[str, set[str]] = {key: set() for key in TRIO}
@@ -108,7 +114,21 @@ def programs() -> dict[str, dict[str, str]]:
         for key in ("nnx", "linen"):
             cells = found[key][name].cells
             core[key].update([cell for cell in cells if names & _defined(cell)] or cells)
-    return {key: _sliced(found[key], core[key]) for key in TRIO}
+    return {key: _sliced(found[key], core[key] - _of_others(found[key], key)) for key in TRIO}
+
+
+def _of_others(program: dict[str, Step], key: str) -> set[str]:
+    """The cells that run another program of the trio, and those that need what came out of it."""
+    others = {stem.partition("_")[2] for other, stem in TRIO.items() if other != key}  # modules in course.train
+    cells, tainted = set(), set(others)
+    for cell in (cell for step in program.values() for cell in step.cells):
+        bound, needed = _names(cell)
+        if needed & tainted:
+            cells.add(cell)
+            tainted |= bound
+        else:
+            tainted -= bound
+    return cells
 
 
 def _sliced(program: dict[str, Step], core: set[str]) -> dict[str, str]:
@@ -186,7 +206,8 @@ class Line:
     Attributes:
       step: its step's name.
       tokens: pygments'.
-      twins: framework -> the line's counterpart there; a PyTorch line may have two, another has PyTorch's alone.
+      twins: framework -> the line's counterpart there; a PyTorch line may have two, another has PyTorch's alone. Each
+        is the other's, but for a line that repeats what its program has already: there it has the same counterpart.
     """
 
     step: str
@@ -217,7 +238,10 @@ def marked() -> dict[str, dict[str, list[Line]]]:
     for key in ("nnx", "linen"):
         for name, old in every["torch"].items():
             _align(old, every[key][name], key)
-        _pair_moved(*([line for lines in every[k].values() for line in lines] for k in ("torch", key)), key)
+        both = {k: [line for lines in every[k].values() for line in lines] for k in ("torch", key)}
+        _pair_moved(both["torch"], both[key], key)
+        _pair_repeated(both["torch"], both[key], key)
+        _pair_repeated(both[key], both["torch"], "torch")
     return every
 
 
@@ -263,6 +287,17 @@ def _pair_moved(old: list[Line], new: list[Line], key: str) -> None:
             a.twins[key], b.twins["torch"] = b, a
 
 
+def _pair_repeated(lines: list[Line], others: list[Line], key: str) -> None:
+    """Give a line without a twin the line that says the same there, or the twin of its own program's same line."""
+    paired = [line for line in lines if key in line.twins]
+    for line in lines:
+        if line.words and key not in line.twins:
+            found = [other for other in others if other.code == line.code]
+            found = found or [own.twins[key] for own in paired if own.code == line.code]
+            if found:
+                line.twins[key] = min(found, key=lambda twin: twin.step != line.step)  # its own step's first
+
+
 # --- the page -----------------------------------------------------------------------------------------------
 
 TOP = """\
@@ -274,17 +309,21 @@ html_theme.sidebar_secondary.remove: true
 
 The three Titanics, {lessons}, step by step: in columns where the screen is wide, else in tabs, and your choice of a
 tab is kept. Of each step this is the code that the three have in common, and what it needs to run below imports and
-settings. What a lesson shows besides, such as counters, pictures and further failures, is left out. Lines are
-compared with PyTorch:
+settings. What a lesson shows besides, such as counters, pictures, further failures and runs of the other two, is left
+out. Lines are compared with PyTorch, comments aside:
 
 <ul class="sbs-legend">
 <li><span class="sbs-line sbs-gone">a line of PyTorch that neither of the others has</span></li>
 <li><span class="sbs-line sbs-new">a line that PyTorch does not have</span></li>
-<li><span class="sbs-line sbs-changed">a line that differs from PyTorch's, and <mark>where</mark></span></li>
-<li><span class="sbs-line">no sign: the others have it, too; <small class="sbs-note">not in Linen</small>
-or <small class="sbs-note">in NNX step 9</small> says who lacks it or where it stands</span></li>
+<li><span class="sbs-line sbs-changed">a line of PyTorch that another has changed, and there, with
+<mark>what is new in it</mark></span></li>
+<li><span class="sbs-line">no sign: a line that is the same wherever it stands</span></li>
+<li><span class="sbs-line">behind a line, <small class="sbs-note">not in Linen</small> says who lacks it,
+<small class="sbs-note">changed in NNX</small> who alone has changed it, <small class="sbs-note">in NNX step 9</small>
+where it stands</span></li>
 </ul>
 """
+OTHERS_ONLY = "At this step the lesson runs all three programs and compares them; that code is left out."
 
 
 def page_text() -> str:
@@ -306,12 +345,13 @@ def _column(key: str, name: str) -> str:
     step = steps(Lesson(stem))[name]
     path = f"notebooks/{stem}.ipynb"
     slug = re.sub(r"[^\w\- ]", "", step.heading.lower()).replace(" ", "-")  # MyST's own rule
-    words = rewritten(f"{step.words} [In the lesson]({stem}.ipynb#{slug}).", path, PAGE)
+    shown = programs()[key][name]
+    words = step.words if shown else OTHERS_ONLY
+    words = rewritten(f"{words} [In the lesson]({stem}.ipynb#{slug}).".lstrip(), path, PAGE)
     lines = "".join(_html(line, key) for line in marked()[key][name])
-    return (
-        f":::::{{tab-item}} {FRAMEWORKS[key]}\n:sync: {key}\n\n{words}\n\n```{{raw}} html\n"
-        f'<div class="highlight-python notranslate"><div class="highlight"><pre>{lines}</pre></div></div>\n```\n:::::\n'
-    )
+    code = f'<div class="highlight-python notranslate"><div class="highlight"><pre>{lines}</pre></div></div>'
+    block = f"```{{raw}} html\n{code}\n```\n" if shown else ""
+    return f":::::{{tab-item}} {FRAMEWORKS[key]}\n:sync: {key}\n\n{words}\n\n{block}:::::\n"
 
 
 def _html(line: Line, key: str) -> str:
@@ -334,18 +374,23 @@ def _html(line: Line, key: str) -> str:
 
 
 def _fate(line: Line) -> tuple[str, str]:
-    """What became of a PyTorch line: its sign, and the note that says who lacks it or where it went."""
-    others = ("nnx", "linen")
+    """What became of a PyTorch line: its sign, and the note that says who lacks it, changed it or has it elsewhere."""
     if not line.twins:
         return "gone", ""
     said = []
-    for key in others:
+    changed = [key for key, twin in line.twins.items() if twin.code != line.code]
+    for key in ("nnx", "linen"):
         short = FRAMEWORKS[key].removeprefix("Flax ")
         if key not in line.twins:
-            said.append(f"not in {short}")
-        elif line.twins[key].step != line.step:
-            said.append(f"in {short} {_step_link(line.twins[key].step)}")
-    return "", _note(", ".join(said))
+            # of a step whose code is left out nothing is known
+            said += [f"not in {short}"] if programs()[key][line.step] else []
+            continue
+        alone = changed == [key] and len(line.twins) > 1
+        elsewhere = line.twins[key].step != line.step
+        where = f"in {short} {_step_link(line.twins[key].step)}" if elsewhere else f"in {short}"
+        if alone or elsewhere:
+            said.append(f"changed {where}" if alone else where)
+    return "changed" if changed else "", _note(", ".join(said))
 
 
 def _note(text: str) -> str:
