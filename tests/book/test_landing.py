@@ -105,7 +105,7 @@ def test_code_is_no_link():
 
 def test_files_become_pages(tmp_path):
     pages.write(tmp_path)
-    assert {path.stem for path in tmp_path.iterdir()} == {"teaching", "contributing", "changes"}
+    assert {path.stem for path in tmp_path.glob("*.md")} == {"teaching", "contributing", "changes"}
     assert all(docname(file) == page for page, file in pages.FILES.items())
     teaching = (tmp_path / "teaching.md").read_text("utf-8")
     assert "(lessons/00_start_here.ipynb)" in teaching and "](notebooks/" not in teaching
