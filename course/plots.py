@@ -136,7 +136,8 @@ class Box:
     """What a Diagram drew, for arrows to start and end at.
 
     Attributes:
-      x, y: its middle, in inches from the lower left.
+      x: of its middle, in inches from the left.
+      y: of its middle, in inches from the bottom.
       patch: matplotlib's shape.
     """
 

@@ -43,12 +43,13 @@ class Operation:
     """What a rule is told beside the jets: the operation, and what is asked for.
 
     Attributes:
-      name, params: of the primitive.
+      name: the primitive's.
+      params: the primitive's.
       inputs: all its inputs' values.
       moving: the positions of those that move with x.
       call: (*moving inputs) -> list of the floating outputs; the other inputs are fixed in it.
       outputs: what it makes of the values.
-      order: K.
+      order: the number K.
       lines: how many there are, R.
       weights: (R,), of the sum that x[K] is; None means ones.
     """
