@@ -17,8 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-Function = Callable[..., jax.Array]  # of one point, () or (d,); of several arguments where an operator makes one
-Lagrangian = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # (x, value, slope) -> ()
+Function = Callable[..., jax.Array]
+"""Of one point, () or (d,); of several arguments where an operator makes one."""
+Lagrangian = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+"""(x, value, slope) -> ()."""
 R = TypeVar("R")
 
 

@@ -74,7 +74,9 @@ def _sin_cos(z: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 BODIES = {"two-body": (two_body, 1), "three-body": (three_body, 2), "waves": (waves, 0)}
+"""The functions s of the exact solutions, by name, each with how many coefficients it has fewer than dimensions."""
 NONLINEAR = {"poisson": jnp.zeros_like, "sine-gordon": jnp.sin, "allen-cahn": lambda u: u - u**3}
+"""F of lap u + F(u) = g, by the equation's name."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from course.taylor.programs import Program, trace
 from course.taylor.propagation import Lines, propagate
 from course.taylor.rules import Jet
 
-ScalarField = Callable[[jax.Array], jax.Array]  # (d,) -> ()
+ScalarField = Callable[[jax.Array], jax.Array]
+"""A scalar field: a function of one point, (d,) -> ()."""
 
 
 def derivatives(f: Callable[[jax.Array], jax.Array], x: jax.Array, v: ArrayLike, order: int) -> jax.Array:

@@ -27,9 +27,12 @@ import jax.numpy as jnp
 
 from course.taylor.programs import is_real, names_within
 
-Jet = list[Any]  # arrays, and Nones from place 1 on, as above; `one_hot` puts its own form into place 1
-Derivatives = Sequence[jax.Array | None]  # 1 … K of one value, None for zero
-Rule = Callable[..., Sequence[Derivatives]]  # (operation, *jets) -> the derivatives of each output
+Jet = list[Any]
+"""Arrays, and Nones from place 1 on, as above; `one_hot` puts its own form into place 1."""
+Derivatives = Sequence[jax.Array | None]
+"""1 … K of one value; None for zero."""
+Rule = Callable[..., Sequence[Derivatives]]
+"""(operation, *jets) -> the derivatives of each output."""
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
@@ -90,6 +93,7 @@ class Operation:
 
 
 RULES: dict[str, Rule] = {}
+"""The rule of each primitive, by its name."""
 
 
 def rule(*names: str) -> Callable[[F], F]:
@@ -212,7 +216,9 @@ _LINEAR_AT = {
 # --- the derivatives of elementwise functions --------------------------------------------------------------
 
 Formula = Callable[[Operation, jax.Array, jax.Array], list[jax.Array]]
+"""(operation, z, g(z)) -> [g'(z), …, g^(K)(z)]."""
 FORMULAS: dict[str, Formula] = {}
+"""The formula of each elementwise primitive, by its name."""
 
 
 def formula(*names: str) -> Callable[[Formula], Formula]:
