@@ -175,7 +175,7 @@ def _ends(words: list[str], start: int) -> list[int]:
 
 def _is_code(text: str, *, heads: bool) -> bool:
     """Whether a piece of a sentence is Python and no mathematics; `heads`: it may open a block, as "with f():" does."""
-    if re.search(r"[.?!] ", text):
+    if re.search(r"[.?!] |\w @\w", text):  # two sentences; "under @nn.compact"
         return False
     if any(not iskeyword(name) for name in re.findall(r"(\w+) [(\[]", text)):  # a (b + c) is a product
         return False
@@ -203,7 +203,7 @@ def _is_prose(node: ast.AST) -> bool:
 
 
 def _is_list(node: ast.expr) -> bool:
-    return isinstance(node, ast.Tuple) and node.col_offset == node.elts[0].col_offset  # without brackets
+    return isinstance(node, ast.Tuple) and bool(node.elts) and node.col_offset == node.elts[0].col_offset  # no brackets
 
 
 def _is_only_code(node: ast.AST) -> bool:
