@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-Tree = Any  # arrays, nested in tuples and dicts as the samples are
+Tree = Any
+"""Arrays, nested in tuples and dicts as the samples are."""
 
 
 def numpy_collate(samples: Sequence[Any]) -> Tree:

@@ -17,9 +17,13 @@ import torch
 from torch.nn import functional as F
 
 Params = list[tuple[jax.Array, jax.Array]]
+"""Weight and bias of each layer."""
 Layer = Callable[[tuple[jax.Array, jax.Array], jax.Array], jax.Array]
+"""((weight, bias), values) -> values."""
 WIDTHS = (3, 32, 64, 64)
+"""Channels: those of the image, then those behind each convolution."""
 CLASSES = 10
+"""How many classes the last layer tells apart."""
 
 
 def init(seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -50,6 +54,7 @@ def dense_layer(param: tuple[jax.Array, jax.Array], x: jax.Array) -> jax.Array:
 
 
 LAYERS: tuple[Layer, ...] = (conv_layer, conv_layer, conv_layer, dense_layer)
+"""The network, layer by layer."""
 
 
 def loss_fn(params: Params, x: jax.Array, y: jax.Array, layers: tuple[Layer, ...] = LAYERS) -> jax.Array:

@@ -173,7 +173,8 @@ def folds(frame: pd.DataFrame, seed: int, k: int = 5) -> Iterator[tuple[pd.DataF
         yield frame.iloc[train], frame.iloc[test]
 
 
-TITLES = ("Mr", "Mrs", "Miss", "Master")  # "Master" marks a boy; ages are missing, titles never are
+TITLES = ("Mr", "Mrs", "Miss", "Master")
+"""The titles that the model is given. "Master" marks a boy; ages are missing, titles never are."""
 FEATURES = (
     *("age", "fare", "sibsp", "parch"),
     *("class_1", "class_2", "class_3", "female"),

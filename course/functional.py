@@ -17,8 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-Function = Callable[..., jax.Array]  # of one point, () or (d,); of several arguments where an operator makes one
-Lagrangian = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # (x, value, slope) -> ()
+Function = Callable[..., jax.Array]
+"""Of one point, () or (d,); of several arguments where an operator makes one."""
+Lagrangian = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+"""(x, value, slope) -> ()."""
 R = TypeVar("R")
 
 
@@ -99,7 +101,8 @@ def partial_at(f: Callable[..., R], position: int, value: Any) -> Callable[..., 
     Returns:
       The function of the other arguments, in their order.
     Raises:
-      ValueError: position is not an int >= 0. IndexError on a call with too few arguments.
+      ValueError: position is not an int >= 0.
+      IndexError: the function is called with too few arguments.
     Example:
       >>> partial_at(lambda x, y: x - y, 1, 10)(3)
       -7
@@ -173,8 +176,8 @@ class Functional:
       lagrangian: (x, value, slope) -> (). x and slope are (), or (d,) for nodes (n, d); value is ().
       quadrature: the rule for the integral.
     Raises:
-      ValueError, when called: f or the Lagrangian is not scalar, or what `integrate` raises.
-      TypeError, when called: f is no function.
+      ValueError: in a call, f or the Lagrangian is not scalar, or as for `integrate`.
+      TypeError: in a call, f is no function.
     Example:
       >>> dirichlet = Functional(lambda x, u, du: du**2 / 2, gauss_legendre(0.0, 1.0))
       >>> round(float(dirichlet(lambda x: x**2)), 4)
@@ -215,7 +218,8 @@ def euler_lagrange(lagrangian: Lagrangian) -> Callable[[Function], Function]:
     Returns:
       Map from functions f, () or (d,) -> (), to functions of the same kind.
     Raises:
-      ValueError and TypeError, when called at a point, as for `Functional`.
+      ValueError: at a point, f or the Lagrangian is not scalar.
+      TypeError: f is no function.
     Example:
       >>> curve = euler_lagrange(lambda x, u, du: du**2 / 2)(jnp.cosh)   # -u''
       >>> float(curve(0.0))
@@ -245,7 +249,7 @@ def functional_gradient(functional: Functional, f: Function) -> Function:
     Other g bring the boundary term L_f' g along, which is part of `variation` and of `node_gradient`, not of G.
 
     Args:
-      functional: F.
+      functional: the functional F.
       f: () or (d,) -> ().
     Returns:
       Function of a point, as f is. No quadrature is involved.
@@ -260,7 +264,7 @@ def node_gradient(functional: Functional, f: Function) -> jax.Array:
     It contains the boundary term, as large values at the nodes next to the ends, unless L_f' is zero there.
 
     Args:
-      functional: F, with nodes (n,).
+      functional: the functional F, with nodes (n,).
       f: () -> ().
     Returns:
       (n,), the derivative at the nodes.

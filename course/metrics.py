@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from course.data import Features, folds, labels
 
 FitPredict = Callable[[pd.DataFrame, pd.DataFrame], np.ndarray]
+"""(training table, held-out table) -> logits (n,) for the second."""
 
 
 def accuracy(logits: ArrayLike, y: ArrayLike) -> float:

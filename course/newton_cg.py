@@ -13,9 +13,12 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-Vector = Any  # a JAX array, a tracer or a torch tensor, (d,): the text is the same for all of them
-Scalar = Any  # the same, ()
-WhileLoop = Callable[[Callable[[Any], Any], Callable[[Any], Any], Any], Any]  # (condition, body, state) -> state
+Vector = Any
+"""A JAX array, a tracer or a torch tensor, (d,): the text is the same for all of them."""
+Scalar = Any
+"""The same, ()."""
+WhileLoop = Callable[[Callable[[Any], Any], Callable[[Any], Any], Any], Any]
+"""(condition, body, state) -> state."""
 State = TypeVar("State")
 
 

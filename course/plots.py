@@ -22,13 +22,19 @@ from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, 
 from numpy.typing import ArrayLike
 
 TORCH, JAX = "#D55E00", "#0072B2"
+"""PyTorch's orange and JAX's blue."""
 OTHERS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Colours for what is of neither side; a colour-blind reader can tell them apart."""
 COLOURS = (JAX, *OTHERS)
+"""The cycle of colours."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+"""The cycle of markers."""
 HATCHES = ("", "//", "..", "xx", "\\\\", "++")
-# side -> edge, face, line
+"""The hatching of bars, series by series."""
 SIDES = {"torch": (TORCH, "#F9DCCB", "--"), "jax": (JAX, "#CFE3F3", "-"), "": ("#555555", "#F0F0F0", "-")}
-WIDTH = 8.0  # inches; 640 pixels
+"""Edge, face and line style of a box, by the side that it belongs to."""
+WIDTH = 8.0
+"""Of a picture, in inches: 640 pixels."""
 
 
 def use() -> None:
@@ -136,7 +142,8 @@ class Box:
     """What a Diagram drew, for arrows to start and end at.
 
     Attributes:
-      x, y: its middle, in inches from the lower left.
+      x: of its middle, in inches from the left.
+      y: of its middle, in inches from the bottom.
       patch: matplotlib's shape.
     """
 

@@ -22,7 +22,9 @@ from course.taylor import arguments
 from course.taylor.functions import ScalarField, along_axes
 
 Coefficients = np.ndarray | Callable[[jax.Array], jax.Array]
-Scalar = complex | jax.Array  # a number, or an array () that may be traced
+"""One number per term, (n,), or a function of the point that returns them."""
+Scalar = complex | jax.Array
+"""A number, or an array () that may be traced."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -87,7 +87,8 @@ class Embed(nn.Embed, kw_only=True):
     """An embedding with torch's `padding_idx`: the row starts at zero and gets no gradient.
 
     Attributes:
-      num_embeddings, features: as for `nn.Embed`.
+      num_embeddings: number of rows, as for `nn.Embed`.
+      features: length of a row.
       padding_idx: the row; negative ones count from the end.
     Raises:
       ValueError: there is no such row.

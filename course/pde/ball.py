@@ -74,7 +74,9 @@ def _sin_cos(z: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 BODIES = {"two-body": (two_body, 1), "three-body": (three_body, 2), "waves": (waves, 0)}
+"""The functions s of the exact solutions, by name, each with how many coefficients it has fewer than dimensions."""
 NONLINEAR = {"poisson": jnp.zeros_like, "sine-gordon": jnp.sin, "allen-cahn": lambda u: u - u**3}
+"""F of lap u + F(u) = g, by the equation's name."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,9 @@ class BallEquation:
       kind: "poisson", "sine-gordon" or "allen-cahn".
       body: "two-body", "three-body" or "waves".
       coefficients: of s; see there.
-      dimension: d.
-      source_mean, source_rms: mean and root mean square of g over a sample; networks and losses are scaled by them.
+      dimension: the number d.
+      source_mean: mean of g over a sample; the networks' offset comes from it.
+      source_rms: root mean square of g over the sample; networks and losses are scaled by it.
     Source: Shi et al. (2024), section 5; `waves` is ours.
     """
 
@@ -115,7 +118,7 @@ class BallEquation:
 
     @property
     def scale(self) -> float:
-        """Size of s: in many dimensions the Laplacian of (1 - |x|^2) s is nearly -2 d s."""
+        """Size of s, since in many dimensions the Laplacian of (1 - |x|^2) s is nearly -2 d s."""
         return self.source_rms / (2 * self.dimension)
 
     def ansatz(self, network: Field) -> Field:
@@ -191,7 +194,8 @@ def ball_equation(kind: str, d: int, key: jax.Array, body: str = "two-body") -> 
       key: PRNG key, consumed once, for the coefficients.
       body: "two-body" or "three-body", normal coefficients; or "waves", a random direction of length sqrt(d).
     Raises:
-      ValueError: an unknown name, or d below 3; TypeError: d is no integer.
+      ValueError: an unknown name, or d below 3.
+      TypeError: d is no integer.
     """
     if kind not in NONLINEAR or body not in BODIES:
         raise ValueError(f"expected one of {list(NONLINEAR)} and one of {list(BODIES)}, got {kind!r} and {body!r}")

@@ -22,7 +22,8 @@ class BoxEquation:
 
     Attributes:
       name: as in the tables.
-      lower, upper: corners of the box, one number per coordinate; time comes first where there is time.
+      lower: the corner with the smallest coordinates, d numbers; time comes first where there is time.
+      upper: the opposite corner, d numbers.
       solution: exact, (d,) -> (); None where it is not known, and then there is no `relative_l2`.
       residual: (u, x (d,)) -> (), by jets; zero for the solution.
       ansatz: network -> a function that satisfies the boundary and initial conditions.

@@ -10,7 +10,8 @@ from typing import Protocol
 
 import jax
 
-Field = Callable[[jax.Array], jax.Array]  # (d,) -> ()
+Field = Callable[[jax.Array], jax.Array]
+"""A scalar field: a function of one point, (d,) -> ()."""
 
 
 class Equation(Protocol):

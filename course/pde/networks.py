@@ -17,7 +17,8 @@ def init_mlp(key: jax.Array, sizes: tuple[int, ...]) -> list[tuple[jax.Array, ja
     Returns:
       A list of (weight (in, out), bias (out,)).
     Raises:
-      ValueError: fewer than two sizes, or one below 1; TypeError: one is no integer.
+      ValueError: fewer than two sizes, or one below 1.
+      TypeError: one is no integer.
     """
     sizes = tuple(arguments.integer("every size", size, "a layer has at least one unit") for size in sizes)
     if len(sizes) < 2:

@@ -18,7 +18,8 @@ def sample_ball(key: jax.Array, n: int, d: int) -> jax.Array:
     `jax.random.normal`, which in many dimensions is two thirds of its time.
 
     Raises:
-      ValueError: n or d below 1; TypeError: they are no integers.
+      ValueError: n or d below 1.
+      TypeError: they are no integers.
     """
     n, d = arguments.integer("n", n, "draw at least one point"), arguments.integer("d", d, "there is no coordinate")
     key_normal, key_radius = jax.random.split(key)

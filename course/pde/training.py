@@ -77,7 +77,8 @@ def scaled_cosine_adam(
       d: coordinates that the network sees. The first matrix with d rows, in the order of `jax.tree.leaves`, is scaled.
       mu_dtype: optax's; bfloat16 halves the memory of the first moment.
     Raises:
-      ValueError: steps or d below 1; TypeError: they are no integers.
+      ValueError: steps or d below 1.
+      TypeError: they are no integers.
     """
     steps = arguments.integer("steps", steps, "the rate falls to zero over at least one step")
     d = arguments.integer("d", d, "the network sees at least one coordinate")

@@ -16,8 +16,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 Path = tuple[str, ...]
+"""Where an array stands in a tree: the names on the way."""
 Shape = tuple[int, ...]
-Shapes = Mapping[str, Shape]  # a layer's tensors by name
+"""An array's shape."""
+Shapes = Mapping[str, Shape]
+"""A layer's tensors by name, each with its shape."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from course.porting.layouts import KINDS, NORMS, WITHOUT_COUNTERPART, Leaf, Path
 from course.porting.problems import PortingError, Problem, some
 
 Arrays = Mapping[str, np.ndarray]
+"""Arrays by name, as in a state dict."""
 
 
 REFUSED = "refused"  # in a kind's place: one problem says all of such a layer

@@ -18,7 +18,8 @@ from course.taylor.programs import Program, trace
 from course.taylor.propagation import Lines, propagate
 from course.taylor.rules import Jet
 
-ScalarField = Callable[[jax.Array], jax.Array]  # (d,) -> ()
+ScalarField = Callable[[jax.Array], jax.Array]
+"""A scalar field: a function of one point, (d,) -> ()."""
 
 
 def derivatives(f: Callable[[jax.Array], jax.Array], x: jax.Array, v: ArrayLike, order: int) -> jax.Array:
@@ -111,7 +112,9 @@ def weighted(f: ScalarField, x: jax.Array, directions: ArrayLike, weights: Array
     Returns:
       Scalar (), in the dtype of f's output.
     Raises:
-      ValueError, TypeError and DifferentiationError as for `value_and_laplacian`; ValueError for complex weights.
+      ValueError: as for `value_and_laplacian`; or the weights are complex, or not one per direction.
+      TypeError: x is no array.
+      DifferentiationError: an operation of f has no derivative.
     Source: Dangel et al. (NeurIPS 2025), section 3.
     """
     x, order = arguments.point(x), arguments.derivative_order(order)
@@ -133,7 +136,9 @@ def biharmonic(f: ScalarField, x: jax.Array) -> jax.Array:
     Returns:
       Scalar (), in the dtype of f's output. Both Laplacians are collapsed and compressed.
     Raises:
-      ValueError, TypeError and DifferentiationError as for `value_and_laplacian`.
+      ValueError: x or f do not fit, as for `value_and_laplacian`.
+      TypeError: x is no array.
+      DifferentiationError: an operation of f has no derivative.
     Example:
       >>> float(biharmonic(lambda x: (x**4).sum(), jnp.ones(3)))
       72.0
@@ -170,7 +175,8 @@ def along_axes(f: ScalarField, x: jax.Array, axes: jax.Array | np.ndarray, power
     """The mixed partial derivative d^p1 / dx_a1^p1 d^p2 / dx_a2^p2 …, where the axes (n,) may be traced.
 
     Raises:
-      As for `partial_derivative`.
+      ValueError: x or f do not fit, as for `partial_derivative`.
+      DifferentiationError: an operation of f has no derivative.
     """
     if not powers:
         _scalar_program(f, x)

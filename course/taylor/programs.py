@@ -25,7 +25,8 @@ class Constant:
     value: Any
 
 
-Source = int | Constant  # the number of a value, or a constant
+Source = int | Constant
+"""Where an operation's input comes from: the number of a value, or a constant."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,9 +27,12 @@ import jax.numpy as jnp
 
 from course.taylor.programs import is_real, names_within
 
-Jet = list[Any]  # arrays, and Nones from place 1 on, as above; `one_hot` puts its own form into place 1
-Derivatives = Sequence[jax.Array | None]  # 1 … K of one value, None for zero
-Rule = Callable[..., Sequence[Derivatives]]  # (operation, *jets) -> the derivatives of each output
+Jet = list[Any]
+"""Arrays, and Nones from place 1 on, as above; `one_hot` puts its own form into place 1."""
+Derivatives = Sequence[jax.Array | None]
+"""1 … K of one value; None for zero."""
+Rule = Callable[..., Sequence[Derivatives]]
+"""(operation, *jets) -> the derivatives of each output."""
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
@@ -43,12 +46,13 @@ class Operation:
     """What a rule is told beside the jets: the operation, and what is asked for.
 
     Attributes:
-      name, params: of the primitive.
+      name: the primitive's.
+      params: the primitive's.
       inputs: all its inputs' values.
       moving: the positions of those that move with x.
       call: (*moving inputs) -> list of the floating outputs; the other inputs are fixed in it.
       outputs: what it makes of the values.
-      order: K.
+      order: the number K.
       lines: how many there are, R.
       weights: (R,), of the sum that x[K] is; None means ones.
     """
@@ -89,6 +93,7 @@ class Operation:
 
 
 RULES: dict[str, Rule] = {}
+"""The rule of each primitive, by its name."""
 
 
 def rule(*names: str) -> Callable[[F], F]:
@@ -211,7 +216,9 @@ _LINEAR_AT = {
 # --- the derivatives of elementwise functions --------------------------------------------------------------
 
 Formula = Callable[[Operation, jax.Array, jax.Array], list[jax.Array]]
+"""(operation, z, g(z)) -> [g'(z), …, g^(K)(z)]."""
 FORMULAS: dict[str, Formula] = {}
+"""The formula of each elementwise primitive, by its name."""
 
 
 def formula(*names: str) -> Callable[[Formula], Formula]:

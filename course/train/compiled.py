@@ -17,7 +17,8 @@ from jax.typing import ArrayLike
 
 from course.batching import checked_batch_size, integer
 
-Params = Any  # a pytree of arrays
+Params = Any
+"""A pytree of arrays."""
 
 
 def batch_orders(key: jax.Array, rows: int, batch_size: int) -> jax.Array:

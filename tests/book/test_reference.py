@@ -1,6 +1,7 @@
 """The reference: each module has a page, each public name stands on one, docstrings read as they should."""
 
 import ast
+import re
 
 import pytest
 
@@ -11,6 +12,8 @@ from tools.lessons import ROOT
 api = pytest.importorskip(
     "tools.book.api", reason="Sphinx comes with requirements/book.txt, which `make book` installs"
 )
+napoleon = pytest.importorskip("sphinx.ext.napoleon")
+NAME = re.compile(r"(\\?\*){0,2}[A-Za-z_][\w.]*(\\_)?")
 # what only the modules around them use: the package's page says what they are for
 PRIVATE = {
     "course.layers.statistics", "course.porting.modules", "course.porting.problems", "course.porting.trees",
@@ -86,6 +89,66 @@ def test_a_docstring_becomes_what_napoleon_reads():
         + "\\|x\\|^2 (\\*shape).\n\n:returns:\n  A pair: two.\n\nSource: Shi, :doc:`18 · STDE </lessons/18_stde>`.\n"
         "\nExample:\n  >>> f(x_ * 2)"
     )
+
+
+def fields(docstring, name, kind):
+    """What napoleon makes of a docstring: its fields, (word, name or None, text)."""
+    lines = docstring.split("\n")
+    api.rewrite(None, kind, name, None, None, lines)
+    settings = napoleon.Config(napoleon_numpy_docstring=False, napoleon_use_ivar=True)
+    text = str(napoleon.GoogleDocstring("\n".join(lines), settings, what=kind, name=name))
+    found = re.finditer(r"(?m)^:(?!py:|doc:)(?P<word>[a-z]+)(?: (?P<name>.+?))?:(?: |$)(?P<text>.*)", text)
+    return [(field["word"], field["name"], field["text"]) for field in found]
+
+
+def faults(docstring, name, kind):
+    """Sections that would be shown raw or wrong: a name that is none, an error without a reason, "d." as a list."""
+    found = []
+    for word, named, text in fields(docstring, name, kind):
+        if word == "type":  # napoleon takes "Size: of s" for the type of a property
+            found.append(f"a property's first line without a colon, got {text!r}")
+        elif word in {"param", "ivar", "raises"} and not NAME.fullmatch(named or ""):
+            found.append(f"one name before the colon, got {named or text!r}")
+        elif word in {"param", "ivar"} and re.fullmatch(r"\w\.", text):
+            found.append(f"more than a letter and a point, which is a list's number, got {text!r}")
+        elif re.search(r"\b[A-Z]\w+Error: ", text):
+            found.append(f"one line for each error, got {text!r}")
+    return found
+
+
+@pytest.mark.parametrize("path", sorted({what.path for what in public.definitions().values()}))
+def test_sections_of_every_docstring_name_one_thing_a_line(path):
+    kinds = {ast.ClassDef: "class", ast.FunctionDef: "function"}
+    for name, what in public.definitions().items():
+        if what.path == path and type(what.node) in kinds and (docstring := ast.get_docstring(what.node)):
+            kind = "property" if what.is_property else kinds[type(what.node)]
+            assert faults(docstring, name, kind) == [], f"{name}: see {path}, line {what.node.lineno}"
+
+
+@pytest.mark.parametrize(("section", "fault"), [
+    ("Attributes:\n  x, y: its middle.", "one name before the colon, got 'x, y'"),
+    ("Attributes:\n  order: K.", "more than a letter and a point"),
+    ("Raises:\n  ValueError and TypeError, as for `apply`.", "one name before the colon, got 'ValueError and"),
+    ("Raises:\n  ValueError: d below 1; TypeError: it is no integer.", "one line for each error"),
+])  # fmt: skip
+def test_a_section_that_would_be_shown_raw_is_found(section, fault):
+    (said,) = faults(f"A box.\n\n{section}", "course.stde.Kind", "class")
+    assert fault in said
+
+
+def test_a_property_with_a_colon_is_found():
+    (said,) = faults("Size of s: large.", "course.stde.Kind", "property")
+    assert said == "a property's first line without a colon, got 'Size of s'"
+
+
+def test_constants_stand_with_their_words_and_their_own_value():
+    text = PAGES["course.plots"]
+    assert ".. py:data:: TORCH\n   :value: '#D55E00'\n\n   PyTorch's orange and JAX's blue.\n" in text
+    assert ".. py:data:: NOISE" not in PAGES["course.failures"]  # it has no words
+    assert "_PLACES" not in PAGES["course.data"]
+    for name, what in public.definitions().items():
+        if isinstance(what.node, ast.Assign | ast.AnnAssign):
+            assert what.words.endswith("."), f"{name}: expected a sentence below it, got {what.words!r}"
 
 
 def test_a_module_becomes_markdown():

@@ -26,6 +26,7 @@ ACTIVE = re.compile(r"`(?P<literal>[^`\n]+)`|[|]|(?<=\S)[*]|(?<=\S )[*](?=\S)|(?
 LESSON = re.compile(rf"\b({'|'.join(lesson.stem for lesson in lessons())})\b")
 ROW = re.compile(r"^ *(?P<module>[\w.]+) {2,}(?P<lesson>\d\w+) {2,}(?P<what>\S.*)$", re.MULTILINE)
 VALUE = 100  # characters of a constant's value; longer ones stand in the source
+PRIVATE = re.compile(r"\b_[A-Z]")  # a value made of what the reference does not show
 CHECK = f"{public.CHECKS}.core.Check"
 
 
@@ -139,10 +140,20 @@ def _directive(name: str, what: public.Definition) -> list[str]:
             *([f"   :members: {inside}", "   :member-order: bysource"] if inside else []),
             "",
         ]
+    short = name.rpartition(".")[2]
     options = [f"   :type: {ast.unparse(what.node.annotation)}"] if isinstance(what.node, ast.AnnAssign) else []
-    value = ast.unparse(what.node.value) if what.node.value else ""
-    options += [f"   :value: {value}"] if 0 < len(value) <= VALUE and "__file__" not in value else []
-    return [f".. py:data:: {name.rpartition('.')[2]}", *options, ""]
+    value = _value(what.node, short)
+    options += [f"   :value: {value}"] if 0 < len(value) <= VALUE and not PRIVATE.search(value) else []
+    words = as_rst(what.words, what.full_name.rpartition(".")[0]).split("\n")
+    return [f".. py:data:: {short}", *options, "", *(f"   {line}".rstrip() for line in words), ""]
+
+
+def _value(node: ast.Assign | ast.AnnAssign, name: str) -> str:
+    """A constant's value as the source has it; its own part of it in `TORCH, JAX = ...`."""
+    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple) and isinstance(node.value, ast.Tuple):
+        names = [ast.unparse(target) for target in node.targets[0].elts]
+        return ast.unparse(node.value.elts[names.index(name)])
+    return ast.unparse(node.value) if node.value else ""
 
 
 def _checks() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from dataclasses import dataclass
 from functools import cache
 
@@ -20,6 +21,7 @@ class Definition:
     path: str
     node: ast.stmt
     full_name: str
+    words: str = ""  # a constant's: the text in quotes below it
 
     @property
     def is_property(self) -> bool:
@@ -45,13 +47,20 @@ def file_of(module: str) -> str:
 
 @cache
 def own_names(module: str) -> dict[str, Definition]:
-    """What a module itself defines under public names: functions, classes, constants and names of types."""
-    found = {}
-    for node in trees()[module].body:
+    """What a module itself defines under public names: functions, classes, and constants that have words."""
+    found, body = {}, trees()[module].body
+    for node, below in zip(body, [*body[1:], None], strict=True):
+        words = _text(below)
         for name in _names(node):
-            if not name.startswith("_"):
-                found[name] = Definition(file_of(module), node, f"{module}.{name}")
+            if not name.startswith("_") and (words or isinstance(node, ast.FunctionDef | ast.ClassDef)):
+                found[name] = Definition(file_of(module), node, f"{module}.{name}", words)
     return found
+
+
+def _text(node: ast.stmt | None) -> str:
+    """What a text that stands for itself says, as Python's documentation tools read it; empty for any other line."""
+    alone = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return inspect.cleandoc(node.value.value) if alone else ""
 
 
 def _names(node: ast.stmt) -> list[str]:
