@@ -14,7 +14,9 @@ const rosettaStems = (text) => (text.toLowerCase().match(/[\p{L}\p{N}]+/gu) || [
 /** The words of a query, each a list of the ways to say it; a way is a list of stems. */
 function rosettaTerms(data, query) {
   const stems = rosettaStems(query).filter((stem) => !data.fillers.includes(stem));
-  const others = Object.fromEntries(Object.entries(data.synonyms).map((pair) => pair.map((text) => rosettaStems(text).join(" "))));
+  const others = Object.fromEntries(
+    Object.entries(data.synonyms).map((pair) => pair.map((text) => rosettaStems(text).join(" "))),
+  );
   const terms = [];
   for (let at = 0; at < stems.length;) {
     const length = stems.slice(at, at + 2).join(" ") in others ? 2 : 1;
@@ -45,7 +47,8 @@ function rosettaSearch(data, query) {
   // optimizer.step, opt.step: Optimizer's; model.train: Module's
   const owns = (spelt) => {
     const prefix = spelt.slice(0, -last(spelt).length - 1), kind = last(prefix);
-    return owner ? kind.includes(owner) || (owner.length > 2 && kind.startsWith(owner.slice(0, 3))) : /^(torch|tensor)$/.test(prefix);
+    return owner ? kind.includes(owner) || (owner.length > 2 && kind.startsWith(owner.slice(0, 3)))
+      : /^(torch|tensor)$/.test(prefix);
   };
   const found = new Map();
   const add = (key, level, result) => {
@@ -56,7 +59,8 @@ function rosettaSearch(data, query) {
     const spelt = name.toLowerCase();
     const level = spelt === wanted ? 0 : last(spelt) === sought ? (owns(spelt) ? 0.5 : 1)
       : last(spelt).startsWith(sought.replace(/_$/, "")) ? 2 : spelt.includes(wanted) ? 4 : null;
-    if (sought.length > 1 && level !== null) entries.forEach((entry, place) => add(entry, level + place / 100, { entry, name }));
+    if (sought.length > 1 && level !== null)
+      entries.forEach((entry, place) => add(entry, level + place / 100, { entry, name }));
   }
   const terms = rosettaTerms(data, wanted);
   if (terms.length) {

@@ -48,11 +48,11 @@ SYNONYMS = {
     "scheduler": "schedule", "std": "standard deviation", "summary": "shapes parameters", "weight": "parameters",
 }  # fmt: skip
 FILLERS = ["a", "an", "and", "are", "can", "do", "does", "for", "how", "i", "in", "is", "it", "my", "no", "of", "on",
-           "or", "the", "to", "what", "with"]  # fmt: skip
+           "or", "the", "to", "use", "what", "with"]  # fmt: skip
 
 
 def write(folder: Path) -> None:
-    """The pages rosetta/index, rosetta/GROUP, rosetta/names and rosetta/messages, what the search box reads, the handout."""
+    """The pages rosetta/index, rosetta/GROUP, names and messages, what the search box reads, and the handout."""
     entries = everything()
     covered = by_name(entries)
     stems = {lesson.stem: title_of(lesson)[0] for lesson in lessons()}
@@ -89,8 +89,8 @@ def index(entries: Entries, covered: names.Index) -> str:
             "what to write instead",
             "## On paper",
             # Sphinx knows no file that it only copies: HTML
-            'The <a href="../handout.html">handout</a> shows what is needed most on two printed pages, PyTorch and JAX side '
-            "by side, and ten errors that come first. `make handout` makes a PDF of it.",
+            'The <a href="../handout.html">handout</a> shows what is needed most on two printed pages, PyTorch and JAX '
+            "side by side, and ten errors that come first. `make handout` makes a PDF of it.",
             tree,
         ]
     )
@@ -144,8 +144,8 @@ def search_data(entries: Entries, covered: names.Index) -> dict[str, Any]:
     """What the search box looks through: entries, and names and messages with the numbers of their entries.
 
     Returns:
-      "synonyms", "fillers": of queries, "groups": {group: title}, "entries": [[anchor, title, is a trap]], "names": [[name, [number, …]]],
-      "messages": [[type, text, meaning, number]]; the forms of a type or a text are separated by "|".
+      "synonyms", "fillers": of queries, "groups": {group: title}, "entries": [[anchor, title, is a trap]],
+      "names": [[name, [number, …]]], "messages": [[type, text, meaning, number]]; the forms of a type or a text are separated by "|".
     """
     modules = groups()
     listed = [(name, entry) for name, found in entries.items() for entry in found]
