@@ -145,7 +145,8 @@ def search_data(entries: Entries, covered: names.Index) -> dict[str, Any]:
 
     Returns:
       "synonyms", "fillers": of queries, "groups": {group: title}, "entries": [[anchor, title, is a trap]],
-      "names": [[name, [number, …]]], "messages": [[type, text, meaning, number]]; the forms of a type or a text are separated by "|".
+      "names": [[name, [number, …]]], "messages": [[type, text, meaning, number]]; the forms of a type or a text are
+      separated by "|".
     """
     modules = groups()
     listed = [(name, entry) for name, found in entries.items() for entry in found]
