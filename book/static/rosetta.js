@@ -54,7 +54,7 @@ function rosettaSearch(data, query) {
   const add = (key, level, result) => {
     if (!found.has(key) || found.get(key).level > level) found.set(key, { level, ...result });
   };
-  // 0: the very name; 0.5, 1: its last part, of that class or not; 2: how it begins; 3 to 5: words; 4: a part of it
+  // 0: the very name; 0.5, 1: its last part, of that class or not; 2: how it begins; 2.4: a subject; up to 5: words; 4: a part
   for (const [name, entries] of data.names) {
     const spelt = name.toLowerCase();
     const level = spelt === wanted ? 0 : last(spelt) === sought ? (owns(spelt) ? 0.5 : 1)
@@ -64,16 +64,17 @@ function rosettaSearch(data, query) {
   }
   const terms = rosettaTerms(data, wanted);
   if (terms.length) {
+    for (const [group, title] of Object.entries(data.groups)) {
+      const stems = rosettaStems(title);
+      if (terms.every((ways) => rosettaSays(stems, ways))) add(group, 2.4, { group });
+    }
     const titles = data.entries.map(([, title]) => rosettaStems(title));
     const shares = rosettaShares(titles, terms), least = Math.max(1 / 3, 0.6 * Math.max(...shares));
     shares.forEach((share, entry) => {
-      const title = data.entries[entry][1];
-      if (share > least) add(entry, title.toLowerCase() === wanted ? 0 : 5 - 2 * share + title.length / 1000, { entry });
+      const [anchor, title] = data.entries[entry];
+      const level = 5 - 2 * share + title.length / 1000 - (found.has(anchor.split("-")[0]) ? 0.5 : 0);
+      if (share > least) add(entry, title.toLowerCase() === wanted ? 0 : level, { entry });
     });
-    for (const [group, title] of Object.entries(data.groups)) {
-      const stems = rosettaStems(title);
-      if (terms.every((ways) => rosettaSays(stems, ways))) add(group, 2.9, { group });
-    }
   }
   for (const message of data.messages) {
     const [errors, texts, meaning] = message.slice(0, 3).map((part) => part.toLowerCase());
