@@ -1,4 +1,4 @@
-// The search box of the Rosetta stone. window.rosetta (search-data.js, written by tools/book/rosetta.py) is all it reads.
+// The search box of the Rosetta stone. All it reads is window.rosetta: search-data.js, by tools/book/rosetta.py.
 "use strict";
 
 const MOST = 30;
@@ -54,7 +54,8 @@ function rosettaSearch(data, query) {
   const add = (key, level, result) => {
     if (!found.has(key) || found.get(key).level > level) found.set(key, { level, ...result });
   };
-  // 0: the very name; 0.5, 1: its last part, of that class or not; 2: how it begins; 2.4: a subject; up to 5: words; 4: a part
+  // 0: the very name; 0.5, 1: its last part, of that class or not; 2: how it begins; 2.4: a subject; to 5: words;
+  // 4: a part of it
   for (const [name, entries] of data.names) {
     const spelt = name.toLowerCase();
     const level = spelt === wanted ? 0 : last(spelt) === sought ? (owns(spelt) ? 0.5 : 1)
@@ -78,9 +79,10 @@ function rosettaSearch(data, query) {
   }
   for (const message of data.messages) {
     const [errors, texts, meaning] = message.slice(0, 3).map((part) => part.toLowerCase());
+    const stems = rosettaStems(`${errors} ${texts} ${meaning}`);
     const level = errors.split("|").includes(wanted) || texts.split("|").some((text) => whole.includes(text)) ? 0
       : errors.includes(wanted) || texts.includes(whole) ? 2
-      : terms.length && terms.every((ways) => rosettaSays(rosettaStems(`${errors} ${texts} ${meaning}`), ways)) ? 4 : null;
+      : terms.length && terms.every((ways) => rosettaSays(stems, ways)) ? 4 : null;
     if (level !== null) add(message[1], level, { entry: message[3], message });
   }
   const sorted = [...found.values()].sort((a, b) => a.level - b.level);
