@@ -70,6 +70,7 @@ tbody { break-inside: avoid; }
 tbody.heads { break-after: avoid; }
 td.trap { border: 0; padding-top: 0; }
 .mark { font-weight: bold; }
+@media screen { body { padding: 1rem; font-size: 9pt; } code, pre { font-size: 9pt; } }
 """
 
 
@@ -104,6 +105,7 @@ def handout(paper: str = "a4") -> str:
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>From PyTorch to JAX</title>
 <style>{STYLE.replace("A4", PAPERS[paper])}</style></head>
 <body>
+<main>
 <h1>From PyTorch to JAX</h1>
 <p>{len(chosen)} of {total} entries of the Rosetta stone, {address()}. The right column gives PyTorch’s result.
 <span class="mark">⚠</span> marks a trap: what you would write first gives something else. <code>F</code> is
@@ -113,6 +115,7 @@ torch.nn.functional, <code>jnp</code> jax.numpy, <code>nnx</code> flax.nnx, <cod
 <thead><tr><th class="torch">PyTorch</th><th class="jax">JAX</th></tr></thead>
 {chr(10).join(rows)}
 </table>
+</main>
 </body>
 </html>
 """

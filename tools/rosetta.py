@@ -15,6 +15,7 @@ from rosetta import kinds, messages, names
 from tools.lessons import ROOT, lessons, title_of
 
 PAGE = ROOT / "ROSETTA.md"
+ALIKE, SAME, EXACT = "JAX, written alike", "JAX, same result", "JAX, exact"  # of a trap, its fix, and a fix without one
 LABELS = {"nnx": "# Flax NNX", "linen": "# Flax Linen"}
 
 
@@ -68,8 +69,8 @@ def opening(entries: dict[str, list[type[kinds.Pair]]]) -> list[str]:
     total = sum(map(len, entries.values()))
     return [
         f"{total} entries. `make test` runs both sides of each on random inputs and compares results, and gradients "
-        f"where there are any. {traps} entries differ on purpose: these are marked **Trap**, the difference is checked "
-        "too, and *Write* is what gives PyTorch's result.",
+        f"where there are any. {traps} entries differ on purpose: these are marked **Trap**, and the difference is "
+        f"checked too. *{ALIKE}* is then what one would write first, *{SAME}* what gives PyTorch's result.",
         "Imports are the usual ones: `F` is torch.nn.functional, `jnp` jax.numpy, `lax` jax.lax, `nnx` flax.nnx, `nn` "
         "flax.linen, `ocp` orbax.checkpoint; `layers`, `optimizers` and `porting` are of this repository's `course`. "
         "Names without a definition are inputs.",
@@ -106,14 +107,14 @@ def shown(group: str, entry: type[kinds.Pair], lesson_names: dict[str, str]) -> 
     """One entry: its title, the two sides, and what is to be said."""
     page = [
         f'### <a id="{target(group, entry)}"></a>{entry.__doc__}',
-        side_by_side(snippet(entry, "torch"), jax_code(entry)),
+        side_by_side(snippet(entry, "torch"), jax_code(entry), heading(entry)),
     ]
     if entry.trap:
         stem = entry.lesson[0]
         shown_in = f" Shown in [{lesson_names.get(stem, stem)}](notebooks/{stem}.ipynb)." if stem else ""
         page.append(f"**Trap.** {entry.trap}{shown_in}")
     if "fix" in entry.sides():
-        page.append(f"*Write*\n\n```python\n{snippet(entry, 'fix')}\n```")
+        page.append(f"*{heading(entry, 'fix')}*\n\n```python\n{snippet(entry, 'fix')}\n```")
     if entry.note:
         page.append(entry.note)
     return page
@@ -167,9 +168,16 @@ def in_contents(name: str, module: ModuleType, found: list[type[kinds.Pair]], pa
     return f"- [{title}]({page.format(name) or f'#{name}'}): {len(found)} entries{traps}"
 
 
-def side_by_side(left: str, right: str) -> str:
+def heading(entry: type[kinds.Pair], side: str = "jax") -> str:
+    """What stands above the JAX side, or above the fix."""
+    if side == "fix":
+        return SAME if entry.trap else EXACT
+    return ALIKE if entry.trap else "JAX"
+
+
+def side_by_side(left: str, right: str, heading: str) -> str:
     cells = "</td><td>".join(f"\n\n```python\n{code}\n```\n\n" for code in (left, right))
-    return f"<table><tr><th>PyTorch</th><th>JAX</th></tr><tr><td>{cells}</td></tr></table>"
+    return f"<table><tr><th>PyTorch</th><th>{heading}</th></tr><tr><td>{cells}</td></tr></table>"
 
 
 def title_and_text(module: ModuleType) -> tuple[str, str]:

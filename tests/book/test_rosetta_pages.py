@@ -54,6 +54,21 @@ def test_every_name_and_message_leads_to_an_entry(data):
     assert {anchor.partition("-")[0] for anchor, _, _ in data["entries"]} == set(data["groups"])
 
 
+def test_every_synonym_is_said_by_a_title(data):
+    titles = [title.lower() for _, title, _ in data["entries"]] + [title.lower() for title in data["groups"].values()]
+    for query, said in rosetta.SYNONYMS.items():
+        assert any(all(word.lower() in title for word in said.split()) for title in titles), (query, said)
+
+
+def test_a_trap_says_which_code_is_which_and_the_handout_is_there(book):
+    pages, _ = anchors(book)
+    entry = pages["indexing"].partition("{#indexing-writeelement}")[2].partition("\n{#")[0]
+    assert re.findall(r"^\[(.+)\]\{\.rosetta-side\}", entry, re.MULTILINE) == [
+        "PyTorch", "JAX, written alike", "JAX, same result"
+    ]  # fmt: skip
+    assert 'href="../handout.html"' in pages["index"] and (book / "extra" / "handout.html").is_file()
+
+
 @pytest.fixture(scope="module")
 def page(book):
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright comes with requirements/book.txt")
@@ -83,6 +98,27 @@ def page(book):
             "control_flow.html#control_flow-ifondata",
         ),
         ("gradient stop", "autograd.html#autograd-detach"),  # words of a title
+        ("gradient clipping", "optimizers.html#optimizers-clipvalues"),  # other endings
+        ("early stopping", "training.html#training-earlystop"),
+        ("freeze layers", "optimizers.html#optimizers-freeze"),
+        ("normalization RMS", "layers.html#layers-rmsnorm"),  # American
+        ("early foobar", "training.html#training-earlystop"),  # most of the words
+        ("mixed precision", "mixed_precision.html"),  # a subject
+        ("training loop", "training.html"),
+        ("lr scheduler", "schedules.html"),  # synonyms
+        ("multi gpu", "parallelism.html#parallelism-distributed"),
+        ("model summary", "modules.html#modules-namedweights"),
+        ("how do I use weight decay", "optimizers.html#optimizers-momentumdecay"),  # filler
+        ("optimizer.step()", "optimizers.html#optimizers-onestep"),  # the class of the object
+        ("opt.zero_grad(set_to_none=True)", "optimizers.html#optimizers-zerograd"),
+        ("scheduler.step()", "schedules.html#schedules-presentrate"),
+        ("scaler.step(optimizer)", "mixed_precision.html#mixed_precision-skipinfinite"),
+        ("model.train()", "modules.html#modules-traineval"),
+        ("loss.backward()", "autograd.html#autograd-lossandgradient"),
+        ("x.view(-1)", "creation.html#creation-view"),
+        ("torch.device", "devices.html#devices-todevice"),
+        ("device", "devices.html#devices-whereisit"),
+        ("model(x)", "modules.html#modules-copymodel"),
     ],
 )
 def test_the_search_box_finds(page, query, first):

@@ -9,11 +9,13 @@ from typing import Any
 
 from rosetta import kinds, messages, names
 from tools.book.places import relative
+from tools.handout import handout
 from tools.lessons import lessons, title_of
 from tools.rosetta import (
     by_name,
     everything,
     groups,
+    heading,
     in_contents,
     jax_code,
     message_index,
@@ -37,9 +39,20 @@ SEARCH = """```{raw} html
 <script src="../_static/rosetta.js" defer></script>
 ```"""
 
+# what one types, and how the titles say it: endings count for nothing, and "iz" is "is"
+SYNONYMS = {
+    "amp": "mixed precision", "average": "mean", "bf16": "bfloat16", "checkpoint": "save", "concat": "join",
+    "cuda": "device", "ddp": "DistributedDataParallel", "ema": "exponential moving average", "eval": "evaluate",
+    "fp16": "float16", "fp32": "float32", "gpu": "device", "inference": "evaluate", "l2": "squares parameters",
+    "lr": "rate", "multi gpu": "train all devices", "regularization": "weight decay", "rng": "random numbers",
+    "scheduler": "schedule", "std": "standard deviation", "summary": "shapes parameters", "weight": "parameters",
+}  # fmt: skip
+FILLERS = ["a", "an", "and", "are", "can", "do", "does", "for", "how", "i", "in", "is", "it", "my", "no", "of", "on",
+           "or", "the", "to", "use", "what", "with"]  # fmt: skip
+
 
 def write(folder: Path) -> None:
-    """The pages rosetta/index, rosetta/GROUP, rosetta/names and rosetta/messages, and what the search box reads."""
+    """The pages rosetta/index, rosetta/GROUP, names and messages, what the search box reads, and the handout."""
     entries = everything()
     covered = by_name(entries)
     stems = {lesson.stem: title_of(lesson)[0] for lesson in lessons()}
@@ -54,6 +67,7 @@ def write(folder: Path) -> None:
         (pages / f"{name}.md").write_text(text, "utf-8")
     data = folder.parent / "extra" / "rosetta" / "search-data.js"  # a script: what a page may load from a disk, too
     data.parent.mkdir(parents=True, exist_ok=True)
+    (folder.parent / "extra" / "handout.html").write_text(handout(), "utf-8")
     data.write_text(f"window.rosetta = {json.dumps(search_data(entries, covered), ensure_ascii=False)};\n", "utf-8")
 
 
@@ -74,8 +88,9 @@ def index(entries: Entries, covered: names.Index) -> str:
             f"- [Error messages](messages.md): {len(messages.MESSAGES)} of JAX, Flax and Optax, what happened, and "
             "what to write instead",
             "## On paper",
-            "`make handout` prints what is needed most on two pages, PyTorch and JAX side by side, and the ten most "
-            "frequent error messages.",
+            # Sphinx knows no file that it only copies: HTML
+            'The <a href="../handout.html">handout</a> shows what is needed most on two printed pages, PyTorch and JAX '
+            "side by side, and ten errors that come first. `make handout` makes a PDF of it.",
             tree,
         ]
     )
@@ -104,10 +119,9 @@ def shown(name: str, entry: type[kinds.Pair], stems: dict[str, str]) -> Iterator
     if "_" in anchor:  # of which docutils makes a hyphen
         yield f'```{{raw}} html\n<span id="{anchor}"></span>\n```'
     yield f"{{#{anchor}}}\n## {entry.__doc__}"
-    sides = (("torch", "PyTorch", snippet(entry, "torch")), ("jax", "JAX", jax_code(entry)))
-    columns = [f":::{{div}} rosetta-{side}\n[{label}]{{.rosetta-side}}\n{fenced(c)}\n:::" for side, label, c in sides]
-    yield "\n".join(["::::{div} rosetta-pair", *columns, "::::"])
-    fix = f"Write\n\n{fenced(snippet(entry, 'fix'))}" if "fix" in entry.sides() else ""
+    sides = (("torch", "PyTorch", snippet(entry, "torch")), ("jax", heading(entry), jax_code(entry)))
+    yield "\n".join(["::::{div} rosetta-pair", *(column(*side) for side in sides), "::::"])
+    fix = column("jax", heading(entry, "fix"), snippet(entry, "fix")) if "fix" in entry.sides() else ""
     if entry.trap:
         stem = entry.lesson[0]
         lesson = f" Shown in [{stems[stem]}]({relative(f'lessons/{stem}', '', f'rosetta/{name}')})." if stem else ""
@@ -121,21 +135,25 @@ def shown(name: str, entry: type[kinds.Pair], stems: dict[str, str]) -> Iterator
         yield f"[Also for {', '.join(f'`{name}`' for name in unsaid)}.]{{.rosetta-also}}"
 
 
-def fenced(code: str) -> str:
-    return f"```python\n{code}\n```"
+def column(side: str, label: str, code: str) -> str:
+    """Code below the name of what it is."""
+    return f":::{{div}} rosetta-{side}\n[{label}]{{.rosetta-side}}\n```python\n{code}\n```\n:::"
 
 
 def search_data(entries: Entries, covered: names.Index) -> dict[str, Any]:
     """What the search box looks through: entries, and names and messages with the numbers of their entries.
 
     Returns:
-      "groups": {group: title}, "entries": [[anchor, title, is a trap]], "names": [[name, [number, …]]],
-      "messages": [[type, text, meaning, number]]; the forms of a type or a text are separated by "|".
+      "synonyms", "fillers": of queries, "groups": {group: title}, "entries": [[anchor, title, is a trap]],
+      "names": [[name, [number, …]]], "messages": [[type, text, meaning, number]]; the forms of a type or a text are
+      separated by "|".
     """
     modules = groups()
     listed = [(name, entry) for name, found in entries.items() for entry in found]
     number = {entry: place for place, (_, entry) in enumerate(listed)}
     return {
+        "synonyms": SYNONYMS,
+        "fillers": FILLERS,
         "groups": {name: title_and_text(module)[0] for name, module in modules.items()},
         "entries": [[target(*found), found[1].__doc__.replace("`", ""), bool(found[1].trap)] for found in listed],
         "names": [[name, [number[entry] for _, entry in found]] for name, found in covered.items()],
