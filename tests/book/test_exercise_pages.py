@@ -72,34 +72,6 @@ def test_hints_are_shown_letter_by_letter():
     assert notebooks.as_html("x * y_ < 1, *so*, `a & b`") == "<p>x * y_ &lt; 1, *so*, <code>a &amp; b</code></p>"
 
 
-@pytest.mark.parametrize("hint", [
-    "Then: «return {'count': count, 'mean': mean}, row».",
-    "«def go_on(carry): _, old = carry; return jnp.abs(old) > tol»",
-    "One image: «jnp.pad», then «lax.dynamic_slice» at (i, j, 0); «jax.vmap(f)(x)»'s result is a batch.",
-    "here «ddof=1», and «mask=» of «optax.adamw»",
-    "divided by «real.sum()»; the row is «x[i]», its end «[:, None]», its gradient «.grad».",
-    "computes «x @ weight.T + bias», under «@nn.compact», with «seq_lengths=lengths».",
-    "«first, second = jax.random.split(key)»; then key is used up.",
-    "«floor + rate * jnp.cos(t)» for t epochs (see «optax.apply_updates» there).",
-])  # fmt: skip
-def test_code_in_a_hint_is_marked(hint):
-    text = hint.replace("«", "").replace("»", "")
-    assert html.unescape(notebooks.with_code(text)).replace("<code>", "«").replace("</code>", "»") == hint
-
-
-@pytest.mark.parametrize("text", [
-    "mean(residual^2) + 10 mean((u - sin pi x)^2 + u_t^2) + 5 mean(u^2 + 0.1 u_xx^2)",
-    "By the chain rule the Hessian of u is A^T H A, with H the Hessian of g at A x + b, (k, k).",
-    "lift = a + s x + (b - a - s) x^2, factor = x^2 (1 - x), and F[f] = 0 where f is even.",
-    "tanh' = 1 - tanh², tanh'' = -2 tanh (1 - tanh²).",
-    "step(state, key) -> (new state, loss): u_xx, w_k and 1 - exp(z) at -1 <= z, e.g. on [-1, 1].",
-    "Keep float64; one goes in, one comes out: Adam's carry is (c, h) and its axis is the last",
-    "The index is -1 (not 0, as in NumPy [here]) for min(1, limit / norm), the shape ().",
-])  # fmt: skip
-def test_prose_and_mathematics_stay_as_they_are(text):
-    assert notebooks.with_code(text) == html.escape(text, quote=False)
-
-
 def test_downloads_are_the_committed_files(tmp_path):
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / "old.ipynb").touch()

@@ -5,11 +5,9 @@ Below each check of an exercise stand its hints and its solution, folded. The no
 
 from __future__ import annotations
 
-import ast
 import html
 import re
 import shutil
-from keyword import iskeyword
 from pathlib import Path
 
 import nbformat
@@ -109,115 +107,7 @@ def folds(name: str, exercise: Lesson, said: str) -> str:
 
 def as_html(hint: str) -> str:
     """A hint is plain text; Markdown would find emphasis and maths in it, and turn the quotes of its code."""
-    parts = re.split(r"`([^`]+)`", hint)
-    parts[::2] = [with_code(part) for part in parts[::2]]
-    parts[1::2] = [_code(part) for part in parts[1::2]]
-    return f"<p>{''.join(parts)}</p>"
-
-
-# --- code in the plain text of a hint ------------------------------------------------------------------------
-
-WORD = re.compile(r"(.*?)((?:'s)?[.,;:?!]*\s*)", re.DOTALL)  # what may be code, and what follows it in a sentence
-BRACKETS = re.compile(r"([(\[])(.*)([)\]][.,;:?!]*\s*)", re.DOTALL)
-OPERATORS = {"+", "-", "*", "/", "//", "%", "**", "@", "&", "|", "<", ">", "<=", ">=", "==", "!=", "="}
-BUILTINS = {"dict", "enumerate", "float", "getattr", "int", "len", "list", "range", "set", "tuple", "type", "zip"}
-BEFORE_CODE = {"is", "then", "where", "with"}  # a clause may begin behind these, too
-
-
-def with_code(text: str) -> str:
-    """Prose as HTML, with what is code in it marked.
-
-    Code is what Python parses and what hardly means mathematics: dotted names, names_like_this, keywords, matrix
-    products and the like. The longest counts: clauses between punctuation, operations, then single words.
-    """
-    words, shown, start = _words(text), [], 0
-    while start < len(words):
-        for end in _ends(words, start):
-            code, rest = WORD.fullmatch("".join(words[start:end])).groups()
-            if _is_code(code, heads=rest.startswith(":")):
-                shown.append(_code(code) + html.escape(rest, quote=False))
-                start = end
-                break
-        else:
-            inside = BRACKETS.fullmatch(words[start])
-            plain = html.escape(words[start], quote=False)
-            shown.append(f"{inside[1]}{with_code(inside[2])}{inside[3]}" if inside else plain)
-            start += 1
-    return "".join(shown)
-
-
-def _code(text: str) -> str:
-    return f"<code>{html.escape(text, quote=False)}</code>"
-
-
-def _words(text: str) -> list[str]:
-    """The text cut after blanks, but for those inside brackets."""
-    words, depth = [""], 0
-    for part in re.findall(r"\S+\s*|\s+", text):
-        words[-1] += part
-        depth = max(0, depth + sum((letter in "([{") - (letter in ")]}") for letter in part))
-        if depth == 0:
-            words.append("")
-    return [word for word in words if word]
-
-
-def _ends(words: list[str], start: int) -> list[int]:
-    """Where code that begins with a word may end, the farthest first."""
-    pauses = [number for number, word in enumerate(words, 1) if word.rstrip().endswith((":", ";", ".", ",", "?"))]
-    pauses += [len(words)] if len(words) not in pauses else []
-    begins = start == 0 or start in pauses or words[start - 1].strip().lower() in BEFORE_CODE
-    clauses = [number for number in pauses if number > start] if begins else []
-    operation = [start + 1]
-    while operation[-1] not in pauses and words[operation[-1]].strip() in OPERATORS and operation[-1] + 2 <= len(words):
-        operation.append(operation[-1] + 2)
-    return [*reversed(clauses), *reversed(operation)]
-
-
-def _is_code(text: str, *, heads: bool) -> bool:
-    """Whether a piece of a sentence is Python and no mathematics; `heads`: it may open a block, as "with f():" does."""
-    if re.search(r"[.?!] |\w @\w", text):  # two sentences; "under @nn.compact"
-        return False
-    if any(not iskeyword(name) for name in re.findall(r"(\w+) [(\[]", text)):  # a (b + c) is a product
-        return False
-    text = text.replace("…", "...")
-    keyword = re.match(r"[a-z]\w+=(?!=)", text)  # an argument: "ddof=1", "mask="
-    if keyword and keyword[0] == text:
-        return True
-    spellings = [text, f"_{text}" if re.match(r"\.[a-z]|\[", text) else "", text[text.startswith("@") :]]
-    spellings += [f"{text}: pass"] if heads or text.startswith("for ") else []
-    for spelling in filter(None, spellings):
-        try:
-            tree = ast.parse(spelling)
-        except SyntaxError:
-            continue
-        if len(tree.body) > 1 and any(isinstance(getattr(part, "value", None), ast.Name) for part in tree.body):
-            return False  # "f(x); then"
-        return not any(map(_is_prose, ast.walk(tree))) and bool(keyword or any(map(_is_only_code, ast.walk(tree))))
-    return False
-
-
-def _is_prose(node: ast.AST) -> bool:
-    """What Python and English or mathematics share: "is", "and", "x: y", "a, b", "x^2"."""
-    english = ast.AnnAssign | ast.BoolOp | ast.IfExp | ast.Is | ast.IsNot | ast.In | ast.NotIn | ast.Not | ast.BitXor
-    return isinstance(node, english) or (isinstance(node, ast.Expr) and _is_list(node.value))
-
-
-def _is_list(node: ast.expr) -> bool:
-    return isinstance(node, ast.Tuple) and bool(node.elts) and node.col_offset == node.elts[0].col_offset  # no brackets
-
-
-def _is_only_code(node: ast.AST) -> bool:
-    match node:
-        case ast.Attribute(value=ast.Name(id=name), attr=attribute):
-            return len(name) > 1 or len(attribute) > 1 or attribute == "T"
-        case ast.Call(func=ast.Name(id=name)):
-            return name in BUILTINS or not node.args
-        case ast.Subscript(value=ast.Name(id=name), slice=ast.Name()):
-            return not (len(name) == 1 and name.isupper())  # F[f], E[x]
-        case ast.Name(id=name):
-            return re.match(r"[A-Za-z]\w+_\w|_+[a-z]{2}", name) is not None  # u_xx is mathematics
-    kinds = ast.Attribute | ast.Subscript | ast.Slice | ast.Lambda | ast.Dict | ast.DictComp | ast.FunctionDef
-    return isinstance(node, kinds | ast.keyword | ast.MatMult | ast.FloorDiv | ast.Mod | ast.Pow | ast.BitAnd | ast.Eq)
+    return f"<p>{re.sub('`([^`]+)`', r'<code>\1</code>', html.escape(hint, quote=False))}</p>"
 
 
 def download(exercise: Lesson, text: str) -> str:
