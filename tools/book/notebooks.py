@@ -107,7 +107,8 @@ def folds(name: str, exercise: Lesson, said: str) -> str:
 
 def as_html(hint: str) -> str:
     """A hint is plain text; Markdown would find emphasis and maths in it, and turn the quotes of its code."""
-    return f"<p>{re.sub('`([^`]+)`', r'<code>\1</code>', html.escape(hint, quote=False))}</p>"
+    marked = re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(hint, quote=False))
+    return f"<p>{marked}</p>"
 
 
 def download(exercise: Lesson, text: str) -> str:
