@@ -59,6 +59,7 @@ html_theme_options = {
     "use_fullscreen_button": False,
     "navbar_persistent": [],  # the search field stands in the sidebar, its button in the header
     "show_navbar_depth": 1,
+    "collapse_navbar": True,
     "show_toc_level": 2,
     "search_bar_text": "Search the course",
     "article_header_start": ["toggle-primary-sidebar.html", "partner.html"],
