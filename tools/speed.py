@@ -35,8 +35,8 @@ def ladder_table(root: Path = ROOT) -> pd.DataFrame:
 
 def in_words(table: pd.DataFrame) -> str:
     """What the picture shows."""
-    said = ", ".join(f"{name} {row.times:.2g} times" for name, row in table.iterrows())
-    return f"Bars on a logarithmic scale, speed relative to PyTorch eager: {said}."
+    said = "; ".join(f"{name}: {row.times:.2g}x" for name, row in table.iterrows())
+    return f"Bars on a logarithmic scale, speed relative to PyTorch eager. {said}."
 
 
 def stale_pictures(root: Path = ROOT) -> list[Path]:
