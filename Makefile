@@ -40,10 +40,10 @@ run: $(VENV)/.ready ## execute every lesson into build/run/ and print a table of
 	@$(PY) -m tools.run --jobs $(JOBS)
 
 test: $(VENV)/.ready ## validate notebooks (outputs compared) and package: what CI requires
-	$(PYTEST) $(NBVAL) -m "not benchmark and not structures and not thorough and not book" notebooks/*.ipynb $(CHECKED)
+	$(PYTEST) $(NBVAL) -m "not benchmark and not structures and not thorough and not book and not doors" notebooks/*.ipynb $(CHECKED)
 
 check: $(VENV)/.ready ## the quick part of the tests, without notebook kernels
-	$(PYTEST) -p no:nbval -m "not slow and not benchmark and not structures and not book" $(CHECKED)
+	$(PYTEST) -p no:nbval -m "not slow and not benchmark and not structures and not book and not doors" $(CHECKED)
 
 test-benchmarks: $(VENV)/.ready-bench ## every benchmark in its quick form
 	$(PYTEST) -p no:nbval -m benchmark tests/repo/test_benchmarks.py
@@ -56,8 +56,8 @@ test-exercises: $(VENV)/.ready ## exercises untouched, exercises solved (outputs
 	$(PYTEST) $(NBVAL) notebooks/exercises/*.ipynb notebooks/solutions/*.ipynb
 	$(PYTEST) --dist load -p no:nbval tests/answers
 
-test-doors: $(VENV)/.ready-doors ## Binder and Codespaces: what repo2docker makes of .binder, the fields of .devcontainer
-	$(PYTEST) -p no:nbval tests/repo/test_doors.py
+test-doors: $(VENV)/.ready-doors ## ways in: kernels as on hosts, Kaggle's tables, Binder, Codespaces, a fork with a new lesson
+	$(PYTEST) -p no:nbval -m doors tests/repo
 
 test-structures: $(VENV)/.ready ## 35 whole models, from PyTorch to NNX, Linen and back
 	$(PYTEST) --dist load -p no:nbval $(STRUCTURES)

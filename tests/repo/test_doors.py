@@ -11,6 +11,7 @@ from packaging.specifiers import SpecifierSet
 
 from tools.lessons import ROOT, project
 
+pytestmark = pytest.mark.doors
 BINDER, DEVCONTAINER = ROOT / ".binder", ROOT / ".devcontainer" / "devcontainer.json"
 PYTHON = "3.11"  # the one on which outputs are compared
 CPU_BUILDS = "https://download.pytorch.org/whl/cpu"

@@ -35,14 +35,14 @@ def opened(host):
     return done.failure or notebook.cells[-1].outputs[0].text.split()
 
 
-@pytest.mark.slow
+@pytest.mark.doors
 @pytest.mark.parametrize("name", hosts.MARKS)
 def test_with_internet_it_clones_the_tag(made, name):
     found = opened(Host(name, made / "repository"))
     assert found == [f"/tmp/course-{tag()}/course/__init__.py", "None", "None"]
 
 
-@pytest.mark.slow
+@pytest.mark.doors
 @pytest.mark.parametrize("name", hosts.MARKS)
 def test_without_internet_and_without_the_data_set_it_says_what_to_do(made, name):
     failure = opened(Host(name))
@@ -50,7 +50,7 @@ def test_without_internet_and_without_the_data_set_it_says_what_to_do(made, name
     assert "RuntimeError: expected internet access or an attached copy, got neither" in failure
 
 
-@pytest.mark.slow
+@pytest.mark.doors
 @pytest.mark.parametrize("internet", [False, True])
 def test_on_kaggle_the_attached_course_and_the_competition_are_found(made, internet):
     inputs = {DATASET: made / "dataset", COMPETITION: made / "competition"}
@@ -78,7 +78,7 @@ def test_a_mounted_competition_without_a_submission_is_a_failure(tmp_path):
         assert (failure is None) == right
 
 
-@pytest.mark.slow
+@pytest.mark.doors
 def test_an_opening_ends_with_the_configuration():
     for lesson in lessons():
         if not uses_flax(lesson):

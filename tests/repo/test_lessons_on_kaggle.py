@@ -16,7 +16,7 @@ def mount(tmp_path):
     return hosts.competition(tmp_path / "competitions" / "titanic")
 
 
-@pytest.mark.slow
+@pytest.mark.doors
 def test_the_lessons_run_on_kaggles_table(mount, tmp_path):
     """One after the other in one process, which imports the frameworks once."""
     script = [

@@ -103,7 +103,7 @@ def everything(folder):
     return faults + guards.of_package(folder) + guards.of_pages(folder)
 
 
-@pytest.mark.slow  # builds three notebooks
+@pytest.mark.doors  # builds three notebooks
 @pytest.mark.skipif(
     bool(build.unfit((ROOT / "requirements.txt").read_text("utf-8"))), reason="`make build` stores nothing made here"
 )
