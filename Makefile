@@ -65,8 +65,8 @@ test-structures: $(VENV)/.ready ## 35 whole models, from PyTorch to NNX, Linen a
 test-classroom: $(VENV)/.ready-classroom ## twenty submissions, good, bad and hostile; a room without a network (needs bubblewrap)
 	$(PYTEST) -p no:nbval -m classroom tests/classroom
 
-test-book: book ## every page of the book in a browser (needs Chromium): a phone, dark mode, keyboard, print, links
-	$(PYTEST) --dist worksteal -p no:nbval -m book tests/book
+test-book: book ## every page of the book in a browser (needs Chromium): a phone, dark mode, keyboard, print, links; and what makes the pages
+	$(PYTEST) --dist worksteal -p no:nbval tests/book
 
 test-all: test test-exercises test-thorough test-structures test-benchmarks test-doors test-floor ## test, exercises, more programs, whole models, the benchmarks, the doors, and the same on the oldest supported versions
 

@@ -9,9 +9,9 @@ import nbformat
 import pytest
 
 from course.checks import core, solutions
-from tools.book import __main__, notebooks, page
+from tools.book import notebooks, page
 from tools.book.places import docname
-from tools.lessons import GENERATED, ROOT, Lesson, exercises, lessons
+from tools.lessons import GENERATED, ROOT, exercises, lessons
 
 EXERCISES = {found.stem: found for found in exercises(kinds=("exercise",))}
 
@@ -89,10 +89,3 @@ def test_a_lesson_and_its_exercises_lead_to_each_other(stem):
 
 def test_what_has_no_lesson_has_no_button():
     assert page.partner("exercises/puzzles") is page.partner("api/course.stde") is page.partner("index") is None
-
-
-def test_a_lesson_that_is_not_built_is_named(monkeypatch, capsys):
-    monkeypatch.setattr(__main__, "lessons", lambda: [Lesson("08_tracing"), Lesson("08d_my_topic")])
-    monkeypatch.setattr(__main__.shutil, "rmtree", lambda *_, **__: pytest.fail("the old book is gone"))
-    assert __main__.main() == 1
-    assert "got none of 08d_my_topic; run `make build`" in capsys.readouterr().out

@@ -7,12 +7,13 @@ import pytest
 
 from tools import guards
 from tools.book import page, places, public
-from tools.lessons import ROOT
+from tools.lessons import ROOT, Lesson
 
 api = pytest.importorskip(
     "tools.book.api", reason="Sphinx comes with requirements/book.txt, which `make book` installs"
 )
 napoleon = pytest.importorskip("sphinx.ext.napoleon")
+main = pytest.importorskip("tools.book.__main__")
 NAME = re.compile(r"(\\?\*){0,2}[A-Za-z_][\w.]*(\\_)?")
 # what only the modules around them use: the package's page says what they are for
 PRIVATE = {
@@ -174,3 +175,10 @@ def test_sources_are_linked_by_line():
     found = api.linkcode_resolve("py", {"module": "course.porting", "fullname": "torch_to_nnx"})
     assert "/course/porting/conversion.py#L" in found
     assert api.linkcode_resolve("py", {"module": "course.porting", "fullname": "nothing"}) is None
+
+
+def test_a_lesson_that_is_not_built_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(main, "lessons", lambda: [Lesson("08_tracing"), Lesson("08d_my_topic")])
+    monkeypatch.setattr(main.shutil, "rmtree", lambda *_, **__: pytest.fail("the old book is gone"))
+    assert main.main() == 1
+    assert "got none of 08d_my_topic; run `make build`" in capsys.readouterr().out
