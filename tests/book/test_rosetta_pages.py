@@ -7,7 +7,6 @@ import shutil
 import pytest
 
 from tools.book import rosetta
-from tools.handout import browser
 from tools.lessons import ROOT
 
 
@@ -70,20 +69,17 @@ def test_a_trap_says_which_code_is_which_and_the_handout_is_there(book):
 
 
 @pytest.fixture(scope="module")
-def page(book):
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright comes with requirements/book.txt")
-    if browser() is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
-    with playwright.sync_playwright() as api:
-        page = api.chromium.launch(executable_path=browser(), args=["--no-sandbox"]).new_page()
-        errors = []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto((book / "extra" / "rosetta" / "index.html").as_uri())
-        yield page
-        assert errors == []
+def page(book, chromium):
+    page = chromium.new_page()
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto((book / "extra" / "rosetta" / "index.html").as_uri())
+    yield page
+    page.close()
+    assert errors == []
 
 
-@pytest.mark.slow
+@pytest.mark.book
 @pytest.mark.parametrize(
     ("query", "first"),
     [
@@ -127,7 +123,7 @@ def test_the_search_box_finds(page, query, first):
     assert re.fullmatch(r"\d+( of \d+)? results?", page.get_by_role("status").inner_text())
 
 
-@pytest.mark.slow
+@pytest.mark.book
 def test_the_search_box_by_keyboard_and_by_address(page):
     page.get_by_role("searchbox").fill("no such thing")
     assert page.get_by_role("status").inner_text() == "No results"
