@@ -43,7 +43,7 @@ LOOK = r"""
 # axe measures every token and every word of code anew; one of each colour is enough
 ONE_TOKEN_OF_EACH = """
 () => {
-  const all = document.querySelectorAll(".highlight pre span[class], main li code, main p code, main td code");
+  const all = document.querySelectorAll(".highlight pre span[class], main li code, main p code");
   const tokens = [...all].filter((token) => token.localName === "code" || !token.children.length);
   const colour = (token) => [token.parentElement.localName, token.className, getComputedStyle(token).backgroundColor];
   const colours = tokens.map((token) => colour(token).join());
