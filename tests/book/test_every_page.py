@@ -44,7 +44,8 @@ LOOK = r"""
 ONE_TOKEN_OF_EACH = """
 () => {
   const all = document.querySelectorAll(".highlight pre span[class], main li code, main p code");
-  const tokens = [...all].filter((token) => (token.localName === "code" ? !token.closest("table") : !token.children.length));
+  const alone = (token) => (token.localName === "code" ? !token.closest("table") : !token.children.length);
+  const tokens = [...all].filter(alone);
   const colour = (token) => [token.parentElement.localName, token.className, getComputedStyle(token).backgroundColor];
   const colours = tokens.map((token) => colour(token).join());
   const seen = new Set();
