@@ -117,6 +117,14 @@ def write_words(folder: Path) -> None:
         path.write_text(MISSING.sub(lambda mark: WORDS[mark[1]], path.read_text("utf-8")), "utf-8")
 
 
+def enter_in_the_map(folder: Path) -> None:
+    """README's map gets the number, behind that of the lesson before."""
+    readme = folder / "README.md"
+    text = readme.read_text("utf-8")
+    assert text.count(" 08c |") == 1
+    readme.write_text(text.replace(" 08c |", f" 08c {STEM.partition('_')[0]} |"), "utf-8")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
@@ -138,6 +146,7 @@ def main() -> int:
         if name == "make new-lesson":
             print(f"{len(missing(folder))} places for words")
             write_words(folder)
+            enter_in_the_map(folder)
     return 0
 
 
