@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tools.lessons import ROOT, address, project
+from tools.lessons import ROOT, address, project, renew
 
 
 def render(text: str, root: Path = ROOT) -> str:
@@ -21,9 +21,4 @@ def render(text: str, root: Path = ROOT) -> str:
 
 
 def update_citation(root: Path = ROOT) -> None:
-    page = root / "CITATION.cff"
-    old = page.read_text("utf-8")
-    new = render(old, root)
-    if new != old:
-        page.write_text(new, "utf-8")
-        print("CITATION.cff renewed")
+    renew(root / "CITATION.cff", render, root)

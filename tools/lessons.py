@@ -102,6 +102,15 @@ def address(root: Path = ROOT) -> str:
     return project(root)["urls"]["Repository"].rstrip("/").removesuffix(".git")
 
 
+def renew(page: Path, render: Callable[[str, Path], str], root: Path) -> None:
+    """Write a page's generated parts anew, where they differ."""
+    old = page.read_text("utf-8")
+    new = render(old, root)
+    if new != old:
+        page.write_text(new, "utf-8")
+        print(f"{page.name} renewed")
+
+
 def on_github(url: str) -> tuple[str, str]:
     """Owner and name of a repository.
 

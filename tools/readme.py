@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from course import results
-from tools.lessons import MISSING, ROOT, Lesson, address, badges, book_address, lessons, tag, title_of
+from tools.lessons import MISSING, ROOT, Lesson, address, badges, book_address, lessons, renew, tag, title_of
 from tools.speed import PICTURES, in_words, ladder_table, update_pictures
 
 SHORT = ("00_start_here", "01b_titanic_nnx", "08_tracing")  # what one evening has room for
@@ -74,12 +74,7 @@ PARTS = {"picture": picture, "doors": doors, "lessons": lesson_table, "speed": s
 
 def update_readme(root: Path = ROOT) -> None:
     update_pictures(root)
-    readme = root / "README.md"
-    old = readme.read_text("utf-8")
-    new = render(old, root)
-    if new != old:
-        readme.write_text(new, "utf-8")
-        print("README.md renewed")
+    renew(root / "README.md", render, root)
 
 
 if __name__ == "__main__":

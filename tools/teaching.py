@@ -6,7 +6,7 @@ import re
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from tools.lessons import ROOT, Lesson, title_of
+from tools.lessons import ROOT, Lesson, renew, title_of
 
 TYPING = 2  # an exercise in class takes this many times the minutes that it states, which leave out thinking
 PLAN = re.compile(r"(<!-- begin plan: (?P<start>\d\d:\d\d) (?P<items>.+?) -->\n).*?(<!-- end plan -->)", re.DOTALL)
@@ -40,13 +40,7 @@ def _part(item: str, root: Path) -> tuple[int, str]:
 
 
 def update_teaching(root: Path = ROOT) -> None:
-    page = root / "TEACHING.md"
-    old = page.read_text("utf-8")
     try:
-        new = render(old, root)
+        renew(root / "TEACHING.md", render, root)
     except FileNotFoundError as error:
         print(f"TEACHING.md is not renewed: a plan names what is not there: {Path(error.filename).name}")
-        return
-    if new != old:
-        page.write_text(new, "utf-8")
-        print("TEACHING.md renewed")
