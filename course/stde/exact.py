@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
 from course import taylor
-from course.stde.kinds import Kind, alike, in_dtype_of
+from course.stde import shared
+from course.stde.kinds import Factor, Kind, alike, common, factor_at, groups, in_dtype_of, joined
 from course.stde.operators import Operator
 from course.taylor import arguments
 from course.taylor.functions import ScalarField, along_axes
+
+PAIRS = 28
+"""So many pairs u_iijj are taken one by one where all of them as a difference would lose digits."""
 
 
 def apply(operator: Operator, f: ScalarField, x: jax.Array) -> jax.Array:
     """The operator applied to f at x, exact up to rounding.
 
-    Pure derivatives of one order take one propagation of jets along the axes, the Laplacian and the biharmonic operator
-    the compressed one; a definite form of second order takes the eigenvectors of its matrix; any other mixed derivative
-    is taken one axis after the other, which loses no digits where axes differ in scale.
+    Each axis is one line, of the highest order asked along it, and lower derivatives are read from its jet; lines of
+    one order go together. The Laplacian and the biharmonic operator take compressed jets, and so does any mixture of
+    the sum of u_iiii with that of all u_iijj; a definite form of second order takes the eigenvectors of its matrix; any
+    other mixed derivative is taken one axis after the other, which loses no digits where axes differ in scale, and
+    those of lower order are read from its jets.
 
     Args:
       operator: over d coordinates.
@@ -36,61 +43,69 @@ def apply(operator: Operator, f: ScalarField, x: jax.Array) -> jax.Array:
       0.0
     """
     x = point(operator, x)
-    total = jnp.zeros((), x.dtype)
-    for order in sorted({kind.order for kind in operator.kinds}):
-        total += of_order([kind for kind in operator.kinds if kind.order == order], f, x)
-    return total
+    return total(list(operator.kinds), f, x)
 
 
-def of_order(kinds: list[Kind], f: ScalarField, x: jax.Array) -> jax.Array:
-    """Terms of one order."""
-    order = kinds[0].order
-    if order == 0:
-        return sum(kind.at(x).sum() for kind in kinds) * along_axes(f, x, np.arange(0), ())
-    total, rest = jnp.zeros((), x.dtype), []
-    while kinds:
-        group = [kind for kind in kinds if kind is kinds[0] or alike(kind, kinds[0])]
-        kinds = [kind for kind in kinds if not any(kind is other for other in group)]
-        found = _as_a_whole(group, f, x)
-        if found is None:
-            rest += group
-        else:
-            total += found
-    pure = [kind for kind in rest if len(kind.powers) == 1]
-    if pure:
-        axes, weights = np.concatenate([k.axes[:, 0] for k in pure]), jnp.concatenate([k.at(x) for k in pure])
-        total += weighted(f, x, axes, weights, order)
-    for kind in rest:
-        if kind.powers == (1, 1):
-            total += _row_by_row(kind, f, x)
-        elif len(kind.powers) > 1:
-            total += one_by_one(kind, kind.at(x), kind.axes, f, x)
-    return total
+def total(kinds: list[Kind], f: ScalarField, x: jax.Array) -> jax.Array:
+    """The sum of these terms at x."""
+    wholes, kinds = _bilaplacian(kinds, f, x)
+    forms, kinds = _forms(kinds, f, x)
+    rows = [kind for kind in kinds if kind.powers == (1, 1) and len(np.unique(kind.listed[:, 0])) < len(kind)]
+    rest = [kind for kind in kinds if not any(kind is row for row in rows)]
+    return sum([*wholes, *forms, *(_row_by_row(kind, f, x) for kind in rows)], shared.total(rest, f, x))
 
 
-def _as_a_whole(kinds: list[Kind], f: ScalarField, x: jax.Array) -> jax.Array | None:
-    """Fixed terms of one order with one factor, if there is a way to take them together."""
-    if not kinds[0].fixed:
-        return None
-    factor, scale = in_dtype_of(x, kinds[0].factor), laplacian_scale(kinds, len(x))
-    if scale is not None:
-        return factor * scale * taylor.laplacian(f, x)
-    scale = biharmonic_scale(kinds, len(x))
-    if scale is not None:
-        return factor * scale * taylor.biharmonic(f, x)
-    if kinds[0].order == 2 and any(len(kind.powers) == 2 for kind in kinds):
-        directions, values = eigenvectors(kinds, len(x))
+def _bilaplacian(kinds: list[Kind], f: ScalarField, x: jax.Array) -> tuple[list[jax.Array], list[Kind]]:
+    """The Laplacian of (c4 times the Laplacian of f, plus c2 f), if these terms hold it; and the other terms.
+
+    The sum of u_iijj over all pairs is half of what the biharmonic operator has beyond the sum of u_iiii.
+    """
+    d, fourth, second = len(x), [], []
+    for pairs in [kind for kind in kinds if kind.powers == (2, 2)]:
+        scale = common(pairs, d)
+        if scale is None:
+            continue
+        less = Kind((4,), np.arange(d)[:, None], np.full(d, -scale / 2), pairs.factor)
+        pure = next((kind for kind in kinds if kind.powers == (4,) and alike(kind, pairs)), None)
+        rest = less if pure is None else joined(pure, less)
+        if len(pairs) <= PAIRS and (rest.known * scale < 0).any():  # it would be a difference
+            continue
+        fourth.append(_value(pairs.factor, scale / 2, x))
+        kept = rest.known != 0
+        rest = dataclasses.replace(rest, axes=rest.listed[kept], coefficients=rest.known[kept])
+        kinds = [kind for kind in kinds if kind is not pairs and kind is not pure] + [rest] * bool(kept.any())
+    if not fourth:
+        return [], kinds
+    for kind in [kind for kind in kinds if kind.powers == (2,)]:
+        scale = common(kind, d)
+        if scale is not None:
+            second.append(_value(kind.factor, scale, x))
+            kinds = [other for other in kinds if other is not kind]
+
+    def inner(z: jax.Array) -> jax.Array:
+        value, laplacian = taylor.value_and_laplacian(f, z)
+        return sum(fourth) * laplacian + sum(second) * value if second else sum(fourth) * laplacian
+
+    return [taylor.laplacian(inner, x)], kinds
+
+
+def _value(factor: Factor, number: float, x: jax.Array) -> jax.Array:
+    return in_dtype_of(x, factor_at(x, factor) * number)
+
+
+def _forms(kinds: list[Kind], f: ScalarField, x: jax.Array) -> tuple[list[jax.Array], list[Kind]]:
+    """Definite quadratic forms of second order, by their eigenvectors; and the other terms."""
+    found = []
+    for group in groups([kind for kind in kinds if kind.order == 2 and kind.fixed]):
+        crossed = [kind for kind in group if len(kind.powers) == 2]
+        if not any(kind.known.any() for kind in crossed):  # a diagonal matrix
+            kinds = [kind for kind in kinds if not any(kind is other for other in crossed)]
+            continue
+        directions, values = eigenvectors(group, len(x))
         if (values >= 0).all() or (values <= 0).all():  # else terms cancel that a mixed derivative does not have
-            return factor * taylor.weighted(f, x, directions, values, 2) if len(values) else jnp.zeros((), x.dtype)
-    return None
-
-
-def weighted(f: ScalarField, x: jax.Array, directions: ArrayLike, weights: jax.Array, order: int) -> jax.Array:
-    """`taylor.weighted` with weights that may be complex."""
-    if not jnp.iscomplexobj(weights):
-        return taylor.weighted(f, x, directions, weights, order)
-    real, imaginary = (taylor.weighted(f, x, directions, part, order) for part in (weights.real, weights.imag))
-    return real + 1j * imaginary
+            kinds = [kind for kind in kinds if not any(kind is other for other in group)]
+            found.append(_value(group[0].factor, 1.0, x) * taylor.weighted(f, x, directions, values, 2))
+    return found, kinds
 
 
 def _row_by_row(kind: Kind, f: ScalarField, x: jax.Array) -> jax.Array:
@@ -104,12 +119,13 @@ def _row_by_row(kind: Kind, f: ScalarField, x: jax.Array) -> jax.Array:
         parts = (coefficients.real, coefficients.imag)
         real, imaginary = (_row_by_row(with_coefficients(part), f, x) for part in parts)
         return real + 1j * imaginary
-    axes, rows = np.unique(kind.axes[:, 0], return_inverse=True)
+    pairs = kind.listed
+    axes, rows = np.unique(pairs[:, 0], return_inverse=True)
     # gathered, not scattered: XLA (jaxlib 0.7 to 0.12) folds this scatter into a wrong program, where x makes numbers
-    if len(np.unique(kind.axes, axis=0)) < len(kind):
+    if len(np.unique(pairs, axis=0)) < len(kind):
         raise ValueError("expected every pair of axes once in a kind, got one twice; add up their coefficients")
     places = np.full((len(axes), len(x)), len(kind))
-    places[rows, kind.axes[:, 1]] = np.arange(len(kind))
+    places[rows, pairs[:, 1]] = np.arange(len(kind))
     matrix = jnp.append(coefficients, jnp.zeros((), x.dtype))[places]
 
     def second(axis: jax.Array, row: jax.Array) -> jax.Array:
@@ -119,11 +135,6 @@ def _row_by_row(kind: Kind, f: ScalarField, x: jax.Array) -> jax.Array:
         return along_axes(slope, x, axis[None], (1,))
 
     return jax.vmap(second)(jnp.asarray(axes), matrix).sum()
-
-
-def one_by_one(kind: Kind, coefficients: jax.Array, axes: ArrayLike, f: ScalarField, x: jax.Array) -> jax.Array:
-    """The sum of terms of one kind, each by its own jets."""
-    return coefficients @ jax.vmap(lambda axes: along_axes(f, x, axes, kind.powers))(jnp.asarray(axes))
 
 
 def eigenvectors(kinds: list[Kind], d: int) -> tuple[np.ndarray, np.ndarray]:
@@ -137,7 +148,7 @@ def _matrix(kinds: list[Kind], d: int) -> np.ndarray:
     """The symmetric matrix C of second-order terms, (d, d)."""
     matrix = np.zeros((d, d))
     for kind in kinds:
-        i, j = kind.axes[:, 0], kind.axes[:, -1]
+        i, j = kind.listed[:, 0], kind.listed[:, -1]
         np.add.at(matrix, (i, j), kind.known / 2)
         np.add.at(matrix, (j, i), kind.known / 2)
     return matrix
@@ -150,29 +161,3 @@ def point(operator: Operator, x: jax.Array) -> jax.Array:
             f"expected x of the operator's {operator.dimension} coordinates, got {x.shape}; make the operator for those"
         )
     return x
-
-
-def laplacian_scale(kinds: list[Kind], d: int) -> float | None:
-    """The coefficient, if these terms are a multiple of the Laplacian over all coordinates."""
-    if len(kinds) != 1 or kinds[0].powers != (2,) or not _equal(kinds[0].known):
-        return None
-    return float(kinds[0].known[0]) if np.array_equal(np.sort(kinds[0].axes[:, 0]), np.arange(d)) else None
-
-
-def biharmonic_scale(kinds: list[Kind], d: int) -> float | None:
-    """The factor, if these terms are a multiple of the biharmonic operator in d > 1 coordinates."""
-    by_powers = {kind.powers: kind for kind in kinds}
-    if set(by_powers) != {(4,), (2, 2)} or len(kinds) != 2 or not kinds[0].fixed:
-        return None
-    pure, mixed = by_powers[4,], by_powers[2, 2]
-    complete = (
-        len({*pure.axes[:, 0]}) == len(pure) == d and len({*map(tuple, mixed.axes)}) == len(mixed) == d * (d - 1) // 2
-    )
-    if not (complete and _equal(pure.known) and _equal(mixed.known)):
-        return None
-    scale = pure.known[0]
-    return float(scale) if mixed.known[0] == 2 * scale else None
-
-
-def _equal(values: np.ndarray) -> bool:
-    return bool(np.all(values == values[0]))

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from course.stde.kinds import Kind
 from course.stde.operators import Operator
+from course.stde.pairs import Pairs
 from course.taylor import arguments
 
 
@@ -23,10 +24,8 @@ def laplacian(d: int) -> Operator:
 def biharmonic(d: int) -> Operator:
     """The Laplacian of the Laplacian: d fourth derivatives, and twice u_iijj for each pair."""
     d = arguments.integer("d", d, "there is no coordinate")
-    pairs = np.stack(np.triu_indices(d, k=1), axis=1)
-    return Operator.of_kinds(
-        d, (Kind((4,), np.arange(d)[:, None], np.ones(d)), Kind((2, 2), pairs, np.full(len(pairs), 2.0)))
-    )
+    pure = Kind((4,), np.arange(d)[:, None], np.array(1.0))
+    return Operator.of_kinds(d, (pure, Kind((2, 2), Pairs(d), np.array(2.0))))
 
 
 def second_order(matrix: ArrayLike) -> Operator:

@@ -9,10 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from course import taylor
+from course.stde import jets
 from course.stde.draws import distinct
-from course.stde.exact import apply, biharmonic_scale, eigenvectors, of_order, one_by_one, point, weighted
-from course.stde.kinds import Kind, alike, in_dtype_of
+from course.stde.exact import apply, eigenvectors, point, total
+from course.stde.kinds import Kind, alike, common, factor_at, in_dtype_of
 from course.stde.operators import Operator
+from course.stde.pairs import Pairs
+from course.stde.shared import one_by_one
 from course.taylor import arguments
 from course.taylor.functions import ScalarField, along_axes
 
@@ -65,33 +68,44 @@ def estimate(
             f"expected samples <= {largest}, the terms of the operator's largest kind, got {samples}; draw fewer, "
             "pass replace=True, or use apply"
         )
-    total = jnp.zeros((), x.dtype)
-    for kind, each in zip(operator.kinds, jax.random.split(key, len(operator.kinds)), strict=True):
-        if len(kind) <= samples and not replace:
-            total += of_order([kind], f, x)
-            continue
-        draw = jax.random.randint(each, (samples,), 0, len(kind)) if replace else distinct(each, len(kind), samples)
-        axes, coefficients = jnp.asarray(kind.axes)[draw], kind.at(x)[draw] * (len(kind) / samples)
-        if not kind.powers:
-            total += coefficients.sum() * along_axes(f, x, np.arange(0), ())
-        elif len(kind.powers) == 1:
-            total += weighted(f, x, axes[:, 0], coefficients, kind.order)
-        else:
-            total += one_by_one(kind, coefficients, axes, f, x)
-    return total
+    keys = jax.random.split(key, len(operator.kinds))
+    drawn = [len(kind) > samples or replace for kind in operator.kinds]
+    whole = [kind for kind, some in zip(operator.kinds, drawn, strict=True) if not some]
+    parts = [
+        _some(kind, f, x, each, samples, replace)
+        for kind, each, some in zip(operator.kinds, keys, drawn, strict=True)
+        if some
+    ]
+    return sum(parts, total(whole, f, x))
+
+
+def _some(kind: Kind, f: ScalarField, x: jax.Array, key: jax.Array, samples: int, replace: bool) -> jax.Array:
+    """The sum of a kind's terms, estimated from some of them."""
+    if isinstance(kind.axes, Pairs):
+        axes, values = kind.axes.draw(key, samples, replace), kind.values(x)
+        coefficients = jnp.broadcast_to(values, (samples,))
+    else:
+        draw = jax.random.randint(key, (samples,), 0, len(kind)) if replace else distinct(key, len(kind), samples)
+        axes, coefficients = jnp.asarray(kind.listed)[draw], kind.at(x)[draw]
+    coefficients *= len(kind) / samples
+    if not kind.powers:
+        return coefficients.sum() * along_axes(f, x, np.arange(0), ())
+    if len(kind.powers) == 1:
+        return jets.along_lines(f, x, axes[:, 0], coefficients, kind.order)[2]
+    return one_by_one(kind, coefficients, axes, f, x)
 
 
 def _dense(operator: Operator, f: ScalarField, x: jax.Array, key: jax.Array, samples: int, law: str) -> jax.Array:
     if law not in ("rademacher", "gaussian"):
         raise ValueError(f'expected dense="rademacher", "gaussian" or None, got {law!r}')
     low = tuple(kind for kind in operator.kinds if kind.order < 2)
-    total, high = apply(Operator.of_kinds(operator.dimension, low), f, x), [k for k in operator.kinds if k.order >= 2]
+    result, high = apply(Operator.of_kinds(operator.dimension, low), f, x), [k for k in operator.kinds if k.order >= 2]
     while high:
         group = [kind for kind in high if kind.order == high[0].order and (kind is high[0] or alike(kind, high[0]))]
         high = [kind for kind in high if not any(kind is other for other in group)]
         key, own = jax.random.split(key)
         order, scale = group[0].order, biharmonic_scale(group, len(x))
-        factor = in_dtype_of(x, group[0].factor)
+        factor = in_dtype_of(x, factor_at(x, group[0].factor))
         if order == 2 and group[0].fixed:
             directions, weights = _second_moments(group, own, samples, law, x)
         elif scale is not None and law == "gaussian":
@@ -100,8 +114,8 @@ def _dense(operator: Operator, f: ScalarField, x: jax.Array, key: jax.Array, sam
         else:
             raise ValueError(_no_dense(order, group, law))
         if len(weights):
-            total += factor * taylor.weighted(f, x, directions, weights / samples, order)
-    return total
+            result += factor * taylor.weighted(f, x, directions, weights / samples, order)
+    return result
 
 
 def _second_moments(
@@ -112,7 +126,7 @@ def _second_moments(
     if all(len(kind.powers) == 1 for kind in kinds):
         values = np.zeros(len(x))
         for kind in kinds:
-            np.add.at(values, kind.axes[:, 0], kind.known)
+            np.add.at(values, kind.listed[:, 0], kind.known)
         vectors = None
     else:
         vectors, values = eigenvectors(kinds, len(x))
@@ -124,6 +138,15 @@ def _second_moments(
             directions.append(v if vectors is None else v @ jnp.asarray(vectors, x.dtype))
             weights.append(jnp.full(samples, sign, x.dtype))
     return jnp.concatenate(directions), jnp.concatenate(weights)
+
+
+def biharmonic_scale(kinds: list[Kind], d: int) -> float | None:
+    """The factor, if these terms are a multiple of the biharmonic operator in d > 1 coordinates."""
+    scales = {kind.powers: common(kind, d) for kind in kinds}
+    pure, pairs = scales.get((4,)), scales.get((2, 2))
+    if len(kinds) != 2 or pure is None or pairs is None:
+        return None
+    return pure if pairs == 2 * pure else None
 
 
 def _no_dense(order: int, kinds: list[Kind], law: str) -> str:

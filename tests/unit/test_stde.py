@@ -65,7 +65,7 @@ def by_definition(operator, f, x):
 
     @jax.jit
     def total(x):
-        terms = [zip(kind.axes, kind.at(x), [kind.powers] * len(kind), strict=True) for kind in operator.kinds]
+        terms = [zip(kind.listed, kind.at(x), [kind.powers] * len(kind), strict=True) for kind in operator.kinds]
         return sum(c * nested(f, x, np.repeat(axes, powers)) for rows in terms for axes, c, powers in rows)
 
     return total(x)
@@ -107,7 +107,7 @@ def terms(operator):
     """The coefficients of an operator of numbers, by powers and axes: more than one where it has a term twice."""
     found = defaultdict(list)
     for kind in operator.kinds:
-        for axes, known in zip(kind.axes.tolist(), kind.known.tolist(), strict=True):
+        for axes, known in zip(kind.listed.tolist(), kind.known.tolist(), strict=True):
             found[kind.powers, tuple(axes)].append(kind.factor * known)
     return found
 
