@@ -33,8 +33,8 @@ def derivative_order(value: object) -> int:
     order = integer("order", value, "order 0 is f(x)")
     if order > 40:
         raise ValueError(
-            f"expected order <= 40, got {order}; each of the 37,338 partitions of 40 is a term, and float32 holds no "
-            "larger factors: differentiate a closed form or a series instead"
+            f"expected order <= 40, got {order}; derivatives grow like factorials, and float32 ends before 35!: "
+            "differentiate a closed form or a series instead"
         )
     return order
 

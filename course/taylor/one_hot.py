@@ -18,7 +18,8 @@ from jax.typing import DTypeLike
 
 from course.taylor import rules
 from course.taylor.programs import is_real
-from course.taylor.rules import Jet, Operation, add
+from course.taylor.rules import Jet, Operation
+from course.taylor.series import add
 
 
 @dataclass(frozen=True, eq=False)

@@ -115,12 +115,23 @@ def _step(equation: Equation, inputs: Sequence[Any], lines: Lines) -> list[Any]:
     jets = [[plain[p], *_cast(inputs[p].jet[1:], jnp.result_type(plain[p]))] for p in moving]
     values = call(*(x[0] for x in jets)) if equation.widens else [outputs[n] for n in floating]
     op = Operation(
-        equation.name, equation.params, plain, moving, call, values, lines.order, lines.count, lines.weights
+        equation.name, equation.params, plain, moving, call, values, lines.order, lines.count, lines.weights,
+        _push_one_line,
     )  # fmt: skip
     affine = op.linear and all(inputs[p].affine for p in moving)
     for n, derivatives in zip(floating, one_hot.transport(op, *jets), strict=True):
         outputs[n] = Moving([outputs[n], *_cast(derivatives, derivative_dtype(outputs[n]))], affine)
     return outputs
+
+
+def _push_one_line(program: Program, jets: list[Jet], order: int) -> list[Jet]:
+    """Jets of all arguments through a program, along one line; no entry has an axis of lines."""
+    inputs = [Moving([x[0], *(None if k is None else k[None] for k in x[1:order]), x[order]]) for x in jets]
+    found = []
+    for o in push(program, inputs, Lines(order, 1)):
+        value, *derivatives = one_hot.dense(o.jet) if isinstance(o, Moving) else [jnp.asarray(o), *[None] * order]
+        found.append([value, *(None if k is None else k[0] for k in derivatives[:-1]), derivatives[-1]])
+    return found
 
 
 def _cast(derivatives: Sequence[Any], dtype: DTypeLike) -> list[Any]:

@@ -258,7 +258,7 @@ REFUSED = [
     ),
     (lambda: taylor.derivatives(cubes, FOUR, np.ones(5), 2), r"x's shape \(4,\), got \(5,\); one direction"),
     (lambda: taylor.derivatives(lambda x: None, FOUR, FOUR, 2), "expected f to return one array, got 0; return"),
-    (lambda: taylor.derivatives(cubes, FOUR, FOUR, 41), "expected order <= 40, got 41; each of the 37,338"),
+    (lambda: taylor.derivatives(cubes, FOUR, FOUR, 41), "expected order <= 40, got 41; derivatives grow"),
     (lambda: taylor.partial_derivative(cubes, FOUR, 5 * (1,)), r"expected 4 integers >= 0.*got \(1, 1, 1, 1, 1\)"),
     (lambda: taylor.interpolation(()), r"a tuple of integers >= 1, got \(\)"),
     (lambda: taylor.interpolation((1.5, 2)), r"a tuple of integers >= 1, got \(1\.5, 2\)"),

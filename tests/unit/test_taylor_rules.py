@@ -360,7 +360,7 @@ def test_order_30_ends():
     assert sum(len(rules.partitions(30, count)) for count in range(1, 31)) == 5604
     got = taylor.weighted(lambda x: jnp.sin(x).sum(), jnp.ones(2), jnp.array([1]), jnp.ones(1), 30)
     np.testing.assert_allclose(got, -np.sin(1.0), rtol=1e-6)
-    with pytest.raises(ValueError, match="expected order <= 40, got 41; each of the 37,338"):
+    with pytest.raises(ValueError, match="expected order <= 40, got 41; derivatives grow"):
         taylor.weighted(lambda x: jnp.sin(x).sum(), jnp.ones(2), jnp.array([1]), jnp.ones(1), 41)
 
 
