@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,13 +79,17 @@ def push(program: Program, inputs: Sequence[Any], lines: Lines, compress: bool =
     def look_up(i: Source) -> Any:
         return i.value if isinstance(i, Constant) else values[i]
 
+    def width(values: Iterable[Any]) -> int:
+        return sum(_width(v, lines.count) for v in values) if compress else 0
+
+    rows = width(inputs)  # of all values alive together
     for position, equation in enumerate(equations):
         results = _step(equation, [look_up(i) for i in equation.inputs], lines)
         values.update(zip(equation.outputs, results, strict=True))
-        for number in dying[position]:
-            del values[number]
-        if compress:
-            lines = _compress(values, lines)
+        rows += width(results) - width([values.pop(n) for n in dying[position]])
+        if 0 < rows < lines.count:
+            _compress(values)
+            lines = replace(lines, count=rows)
     return [look_up(o) for o in program.outputs]
 
 
@@ -130,21 +134,22 @@ def _cast(derivatives: Sequence[Any], dtype: DTypeLike) -> list[Any]:
 # --- compression -------------------------------------------------------------------------------------------
 
 
-def _compress(values: dict[int, Any], lines: Lines) -> Lines:
-    """Replace the first derivatives of the values alive by a factor of their Gram matrix, if that has fewer rows."""
+def _width(value: Any, count: int) -> int:
+    """How many rows a factor has for the first derivatives of this value; of one-hot ones, too many to be made."""
+    first = value.jet[1] if isinstance(value, Moving) else None
+    if isinstance(first, OneHot):
+        return count
+    return 0 if first is None else gram.width(first)
+
+
+def _compress(values: dict[int, Any]) -> None:
+    """Replace the first derivatives of the values alive by a factor of their Gram matrix."""
     moving = {n: v for n, v in values.items() if isinstance(v, Moving) and v.jet[1] is not None}
-    firsts = [v.jet[1] for v in moving.values()]
-    if not moving or any(isinstance(first, OneHot) for first in firsts):
-        return lines
-    rows = sum(map(gram.width, firsts))
-    if rows >= lines.count:
-        return lines
     # blocks that do not depend on the point come first: under vmap they are factored once for all points
     order = sorted(moving, key=lambda n: not moving[n].affine)
     for n, factor in zip(order, gram.factor([moving[n].jet[1] for n in order]), strict=True):
         value, _, second = moving[n].jet
         values[n] = Moving([value, factor, second], moving[n].affine)
-    return replace(lines, count=rows)
 
 
 def _wide_first(program: Program, arguments: dict[int, int], count: int) -> Sequence[Equation]:

@@ -125,8 +125,13 @@ def linear(op: Operation, *jets: Jet) -> Sequence[Derivatives]:
             return [None] * len(op.outputs)
         axes = [None if part is None else op.axis(k) for part in parts]
         parts = [jnp.zeros_like(x[0]) if part is None else part for x, part in zip(jets, parts, strict=True)]
-        return over_lines(lambda *parts: jvp(op, parts), axes)(*parts)
+        return over_lines(image, axes)(*parts)
 
+    def image(*parts: jax.Array) -> list[jax.Array]:
+        return op.call(*parts) if whole else jvp(op, parts)
+
+    # where nothing stands still beside, the operation is its own derivative, which is quicker to trace
+    whole = len(op.moving) == len(op.inputs) if op.name in _LINEAR else op.name not in _LINEAR_AT
     return list(zip(*map(push, range(1, op.order + 1)), strict=True))
 
 
