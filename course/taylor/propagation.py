@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from course.taylor.programs import (
     is_inexact,
     is_real,
 )
-from course.taylor.rules import Jet, Operation
+from course.taylor.rules import DifferentiationError, Jet, Operation, not_differentiable
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,11 +93,34 @@ def push(program: Program, inputs: Sequence[Any], lines: Lines, compress: bool =
     return [look_up(o) for o in program.outputs]
 
 
+Control = Callable[[Equation, Sequence[Any], Lines], list[Any] | None]
+"""As `_step`, for an equation that runs programs; None leaves it to the rules of `course.taylor.rules`."""
+CONTROL: dict[str, Control] = {}
+"""What to do with each of them, by its primitive's name; see `loops`."""
+
+
+def control(name: str) -> Callable[[Control], Control]:
+    """Register a function for the operation with this name."""
+
+    def register(function: Control) -> Control:
+        CONTROL[name] = function
+        return function
+
+    return register
+
+
 _FLAT = frozenset({"ceil", "floor", "round", "sign", "stop_gradient"})  # floating, and constant almost everywhere
 
 
 def _step(equation: Equation, inputs: Sequence[Any], lines: Lines) -> list[Any]:
     """One equation's outputs, a `Moving` for each that moves with x, else a plain array."""
+    if equation.name in CONTROL and any(isinstance(i, Moving) for i in inputs):
+        try:
+            found = CONTROL[equation.name](equation, inputs, lines)
+        except DifferentiationError as error:
+            raise not_differentiable(equation.name, lines.order, error.reason) from error
+        if found is not None:
+            return found
     plain = [i.jet[0] if isinstance(i, Moving) else i for i in inputs]
     outputs = equation.call(*plain)
     moving = [p for p, i in enumerate(inputs) if isinstance(i, Moving) and is_inexact(plain[p])]

@@ -40,6 +40,8 @@ T = TypeVar("T")
 class DifferentiationError(TypeError):
     """An operation whose derivative is not known; the message names it and the remedy."""
 
+    reason = ""
+
 
 @dataclass(frozen=True, eq=False)
 class Operation:
@@ -181,7 +183,7 @@ _BOUNDED = frozenset({"cos", "exp", "logistic", "sin", "tanh"})  # bounded by 1,
 def anything(op: Operation, *jets: Jet) -> list[Derivatives]:
     """Nested `jax.jvp` along a curve with the given derivatives: loops, branches, custom rules, all that JAX knows."""
     if _has_backward_rule_only(op):
-        raise not_differentiable(op, "it has a backward rule only")
+        raise not_differentiable(op.name, op.order, "it has a backward rule only")
     tops = [x[op.order] for x in jets]
     pushed: Derivatives = [None] * len(op.outputs)
     if any(top is not None for top in tops):
@@ -382,7 +384,7 @@ def _by_jax(op: Operation, compute: Callable[[], T]) -> T:
         refusal = _refusal(op)
         if refusal is None:
             raise
-        raise not_differentiable(op, str(refusal).splitlines()[0]) from error
+        raise not_differentiable(op.name, op.order, str(refusal).splitlines()[0]) from error
 
 
 def _has_backward_rule_only(op: Operation) -> bool:
@@ -395,12 +397,14 @@ def _has_backward_rule_only(op: Operation) -> bool:
     return "custom_lin" in names_within({"jaxpr": slopes})
 
 
-def not_differentiable(op: Operation, reason: str) -> DifferentiationError:
+def not_differentiable(name: str, order: int, reason: str) -> DifferentiationError:
     """The error for an operation that JAX cannot differentiate."""
-    return DifferentiationError(
-        f"expected an operation that can be differentiated forwards {op.order} times, got {op.name!r} ({reason}); "
+    error = DifferentiationError(
+        f"expected an operation that can be differentiated forwards {order} times, got {name!r} ({reason}); "
         "write that part of the function with jax.custom_jvp"
     )
+    error.reason = reason
+    return error
 
 
 def _refusal(op: Operation) -> Exception | None:
