@@ -98,8 +98,9 @@ def _forms(kinds: list[Kind], f: ScalarField, x: jax.Array) -> tuple[list[jax.Ar
     found = []
     for group in groups([kind for kind in kinds if kind.order == 2 and kind.fixed]):
         crossed = [kind for kind in group if len(kind.powers) == 2]
-        if not any(kind.known.any() for kind in crossed):  # a diagonal matrix
-            kinds = [kind for kind in kinds if not any(kind is other for other in crossed)]
+        zero = [kind for kind in group if crossed and not kind.known.any()]  # of a diagonal matrix, or one of zeros
+        kinds = [kind for kind in kinds if not any(kind is other for other in zero)]
+        if all(any(kind is other for other in zero) for kind in crossed):
             continue
         directions, values = eigenvectors(group, len(x))
         if (values >= 0).all() or (values <= 0).all():  # else terms cancel that a mixed derivative does not have

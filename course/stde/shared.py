@@ -120,10 +120,10 @@ def _along_lines(order: int, others: list[Waiting], f: ScalarField, x: jax.Array
     lower = [(each, _readable(each, lines)) for each in others if each.kind.order < order]
     lower = [(each, rows) for each, rows in lower if len(rows)]
     factor = in_dtype_of(x, factor_at(x, first.factor)) if numbers else jnp.ones((), x.dtype)
+    everywhere = np.array_equal(np.sort(lines), np.arange(len(x)))
     slopes = any(each.kind.order for each, _ in lower)
-    if numbers and order == 2 and _equal(weights, lines) and not (slopes and len(lines) <= FEW):
+    if numbers and order == 2 and _equal(weights, lines) and (len(lines) > FEW or (everywhere and not slopes)):
         # the compressed Laplacian, which has f, but no first derivatives
-        everywhere = np.array_equal(np.sort(lines), np.arange(len(x)))
         value, top = taylor.value_and_laplacian(f, x, None if everywhere else lines)
         read = [each.take(rows, x).sum() * value for each, rows in lower if not each.kind.order]
         return [in_dtype_of(x, factor * weights[0][0]) * top, *read]
