@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from course.taylor.programs import Program, is_real, names_within, trace
-from course.taylor.series import SERIES, Series, add, times
+from course.taylor.series import SERIES, Series, add, leibniz, multiplied, times
 
 Jet = list[Any]
 """Arrays, and Nones from place 1 on, as above; `one_hot` puts its own form into place 1."""
@@ -153,38 +153,39 @@ def product(op: Operation, x: Jet, y: Jet) -> list[Derivatives]:
     lgamma log log1p logistic max min pow rem rsqrt sign sin sinh sqrt square tan tanh""".split()  # noqa: SIM905
 )
 def elementwise(op: Operation, *jets: Jet) -> Sequence[Derivatives]:
-    """Entry by entry: g' and g'' to order 2, above that a recurrence for each line, whose last entry is collapsed."""
-    x = jets[0]
-    if op.order < 3 and len(jets) == 1 and is_real(x[0]) and op.outputs[0].shape == x[0].shape:
-        return [_curved(op, x)]
+    """Entry by entry: a recurrence for each line, whose last entry is collapsed; at low orders from g', g'', …."""
+    (value,), x = op.outputs, jets[0]
+    alone = len(jets) == 1 and is_real(x[0]) and value.shape == x[0].shape
+    if alone and op.order <= (4 if op.name in _BOUNDED else 2):
+        return [_composed(op, x)]
     if op.name in PIECEWISE:
         return piecewise(op, *jets)
-    recurrence = SERIES.get(op.name)
-    if recurrence is None:
+    if op.name not in SERIES:
         return anything(op, *jets)
-    (value,) = op.outputs
-    y = recurrence(value[None], *_over_one_axis(op, *jets))
+    y = SERIES[op.name](value[None], *_over_one_axis(op, *jets))
     (pushed,) = _pushed(op, [x[op.order] for x in jets])
     return [[*y[1:-1], add([op.collapse(y[-1]), pushed])]]
 
 
-def _curved(op: Operation, x: Jet) -> Derivatives:
-    """Order 1 or 2: g' x', and g'' x' x' summed over the lines + g' x''."""
-    _, *slopes = derivatives_of(op)
-
-    def sloped(k: int) -> jax.Array | None:
-        return None if x[k] is None else slopes[0] * x[k]
-
-    if op.order == 1 or x[1] is None:
-        return list(map(sloped, range(1, op.order + 1)))
-    if op.name in _BOUNDED:  # then g'' can wait until the sum over the lines is taken
-        bent = slopes[1] * op.collapse(x[1] * x[1])
-    else:  # of 1 / z, say, g'' is as small as the product is large, and together they stay finite
-        bent = op.collapse(slopes[1] * x[1] * x[1])
-    return [sloped(1), add([bent, sloped(2)])]
-
-
 _BOUNDED = frozenset({"cos", "exp", "logistic", "sin", "tanh"})  # bounded by 1, or by the function itself
+
+
+def _composed(op: Operation, x: Jet) -> Derivatives:
+    """Faà di Bruno: y[k] is the sum over m of g^(m) times the m-th Bell polynomial of x[1] … x[k]."""
+    g, order = derivatives_of(op), op.order
+    bell: dict[int, Series] = {1: [None, *x[1:order], None]}
+    for m in range(2, order + 1):
+        bell[m] = [leibniz(k - 1, bell[m - 1], x[1:], range(m - 1, k)) for k in range(order + 1)]
+
+    def bent(k: int, m: int) -> jax.Array | None:
+        if k < order:
+            return multiplied(g[m], bell[m][k])
+        if op.name in _BOUNDED:  # then g can wait until the sum over the lines is taken
+            return multiplied(g[m], op.collapse(bell[m][k]))
+        # of 1 / z, say, g is as small as the product is large, and together they stay finite
+        return op.collapse(multiplied(g[m], bell[m][k]))
+
+    return [add([*(bent(k, m) for m in range(2, k + 1)), multiplied(g[1], x[k])]) for k in range(1, order + 1)]
 
 
 def _over_one_axis(op: Operation, *jets: Jet) -> list[Series]:
@@ -193,7 +194,11 @@ def _over_one_axis(op: Operation, *jets: Jet) -> list[Series]:
 
     def spread(entry: jax.Array) -> jax.Array:  # a number beside an array
         lines = len(entry)
-        return entry if entry.shape[1:] == shape else jnp.broadcast_to(entry.reshape(-1, *[1] * len(shape)), (lines, *shape))
+        return (
+            entry
+            if entry.shape[1:] == shape
+            else jnp.broadcast_to(entry.reshape(-1, *[1] * len(shape)), (lines, *shape))
+        )
 
     found: list[Series] = [[value, *rest] for value in op.inputs]
     for position, x in zip(op.moving, jets, strict=True):
@@ -303,8 +308,10 @@ def formula(*names: str) -> Callable[[Formula], Formula]:
 
 
 def derivatives_of(op: Operation) -> list[jax.Array]:
-    """g(z), g'(z), g''(z), by formula, else by nested jvp."""
+    """g(z), g'(z), …, g^(K)(z): to order 2 by formula or nested jvp, above by the recurrence along z + t."""
     (z,), (g,) = op.values, op.outputs
+    if op.order > 2:
+        return SERIES[op.name](g, [z, 1.0, *[None] * (op.order - 1)])
     if op.name in FORMULAS:
         return [g, *FORMULAS[op.name](op, z, g)]
     return [g, *(each for (each,) in nested(op, op.call, z))]
