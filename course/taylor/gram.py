@@ -34,7 +34,7 @@ def factor(blocks: list[jax.Array]) -> list[jax.Array]:
 
 def width(block: jax.Array) -> int:
     """How many rows a first derivative (R, *shape) adds to the factor."""
-    return block[0].size * (2 if jnp.iscomplexobj(block) else 1)
+    return block.size // len(block) * (2 if jnp.iscomplexobj(block) else 1)
 
 
 def _as_real(block: jax.Array) -> jax.Array:

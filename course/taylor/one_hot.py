@@ -69,7 +69,7 @@ def transport(op: Operation, *jets: Jet) -> Sequence[Sequence[jax.Array | OneHot
     """As `rules.transport`, for jets of which some have one-hot first derivatives."""
     hots = [x[1] for x in jets if isinstance(x[1], OneHot)]
     # the first derivatives that are not zero are all one-hot, with the same axes, of real values
-    alike = len(hots) == sum(x[1] is not None for x in jets) and all(hot.axes is hots[0].axes for hot in hots)
+    alike = 0 < len(hots) == sum(x[1] is not None for x in jets) and all(hot.axes is hots[0].axes for hot in hots)
     found: Jet | None = None
     if alike and len(op.outputs) == 1 and all(map(is_real, [*op.values, *op.outputs])):
         rule = rules.RULES.get(op.name)

@@ -99,6 +99,26 @@ def flat(closed: core.ClosedJaxpr, result: Any = None) -> Program:
     return Program(count, tuple(_needed(equations, outputs)), tuple(outputs), result)
 
 
+def traced(f: Callable[..., Any], *args: Any) -> tuple[Callable[..., Any], Any]:
+    """f, traced once for all calls with arguments of these shapes; and the shapes and dtypes of what it returns."""
+    closed, shape = jax.make_jaxpr(f, return_shape=True)(*args)
+    function, tree = core.jaxpr_as_fun(closed), jax.tree.structure(shape)
+    return lambda *args: jax.tree.unflatten(tree, function(*jax.tree.leaves(args))), shape
+
+
+def as_function(closed: core.ClosedJaxpr) -> Callable[..., list[Any]]:
+    """A program inside a primitive as a function."""
+    return core.jaxpr_as_fun(closed)
+
+
+def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
+    """How many inputs of a scan are constants, and how many it carries; the others are sliced."""
+    if "num_carry" in params:
+        return params["num_consts"], params["num_carry"]
+    fixed, carried, _ = params["ft_in"].unpack()  # from jax 0.12 on
+    return len(fixed), len(carried)
+
+
 def _flatten(
     jaxpr: core.Jaxpr,
     constants: Sequence[Source],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from course.taylor.programs import (
     is_inexact,
     is_real,
 )
-from course.taylor.rules import Jet, Operation
+from course.taylor.rules import DifferentiationError, Jet, Operation, not_differentiable
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,14 +79,34 @@ def push(program: Program, inputs: Sequence[Any], lines: Lines, compress: bool =
     def look_up(i: Source) -> Any:
         return i.value if isinstance(i, Constant) else values[i]
 
+    def width(values: Iterable[Any]) -> int:
+        return sum(_width(v, lines.count) for v in values) if compress else 0
+
+    rows = width(inputs)  # of all values alive together
     for position, equation in enumerate(equations):
         results = _step(equation, [look_up(i) for i in equation.inputs], lines)
         values.update(zip(equation.outputs, results, strict=True))
-        for number in dying[position]:
-            del values[number]
-        if compress:
-            lines = _compress(values, lines)
+        rows += width(results) - width([values.pop(n) for n in dying[position]])
+        if 0 < rows < lines.count:
+            _compress(values)
+            lines = replace(lines, count=rows)
     return [look_up(o) for o in program.outputs]
+
+
+Control = Callable[[Equation, Sequence[Any], Lines], list[Any] | None]
+"""As `_step`, for an equation that runs programs; None leaves it to the rules of `course.taylor.rules`."""
+CONTROL: dict[str, Control] = {}
+"""What to do with each of them, by its primitive's name; see `loops`."""
+
+
+def control(name: str) -> Callable[[Control], Control]:
+    """Register a function for the operation with this name."""
+
+    def register(function: Control) -> Control:
+        CONTROL[name] = function
+        return function
+
+    return register
 
 
 _FLAT = frozenset({"ceil", "floor", "round", "sign", "stop_gradient"})  # floating, and constant almost everywhere
@@ -94,6 +114,13 @@ _FLAT = frozenset({"ceil", "floor", "round", "sign", "stop_gradient"})  # floati
 
 def _step(equation: Equation, inputs: Sequence[Any], lines: Lines) -> list[Any]:
     """One equation's outputs, a `Moving` for each that moves with x, else a plain array."""
+    if equation.name in CONTROL and any(isinstance(i, Moving) for i in inputs):
+        try:
+            found = CONTROL[equation.name](equation, inputs, lines)
+        except DifferentiationError as error:
+            raise not_differentiable(equation.name, lines.order, error.reason) from error
+        if found is not None:
+            return found
     plain = [i.jet[0] if isinstance(i, Moving) else i for i in inputs]
     outputs = equation.call(*plain)
     moving = [p for p, i in enumerate(inputs) if isinstance(i, Moving) and is_inexact(plain[p])]
@@ -141,21 +168,22 @@ def _cast(derivatives: Sequence[Any], dtype: DTypeLike) -> list[Any]:
 # --- compression -------------------------------------------------------------------------------------------
 
 
-def _compress(values: dict[int, Any], lines: Lines) -> Lines:
-    """Replace the first derivatives of the values alive by a factor of their Gram matrix, if that has fewer rows."""
+def _width(value: Any, count: int) -> int:
+    """How many rows a factor has for the first derivatives of this value; of one-hot ones, too many to be made."""
+    first = value.jet[1] if isinstance(value, Moving) else None
+    if isinstance(first, OneHot):
+        return count
+    return 0 if first is None else gram.width(first)
+
+
+def _compress(values: dict[int, Any]) -> None:
+    """Replace the first derivatives of the values alive by a factor of their Gram matrix."""
     moving = {n: v for n, v in values.items() if isinstance(v, Moving) and v.jet[1] is not None}
-    firsts = [v.jet[1] for v in moving.values()]
-    if not moving or any(isinstance(first, OneHot) for first in firsts):
-        return lines
-    rows = sum(map(gram.width, firsts))
-    if rows >= lines.count:
-        return lines
     # blocks that do not depend on the point come first: under vmap they are factored once for all points
     order = sorted(moving, key=lambda n: not moving[n].affine)
     for n, factor in zip(order, gram.factor([moving[n].jet[1] for n in order]), strict=True):
         value, _, second = moving[n].jet
         values[n] = Moving([value, factor, second], moving[n].affine)
-    return replace(lines, count=rows)
 
 
 def _wide_first(program: Program, arguments: dict[int, int], count: int) -> Sequence[Equation]:

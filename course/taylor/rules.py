@@ -41,6 +41,8 @@ T = TypeVar("T")
 class DifferentiationError(TypeError):
     """An operation whose derivative is not known; the message names it and the remedy."""
 
+    reason = ""
+
 
 @dataclass(frozen=True, eq=False)
 class Operation:
@@ -128,8 +130,13 @@ def linear(op: Operation, *jets: Jet) -> Sequence[Derivatives]:
             return [None] * len(op.outputs)
         axes = [None if part is None else op.axis(k) for part in parts]
         parts = [jnp.zeros_like(x[0]) if part is None else part for x, part in zip(jets, parts, strict=True)]
-        return over_lines(lambda *parts: jvp(op, parts), axes)(*parts)
+        return over_lines(image, axes)(*parts)
 
+    def image(*parts: jax.Array) -> list[jax.Array]:
+        return op.call(*parts) if whole else jvp(op, parts)
+
+    # where nothing stands still beside, the operation is its own derivative, which is quicker to trace
+    whole = len(op.moving) == len(op.inputs) if op.name in _LINEAR else op.name not in _LINEAR_AT
     return list(zip(*map(push, range(1, op.order + 1)), strict=True))
 
 
@@ -228,7 +235,7 @@ def anything(op: Operation, *jets: Jet) -> list[Derivatives]:
     jets of order K - 1 through it give the derivatives of y' up to K - 1.
     """
     if _has_backward_rule_only(op):
-        raise not_differentiable(op, "it has a backward rule only")
+        raise not_differentiable(op.name, op.order, "it has a backward rule only")
     pushed = _pushed(op, [x[op.order] for x in jets])
     lower = [x[1 : op.order] for x in jets]
     if all(entry is None for x in lower for entry in x):
@@ -395,7 +402,7 @@ def _by_jax(op: Operation, compute: Callable[[], T]) -> T:
         refusal = _refusal(op)
         if refusal is None:
             raise
-        raise not_differentiable(op, str(refusal).splitlines()[0]) from error
+        raise not_differentiable(op.name, op.order, str(refusal).splitlines()[0]) from error
 
 
 def _has_backward_rule_only(op: Operation) -> bool:
@@ -408,12 +415,14 @@ def _has_backward_rule_only(op: Operation) -> bool:
     return "custom_lin" in names_within({"jaxpr": slopes})
 
 
-def not_differentiable(op: Operation, reason: str) -> DifferentiationError:
+def not_differentiable(name: str, order: int, reason: str) -> DifferentiationError:
     """The error for an operation that JAX cannot differentiate."""
-    return DifferentiationError(
-        f"expected an operation that can be differentiated forwards {op.order} times, got {op.name!r} ({reason}); "
+    error = DifferentiationError(
+        f"expected an operation that can be differentiated forwards {order} times, got {name!r} ({reason}); "
         "write that part of the function with jax.custom_jvp"
     )
+    error.reason = reason
+    return error
 
 
 def _refusal(op: Operation) -> Exception | None:
