@@ -123,7 +123,17 @@ def transport(op: Operation, *jets: Jet) -> Sequence[Derivatives]:
 
 def linear(op: Operation, *jets: Jet) -> Sequence[Derivatives]:
     """What is linear maps each derivative as it maps the value."""
+    # where nothing stands still beside, the operation is its own derivative, which is quicker to trace
+    whole = len(op.moving) == len(op.inputs) if op.name in _LINEAR else op.name not in _LINEAR_AT
+    return _each_by(op.call, op, *jets) if whole else piecewise(op, *jets)
 
+
+def piecewise(op: Operation, *jets: Jet) -> Sequence[Derivatives]:
+    """What is linear around the value maps each derivative by its slope there."""
+    return _each_by(lambda *parts: jvp(op, parts), op, *jets)
+
+
+def _each_by(image: Callable[..., list[jax.Array]], op: Operation, *jets: Jet) -> Sequence[Derivatives]:
     def push(k: int) -> Derivatives:
         parts = [x[k] for x in jets]
         if all(part is None for part in parts):
@@ -132,11 +142,6 @@ def linear(op: Operation, *jets: Jet) -> Sequence[Derivatives]:
         parts = [jnp.zeros_like(x[0]) if part is None else part for x, part in zip(jets, parts, strict=True)]
         return over_lines(image, axes)(*parts)
 
-    def image(*parts: jax.Array) -> list[jax.Array]:
-        return op.call(*parts) if whole else jvp(op, parts)
-
-    # where nothing stands still beside, the operation is its own derivative, which is quicker to trace
-    whole = len(op.moving) == len(op.inputs) if op.name in _LINEAR else op.name not in _LINEAR_AT
     return list(zip(*map(push, range(1, op.order + 1)), strict=True))
 
 
@@ -163,12 +168,10 @@ def elementwise(op: Operation, *jets: Jet) -> Sequence[Derivatives]:
     """Entry by entry: a recurrence for each line, whose last entry is collapsed; at low orders from g', g'', …."""
     (value,), x = op.outputs, jets[0]
     alone = len(jets) == 1 and is_real(x[0]) and value.shape == x[0].shape
-    if alone and op.order <= (4 if op.name in _BOUNDED else 2):
+    if alone and op.order <= (6 if op.name in _BOUNDED else 2):
         return [_composed(op, x)]
-    if op.name in PIECEWISE:
-        return piecewise(op, *jets)
     if op.name not in SERIES:
-        return anything(op, *jets)
+        return kinked(op, *jets)
     y = SERIES[op.name](value[None], *_over_one_axis(op, *jets))
     (pushed,) = _pushed(op, [x[op.order] for x in jets])
     return [[*y[1:-1], add([op.collapse(y[-1]), pushed])]]
@@ -216,16 +219,12 @@ def _over_one_axis(op: Operation, *jets: Jet) -> list[Series]:
     return found
 
 
-PIECEWISE = frozenset(
-    """abs clamp cummax cummin max min reduce_max reduce_min reduce_window_max reduce_window_min rem sort
-    top_k""".split()  # noqa: SIM905
+@rule(
+    *"""clamp cummax cummin reduce_max reduce_min reduce_window_max reduce_window_min sort top_k""".split()  # noqa: SIM905
 )
-
-
-@rule(*PIECEWISE - RULES.keys())
-def piecewise(op: Operation, *jets: Jet) -> Sequence[Derivatives]:
-    """Linear from kink to kink: each derivative is mapped by JAX's slope at the value."""
-    return linear(op, *jets) if all(map(is_real, op.values)) else anything(op, *jets)
+def kinked(op: Operation, *jets: Jet) -> Sequence[Derivatives]:
+    """Real values chosen from several, and abs, rem: linear between their kinks."""
+    return (piecewise if all(map(is_real, op.values)) else anything)(op, *jets)
 
 
 def anything(op: Operation, *jets: Jet) -> list[Derivatives]:

@@ -170,19 +170,18 @@ def _pow(value: jax.Array, x: Series, p: Series) -> Series:
         numbers = np.unique(np.asarray(exponent))
         if len(numbers) == 1 and np.isfinite(numbers[0]) and numbers[0] == int(numbers[0].real):
             return whole_power(value, x, int(numbers[0].real))
-    # Where x is small, y as a function of t / x: neither it nor its derivatives, nor those of x, leave the range then,
-    # and at x = 0 there is no division left. y[k] is x^(p - k) v[k], and v the power of what has the value 1.
-    small = abs(x[0]) < 1
-    scale, rest = lax.select(small, x[0], jnp.ones_like(x[0])), lax.select(small, jnp.ones_like(x[0]), x[0])
+    # Where x is small or its power out of range, y as a function of t / x: its derivatives, and those of x, stay within
+    # the range then, and at x = 0 no division is left. y[k] is x^(p - k) v[k], and v the power of what starts from 1.
+    scaled, one = (abs(x[0]) < 1) | ~lax.is_finite(abs(value)), jnp.ones_like(x[0])
+    scale, rest = lax.select(scaled, x[0], one), lax.select(scaled, one, x[0])
     u: Series = [1.0, *_scaled(x, scale, 1 / rest)]
-    one = jnp.ones_like(x[0])
     if fixed:
         exponent = jnp.asarray(exponent, x[0].dtype)
         v = power(one, u, exponent)
     else:
         log_u = over(jnp.log(_no_zero(x[0])), u, u)
         v = follow(one, product([exponent, *_scaled(p, scale, scale)], log_u), lambda k, v: v[k])
-    less = small.astype(x[0].dtype)
+    less = scaled.astype(x[0].dtype)
     return [value, *(multiplied(v[k], x[0] ** (exponent - k * less)) for k in range(1, len(x)))]
 
 
