@@ -240,7 +240,7 @@ def anything(op: Operation, *jets: Jet) -> list[Derivatives]:
     if all(entry is None for x in lower for entry in x):
         return [[*[None] * (op.order - 1), top] for top in pushed]
     along = _along_curve(op) if op.order == 2 or op.push is None else _through_derivative(op)
-    *below, highest = jax.vmap(along)(*lower)
+    *below, highest = _for_each_line(along, op.lines)(*lower)
     tops = [add([op.collapse(each), top]) for each, top in zip(highest, pushed, strict=True)]
     return [[*(each[n] for each in below), top] for n, top in enumerate(tops)]
 
@@ -254,6 +254,18 @@ def _pushed(op: Operation, tops: Sequence[jax.Array | None]) -> Derivatives:
 
 Along = Callable[..., list[Derivatives]]
 """(derivatives 1 … K - 1 of each input, along one line) -> for each order 1 … K that derivative of each output."""
+
+
+def _for_each_line(along: Along, lines: int) -> Along:
+    """`jax.vmap`; of a single line without it, as its axes would pile up where one derivative is in another."""
+    if lines > 1:
+        return jax.vmap(along)
+
+    def single(*lower: list[jax.Array | None]) -> list[Derivatives]:
+        found = along(*jax.tree.map(lambda entry: entry.reshape(entry.shape[1:]), lower))
+        return jax.tree.map(lambda entry: entry[None], found)  # type: ignore[no-any-return]
+
+    return single
 
 
 def _along_curve(op: Operation) -> Along:
