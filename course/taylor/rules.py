@@ -269,7 +269,12 @@ def _for_each_line(along: Along, lines: int) -> Along:
 
 
 def _along_curve(op: Operation) -> Along:
-    def along(*lower: list[jax.Array | None]) -> list[Derivatives]:
+    def along(*lower: list[jax.Array | None]) -> Sequence[Derivatives]:
+        if op.order == 2:  # at the value itself, the same for all lines: what it takes is computed once
+            values = tuple(op.values)
+            slopes = tuple(jnp.zeros_like(v) if c is None else c for v, (c,) in zip(values, lower, strict=True))
+            return _by_jax(op, lambda: jax.jvp(lambda *z: jax.jvp(op.call, z, slopes)[1], values, slopes))
+
         def curve(t: jax.Array) -> list[jax.Array]:
             return op.call(*(polynomial(value, c, t) for value, c in zip(op.values, lower, strict=True)))
 
