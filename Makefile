@@ -13,6 +13,7 @@ PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # what has a target of its own: kept answers, the classroom
 CHECKED = --doctest-modules course tests --ignore=tests/answers --ignore=tests/classroom
 STRUCTURES = -m structures tests/structures
+QUICK = "not slow and not thorough"
 
 # whatever has a line of help
 .PHONY: $(shell sed -n "s/^\([a-z-]*\):.*\#\# .*/\1/p" $(MAKEFILE_LIST))
@@ -70,12 +71,13 @@ test-book: book ## every page of the book in a browser (needs Chromium): a phone
 
 test-all: test test-exercises test-thorough test-structures test-benchmarks test-doors test-floor ## test, exercises, more programs, whole models, the benchmarks, the doors, and the same on the oldest supported versions
 
-test-floor: $(VENV)-floor/.ready $(VENV)-floor-313/.ready ## the oldest versions, with torch (everything) and without; lessons as on Colab and Kaggle
-	UNIT=torch $(VENV)-floor/bin/python -m pytest -n $(JOBS) --dist loadfile --doctest-modules course tests/unit tests/parity
+test-floor: $(VENV)-floor/.ready $(VENV)-floor-313/.ready ## the oldest versions, with torch and (quick tests) without; lessons as on Colab and Kaggle
+	UNIT=torch $(VENV)-floor/bin/python -m pytest -n $(JOBS) --dist loadfile -m "not thorough" \
+		--doctest-modules course tests/unit tests/parity
 	$(VENV)-floor/bin/python -m pytest -n $(JOBS) $(STRUCTURES)
 	@$(VENV)-floor/bin/python -m tools.run --jobs $(JOBS) --host Colab --packages $(VENV)-floor/hosted --warnings-are-errors
 	@$(VENV)-floor/bin/python -m tools.run --jobs $(JOBS) --host Kaggle --packages $(VENV)-floor/hosted --brief
-	$(VENV)-floor-313/bin/python -m pytest -n $(JOBS) --dist loadfile tests/unit
+	$(VENV)-floor-313/bin/python -m pytest -n $(JOBS) --dist loadfile -m $(QUICK) tests/unit
 
 $(VENV)-floor/.ready: $(VENV)/.ready requirements.txt requirements/floor.txt requirements/hosted.txt pyproject.toml tools/floor.py
 	@python="$$(PYTHON='$(PYTHON)' sh tools/find_python.sh 3.11 3.12 3.13)" && "$$python" -m venv $(VENV)-floor
@@ -93,8 +95,8 @@ $(VENV)-floor-313/.ready: $(VENV)-floor/.ready
 	$(VENV)-floor-313/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
-test-newest: $(VENV)-newest/.ready ## tests that need no torch, on the newest jax and flax (Python 3.12 or 3.13)
-	$(VENV)-newest/bin/python -m pytest -n $(JOBS) --dist loadfile tests/unit
+test-newest: $(VENV)-newest/.ready ## quick tests that need no torch, on the newest jax and flax (Python 3.12 or 3.13)
+	$(VENV)-newest/bin/python -m pytest -n $(JOBS) --dist loadfile -m $(QUICK) tests/unit
 
 $(VENV)-newest/.ready: pyproject.toml tools/find_python.sh
 	@python="$$(PYTHON='$(PYTHON_NEWEST)' sh tools/find_python.sh 3.13 3.12)" && "$$python" -m venv $(VENV)-newest

@@ -103,6 +103,7 @@ def handout(paper: str = "a4") -> str:
     return f"""<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>From PyTorch to JAX</title>
+<link rel="icon" href="data:,">
 <style>{STYLE.replace("A4", PAPERS[paper])}</style></head>
 <body>
 <main>

@@ -65,14 +65,16 @@ class Equation:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """A traced function: value 0 is its argument.
+    """A traced function of one or several arrays: values 0, 1, … are its arguments.
 
     Attributes:
+      arguments: how many.
       equations: in the order in which they are run.
       outputs: value numbers or constants.
       result: shapes and dtypes of what the function returns, nested as there.
     """
 
+    arguments: int
     equations: tuple[Equation, ...]
     outputs: tuple[Source, ...]
     result: Any
@@ -83,12 +85,18 @@ _WRAPPERS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core
              "checkpoint": "jaxpr", "remat": "jaxpr", "remat2": "jaxpr"}  # fmt: skip
 
 
-def trace(f: Callable[[jax.Array], Any], x: jax.Array) -> Program:
-    """Trace f at the shape and dtype of x into a flat program, without equations that nothing depends on."""
-    closed, result = jax.make_jaxpr(f, return_shape=True)(x)
+def trace(f: Callable[..., Any], *arrays: jax.Array) -> Program:
+    """Trace f at the shapes and dtypes of its arguments into a flat program."""
+    return flat(*jax.make_jaxpr(f, return_shape=True)(*arrays))
+
+
+def flat(closed: core.ClosedJaxpr, result: Any = None) -> Program:
+    """A jaxpr as a flat program, without equations that nothing depends on."""
+    count = len(closed.jaxpr.invars)
     equations: list[Equation] = []
-    outputs = _flatten(closed.jaxpr, [Constant(c) for c in closed.consts], [0], itertools.count(1), equations)
-    return Program(tuple(_needed(equations, outputs)), tuple(outputs), result)
+    consts = [Constant(c) for c in closed.consts]
+    outputs = _flatten(closed.jaxpr, consts, range(count), itertools.count(count), equations)
+    return Program(count, tuple(_needed(equations, outputs)), tuple(outputs), result)
 
 
 def _flatten(

@@ -49,18 +49,32 @@ class Lines:
 
 
 def propagate(program: Program, start: Jet, lines: Lines, compress: bool = False) -> list[Jet]:
-    """Push a jet through all equations; the outputs as jets, with zeros (None) where they do not depend on x.
+    """Push a jet through a function of one array; the outputs as jets, with zeros (None) where they do not depend on x.
 
     Args:
       program: what to differentiate.
       start: the jet of its argument; its first derivatives do not depend on the point.
       lines: order, number and weights.
+      compress: as for `push`.
+    """
+    found, nothing = push(program, [Moving(start, affine=True)], lines, compress), [None] * lines.order
+    return [o.jet if isinstance(o, Moving) else [jnp.asarray(o), *nothing] for o in found]
+
+
+def push(program: Program, inputs: Sequence[Any], lines: Lines, compress: bool = False) -> list[Any]:
+    """Run a program on values that move with x and others that do not: its outputs, each a `Moving` or plain.
+
+    Args:
+      program: what to differentiate.
+      inputs: a `Moving` or a plain array for each argument.
+      lines: order, number and weights.
       compress: whether to replace first derivatives by a factor of their Gram matrix where that makes them fewer;
         order 2 without weights only.
     """
-    equations = _wide_first(program, start[0].size, lines.count) if compress else program.equations
+    values = dict(enumerate(inputs))
+    sizes = {n: jnp.size(i.jet[0] if isinstance(i, Moving) else i) for n, i in values.items()}
+    equations = _wide_first(program, sizes, lines.count) if compress else program.equations
     dying = _last_uses(equations, program.outputs)
-    values: dict[int, Any] = {0: Moving(start, affine=True)}  # a `Moving`, or what does not move with x
 
     def look_up(i: Source) -> Any:
         return i.value if isinstance(i, Constant) else values[i]
@@ -72,9 +86,7 @@ def propagate(program: Program, start: Jet, lines: Lines, compress: bool = False
             del values[number]
         if compress:
             lines = _compress(values, lines)
-    found = [look_up(o) for o in program.outputs]
-    nothing = [None] * lines.order
-    return [o.jet if isinstance(o, Moving) else [jnp.asarray(o), *nothing] for o in found]
+    return [look_up(o) for o in program.outputs]
 
 
 _FLAT = frozenset({"ceil", "floor", "round", "sign", "stop_gradient"})  # floating, and constant almost everywhere
@@ -135,13 +147,13 @@ def _compress(values: dict[int, Any], lines: Lines) -> Lines:
     return replace(lines, count=rows)
 
 
-def _wide_first(program: Program, size: int, count: int) -> Sequence[Equation]:
+def _wide_first(program: Program, arguments: dict[int, int], count: int) -> Sequence[Equation]:
     """The equations, those that use a wide value moved to the front as far as their inputs allow.
 
-    Once nothing wide is alive, everything that follows sees few first derivatives. `size` is that of the argument.
+    Once nothing wide is alive, everything that follows sees few first derivatives. `arguments` are their sizes.
     """
     equations = program.equations
-    sizes: dict[int, int] = {0: size}
+    sizes = dict(arguments)
     makers: dict[int, int] = {}  # a value -> the place of the equation that makes it
     effect: int | None = None
     waits_for: list[set[int]] = []
