@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from course.taylor import arguments
-from course.taylor.functions import ScalarField, _highest, _scalar_program, _start
+from course.taylor.functions import ScalarField, _highest, _one_array, _start
 from course.taylor.programs import Program, trace
 from course.taylor.propagation import Lines, propagate
 
@@ -28,7 +28,7 @@ def along_lines(
     Weights may be complex: then two jets are pushed, one of which has the lower derivatives.
     """
     parts = [weights.real, weights.imag] if jnp.iscomplexobj(weights) else [weights]
-    found = [_pushed(_scalar_program(f, x), x, directions, part, order)[0] for part in parts]
+    found = [_pushed(_one_array(f, x), x, directions, part, order)[0] for part in parts]
     value, lower, top = found[0]
     return value, lower, top if len(parts) == 1 else top + 1j * found[1][2]
 
@@ -56,7 +56,7 @@ def table(
         found = table(f, x, powers[:-1], inner, axes[:-1])
         return [found[orders] for orders in inner]
 
-    program = _scalar_program(f, x) if len(powers) == 1 else trace(before, x)
+    program = _one_array(f, x) if len(powers) == 1 else trace(before, x)
     jets = _pushed(program, x, axes[-1:], jnp.ones(1, x.dtype), powers[-1])
     columns = {
         orders: [value, *(each[0] for each in lower), top]
