@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from course import taylor
 from course.stde import jets
 from course.stde.kinds import Kind, alike, factor_at, in_dtype_of
-from course.taylor.functions import ScalarField, along_axes
+from course.taylor.functions import Field, along_axes
 
 Powers = tuple[int, ...]
 FEW = 8
@@ -40,7 +40,7 @@ class Waiting:
         return self.kind.at(x) if len(rows) == len(self.kind) else self.kind.at(x)[rows]
 
 
-def total(kinds: list[Kind], f: ScalarField, x: jax.Array) -> jax.Array:
+def total(kinds: list[Kind], f: Field, x: jax.Array) -> jax.Array:
     """The sum of these terms at x, mixed ones first: what can be read from their jets is."""
     parts = [jnp.zeros((), x.dtype)]
     mixed = sorted((kind for kind in kinds if len(kind.powers) > 1), key=lambda kind: -kind.order)
@@ -54,12 +54,12 @@ def total(kinds: list[Kind], f: ScalarField, x: jax.Array) -> jax.Array:
     return jnp.asarray(sum(parts))
 
 
-def one_by_one(kind: Kind, coefficients: jax.Array, axes: ArrayLike, f: ScalarField, x: jax.Array) -> jax.Array:
+def one_by_one(kind: Kind, coefficients: jax.Array, axes: ArrayLike, f: Field, x: jax.Array) -> jax.Array:
     """The sum of terms of one kind, each by its own jets."""
-    return coefficients @ jax.vmap(lambda axes: along_axes(f, x, axes, kind.powers))(jnp.asarray(axes))
+    return jnp.tensordot(coefficients, jax.vmap(lambda axes: along_axes(f, x, axes, kind.powers))(jnp.asarray(axes)), 1)
 
 
-def _by_tables(mixed: list[Kind], others: list[Waiting], f: ScalarField, x: jax.Array) -> list[jax.Array]:
+def _by_tables(mixed: list[Kind], others: list[Waiting], f: Field, x: jax.Array) -> list[jax.Array]:
     """Mixed terms, and those others whose powers some of them reach: a term is read where a head reaches its powers."""
     heads: dict[Powers, list[tuple[int, ...]]] = {}  # the axes of each head
     reads: dict[tuple[Powers, Powers], list[tuple[Waiting, list[int], list[int]]]] = {}
@@ -82,7 +82,7 @@ def _by_tables(mixed: list[Kind], others: list[Waiting], f: ScalarField, x: jax.
         tables = jax.vmap(partial(jets.table, f, x, powers, wanted))(np.array(group))
         for orders in wanted:
             for each, rows, numbers in reads[powers, orders]:
-                parts.append(each.take(np.array(rows), x) @ tables[orders][np.array(numbers)])
+                parts.append(jnp.tensordot(each.take(np.array(rows), x), tables[orders][np.array(numbers)], 1))
     return parts
 
 
@@ -103,7 +103,7 @@ def _reached(term: dict[int, int], heads: dict[Powers, list[tuple[int, ...]]]) -
     return None
 
 
-def _along_lines(order: int, others: list[Waiting], f: ScalarField, x: jax.Array) -> list[jax.Array]:
+def _along_lines(order: int, others: list[Waiting], f: Field, x: jax.Array) -> list[jax.Array]:
     """The pure terms of an order that are left, and those of lower order that can be read from their jets."""
     own = [(each, np.flatnonzero(each.left)) for each in others if each.kind.order == order and each.left.any()]
     if not own:
@@ -134,7 +134,8 @@ def _along_lines(order: int, others: list[Waiting], f: ScalarField, x: jax.Array
     parts = [factor * top]
     for each, rows in lower:
         if each.kind.order:
-            parts.append(each.take(rows, x) @ below[each.kind.order - 1][place[each.axes[rows]]])
+            slopes_of = below[each.kind.order - 1][place[each.axes[rows]]]
+            parts.append(jnp.tensordot(each.take(rows, x), slopes_of, 1))
         else:
             parts.append(each.take(rows, x).sum() * value)
     return parts

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from course.taylor import arguments, linear_algebra, loops  # noqa: F401: they register their rules
+from course.taylor import arguments, linear_algebra, loops  # noqa: F401 - they register their rules
 from course.taylor.one_hot import OneHot
 from course.taylor.programs import Program, trace
 from course.taylor.propagation import Lines, propagate

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from jax.typing import DTypeLike
 
 from course.taylor import rules
 from course.taylor.programs import is_real
-from course.taylor.rules import Derivatives, Jet, Operation
+from course.taylor.rules import Jet, Operation
 from course.taylor.series import add
 
 Numbers = np.ndarray
@@ -62,7 +62,7 @@ class Sparse:
         return self.spread(jnp.arange(self.lines, dtype=np.int32).reshape(-1, *[1] * (self.entries.ndim - 1)))
 
 
-def transport(op: Operation, *jets: Jet) -> Sequence[Derivatives] | None:
+def transport(op: Operation, *jets: Jet) -> Sequence[Sequence[Any]] | None:
     """As `rules.transport`, for sparse first derivatives; None where dense ones are needed, or as good."""
     firsts = [x[1] for x in jets]
     if not all(isinstance(first, Sparse) for first in firsts) or len(op.outputs) != 1:
@@ -107,7 +107,7 @@ def _layout(op: Operation, numbers: list[Numbers], lines: int) -> tuple[list[Num
 
 def _contracted(op: Operation, numbers: Numbers, lines: int) -> tuple[list[Numbers], Numbers]:
     """A sum along axes: along them, all places get the lines of each other."""
-    place, axes, batch = 0, op.params.get("axes"), ()
+    place, batch, axes = 0, cast(tuple[int, ...], ()), op.params.get("axes")
     if axes is None:
         (place,) = op.moving
         axes, batch = (pair[place] for pair in op.params["dimension_numbers"])

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from course import stde_fields, taylor
+from course import stde, taylor
 
 RNG = np.random.default_rng(3)
 A, B = RNG.normal(size=(3, 4)), RNG.normal(size=(4, 3))
@@ -47,7 +47,7 @@ def test_they_are_parts_of_the_jacobian(d, unit):
 
     @jax.jit
     def both(x):
-        jacobian, operators = jax.jacfwd(f)(x), (stde_fields.divergence(d), stde_fields.curl(d))
+        jacobian, operators = jax.jacfwd(f)(x), (stde.divergence(d), stde.curl(d))
         got = [taylor.divergence(f, x), taylor.curl(f, x), *(each.apply(f, x) for each in operators)]
         return got, [jnp.trace(jacobian), curl_of(jacobian)] * 2
 
@@ -103,7 +103,7 @@ def test_other_coordinates(place):
     def both(q):
         x, how, d = place(q), {"metric": metric}, len(q)
         ways = [taylor.divergence, taylor.curl, taylor.vector_laplacian]
-        operators = stde_fields.divergence(d, **how), stde_fields.curl(d, **how)
+        operators = stde.divergence(d, **how), stde.curl(d, **how)
         got = [*(way(contravariant, q, **how) for way in ways), *(each.apply(contravariant, q) for each in operators)]
         divergence, curl, laplacian = (way(field, x) for way in ways)
         if d == 3:
@@ -136,17 +136,17 @@ def test_a_field_of_electrons():
     r = RNG.normal(size=(2, 3))
     want = jnp.trace(jax.jacfwd(drift)(r).reshape(6, 6))
     close(taylor.divergence(drift, r, coordinates="all"), want)
-    close(stde_fields.divergence(6).apply(drift, r, coordinates="all"), want)
+    close(stde.divergence(6).apply(drift, r, coordinates="all"), want)
     got = taylor.divergence(lambda p: {"t": p["x"].sum(), "x": p["t"] * p["x"]}, {"t": 2.0, "x": X}, coordinates="all")
     close(got, 6.0)
 
 
 OPERATORS = {
-    "divergence": stde_fields.divergence(3),
-    "curl": stde_fields.curl(3),
-    "with coefficients": (lambda x: x[0]) * stde_fields.curl(3) / 2 - 3 * stde_fields.curl(3),
-    "complex": 1j * stde_fields.divergence(3),
-    "with a metric": stde_fields.divergence(3, lambda x: jnp.diag(1 + x**2)),
+    "divergence": stde.divergence(3),
+    "curl": stde.curl(3),
+    "with coefficients": (lambda x: x[0]) * stde.curl(3) / 2 - 3 * stde.curl(3),
+    "complex": 1j * stde.divergence(3),
+    "with a metric": stde.divergence(3, lambda x: jnp.diag(1 + x**2)),
 }
 WAYS = [{}, {"replace": True}, {"dense": "rademacher"}, {"dense": "gaussian"}]
 
@@ -167,14 +167,14 @@ def test_estimates_are_right_in_the_mean(name, how):
 
 
 def test_all_terms_are_exact_and_signs_know_a_diagonal():
-    divergence = stde_fields.divergence(3)
+    divergence = stde.divergence(3)
     close(divergence.estimate(field, X, KEY, 3), divergence.apply(field, X))
     got = divergence.estimate(lambda x: x**2, X, KEY, 1, dense="rademacher")
     close(got, 2 * X.sum())
 
 
 def test_operators_are_vectors():
-    divergence, curl = stde_fields.divergence(3), stde_fields.curl(3)
+    divergence, curl = stde.divergence(3), stde.curl(3)
     want = divergence.apply(field, X)
     sums = [
         sum([divergence, divergence]),
@@ -196,11 +196,11 @@ def test_results_have_the_dtype_of_the_point():
     metric = lambda x: jnp.diag(1 + x**2)  # noqa: E731
     found = [way(jnp.tanh, x) for way in (taylor.divergence, taylor.curl, taylor.vector_laplacian)]
     found += [way(jnp.tanh, x, metric=metric) for way in (taylor.divergence, taylor.curl)]
-    found += [stde_fields.curl(3).apply(jnp.tanh, x), stde_fields.divergence(3).estimate(jnp.tanh, x, KEY, 2)]
+    found += [stde.curl(3).apply(jnp.tanh, x), stde.divergence(3).estimate(jnp.tanh, x, KEY, 2)]
     assert {each.dtype for each in found} == {np.dtype(np.float32)}
 
 
-DIVERGENCE = stde_fields.divergence(3)
+DIVERGENCE = stde.divergence(3)
 REFUSED = {
     "a scalar": (lambda: taylor.divergence(potential, X), r"\(3,\) -> \(3,\), got values of shape \(\); stack"),
     "several arrays": (
@@ -208,7 +208,7 @@ REFUSED = {
         r"got values of shape \(\(\), \(\), \(\)\)",
     ),
     "four dimensions": (lambda: taylor.curl(lambda x: x, np.ones(4)), r"two or three dimensions, got \(4,\)"),
-    "no operator": (lambda: stde_fields.curl(4), "d as 2 or 3, got 4"),
+    "no operator": (lambda: stde.curl(4), "d as 2 or 3, got 4"),
     "a diagonal": (lambda: taylor.divergence(field, X, metric=lambda x: x), r"\(3, 3\), got values of shape \(3,\)"),
     "a batch": (lambda: taylor.divergence(field, np.ones((2, 3))), 'jax.vmap.*coordinates="all"'),
     "not like x": (
@@ -219,7 +219,7 @@ REFUSED = {
     "a scalar for an operator": (lambda: DIVERGENCE.apply(potential, X), r"vector field.*got values of shape \(\)"),
     "too many samples": (lambda: DIVERGENCE.estimate(field, X, KEY, 4), "samples <= 3.*replace=True"),
     "another law": (lambda: DIVERGENCE.estimate(field, X, KEY, 1, dense="normal"), "rademacher.*got 'normal'"),
-    "another shape": (lambda: DIVERGENCE + stde_fields.curl(3), "results of one shape, got .*shape=.3,."),
+    "another shape": (lambda: DIVERGENCE + stde.curl(3), "results of one shape, got .*shape=.3,."),
 }
 
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from course.stde.draws import distinct
 from course.taylor import arguments
 from course.taylor.fields import Metric, flat_field, lowered, slopes, times_volume, volume
 from course.taylor.functions import Field, ScalarField
@@ -175,11 +176,13 @@ class FieldOperator:
             elif len(part) <= samples and not replace:
                 total = total + self._whole(part, field, x)
             else:
-                chosen = jax.random.choice(own, len(part), (samples,), replace)
+                count = len(part)
+                chosen = jax.random.randint(own, (samples,), 0, count) if replace else distinct(own, count, samples)
                 slope = self._checked(part, slopes(inside, x, jnp.asarray(part.axes)[chosen]))
                 picked = slope[jnp.arange(samples), jnp.asarray(part.components)[chosen]]
-                scale = len(part) / samples
-                total = total + self._collect(jnp.asarray(part.rows)[chosen], scale * part.at(x)[chosen] * picked)
+                total = total + self._collect(
+                    jnp.asarray(part.rows)[chosen], count / samples * part.at(x)[chosen] * picked
+                )
         return total
 
     def _whole(self, part: FieldTerms, field: Field, x: jax.Array) -> jax.Array:
