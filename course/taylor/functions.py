@@ -149,8 +149,9 @@ def biharmonic(f: ScalarField, x: jax.Array) -> jax.Array:
 def partial_derivative(f: ScalarField, x: jax.Array, multi_index: Sequence[int]) -> jax.Array:
     """Any mixed partial derivative, exact up to rounding whatever the scales of the axes.
 
-    One axis after the other: a jet of order p along an axis, of the program of the jets before it. Nothing cancels, as
-    it does in `interpolation`, and (p + 1) (q + 1) … coefficients are carried.
+    One axis after the other, those of the lowest powers first: a jet of order p along an axis, of the program of the
+    jets before it. Nothing cancels, as it does along lines with signs or in `interpolation`, and (p + 1) (q + 1) …
+    coefficients are carried. Where every power is 1 that is nested `jax.jvp`, and as fast.
 
     Args:
       f: scalar field, (d,) -> ().
@@ -180,8 +181,8 @@ def along_axes(f: ScalarField, x: jax.Array, axes: jax.Array | np.ndarray, power
     """
     if not powers:
         _scalar_program(f, x)
-    for n, power in enumerate(powers):
-        f = _pure(f, axes[n : n + 1], power)
+    for n in sorted(range(len(powers)), key=powers.__getitem__):  # a gradient has less to keep this way round
+        f = _pure(f, axes[n : n + 1], powers[n])
     return f(x)
 
 
