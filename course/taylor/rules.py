@@ -186,7 +186,7 @@ def anything(op: Operation, *jets: Jet) -> list[Derivatives]:
 
     def along(*lower: list[jax.Array]) -> Sequence[list[jax.Array]]:  # one line: the derivatives 1 … K of all outputs
         if op.order == 2:  # at the value itself, the same for all lines: what it takes is computed once
-            values, slopes = tuple(op.values), tuple(each[0] for each in lower)
+            values, slopes = zip(*((value, each[0]) for value, each in zip(op.values, lower, strict=True)), strict=True)
             return _by_jax(op, lambda: jax.jvp(lambda *z: jax.jvp(op.call, z, slopes)[1], values, slopes))
 
         def curve(t: jax.Array) -> list[jax.Array]:
