@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import comb, factorial
+from math import comb
 from typing import Any, TypeVar
 
 import jax
@@ -70,7 +70,7 @@ class Operation:
     order: int
     lines: int
     weights: jax.Array | None
-    push: Callable[[Program, list[Jet], int], list[Jet]] | None = None
+    push: Callable[[Program, list[Jet], int], list[Jet]]
 
     @property
     def values(self) -> list[jax.Array]:
@@ -239,7 +239,7 @@ def anything(op: Operation, *jets: Jet) -> list[Derivatives]:
     lower = [x[1 : op.order] for x in jets]
     if all(entry is None for x in lower for entry in x):
         return [[*[None] * (op.order - 1), top] for top in pushed]
-    along = _along_curve(op) if op.order == 2 or op.push is None else _through_derivative(op)
+    along = _twice(op) if op.order == 2 else _through_derivative(op)
     *below, highest = _for_each_line(along, op.lines)(*lower)
     tops = [add([op.collapse(each), top]) for each, top in zip(highest, pushed, strict=True)]
     return [[*(each[n] for each in below), top] for n, top in enumerate(tops)]
@@ -268,17 +268,13 @@ def _for_each_line(along: Along, lines: int) -> Along:
     return single
 
 
-def _along_curve(op: Operation) -> Along:
+def _twice(op: Operation) -> Along:
+    """By nested `jax.jvp` at the value itself: what that takes is the same for all lines, and computed once."""
+    values = tuple(op.values)
+
     def along(*lower: list[jax.Array | None]) -> Sequence[Derivatives]:
-        if op.order == 2:  # at the value itself, the same for all lines: what it takes is computed once
-            values = tuple(op.values)
-            slopes = tuple(jnp.zeros_like(v) if c is None else c for v, (c,) in zip(values, lower, strict=True))
-            return _by_jax(op, lambda: jax.jvp(lambda *z: jax.jvp(op.call, z, slopes)[1], values, slopes))
-
-        def curve(t: jax.Array) -> list[jax.Array]:
-            return op.call(*(polynomial(value, c, t) for value, c in zip(op.values, lower, strict=True)))
-
-        return nested(op, curve, jnp.zeros((), jnp.finfo(jnp.result_type(*op.values)).dtype))  # real, of complex, too
+        slopes = tuple(jnp.zeros_like(v) if c is None else c for v, (c,) in zip(values, lower, strict=True))
+        return _by_jax(op, lambda: jax.jvp(lambda *z: jax.jvp(op.call, z, slopes)[1], values, slopes))
 
     return along
 
@@ -292,7 +288,6 @@ def _through_derivative(op: Operation) -> Along:
     def along(*lower: list[jax.Array | None]) -> list[Derivatives]:
         values: list[Jet] = [[value, *c] for value, c in zip(op.values, lower, strict=True)]
         slopes = [[jnp.zeros_like(v) if c is None else c, *higher, None] for v, c, *higher in values]
-        assert op.push is not None
         return list(zip(*op.push(program, values + slopes, op.order - 1), strict=True))
 
     return along
@@ -379,15 +374,6 @@ def _logistic(op: Operation, z: jax.Array, g: jax.Array) -> list[jax.Array]:
 def over_lines(function: F, axes: Sequence[int | None]) -> F:
     """`jax.vmap` over the arguments that have an axis of lines, if any has."""
     return function if all(axis is None for axis in axes) else jax.vmap(function, in_axes=axes)
-
-
-def polynomial(value: jax.Array, coefficients: Iterable[jax.Array | None], t: jax.Array) -> jax.Array:
-    """value + c_1 t + c_2 t^2 / 2 + …, the curve whose derivatives at 0 are the coefficients."""
-    total = value
-    for k, coefficient in enumerate(coefficients, start=1):
-        if coefficient is not None:
-            total = total + coefficient * (t**k / factorial(k)).astype(value.dtype)
-    return total
 
 
 # --- where JAX differentiates ------------------------------------------------------------------------------

@@ -124,7 +124,11 @@ def test_it_factors_once_whatever_the_number_of_lines(name):
 
 def test_single_precision_stays():
     x = jnp.asarray(X, jnp.float32)
-    f = lambda x: jnp.linalg.slogdet(jnp.eye(2) * 2 + jnp.outer(x, x))[1] + jnp.linalg.inv(jnp.diag(x)).sum()  # noqa: E731
+
+    def f(x):
+        a = 2 * jnp.eye(2, dtype=x.dtype) + jnp.outer(x, x)
+        return jnp.linalg.slogdet(a)[1] + jnp.linalg.inv(jnp.diag(x)).sum() + jnp.linalg.cholesky(a).sum()
+
     got = taylor.laplacian(f, x)
     assert got.dtype == jnp.float32
     np.testing.assert_allclose(got, jnp.trace(jax.hessian(f)(X)), rtol=1e-5)
@@ -133,14 +137,14 @@ def test_single_precision_stays():
 def test_a_custom_rule_beside_that_of_slogdet_keeps_its_own():
     @jax.custom_jvp
     def twice(a):
-        return jnp.linalg.slogdet(a)
+        return tuple(jnp.linalg.slogdet(a))
 
     twice.defjvp(lambda p, t: (twice(*p), (jnp.zeros(()), 2 * jnp.trace(jnp.linalg.solve(p[0], t[0])))))
     got = taylor.laplacian(lambda x: twice(matrix(x))[1], X)
     np.testing.assert_allclose(got, 2 * taylor.laplacian(FUNCTIONS["log determinant"], X), rtol=1e-12)
 
 
-def test_a_singular_matrix_gives_what_nested_jvp_gives():
-    f = lambda x: jnp.linalg.slogdet(jnp.outer(x, x))[1]  # noqa: E731
+def test_a_singular_matrix_has_no_logarithm():
+    f = lambda x: jnp.linalg.slogdet(jnp.stack([x, 0 * x]))[1]  # noqa: E731
     got, want = taylor.weighted(f, X, LINES, WEIGHTS, 2), WEIGHTS @ jax.vmap(lambda v: nested(f, X, v, 2))(LINES)
     assert not np.isfinite(got) and not np.isfinite(want)
