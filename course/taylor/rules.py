@@ -252,7 +252,7 @@ def _pushed(op: Operation, tops: Sequence[jax.Array | None]) -> Derivatives:
     return jvp(op, [jnp.zeros_like(v) if top is None else top for v, top in zip(op.values, tops, strict=True)])
 
 
-Along = Callable[..., list[Derivatives]]
+Along = Callable[..., Sequence[Derivatives]]
 """(derivatives 1 … K - 1 of each input, along one line) -> for each order 1 … K that derivative of each output."""
 
 
@@ -261,15 +261,15 @@ def _for_each_line(along: Along, lines: int) -> Along:
     if lines > 1:
         return jax.vmap(along)
 
-    def single(*lower: list[jax.Array | None]) -> list[Derivatives]:
+    def single(*lower: list[jax.Array | None]) -> Sequence[Derivatives]:
         found = along(*jax.tree.map(lambda entry: entry.reshape(entry.shape[1:]), lower))
-        return jax.tree.map(lambda entry: entry[None], found)  # type: ignore[no-any-return]
+        return jax.tree.map(lambda entry: entry[None], found)
 
     return single
 
 
 def _along_curve(op: Operation) -> Along:
-    def along(*lower: list[jax.Array | None]) -> list[Derivatives]:
+    def along(*lower: list[jax.Array | None]) -> Sequence[Derivatives]:
         def curve(t: jax.Array) -> list[jax.Array]:
             return op.call(*(polynomial(value, c, t) for value, c in zip(op.values, lower, strict=True)))
 
@@ -285,8 +285,8 @@ def _through_derivative(op: Operation) -> Along:
     program = _by_jax(op, lambda: trace(derivative, *op.values, *op.values))
 
     def along(*lower: list[jax.Array | None]) -> list[Derivatives]:
-        values = [[value, *c] for value, c in zip(op.values, lower, strict=True)]
-        slopes = [[jnp.zeros_like(v) if c is None else c, *higher, None] for v, c, *higher in values]
+        values: list[Jet] = [[value, *c] for value, c in zip(op.values, lower, strict=True)]
+        slopes = [[jnp.zeros_like(x[0]) if x[1] is None else x[1], *x[2:], None] for x in values]
         assert op.push is not None
         return list(zip(*op.push(program, values + slopes, op.order - 1), strict=True))
 

@@ -204,7 +204,9 @@ def _no_zero(x: jax.Array) -> jax.Array:
 
 def follow(value: jax.Array, x: Series, slope: Callable[[int, Series], jax.Array | None]) -> Series:
     """The series of y where y' = w x', and w[k] = slope(k, y[0] … y[k])."""
-    y, w, dx = [value], [], x[1:]
+    y: Series = [value]
+    w: Series = []
+    dx = x[1:]
     for k in range(len(dx)):
         w.append(slope(k, y))
         y.append(leibniz(k, w, dx, range(k + 1)))
@@ -288,7 +290,9 @@ def _erf_inv(value: jax.Array, x: Series) -> Series:
 
 def pair(value: jax.Array, other: jax.Array, x: Series, sign: int) -> Series:
     """The series of y where y' = z x' and z' = sign y x'."""
-    y, z, dx = [value], [other], x[1:]
+    y: Series = [value]
+    z: Series = [other]
+    dx = x[1:]
     for k in range(len(dx)):
         following = leibniz(k, z, dx, range(k + 1)), leibniz(k, y, dx, range(k + 1), sign)
         y.append(following[0])
@@ -359,7 +363,7 @@ def _acosh(value: jax.Array, x: Series) -> Series:
 @series("atan2")
 def _atan2(value: jax.Array, y: Series, x: Series) -> Series:
     """(x^2 + y^2) angle' = x y' - y x'."""
-    square = [add([squared(k, x), squared(k, y)]) for k in range(len(x))]
+    square: Series = [add([squared(k, x), squared(k, y)]) for k in range(len(x))]
     angle: Series = [value]
     for k in range(1, len(x)):
         turned = leibniz(k - 1, x, y[1:], range(k)), leibniz(k - 1, y, x[1:], range(k), -1)

@@ -82,8 +82,6 @@ ELEMENTWISE = {
     "erf_inv": jax.scipy.special.erfinv,
     "lgamma": lax.lgamma,
     "digamma": lax.digamma,
-    "reciprocal": lambda x: lax.div(1.0, x),
-    "number to a power": lambda x: lax.pow(2.0, x),
 }
 TWO = {
     "div": jnp.divide, "pow": lax.pow, "atan2": lax.atan2, "max": lax.max, "rem": lax.rem,
@@ -107,6 +105,79 @@ def test_a_rule_is_what_nested_jvp_gives(name, f, count, shape, order):
     got, want = jax.jit(lambda given: (rules.transport(op, *given), rules.anything(op, *given)))(given)
     for a, b in zip(got[0], want[0], strict=True):
         np.testing.assert_allclose(0 if a is None else a, 0 if b is None else b, rtol=1e-12, atol=1e-11)
+
+
+def nested(f, x, order):
+    """The derivatives 0 … order along 1."""
+    found = []
+    for _ in range(order + 1):
+        found.append(f(x))
+        f = lambda x, f=f: jax.jvp(f, (x,), (jnp.ones_like(x),))[1]  # noqa: E731
+    return jnp.stack(found)
+
+
+STILL = {  # one of two inputs; and numbers beside arrays
+    "1 / x": lambda x, p: 1 / x, "p / x": lambda x, p: p / x, "2 ** x": lambda x, p: 2**x, "p ** x": lambda x, p: p**x,
+    "x ** 2.5": lambda x, p: x**2.5, "x ** -1.5": lambda x, p: x**-1.5, "x ** 2.0": lambda x, p: x**2.0,
+    "x ** p": lambda x, p: x**p, "atan2": lambda x, p: jnp.arctan2(p, x), "max": lambda x, p: jnp.maximum(x, p),
+    "0 ** x": lambda x, p: 0.0**x, "an array of exponents": lambda x, p: x ** jnp.array([2.0, 0.5, 3.5]),
+    "complex": lambda x, p: jnp.exp(1j * x) / (x + 2j) + jnp.sqrt(x + 1j) + (x + 1j) ** 1.5 + jnp.log(x * p + 1j),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STILL)
+def test_where_one_input_stands_still(name):
+    def f(x, p):
+        return STILL[name](jnp.sin(x), p)
+
+    x = jnp.array([0.3, 0.9, 1.2])
+    got, want = jax.jit(
+        lambda x, p: (taylor.derivatives(lambda x: f(x, p), x, jnp.ones(3), 5), nested(lambda x: f(x, p), x, 5))
+    )(x, 2.7)
+    np.testing.assert_allclose(got, want, rtol=1e-11, atol=1e-11)
+
+
+AT_ZERO = {  # -> how many derivatives of it are finite, of x ** 3.0 by products more than by nested jvp
+    "x ** 2.0": (lambda x, p: x**2.0, 2), "x ** 1.5": (lambda x, p: x**1.5, 1), "x ** 3.5": (lambda x, p: x**3.5, 3),
+    "x ** p": (lambda x, p: x**p, 2), "x ** (p + x)": (lambda x, p: x ** (p + x), 2), "x ** 4": (lambda x, p: x**4, 5),
+    "0 ** (1 + x)": (lambda x, p: 0.0 ** (1 + x), 5), "abs": (lambda x, p: jnp.abs(x), 5),
+    "max": (lambda x, p: jnp.maximum(x, 0.0), 5), "log1p": (lambda x, p: jnp.log1p(x), 5),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", AT_ZERO)
+def test_at_zero_what_is_finite_stays_finite(name):
+    """And so does its gradient, one order below."""
+    f, finite = AT_ZERO[name]
+
+    @jax.jit
+    def both(x, p):
+        ways = [
+            lambda x, k: taylor.derivatives(lambda x: f(x, p), x, 1.0, k)[k],
+            lambda x, k: nested(lambda x: f(x, p), x, k)[k],
+        ]
+        return [([way(x, k) for k in range(1, finite + 1)], jax.grad(way)(x, max(finite - 1, 1))) for way in ways]
+
+    (got, slope), (want, wanted) = both(0.0, 2.5)
+    np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
+    if finite > 1:
+        np.testing.assert_allclose(slope, wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [1e-15, 1e-7, 1.0, 1e7, 1e15])
+def test_small_and_large_arguments_in_single_precision(size):
+    """Along a line as long as the argument, derivatives of powers are as large as the value."""
+    p = {"1 / x": -1.0, "sqrt": 0.5, "rsqrt": -0.5, "cbrt": 1 / 3}
+    functions = [lambda x: 1 / x, jnp.sqrt, lax.rsqrt, jnp.cbrt]
+    x = jnp.asarray(size, jnp.float32)
+    got = jax.jit(lambda x: [taylor.derivatives(f, x, x, 4) for f in [*functions, jnp.log]])(x)
+    for power, found in zip(p.values(), got, strict=False):
+        falling = np.cumprod([1.0, *(power - np.arange(4))])
+        np.testing.assert_allclose(found, falling * float(x) ** power, rtol=1e-5)
+    np.testing.assert_allclose(got[-1][1:], [1, -1, 2, -6], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
