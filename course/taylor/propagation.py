@@ -143,7 +143,7 @@ def _step(equation: Equation, inputs: Sequence[Any], lines: Lines) -> list[Any]:
     values = call(*(x[0] for x in jets)) if equation.widens else [outputs[n] for n in floating]
     op = Operation(
         equation.name, equation.params, plain, moving, call, values, lines.order, lines.count, lines.weights,
-        _push_one_line,
+        push_one_line,
     )  # fmt: skip
     affine = op.linear and all(inputs[p].affine for p in moving)
     for n, derivatives in zip(floating, one_hot.transport(op, *jets), strict=True):
@@ -151,7 +151,7 @@ def _step(equation: Equation, inputs: Sequence[Any], lines: Lines) -> list[Any]:
     return outputs
 
 
-def _push_one_line(program: Program, jets: list[Jet], order: int) -> list[Jet]:
+def push_one_line(program: Program, jets: list[Jet], order: int) -> list[Jet]:
     """Jets of all arguments through a program, along one line; no entry has an axis of lines."""
     inputs = [Moving([x[0], *(None if k is None else k[None] for k in x[1:order]), x[order]]) for x in jets]
     found = []

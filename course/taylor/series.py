@@ -205,7 +205,8 @@ def _no_zero(x: jax.Array) -> jax.Array:
 def follow(value: jax.Array, x: Series, slope: Callable[[int, Series], jax.Array | None]) -> Series:
     """The series of y where y' = w x', and w[k] = slope(k, y[0] … y[k])."""
     y: Series = [value]
-    w, dx = [], x[1:]
+    w: Series = []
+    dx = x[1:]
     for k in range(len(dx)):
         w.append(slope(k, y))
         y.append(leibniz(k, w, dx, range(k + 1)))

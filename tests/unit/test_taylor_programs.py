@@ -307,7 +307,7 @@ def test_a_fault_of_our_own_rules_is_raised_as_it_is(monkeypatch, error):
 
     monkeypatch.setattr(rules, "polynomial", faulty)
     with pytest.raises(error, match="a slip in a rule") as caught:
-        taylor.laplacian(lambda x: jnp.arctan2(x, x[::-1]).sum(), ONES)
+        taylor.laplacian(lambda x: jax.scipy.special.i0e(x).sum(), ONES)
     assert not isinstance(caught.value, DifferentiationError)
 
 
