@@ -116,7 +116,8 @@ def _forms(kinds: list[Kind], f: Field, x: jax.Array) -> tuple[list[jax.Array], 
         directions, values = eigenvectors(group, len(x))
         if (values >= 0).all() or (values <= 0).all():  # else terms cancel that a mixed derivative does not have
             kinds = [kind for kind in kinds if not any(kind is other for other in group)]
-            found.append(_value(group[0].factor, 1.0, x) * taylor.weighted(f, x, directions, values, 2))
+            if len(values):
+                found.append(_value(group[0].factor, 1.0, x) * taylor.weighted(f, x, directions, values, 2))
     return found, kinds
 
 

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from course import taylor
 from course.stde import jets
-from course.stde.kinds import Kind, alike, factor_at, in_dtype_of
+from course.stde.kinds import Kind, alike, common, factor_at, in_dtype_of
 from course.taylor.functions import Field, along_axes
 
 Powers = tuple[int, ...]
@@ -24,14 +24,27 @@ MANY = 64
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Waiting:
-    """Terms of a kind, some of which are taken already."""
+    """Terms of a kind, some of which are taken already.
+
+    Attributes:
+      kind: all of them.
+      left: which are not taken, (n,).
+      whole: whether they are the Laplacian in so many dimensions that it is better compressed than in parts.
+    """
 
     kind: Kind
-    left: np.ndarray  # (n,) bool
+    left: np.ndarray
+    whole: bool
+
+    @classmethod
+    def of(cls, kind: Kind, d: int) -> Waiting:
+        """All terms of a kind."""
+        whole = kind.powers == (2,) and len(kind) > FEW and common(kind, d) is not None
+        return cls(kind, np.ones(len(kind), bool), whole)
 
     @property
     def axes(self) -> np.ndarray:
-        """The first axis of each, (n,): the only one of a pure derivative."""
+        """The axis of each pure derivative, (n,)."""
         return self.kind.listed[:, 0]
 
     def take(self, rows: np.ndarray, x: jax.Array) -> jax.Array:
@@ -44,7 +57,7 @@ def total(kinds: list[Kind], f: Field, x: jax.Array) -> jax.Array:
     """The sum of these terms at x, mixed ones first: what can be read from their jets is."""
     parts = [jnp.zeros((), x.dtype)]
     mixed = sorted((kind for kind in kinds if len(kind.powers) > 1), key=lambda kind: -kind.order)
-    others = [Waiting(kind, np.ones(len(kind), bool)) for kind in kinds if len(kind.powers) <= 1]
+    others = [Waiting.of(kind, len(x)) for kind in kinds if len(kind.powers) <= 1]
     if sum(map(len, mixed)) <= MANY:
         parts += _by_tables(mixed, others, f, x)
     else:
@@ -63,7 +76,7 @@ def _by_tables(mixed: list[Kind], others: list[Waiting], f: Field, x: jax.Array)
     """Mixed terms, and those others whose powers some of them reach: a term is read where a head reaches its powers."""
     heads: dict[Powers, list[tuple[int, ...]]] = {}  # the axes of each head
     reads: dict[tuple[Powers, Powers], list[tuple[Waiting, list[int], list[int]]]] = {}
-    for each in [*(Waiting(kind, np.ones(len(kind), bool)) for kind in mixed), *others]:
+    for each in [*(Waiting.of(kind, len(x)) for kind in mixed), *others]:
         found: dict[tuple[Powers, Powers], list[tuple[int, int]]] = {}  # what is read of which -> terms and heads
         for row in _candidates(each, heads):
             axes = tuple(each.kind.listed[row].tolist())
@@ -91,7 +104,7 @@ def _candidates(each: Waiting, heads: dict[Powers, list[tuple[int, ...]]]) -> li
     rows = np.arange(len(each.kind))
     if len(each.kind.powers) == 1:
         rows = rows[np.isin(each.axes, [axis for group in heads.values() for axes in group for axis in axes])]
-    return rows.tolist()
+    return [] if each.whole else rows.tolist()
 
 
 def _reached(term: dict[int, int], heads: dict[Powers, list[tuple[int, ...]]]) -> tuple[Powers, Powers, int] | None:
@@ -144,7 +157,8 @@ def _along_lines(order: int, others: list[Waiting], f: Field, x: jax.Array) -> l
 def _readable(each: Waiting, lines: np.ndarray) -> np.ndarray:
     """The terms left that are lower derivatives along these lines, or f itself."""
     rows = np.flatnonzero(each.left)
-    return rows[np.isin(each.axes[rows], lines)] if each.kind.order else rows
+    near = rows[np.isin(each.axes[rows], lines)] if each.kind.order else rows
+    return near[:0] if each.whole and len(near) < len(each.kind) else near
 
 
 def _equal(weights: list[np.ndarray], lines: np.ndarray) -> bool:

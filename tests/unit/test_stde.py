@@ -853,6 +853,14 @@ def test_lower_orders_take_no_jets_of_their_own():
 # --- coefficients that are functions, or learned -------------------------------------------------------------
 
 
+def test_a_whole_laplacian_is_not_taken_apart():
+    """In many dimensions one term of it, read from another's jets, would leave a larger rest than it saves."""
+    for powers in ((4,), (2, 1)):
+        other = Operator.of_kinds(25, (Kind(powers, np.arange(len(powers))[None], np.ones(1)),))
+        text, lines = program(lambda f, x, other=other: stde.apply(stde.laplacian(25) + other, f, x), 25)
+        assert "cholesky" in text and lines < 24
+
+
 @pytest.mark.slow
 def test_a_function_before_an_operator():
     x, bend = point(), lambda x: 1 + x[0] ** 2
