@@ -62,7 +62,7 @@ CUBIC = {  # a rule that calls its own function, or derivatives that solve no eq
 @pytest.mark.parametrize("name", CUBIC)
 def test_a_program_without_a_recurrence_grows_as_the_cube_of_the_order(name):
     sizes = [size(lambda x: CUBIC[name](curved(x)), order, jnp.full(3, 0.3)) for order in (4, 8)]
-    assert sizes[1] <= 5000 and sizes[1] <= 5 * sizes[0]  # nested jvp: 60 times as long
+    assert sizes[1] <= 10_000 and sizes[1] <= 5 * sizes[0]  # jax 0.7 prints nearly twice as many lines
 
 
 @pytest.mark.slow
