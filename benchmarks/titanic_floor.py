@@ -35,7 +35,9 @@ def compiled() -> Callable | None:
         return None
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         library = Path(folder) / "floor.so"
-        done = subprocess.run([compiler, *FLAGS, str(SOURCE), "-o", str(library), "-lm"], capture_output=True, text=True)
+        done = subprocess.run(
+            [compiler, *FLAGS, str(SOURCE), "-o", str(library), "-lm"], capture_output=True, text=True
+        )
         if done.returncode:
             print(f"{compiler} does not compile {SOURCE.name}: {done.stderr.strip()[-300:]}")
             return None

@@ -1,6 +1,6 @@
 """Many Titanic models at once, made faster step by step; a part of benchmarks.titanic_speed. Lesson: 11_ensembles."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,7 +11,7 @@ import optax
 from flax import nnx
 from optax import sigmoid_binary_cross_entropy
 
-from course.train import compiled, titanic_nnx
+from course.train import compiled
 
 
 @jax.custom_vjp
@@ -35,7 +35,7 @@ def loss_fn(graphdef: nnx.GraphDef, params: nnx.State, x: jax.Array, y: jax.Arra
 
 
 def adam(rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
-    """optax.adam with one division a parameter instead of three: the bias corrections are scalars, and taken together."""
+    """optax.adam with one division a parameter instead of three: the bias corrections are one scalar."""
 
     def init(params):
         zeros = jax.tree.map(jnp.zeros_like, params)
@@ -71,9 +71,9 @@ class Way:
 
     Attributes:
       group: models that train together, one group after the other.
-      outside: batches are drawn before the run, sorted by NumPy.
       loss_fn: (params, x, y) -> scalar.
       optimizer: optax's or `adam`.
+      outside: batches are drawn before the run, sorted by NumPy.
       unroll: steps in a turn of the scan.
       donate: give the initial parameters' memory to the result.
     """
@@ -86,8 +86,8 @@ class Way:
     donate: bool = False
 
 
-def trainer(way: Way, x: jax.Array, y: jax.Array, batch_size: int) -> Callable:
-    """Train models from their parameters (M, ...) and their keys (M, epochs): the parameters, and losses (M, steps)."""
+def run_of(way: Way, x: jax.Array, y: jax.Array, batch_size: int) -> Callable:
+    """One model's run, (params, rows (steps, B) or keys (epochs,)) -> the trained parameters, losses (steps,)."""
 
     def train_rows(params, rows):
         def step(carry, rows):
@@ -103,12 +103,17 @@ def trainer(way: Way, x: jax.Array, y: jax.Array, batch_size: int) -> Callable:
         params, losses = compiled.train_run(way.loss_fn, way.optimizer, params, x, y, keys, batch_size)
         return params, losses.ravel()
 
-    run = jax.jit(jax.vmap(train_rows if way.outside else train_keys), donate_argnums=(0,) if way.donate else ())
+    return train_rows if way.outside else train_keys
+
+
+def trainer(way: Way, x: jax.Array, y: jax.Array, batch_size: int) -> Callable:
+    """Many models' runs, (params (M, ...), keys (M, epochs)) -> the trained parameters, losses (M, steps)."""
+    run = jax.jit(jax.vmap(run_of(way, x, y, batch_size)), donate_argnums=(0,) if way.donate else ())
 
     def train(params, keys):
         done = []
         for at in range(0, len(keys), way.group):
-            some, drawn = jax.tree.map(lambda leaf: leaf[at : at + way.group], params), keys[at : at + way.group]
+            some, drawn = jax.tree.map(lambda leaf, at=at: leaf[at : at + way.group], params), keys[at : at + way.group]
             if way.outside:
                 drawn = orders(drawn, len(x), batch_size).reshape(len(drawn), -1, batch_size)
             done.append(run(some, drawn))
