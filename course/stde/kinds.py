@@ -98,6 +98,7 @@ def is_number(value: object) -> TypeGuard[complex]:
 
 
 def is_one(factor: Factor) -> bool:
+    """Whether it is the known number 1."""
     return is_number(factor) and factor == 1
 
 

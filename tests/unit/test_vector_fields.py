@@ -233,3 +233,44 @@ def test_what_does_not_fit_is_refused(name):
 def test_what_is_no_number_is_refused():
     with pytest.raises(TypeError, match=r"a number or a function .*got array\(\[1\., 1\.\]\)"):
         np.ones(2) * DIVERGENCE
+
+
+EVERY_SORT = {
+    "Laplacian": stde.laplacian(3),
+    "a form": stde.second_order(np.array([[2.0, 1, 0], [1, 3, 0.5], [0, 0.5, 1]])),
+    "an indefinite form": stde.second_order(np.array([[0.0, 1, 2], [1, 0, 0.5], [2, 0.5, 0]])),
+    "several orders": stde.Operator({(1, 0, 0): 1.0, (2, 0, 1): 0.5, (1, 0, 1): 2.0, (4, 0, 0): -1.0, (0, 0, 0): 3.0}),
+    "functions": stde.advection(lambda x: x**2, 3) + (lambda x: x[0]) * stde.laplacian(3),
+    "biharmonic": stde.biharmonic(3),
+    "nothing": 0.0 * stde.laplacian(3),
+}
+
+
+@pytest.mark.parametrize("name", EVERY_SORT)
+def test_operators_act_on_each_component(name):
+    """For values of any shape and points of any shape, what they do to each entry by itself; estimates, too."""
+    operator = EVERY_SORT[name]
+    f = lambda x: jnp.stack([field(x), 1j * jnp.sin(field(x))])  # noqa: E731
+
+    @jax.jit
+    def both(x):
+        def asked(f):
+            drawn = stde.estimate(operator, f, x, KEY, 1)
+            return stde.apply(operator, f, x), drawn
+
+        got, entries = asked(f), [[asked(lambda x, i=i, j=j: f(x)[i, j]) for j in range(3)] for i in range(2)]
+        parts = {"t": x[0], "x": x[1:]}
+        like = stde.apply(operator, lambda p: f(jnp.append(p["t"], p["x"])), parts, coordinates="all")
+        return [*got, like], [*(jnp.array([[e[n] for e in row] for row in entries]) for n in (0, 1)), got[0]]
+
+    close(*both(X), bound=1e-9)
+
+
+def test_points_by_the_names_of_coordinates():
+    operator = stde.Operator([({"t": 1}, 1.0), ({"x": 2}, -0.5)], coordinates=("x", "t"))
+    u = lambda p: jnp.sin(p["x"]) * jnp.exp(p["t"])  # noqa: E731
+    at = {"t": 0.1, "x": 0.3}
+    close(stde.apply(operator, u, at, coordinates="all"), 1.5 * u(at))
+    close(stde.estimate(operator, u, at, KEY, 1, coordinates="all"), 1.5 * u(at))
+    with pytest.raises(ValueError, match=r"one number for each name in x, got shapes .*\(2,\)"):
+        stde.apply(operator, u, {"t": 0.1, "x": np.ones(2)}, coordinates="all")
