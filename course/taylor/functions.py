@@ -12,7 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from course.taylor import arguments, loops  # noqa: F401: loops registers its rules
+from course.taylor import (
+    arguments,
+    loops,  # noqa: F401 (it registers what it does)
+)
 from course.taylor.one_hot import OneHot
 from course.taylor.programs import Program, trace
 from course.taylor.propagation import Lines, propagate

@@ -113,6 +113,6 @@ def _settle(step: Callable[..., Any], carry: list[Jet], *rest: Any) -> tuple[Cal
     while True:
         call, (after, *_) = traced(alike, carry, *rest)
         filled = [_filled(x, other) for x, other in zip(carry, after, strict=True)]
-        if jax.tree.structure(filled) == jax.tree.structure(carry):
+        if len(jax.tree.leaves(filled)) == len(jax.tree.leaves(carry)):
             return call, carry
         carry = filled

@@ -210,8 +210,8 @@ def anything(op: Operation, *jets: Jet) -> list[Derivatives]:
 
 # In all inputs together.
 _LINEAR = frozenset(
-    """neg copy copy_p convert_element_type reshape squeeze expand_dims transpose broadcast_in_dim reduce_sum slice rev
-    cumsum real imag conj complex fft split add sub add_any concatenate pad""".split()  # noqa: SIM905
+    """neg copy copy_p name convert_element_type reshape squeeze expand_dims transpose broadcast_in_dim reduce_sum slice
+    rev cumsum real imag conj complex fft split add sub add_any concatenate pad""".split()  # noqa: SIM905
 )
 # In the inputs at these positions together; the others are predicates, indices, divisors.
 _LINEAR_AT = {
