@@ -2,7 +2,8 @@
 
 Every function here takes a point, not a batch: wrap calls in `jax.vmap`, `jax.jit` or `jax.grad` as you like. Inside,
 `programs` makes a list of operations out of a function, `propagation` pushes a jet through it, `rules` says how one
-operation carries a jet, `one_hot` and `gram` make Laplacians cheap, `interpolation` has the polarisation formula.
+operation carries a jet and `loops` how a loop does, `one_hot` and `gram` make Laplacians cheap, `interpolation` has the
+polarisation formula.
 Lesson: 17_taylor_mode.
 """
 

@@ -181,7 +181,7 @@ _BOUNDED = frozenset({"cos", "exp", "logistic", "sin", "tanh"})  # bounded by 1,
 
 
 def anything(op: Operation, *jets: Jet) -> list[Derivatives]:
-    """Nested `jax.jvp` along a curve with the given derivatives: loops, branches, custom rules, all that JAX knows."""
+    """Nested `jax.jvp` along a curve with the given derivatives: custom rules, all that JAX knows."""
     if _has_backward_rule_only(op):
         raise not_differentiable(op.name, op.order, "it has a backward rule only")
     tops = [x[op.order] for x in jets]
