@@ -80,6 +80,8 @@ def branch(equation: Equation, inputs: Sequence[Any], lines: Lines) -> list[Any]
 def _jet(value: Any) -> Jet:
     """A value of a program as a jet of arrays; what does not move has nothing beside its value."""
     x = one_hot.dense(value.jet) if isinstance(value, Moving) else [value]
+    if all(each is None for each in x[1:]):
+        x = x[:1]
     array = x[0] if isinstance(x[0], jax.Array) else jnp.asarray(x[0], x[0].dtype)
     return [array, *(None if each is None else each.astype(derivative_dtype(array)) for each in x[1:])]
 
@@ -113,6 +115,6 @@ def _settle(step: Callable[..., Any], carry: list[Jet], *rest: Any) -> tuple[Cal
     while True:
         call, (after, *_) = traced(alike, carry, *rest)
         filled = [_filled(x, other) for x, other in zip(carry, after, strict=True)]
-        if jax.tree.map(lambda _: 0, filled) == jax.tree.map(lambda _: 0, carry):
+        if len(jax.tree.leaves(filled)) == len(jax.tree.leaves(carry)):
             return call, carry
         carry = filled

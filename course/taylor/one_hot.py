@@ -58,6 +58,9 @@ class OneHot:
         return jnp.where(axes[:, None] == places, self.entries[:, None], 0).reshape(-1, *self.shape)
 
 
+jax.tree_util.register_dataclass(OneHot, data_fields=["axes", "entries"], meta_fields=["shape"])
+
+
 def along_axes(axes: jax.Array | None, x: jax.Array) -> OneHot:
     """The start of a jet at x (d,) along these coordinate axes; an axis that does not exist makes NaN."""
     if axes is None:
@@ -101,7 +104,7 @@ def _sparse(jet: Jet) -> Jet:
 
 # Linear, entry by entry and in the same order: each entry of the output is a number times that of the input.
 _ENTRYWISE = frozenset(
-    "neg copy copy_p convert_element_type reshape squeeze expand_dims add sub add_any select_n mul div".split()  # noqa: SIM905
+    "neg copy copy_p name convert_element_type reshape squeeze expand_dims add sub add_any select_n mul div".split()  # noqa: SIM905
 )
 
 

@@ -30,6 +30,14 @@ Source = int | Constant
 
 
 @dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A part of a function under `jax.checkpoint`; the two arguments are that function's."""
+
+    policy: Callable[..., Any] | None
+    prevent_cse: bool
+
+
+@dataclass(frozen=True, eq=False)
 class Equation:
     """One primitive operation, applied to numbered values and constants.
 
@@ -45,6 +53,7 @@ class Equation:
       widens: whether `smooth` computes in single precision what `call` computes in bfloat16 or float16.
       params: the primitive's parameters.
       effects: whether calling it does something, such as printing, besides making values.
+      parts: the parts under `jax.checkpoint` that it belongs to, the outermost first.
     """
 
     name: str
@@ -56,6 +65,7 @@ class Equation:
     widens: bool = False
     params: dict[str, Any] = field(default_factory=dict)
     effects: bool = False
+    parts: tuple[Checkpoint, ...] = ()
 
     @property
     def values(self) -> list[int]:
@@ -125,6 +135,7 @@ def _flatten(
     inputs: Sequence[Source],
     numbers: Iterator[int],
     equations: list[Equation],
+    parts: tuple[Checkpoint, ...] = (),
 ) -> list[Source]:
     """Append a jaxpr's equations to the list, wrappers opened; returns what its outputs are."""
     known: dict[core.Var, Source] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *inputs], strict=True))
@@ -137,16 +148,25 @@ def _flatten(
         inner = eqn.params.get(_WRAPPERS.get(eqn.primitive.name, ""))
         if inner is None:
             fresh = [next(numbers) for _ in eqn.outvars]
-            equations.append(_equation(jaxpr, eqn, inputs, fresh))
+            equations.append(_equation(jaxpr, eqn, inputs, fresh, parts))
             made: Sequence[Source] = fresh
         else:
             consts = [Constant(c) for c in getattr(inner, "consts", ())]
-            made = _flatten(getattr(inner, "jaxpr", inner), consts, inputs, numbers, equations)
+            within = parts
+            if "policy" in eqn.params:
+                within = (*parts, Checkpoint(eqn.params["policy"], eqn.params["prevent_cse"]))
+            made = _flatten(getattr(inner, "jaxpr", inner), consts, inputs, numbers, equations, within)
         known.update(zip(eqn.outvars, made, strict=True))
     return [look_up(variable) for variable in jaxpr.outvars]
 
 
-def _equation(jaxpr: core.Jaxpr, eqn: core.JaxprEqn, inputs: list[Source], outputs: list[int]) -> Equation:
+def _equation(
+    jaxpr: core.Jaxpr,
+    eqn: core.JaxprEqn,
+    inputs: list[Source],
+    outputs: list[int],
+    parts: tuple[Checkpoint, ...],
+) -> Equation:
     avals = [variable.aval for variable in (*eqn.invars, *eqn.outvars)]
     call = _caller(jaxpr, eqn)
     smooth: Callable[..., list[Any]]
@@ -160,7 +180,16 @@ def _equation(jaxpr: core.Jaxpr, eqn: core.JaxprEqn, inputs: list[Source], outpu
         smooth = call
     sizes = tuple(getattr(variable.aval, "size", 1) for variable in eqn.outvars)
     return Equation(
-        eqn.primitive.name, tuple(inputs), tuple(outputs), sizes, call, smooth, widens, eqn.params, bool(eqn.effects)
+        eqn.primitive.name,
+        tuple(inputs),
+        tuple(outputs),
+        sizes,
+        call,
+        smooth,
+        widens,
+        eqn.params,
+        bool(eqn.effects),
+        parts,
     )
 
 

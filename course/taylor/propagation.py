@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from jax.typing import DTypeLike
 from course.taylor import gram, one_hot
 from course.taylor.one_hot import OneHot
 from course.taylor.programs import (
+    Checkpoint,
     Constant,
     Equation,
     Program,
@@ -37,6 +39,9 @@ class Moving:
 
     jet: Jet
     affine: bool = False
+
+
+jax.tree_util.register_dataclass(Moving, data_fields=["jet"], meta_fields=["affine"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,23 +79,83 @@ def push(program: Program, inputs: Sequence[Any], lines: Lines, compress: bool =
     values = dict(enumerate(inputs))
     sizes = {n: jnp.size(i.jet[0] if isinstance(i, Moving) else i) for n, i in values.items()}
     equations = _wide_first(program, sizes, lines.count) if compress else program.equations
-    dying = _last_uses(equations, program.outputs)
+    state = _State(values, lines, compress)
+    _run(list(zip(equations, _last_uses(equations, program.outputs), strict=True)), state)
+    return [state.look_up(o) for o in program.outputs]
 
-    def look_up(i: Source) -> Any:
-        return i.value if isinstance(i, Constant) else values[i]
 
-    def width(values: Iterable[Any]) -> int:
-        return sum(_width(v, lines.count) for v in values) if compress else 0
+@dataclass(eq=False)
+class _State:
+    """Where a propagation stands: the values alive, and the lines; `rows` is how many a factor of theirs has."""
 
-    rows = width(inputs)  # of all values alive together
-    for position, equation in enumerate(equations):
-        results = _step(equation, [look_up(i) for i in equation.inputs], lines)
-        values.update(zip(equation.outputs, results, strict=True))
-        rows += width(results) - width([values.pop(n) for n in dying[position]])
-        if 0 < rows < lines.count:
-            _compress(values)
-            lines = replace(lines, count=rows)
-    return [look_up(o) for o in program.outputs]
+    values: dict[int, Any]
+    lines: Lines
+    compress: bool
+    rows: int = 0
+
+    def __post_init__(self) -> None:
+        self.rows = self.width(self.values.values())
+
+    def look_up(self, source: Source) -> Any:
+        return source.value if isinstance(source, Constant) else self.values[source]
+
+    def width(self, values: Iterable[Any]) -> int:
+        return sum(_width(v, self.lines.count) for v in values) if self.compress else 0
+
+
+Steps = Sequence[tuple[Equation, list[int]]]
+"""Equations, each with the values that nothing needs after it."""
+
+
+def _run(steps: Steps, state: _State, depth: int = 0) -> None:
+    """Run equations; those of a part under `jax.checkpoint`, so many parts within others, as one."""
+    for part, group in groupby(steps, lambda step: step[0].parts[depth : depth + 1]):
+        if part:
+            _recompute(part[0], list(group), state, depth)
+            continue
+        for equation, dying in group:
+            results = _step(equation, [state.look_up(i) for i in equation.inputs], state.lines)
+            state.values.update(zip(equation.outputs, results, strict=True))
+            state.rows += state.width(results) - state.width([state.values.pop(n) for n in dying])
+            if 0 < state.rows < state.lines.count:
+                _compress(state.values)
+                state.lines = replace(state.lines, count=state.rows)
+
+
+def _recompute(part: Checkpoint, steps: Steps, state: _State, depth: int) -> None:
+    """Run a part so that a gradient computes it again: all jets go in, since compression may replace them together."""
+    used = {i for equation, _ in steps for i in equation.values}
+    given = {
+        n: v
+        for n, v in state.values.items()
+        if isinstance(v, Moving | jax.Array) and (n in used or (state.compress and isinstance(v, Moving)))
+    }
+    arrays, unpack = _packed(given)
+    inner, unpack_changed = state, unpack  # both are found when the block is traced
+
+    def block(arrays: list[jax.Array]) -> list[jax.Array]:
+        nonlocal inner, unpack_changed
+        before = state.values | unpack(arrays)
+        inner = replace(state, values=dict(before))
+        _run(steps, inner, depth + 1)
+        made, unpack_changed = _packed({n: v for n, v in inner.values.items() if v is not before.get(n)})
+        return made
+
+    made = jax.checkpoint(block, policy=part.policy, prevent_cse=part.prevent_cse)(arrays)
+    kept = {n: v for n, v in state.values.items() if n in inner.values}
+    state.values, state.lines, state.rows = kept | unpack_changed(made), inner.lines, inner.rows
+
+
+def _packed(values: dict[int, Any]) -> tuple[list[jax.Array], Callable[[list[jax.Array]], dict[int, Any]]]:
+    """The arrays in these values, each once, and how to put others in their place."""
+    leaves, tree = jax.tree.flatten(values)
+    unique = {id(leaf): leaf for leaf in leaves}
+
+    def unpack(found: list[jax.Array]) -> dict[int, Any]:
+        instead = dict(zip(unique, found, strict=True))
+        return jax.tree.unflatten(tree, [instead[id(leaf)] for leaf in leaves])
+
+    return list(unique.values()), unpack
 
 
 Control = Callable[[Equation, Sequence[Any], Lines], list[Any] | None]

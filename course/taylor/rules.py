@@ -228,7 +228,7 @@ def kinked(op: Operation, *jets: Jet) -> Sequence[Derivatives]:
 
 
 def anything(op: Operation, *jets: Jet) -> list[Derivatives]:
-    """Whatever JAX can differentiate, loops, branches, custom rules: the derivatives by JAX's own rule for the first.
+    """Whatever JAX can differentiate, custom rules too: the derivatives by JAX's own rule for the first.
 
     Up to order 2 that is nested `jax.jvp`. Above, the derivative y' = D p(x)[x'] is itself a program, of x and x', and
     jets of order K - 1 through it give the derivatives of y' up to K - 1.
@@ -297,8 +297,8 @@ def _through_derivative(op: Operation) -> Along:
 
 # In all inputs together.
 _LINEAR = frozenset(
-    """neg copy copy_p convert_element_type reshape squeeze expand_dims transpose broadcast_in_dim reduce_sum slice rev
-    cumsum real imag conj complex fft split add sub add_any concatenate pad""".split()  # noqa: SIM905
+    """neg copy copy_p name convert_element_type reshape squeeze expand_dims transpose broadcast_in_dim reduce_sum slice
+    rev cumsum real imag conj complex fft split add sub add_any concatenate pad""".split()  # noqa: SIM905
 )
 # In the inputs at these positions together; the others are predicates, indices, divisors.
 _LINEAR_AT = {

@@ -62,6 +62,18 @@ class Sparse:
         return self.spread(jnp.arange(self.lines, dtype=np.int32).reshape(-1, *[1] * (self.entries.ndim - 1)))
 
 
+def _flatten(x: Sparse) -> tuple[tuple[jax.Array], tuple[bytes, tuple[int, ...], int]]:
+    return (x.entries,), (x.numbers.astype(np.int32).tobytes(), x.numbers.shape, x.lines)
+
+
+def _unflatten(known: tuple[bytes, tuple[int, ...], int], parts: tuple[jax.Array]) -> Sparse:
+    numbers, shape, lines = known
+    return Sparse(*parts, np.frombuffer(numbers, np.int32).reshape(shape), lines)
+
+
+jax.tree_util.register_pytree_node(Sparse, _flatten, _unflatten)
+
+
 def transport(op: Operation, *jets: Jet) -> Sequence[Sequence[Any]] | None:
     """As `rules.transport`, for sparse first derivatives; None where dense ones are needed, or as good."""
     firsts = [x[1] for x in jets]
