@@ -81,7 +81,8 @@ def transport(op: Operation, *jets: Jet) -> Sequence[Sequence[Any]] | None:
         return None
     if op.order != 2 or op.weights is not None or not all(map(is_real, [*op.values, *op.outputs])):
         return None
-    layout = _layout(op, [first.numbers for first in firsts], op.lines)
+    op, jets = _of_one_shape(op, jets)
+    layout = _layout(op, [x[1].numbers for x in jets], op.lines)
     if layout is None or 4 * len(layout[1]) > op.lines:
         return None
     inputs, output = layout
@@ -91,6 +92,26 @@ def transport(op: Operation, *jets: Jet) -> Sequence[Sequence[Any]] | None:
     return [[Sparse(moved, np.broadcast_to(output, moved.shape), op.lines), top]]
 
 
+def _entrywise(op: Operation) -> bool:
+    known = op.name in _ENTRYWISE or rules.RULES.get(op.name) is rules.elementwise
+    return known and all(value.ndim == op.outputs[0].ndim for value in op.values)
+
+
+def _of_one_shape(op: Operation, jets: Sequence[Jet]) -> tuple[Operation, Sequence[Jet]]:
+    """Operations by entry also take axes of length 1 for longer ones: the same with these repeated."""
+    shape = op.outputs[0].shape
+    if not _entrywise(op) or all(value.shape == shape for value in op.values):
+        return op, jets
+    inputs, repeated = list(op.inputs), []
+    for position, (x, first, top) in zip(op.moving, jets, strict=True):
+        inputs[position] = jnp.broadcast_to(x, shape)
+        wide = (len(first.entries), *shape)
+        entries, numbers = jnp.broadcast_to(first.entries, wide), np.broadcast_to(first.numbers, wide)
+        top = None if top is None else jnp.broadcast_to(top, shape)
+        repeated.append([inputs[position], Sparse(entries, numbers, first.lines), top])
+    return replace(op, inputs=inputs), repeated
+
+
 # --- which lines move what an operation makes --------------------------------------------------------------
 
 _ENTRYWISE = frozenset("neg copy copy_p convert_element_type add sub add_any select_n mul".split())  # noqa: SIM905
@@ -98,10 +119,7 @@ _ENTRYWISE = frozenset("neg copy copy_p convert_element_type add sub add_any sel
 
 def _layout(op: Operation, numbers: list[Numbers], lines: int) -> tuple[list[Numbers], Numbers] | None:
     """The numbers to which each input is spread before the operation, and those of its output."""
-    shape = op.outputs[0].shape
-    if op.name in _ENTRYWISE or rules.RULES.get(op.name) is rules.elementwise:
-        if any(value.shape != shape for value in op.values):
-            return None
+    if _entrywise(op):
         common = _union(np.concatenate(numbers), lines)
         return [common] * len(numbers), common
     if op.name in _MOVES:
