@@ -81,12 +81,12 @@ def transport(op: Operation, *jets: Jet) -> Sequence[Sequence[Any]] | None:
         return None
     if op.order != 2 or op.weights is not None or not all(map(is_real, [*op.values, *op.outputs])):
         return None
-    op, jets = _of_one_shape(op, jets)
-    layout = _layout(op, [x[1].numbers for x in jets], op.lines)
+    op, given = _of_one_shape(op, jets)
+    layout = _layout(op, [x[1].numbers for x in given], op.lines)
     if layout is None or 4 * len(layout[1]) > op.lines:
         return None
     inputs, output = layout
-    spread = [[x, first.spread(n), top] for (x, first, top), n in zip(jets, inputs, strict=True)]
+    spread = [[x, first.spread(n), top] for (x, first, top), n in zip(given, inputs, strict=True)]
     ((moved, top),) = rules.transport(replace(op, lines=len(output)), *spread)
     assert moved is not None  # no input's is
     return [[Sparse(moved, np.broadcast_to(output, moved.shape), op.lines), top]]

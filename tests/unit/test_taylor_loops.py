@@ -93,7 +93,7 @@ def nested(f, x, v, order):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("order", [1, 2, 3, 4])
+@pytest.mark.parametrize("order", [pytest.param(n, marks=[pytest.mark.thorough] * (n in (1, 4))) for n in (1, 2, 3, 4)])
 @pytest.mark.parametrize("name", LOOPS)
 def test_any_order_through_a_loop(name, order):
     f, directions, weights = LOOPS[name], RNG.normal(size=(4, 3)), RNG.normal(size=4)
