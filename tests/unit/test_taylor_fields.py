@@ -107,7 +107,7 @@ def test_laplacians_of_any_values(name):
     close(*jax.jit(lambda x: jax.vmap(both)(jnp.stack([x, 1.1 * x])))(X), bound=1e-10)
 
 
-@table(FIELDS.keys() - {"a gradient"}, quick=())
+@table(sorted(FIELDS.keys() - {"a gradient"}), quick=())
 def test_higher_derivatives_of_any_values(name):
     f, weights = FIELDS[name], np.array([1.5, -2.0])
 
