@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,17 +12,18 @@ import numpy as np
 
 from course import taylor
 from course.stde import shared
+from course.stde.fields import FieldOperator
 from course.stde.kinds import Factor, Kind, alike, common, factor_at, groups, in_dtype_of, joined
 from course.stde.operators import Operator
 from course.taylor import arguments
-from course.taylor.functions import ScalarField, along_axes
+from course.taylor.functions import Field, along_axes
 
 PAIRS = 28
 """So many pairs u_iijj are taken one by one where all of them as a difference would lose digits."""
 
 
-def apply(operator: Operator, f: ScalarField, x: jax.Array) -> jax.Array:
-    """The operator applied to f at x, exact up to rounding.
+def apply(operator: Operator | FieldOperator, f: Field, x: Any, *, coordinates: str | None = None) -> jax.Array:
+    """The operator applied to f at x, exact up to rounding; of an f with several values to each of them.
 
     Each axis is one line, of the highest order asked along it, and lower derivatives are read from its jet; lines of
     one order go together. The Laplacian and the biharmonic operator take compressed jets, and so does any mixture of
@@ -29,11 +32,14 @@ def apply(operator: Operator, f: ScalarField, x: jax.Array) -> jax.Array:
     those of lower order are read from its jets.
 
     Args:
-      operator: over d coordinates.
-      f: scalar field, (d,) -> ().
+      operator: over d coordinates; or of vector fields, as `divergence`.
+      f: (d,) -> (*out), one array, real or complex; for a `FieldOperator` a vector field (d,) -> (d,).
       x: point, (d,) float.
+      coordinates: "all" where x is an array of another shape, or a pytree, and every entry is a coordinate. They count
+        in the order of `jax.flatten_util.ravel_pytree`; or where x is a dict of numbers with the names of the
+        operator's coordinates, in the order of these. Coefficients that are functions get the flat point (d,).
     Returns:
-      Scalar (), dtype of x; complex where f or a coefficient is.
+      (*out), dtype of x; complex where f or a coefficient is.
     Raises:
       ValueError: the dimensions differ, or x or f do not fit as in `taylor.laplacian`.
       DifferentiationError: an operation of f has no derivative.
@@ -42,12 +48,17 @@ def apply(operator: Operator, f: ScalarField, x: jax.Array) -> jax.Array:
       >>> float(apply(wave, lambda x: jnp.sin(3 * x[0] + x[1]), jnp.zeros(2)))
       0.0
     """
-    x = point(operator, x)
+    if isinstance(operator, FieldOperator):
+        return operator.apply(f, x, coordinates)
+    f, x = flat(operator, f, x, coordinates)
     return total(list(operator.kinds), f, x)
 
 
-def total(kinds: list[Kind], f: ScalarField, x: jax.Array) -> jax.Array:
+def total(kinds: list[Kind], f: Field, x: jax.Array) -> jax.Array:
     """The sum of these terms at x."""
+    if not kinds:
+        value = jax.eval_shape(f, x)
+        return jnp.zeros(value.shape, jnp.result_type(value, x))
     wholes, kinds = _bilaplacian(kinds, f, x)
     forms, kinds = _forms(kinds, f, x)
     rows = [kind for kind in kinds if kind.powers == (1, 1) and len(np.unique(kind.listed[:, 0])) < len(kind)]
@@ -55,7 +66,7 @@ def total(kinds: list[Kind], f: ScalarField, x: jax.Array) -> jax.Array:
     return sum([*wholes, *forms, *(_row_by_row(kind, f, x) for kind in rows)], shared.total(rest, f, x))
 
 
-def _bilaplacian(kinds: list[Kind], f: ScalarField, x: jax.Array) -> tuple[list[jax.Array], list[Kind]]:
+def _bilaplacian(kinds: list[Kind], f: Field, x: jax.Array) -> tuple[list[jax.Array], list[Kind]]:
     """The Laplacian of (c4 times the Laplacian of f, plus c2 f), if these terms hold it; and the other terms.
 
     The sum of u_iijj over all pairs is half of what the biharmonic operator has beyond the sum of u_iiii.
@@ -93,22 +104,24 @@ def _value(factor: Factor, number: float, x: jax.Array) -> jax.Array:
     return in_dtype_of(x, factor_at(x, factor) * number)
 
 
-def _forms(kinds: list[Kind], f: ScalarField, x: jax.Array) -> tuple[list[jax.Array], list[Kind]]:
+def _forms(kinds: list[Kind], f: Field, x: jax.Array) -> tuple[list[jax.Array], list[Kind]]:
     """Definite quadratic forms of second order, by their eigenvectors; and the other terms."""
     found = []
     for group in groups([kind for kind in kinds if kind.order == 2 and kind.fixed]):
         crossed = [kind for kind in group if len(kind.powers) == 2]
-        if not any(kind.known.any() for kind in crossed):  # a diagonal matrix
-            kinds = [kind for kind in kinds if not any(kind is other for other in crossed)]
+        zero = [kind for kind in group if crossed and not kind.known.any()]  # of a diagonal matrix, or one of zeros
+        kinds = [kind for kind in kinds if not any(kind is other for other in zero)]
+        if all(any(kind is other for other in zero) for kind in crossed):
             continue
         directions, values = eigenvectors(group, len(x))
         if (values >= 0).all() or (values <= 0).all():  # else terms cancel that a mixed derivative does not have
             kinds = [kind for kind in kinds if not any(kind is other for other in group)]
-            found.append(_value(group[0].factor, 1.0, x) * taylor.weighted(f, x, directions, values, 2))
+            if len(values):
+                found.append(_value(group[0].factor, 1.0, x) * taylor.weighted(f, x, directions, values, 2))
     return found, kinds
 
 
-def _row_by_row(kind: Kind, f: ScalarField, x: jax.Array) -> jax.Array:
+def _row_by_row(kind: Kind, f: Field, x: jax.Array) -> jax.Array:
     """The sum of c_ij u_ij over i < j: for each i, the derivative along e_i of that along the sum of c_ij e_j."""
     coefficients = kind.at(x)
     if jnp.iscomplexobj(coefficients):
@@ -134,7 +147,7 @@ def _row_by_row(kind: Kind, f: ScalarField, x: jax.Array) -> jax.Array:
 
         return along_axes(slope, x, axis[None], (1,))
 
-    return jax.vmap(second)(jnp.asarray(axes), matrix).sum()
+    return jax.vmap(second)(jnp.asarray(axes), matrix).sum(axis=0)
 
 
 def eigenvectors(kinds: list[Kind], d: int) -> tuple[np.ndarray, np.ndarray]:
@@ -154,10 +167,19 @@ def _matrix(kinds: list[Kind], d: int) -> np.ndarray:
     return matrix
 
 
-def point(operator: Operator, x: jax.Array) -> jax.Array:
-    x = arguments.point(x)
+def flat(operator: Operator, f: Field, x: Any, coordinates: str | None) -> tuple[Field, jax.Array]:
+    """f as a function of a flat point, and that point (d,), in the order of the operator's coordinates."""
+    names = operator.coordinates
+    if coordinates == "all" and names is not None and isinstance(x, Mapping) and set(x) == set(names):
+        inner = f
+        f, x = (lambda z: inner({name: z[i] for i, name in enumerate(names)})), [x[name] for name in names]
+        if any(jnp.shape(each) for each in x):
+            got = {name: jnp.shape(each) for name, each in zip(names, x, strict=True)}
+            raise ValueError(f"expected one number for each name in x, got shapes {got}; give each coordinate its name")
+        x, coordinates = jnp.stack([arguments.floating(each) for each in x]), None
+    f, x = arguments.flattened(f, x, coordinates)
     if len(x) != operator.dimension:
         raise ValueError(
             f"expected x of the operator's {operator.dimension} coordinates, got {x.shape}; make the operator for those"
         )
-    return x
+    return f, x

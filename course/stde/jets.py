@@ -12,36 +12,34 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from course.taylor import arguments
-from course.taylor.functions import ScalarField, _highest, _scalar_program, _start
+from course.taylor.functions import Field, _highest, _one_array, _start
 from course.taylor.programs import Program, trace
 from course.taylor.propagation import Lines, propagate
 
 Table = dict[tuple[int, ...], jax.Array]
-"""Orders along some axes -> that mixed partial derivative, ()."""
+"""Orders along some axes -> that mixed partial derivative, (*out)."""
 
 
 def along_lines(
-    f: ScalarField, x: jax.Array, directions: ArrayLike, weights: jax.Array, order: int
+    f: Field, x: jax.Array, directions: ArrayLike, weights: jax.Array, order: int
 ) -> tuple[jax.Array, list[jax.Array], jax.Array]:
-    """f, its derivatives of order 1 … K - 1 along each line, (R,), and the weighted sum of those of order K, ().
+    """f, its derivatives of order 1 … K - 1 along each line, (R, *out), and the weighted sum of those of order K.
 
     Weights may be complex: then two jets are pushed, one of which has the lower derivatives.
     """
     parts = [weights.real, weights.imag] if jnp.iscomplexobj(weights) else [weights]
-    found = [_pushed(_scalar_program(f, x), x, directions, part, order)[0] for part in parts]
+    found = [_pushed(_one_array(f, x), x, directions, part, order)[0] for part in parts]
     value, lower, top = found[0]
     return value, lower, top if len(parts) == 1 else top + 1j * found[1][2]
 
 
-def table(
-    f: ScalarField, x: jax.Array, powers: tuple[int, ...], wanted: Iterable[tuple[int, ...]], axes: ArrayLike
-) -> Table:
+def table(f: Field, x: jax.Array, powers: tuple[int, ...], wanted: Iterable[tuple[int, ...]], axes: ArrayLike) -> Table:
     """The mixed partial derivatives of the wanted orders along axes, all from the jets of the highest one.
 
     One axis after the other, the first innermost: a jet along an axis, of the program of the jets before it.
 
     Args:
-      f: scalar field, (d,) -> ().
+      f: (d,) -> (*out).
       x: point, (d,).
       powers: the highest order along each axis.
       wanted: orders along each axis, none above `powers`.
@@ -56,7 +54,7 @@ def table(
         found = table(f, x, powers[:-1], inner, axes[:-1])
         return [found[orders] for orders in inner]
 
-    program = _scalar_program(f, x) if len(powers) == 1 else trace(before, x)
+    program = _one_array(f, x) if len(powers) == 1 else trace(before, x)
     jets = _pushed(program, x, axes[-1:], jnp.ones(1, x.dtype), powers[-1])
     columns = {
         orders: [value, *(each[0] for each in lower), top]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,41 +12,45 @@ import numpy as np
 from course import taylor
 from course.stde import jets
 from course.stde.draws import distinct
-from course.stde.exact import apply, eigenvectors, point, total
+from course.stde.exact import apply, eigenvectors, flat, total
+from course.stde.fields import FieldOperator
 from course.stde.kinds import Kind, alike, common, factor_at, in_dtype_of
 from course.stde.operators import Operator
 from course.stde.pairs import Pairs
 from course.stde.shared import one_by_one
 from course.taylor import arguments
-from course.taylor.functions import ScalarField, along_axes
+from course.taylor.functions import Field, along_axes
 
 
 def estimate(
-    operator: Operator,
-    f: ScalarField,
-    x: jax.Array,
+    operator: Operator | FieldOperator,
+    f: Field,
+    x: Any,
     key: jax.Array,
     samples: int,
     *,
     dense: str | None = None,
     replace: bool = False,
+    coordinates: str | None = None,
 ) -> jax.Array:
     """An unbiased estimate of the operator applied to f at x.
 
     Sparse (the default): of each kind of terms (u_ii, u_iijj …) `samples` are drawn and weighted by how many they stand
     for; a kind with no more terms than that is taken whole. Dense: random directions v with E v v^T = C for the terms
-    of second order, or Gaussian ones for a multiple of the biharmonic operator; terms of order 0 and 1 are exact.
+    of second order, or Gaussian ones for a multiple of the biharmonic operator; terms of order 0 and 1 are exact. Of
+    vector fields (`FieldOperator`) terms of first order are estimated, too, sparse or dense.
 
     Args:
-      operator: over d coordinates.
-      f: scalar field, (d,) -> ().
+      operator: over d coordinates; or of vector fields, as `divergence`.
+      f: (d,) -> (*out), one array, real or complex; for a `FieldOperator` a vector field (d,) -> (d,).
       x: point, (d,) float.
       key: PRNG key, consumed once.
       samples: terms of each kind, or directions; an integer >= 1.
       dense: None, "rademacher" or "gaussian".
       replace: whether a term may be drawn twice; sparse only.
+      coordinates: "all" where x is not (d,), as for `apply`.
     Returns:
-      Scalar (), dtype of x; complex where f or a coefficient is. For the Laplacian with Hessian H the variance is
+      (*out), dtype of x; complex where f or a coefficient is. For the Laplacian with Hessian H the variance is
       d^2 / samples times that of H_ii (times 1 - samples / d without replacement, with the variance over d - 1) if
       sparse, 2 / samples times the sum of H_ij^2 over i != j for Rademacher, and over all i, j for Gaussian directions.
     Raises:
@@ -58,7 +63,9 @@ def estimate(
       >>> float(estimate(laplacian(8), squares, jnp.ones(8), jax.random.key(0), samples=2))
       16.0
     """
-    x = point(operator, x)
+    if isinstance(operator, FieldOperator):
+        return operator.estimate(f, x, key, samples, dense=dense, replace=replace, coordinates=coordinates)
+    f, x = flat(operator, f, x, coordinates)
     samples = arguments.integer("samples", samples, "use apply for the exact operator")
     if dense is not None:
         return _dense(operator, f, x, key, samples, dense)
@@ -79,7 +86,7 @@ def estimate(
     return sum(parts, total(whole, f, x))
 
 
-def _some(kind: Kind, f: ScalarField, x: jax.Array, key: jax.Array, samples: int, replace: bool) -> jax.Array:
+def _some(kind: Kind, f: Field, x: jax.Array, key: jax.Array, samples: int, replace: bool) -> jax.Array:
     """The sum of a kind's terms, estimated from some of them."""
     if isinstance(kind.axes, Pairs):
         axes, values = kind.axes.draw(key, samples, replace), kind.values(x)
@@ -95,7 +102,7 @@ def _some(kind: Kind, f: ScalarField, x: jax.Array, key: jax.Array, samples: int
     return one_by_one(kind, coefficients, axes, f, x)
 
 
-def _dense(operator: Operator, f: ScalarField, x: jax.Array, key: jax.Array, samples: int, law: str) -> jax.Array:
+def _dense(operator: Operator, f: Field, x: jax.Array, key: jax.Array, samples: int, law: str) -> jax.Array:
     if law not in ("rademacher", "gaussian"):
         raise ValueError(f'expected dense="rademacher", "gaussian" or None, got {law!r}')
     low = tuple(kind for kind in operator.kinds if kind.order < 2)

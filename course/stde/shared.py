@@ -12,8 +12,8 @@ from jax.typing import ArrayLike
 
 from course import taylor
 from course.stde import jets
-from course.stde.kinds import Kind, alike, factor_at, in_dtype_of
-from course.taylor.functions import ScalarField, along_axes
+from course.stde.kinds import Kind, alike, common, factor_at, in_dtype_of
+from course.taylor.functions import Field, along_axes
 
 Powers = tuple[int, ...]
 FEW = 8
@@ -24,14 +24,27 @@ MANY = 64
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Waiting:
-    """Terms of a kind, some of which are taken already."""
+    """Terms of a kind, some of which are taken already.
+
+    Attributes:
+      kind: all of them.
+      left: which are not taken, (n,).
+      whole: whether they are the Laplacian in so many dimensions that it is better compressed than in parts.
+    """
 
     kind: Kind
-    left: np.ndarray  # (n,) bool
+    left: np.ndarray
+    whole: bool
+
+    @classmethod
+    def of(cls, kind: Kind, d: int) -> Waiting:
+        """All terms of a kind."""
+        whole = kind.powers == (2,) and len(kind) > FEW and common(kind, d) is not None
+        return cls(kind, np.ones(len(kind), bool), whole)
 
     @property
     def axes(self) -> np.ndarray:
-        """The first axis of each, (n,): the only one of a pure derivative."""
+        """The axis of each pure derivative, (n,)."""
         return self.kind.listed[:, 0]
 
     def take(self, rows: np.ndarray, x: jax.Array) -> jax.Array:
@@ -40,11 +53,11 @@ class Waiting:
         return self.kind.at(x) if len(rows) == len(self.kind) else self.kind.at(x)[rows]
 
 
-def total(kinds: list[Kind], f: ScalarField, x: jax.Array) -> jax.Array:
+def total(kinds: list[Kind], f: Field, x: jax.Array) -> jax.Array:
     """The sum of these terms at x, mixed ones first: what can be read from their jets is."""
     parts = [jnp.zeros((), x.dtype)]
     mixed = sorted((kind for kind in kinds if len(kind.powers) > 1), key=lambda kind: -kind.order)
-    others = [Waiting(kind, np.ones(len(kind), bool)) for kind in kinds if len(kind.powers) <= 1]
+    others = [Waiting.of(kind, len(x)) for kind in kinds if len(kind.powers) <= 1]
     if sum(map(len, mixed)) <= MANY:
         parts += _by_tables(mixed, others, f, x)
     else:
@@ -54,16 +67,16 @@ def total(kinds: list[Kind], f: ScalarField, x: jax.Array) -> jax.Array:
     return jnp.asarray(sum(parts))
 
 
-def one_by_one(kind: Kind, coefficients: jax.Array, axes: ArrayLike, f: ScalarField, x: jax.Array) -> jax.Array:
+def one_by_one(kind: Kind, coefficients: jax.Array, axes: ArrayLike, f: Field, x: jax.Array) -> jax.Array:
     """The sum of terms of one kind, each by its own jets."""
-    return coefficients @ jax.vmap(lambda axes: along_axes(f, x, axes, kind.powers))(jnp.asarray(axes))
+    return jnp.tensordot(coefficients, jax.vmap(lambda axes: along_axes(f, x, axes, kind.powers))(jnp.asarray(axes)), 1)
 
 
-def _by_tables(mixed: list[Kind], others: list[Waiting], f: ScalarField, x: jax.Array) -> list[jax.Array]:
+def _by_tables(mixed: list[Kind], others: list[Waiting], f: Field, x: jax.Array) -> list[jax.Array]:
     """Mixed terms, and those others whose powers some of them reach: a term is read where a head reaches its powers."""
     heads: dict[Powers, list[tuple[int, ...]]] = {}  # the axes of each head
     reads: dict[tuple[Powers, Powers], list[tuple[Waiting, list[int], list[int]]]] = {}
-    for each in [*(Waiting(kind, np.ones(len(kind), bool)) for kind in mixed), *others]:
+    for each in [*(Waiting.of(kind, len(x)) for kind in mixed), *others]:
         found: dict[tuple[Powers, Powers], list[tuple[int, int]]] = {}  # what is read of which -> terms and heads
         for row in _candidates(each, heads):
             axes = tuple(each.kind.listed[row].tolist())
@@ -82,7 +95,7 @@ def _by_tables(mixed: list[Kind], others: list[Waiting], f: ScalarField, x: jax.
         tables = jax.vmap(partial(jets.table, f, x, powers, wanted))(np.array(group))
         for orders in wanted:
             for each, rows, numbers in reads[powers, orders]:
-                parts.append(each.take(np.array(rows), x) @ tables[orders][np.array(numbers)])
+                parts.append(jnp.tensordot(each.take(np.array(rows), x), tables[orders][np.array(numbers)], 1))
     return parts
 
 
@@ -91,7 +104,7 @@ def _candidates(each: Waiting, heads: dict[Powers, list[tuple[int, ...]]]) -> li
     rows = np.arange(len(each.kind))
     if len(each.kind.powers) == 1:
         rows = rows[np.isin(each.axes, [axis for group in heads.values() for axes in group for axis in axes])]
-    return rows.tolist()
+    return [] if each.whole else rows.tolist()
 
 
 def _reached(term: dict[int, int], heads: dict[Powers, list[tuple[int, ...]]]) -> tuple[Powers, Powers, int] | None:
@@ -103,7 +116,7 @@ def _reached(term: dict[int, int], heads: dict[Powers, list[tuple[int, ...]]]) -
     return None
 
 
-def _along_lines(order: int, others: list[Waiting], f: ScalarField, x: jax.Array) -> list[jax.Array]:
+def _along_lines(order: int, others: list[Waiting], f: Field, x: jax.Array) -> list[jax.Array]:
     """The pure terms of an order that are left, and those of lower order that can be read from their jets."""
     own = [(each, np.flatnonzero(each.left)) for each in others if each.kind.order == order and each.left.any()]
     if not own:
@@ -120,10 +133,10 @@ def _along_lines(order: int, others: list[Waiting], f: ScalarField, x: jax.Array
     lower = [(each, _readable(each, lines)) for each in others if each.kind.order < order]
     lower = [(each, rows) for each, rows in lower if len(rows)]
     factor = in_dtype_of(x, factor_at(x, first.factor)) if numbers else jnp.ones((), x.dtype)
+    everywhere = np.array_equal(np.sort(lines), np.arange(len(x)))
     slopes = any(each.kind.order for each, _ in lower)
-    if numbers and order == 2 and _equal(weights, lines) and not (slopes and len(lines) <= FEW):
+    if numbers and order == 2 and _equal(weights, lines) and (len(lines) > FEW or (everywhere and not slopes)):
         # the compressed Laplacian, which has f, but no first derivatives
-        everywhere = np.array_equal(np.sort(lines), np.arange(len(x)))
         value, top = taylor.value_and_laplacian(f, x, None if everywhere else lines)
         read = [each.take(rows, x).sum() * value for each, rows in lower if not each.kind.order]
         return [in_dtype_of(x, factor * weights[0][0]) * top, *read]
@@ -134,7 +147,8 @@ def _along_lines(order: int, others: list[Waiting], f: ScalarField, x: jax.Array
     parts = [factor * top]
     for each, rows in lower:
         if each.kind.order:
-            parts.append(each.take(rows, x) @ below[each.kind.order - 1][place[each.axes[rows]]])
+            slopes_of = below[each.kind.order - 1][place[each.axes[rows]]]
+            parts.append(jnp.tensordot(each.take(rows, x), slopes_of, 1))
         else:
             parts.append(each.take(rows, x).sum() * value)
     return parts
@@ -143,7 +157,8 @@ def _along_lines(order: int, others: list[Waiting], f: ScalarField, x: jax.Array
 def _readable(each: Waiting, lines: np.ndarray) -> np.ndarray:
     """The terms left that are lower derivatives along these lines, or f itself."""
     rows = np.flatnonzero(each.left)
-    return rows[np.isin(each.axes[rows], lines)] if each.kind.order else rows
+    near = rows[np.isin(each.axes[rows], lines)] if each.kind.order else rows
+    return near[:0] if each.whole and len(near) < len(each.kind) else near
 
 
 def _equal(weights: list[np.ndarray], lines: np.ndarray) -> bool:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from course.taylor import arguments, linear_algebra, loops  # noqa: F401: they register their rules
+from course.taylor import arguments, linear_algebra, loops  # noqa: F401 - they register their rules
 from course.taylor.one_hot import OneHot
 from course.taylor.programs import Program, trace
 from course.taylor.propagation import Lines, propagate
@@ -169,8 +169,9 @@ def biharmonic(f: Field, x: Any, *, coordinates: str | None = None) -> jax.Array
 def partial_derivative(f: Field, x: Any, multi_index: Any, *, coordinates: str | None = None) -> jax.Array:
     """Any mixed partial derivative, exact up to rounding whatever the scales of the axes.
 
-    One axis after the other: a jet of order p along an axis, of the program of the jets before it. Nothing cancels, as
-    it does in `interpolation`, and (p + 1) (q + 1) … coefficients are carried.
+    One axis after the other, those of the lowest powers first: a jet of order p along an axis, of the program of the
+    jets before it. Nothing cancels, as it does along lines with signs or in `interpolation`, and (p + 1) (q + 1) …
+    coefficients are carried. Where every power is 1 that is nested `jax.jvp`, and as fast.
 
     Args:
       f: (d,) -> (*out), one array of any shape, real or complex.
@@ -203,8 +204,8 @@ def along_axes(f: Field, x: jax.Array, axes: jax.Array | np.ndarray, powers: tup
     """
     if not powers:
         _one_array(f, x)
-    for n, power in enumerate(powers):
-        f = _pure(f, axes[n : n + 1], power)
+    for n in sorted(range(len(powers)), key=powers.__getitem__):  # a gradient has less to keep this way round
+        f = _pure(f, axes[n : n + 1], powers[n])
     return f(x)
 
 

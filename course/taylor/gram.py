@@ -10,11 +10,14 @@ Lesson: 17b_jets_at_work.
 
 from __future__ import annotations
 
+from math import prod
+
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from course.taylor.programs import at_least_single
+from course.taylor.sparse import Sparse
 
 
 def factor(blocks: list[jax.Array]) -> list[jax.Array]:
@@ -32,9 +35,9 @@ def factor(blocks: list[jax.Array]) -> list[jax.Array]:
     ]
 
 
-def width(block: jax.Array) -> int:
+def width(block: jax.Array | Sparse) -> int:
     """How many rows a first derivative (R, *shape) adds to the factor."""
-    return block.size // len(block) * (2 if jnp.iscomplexobj(block) else 1)
+    return prod(block.shape[1:]) * (2 if jnp.issubdtype(block.dtype, jnp.complexfloating) else 1)
 
 
 def _as_real(block: jax.Array) -> jax.Array:

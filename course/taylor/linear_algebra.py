@@ -14,9 +14,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-from course.taylor.programs import Program, flat, trace
+from course.taylor.programs import Program, flat, is_real, trace
 from course.taylor.propagation import Lines, Moving, push
 from course.taylor.rules import Derivatives, Jet, Operation, add, anything, over_lines, rule, times
 
@@ -31,17 +32,24 @@ def linear_solve(op: Operation, *jets: Jet) -> list[Derivatives]:
     Of its four programs only M counts; how it is solved, and what that takes from x, leaves the solution as it is.
     """
     counts, programs = op.params["const_lengths"], op.params["jaxprs"]
-    matvec, solve, transposed = map(_program, (programs.matvec, programs.solve, programs.transpose_solve))
+    matvec, solve = flat(programs.matvec), flat(programs.solve)
+    transposed = None if programs.transpose_solve is None else flat(programs.transpose_solve)
     if len(solve.outputs) > len(matvec.outputs):
         return anything(op, *jets)  # it returns more than the solution
     of_matvec, _, of_solve, of_transposed, _ = _split(op.inputs, counts)
 
+    def transpose(_: Any, b: Vector) -> Vector:
+        assert transposed is not None
+        return _run(transposed, *of_transposed, *b)
+
     def inverse(b: Vector) -> Vector:
-        found = lax.custom_linear_solve(
-            lambda x: _run(matvec, *of_matvec, *x), b, lambda _, b: _run(solve, *of_solve, *b),
-            transposed and (lambda _, b: _run(transposed, *of_transposed, *b)),
-        )  # fmt: skip
-        return list(found)
+        def multiply(x: Vector) -> Vector:
+            return _run(matvec, *of_matvec, *x)
+
+        found: Vector = lax.custom_linear_solve(
+            multiply, b, lambda _, b: _run(solve, *of_solve, *b), None if transposed is None else transpose
+        )
+        return found
 
     moving = dict(zip(op.moving, jets, strict=True))
     constants, *_, sides = _split([moving.get(p, value) for p, value in enumerate(op.inputs)], counts)
@@ -90,6 +98,59 @@ def cholesky(op: Operation, a: Jet) -> list[Derivatives]:
         rest = _minus(a[k], inner if k < op.order else op.collapse(inner))
         found.append(None if rest is None else over_lines(solve, [op.axis(k)])(rest))
     return [found[1:]]
+
+
+@rule("custom_jvp_call")
+def log_determinant(op: Operation, a: Jet, *others: Jet) -> list[Derivatives]:
+    """y = log |det A|, if the function is that: y' = tr Y with A Y = A', so Y needs the solutions N[k] of A N = A[k].
+
+    Of the highest derivative only the trace is wanted, and a trace of a product is a sum of n^2 terms.
+    """
+    if others or op.order == 1 or not _is_log_determinant(op):
+        return anything(op, a, *others)
+
+    def trace_of(x: jax.Array, y: jax.Array) -> jax.Array:
+        return (x * y.mT).sum(axis=(-2, -1))
+
+    def product(x: jax.Array, y: jax.Array) -> jax.Array:
+        return jnp.matmul(x, y, precision=lax.Precision.HIGHEST)
+
+    n = _solutions(a)
+    y: Jet = []
+    slopes: Jet = []
+    for k in range(op.order):
+        terms = [(comb(k, i), n[i], y[k - i]) for i in range(1, k + 1)]
+        terms = [term for term in terms if term[1] is not None and term[2] is not None]
+        if k + 1 < op.order:
+            y.append(_minus(n[k + 1], add(times(c, product(left, right)) for c, left, right in terms)))
+            slopes.append(_trace(y[k]))
+        else:
+            inner = op.collapse(add(times(c, trace_of(left, right)) for c, left, right in terms))
+            slopes.append(_minus(_trace(n[op.order]), inner))
+    return [[None] * op.order, slopes]
+
+
+def _trace(matrix: jax.Array | None) -> jax.Array | None:
+    return None if matrix is None else jnp.trace(matrix, axis1=-2, axis2=-1)
+
+
+def _is_log_determinant(op: Operation) -> bool:
+    """Whether a custom rule is that of `jnp.linalg.slogdet`, told by the program that computes the value."""
+    (value,) = op.values
+    if not is_real(value) or value.ndim < 2 or value.shape[-1] != value.shape[-2] or len(op.outputs) != 2:
+        return False
+    (own,) = trace(jnp.linalg.slogdet, value).equations
+    return str(own.params.get("call_jaxpr")) == str(op.params["call_jaxpr"])
+
+
+def _solutions(a: Jet) -> Jet:
+    """A, and N[k] with A N[k] = A[k], all by one factorisation."""
+    value, *lower, top = a
+    sides = [*(each for each in lower if each is not None), *([] if top is None else [top[None]])]
+    solve = jax.vmap(lambda side: jnp.linalg.solve(value, side))
+    solved = iter(jnp.split(solve(jnp.concatenate(sides)), np.cumsum([len(side) for side in sides])[:-1]))
+    lower = [None if each is None else next(solved) for each in lower]
+    return [value, *lower, None if top is None else next(solved)[0]]
 
 
 # --- the unknown of linear equations -----------------------------------------------------------------------
@@ -141,10 +202,6 @@ def _entry(side: Moving | Jet | Any, k: int) -> jax.Array | None:
 
 def _minus(x: jax.Array | None, y: jax.Array | None) -> jax.Array | None:
     return add([x, None if y is None else -y])
-
-
-def _program(jaxpr: Any) -> Program | None:
-    return None if jaxpr is None else flat(jaxpr)
 
 
 def _run(program: Program, *inputs: Any) -> list[Any]:

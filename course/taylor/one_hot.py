@@ -16,10 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from course.taylor import rules
+from course.taylor import rules, sparse
 from course.taylor.programs import is_real
 from course.taylor.rules import Jet, Operation
 from course.taylor.series import add
+from course.taylor.sparse import Sparse
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,12 +80,23 @@ def transport(op: Operation, *jets: Jet) -> Sequence[Sequence[jax.Array | OneHot
             found = _product(op, *jets)
         elif op.order == 2 and rule is rules.elementwise and len(jets) == 1:
             found = _elementwise(op, *jets)
-    return rules.transport(op, *map(dense, jets)) if found is None else [found]
+    if found is not None:
+        return [found]
+    return sparse.transport(op, *map(_sparse, jets)) or rules.transport(op, *map(dense, jets))
 
 
 def dense(jet: Jet) -> Jet:
-    """A jet without one-hot entries."""
-    return [entry.dense() if isinstance(entry, OneHot) else entry for entry in jet]
+    """A jet without one-hot or sparse entries."""
+    return [entry.dense() if isinstance(entry, OneHot | Sparse) else entry for entry in jet]
+
+
+def _sparse(jet: Jet) -> Jet:
+    """A jet whose first derivatives are sparse where they were one-hot and the axes are known."""
+    hot = jet[1]
+    if not isinstance(hot, OneHot) or hot.axes is not None:
+        return jet
+    numbers = np.arange(prod(hot.shape), dtype=np.int32).reshape(1, *hot.shape)
+    return [jet[0], Sparse(hot.entries.reshape(numbers.shape), numbers, numbers.size), *jet[2:]]
 
 
 # Linear, entry by entry and in the same order: each entry of the output is a number times that of the input.
@@ -108,6 +120,8 @@ def _linear(op: Operation, *jets: Jet) -> Jet | None:
         first: jax.Array | OneHot = OneHot(hot.axes, moved, output.shape)
     elif len(jets) > 1:
         return None
+    elif (found := sparse.transport(op, *map(_sparse, jets))) is not None:
+        return list(found[0])
     elif (rows := _rows_of_matrix(op)) is not None:  # x @ W: line r gives its entry times a row of W
         rows = rows if hot.axes is None else rows[hot.axes]
         first = hot.entries.reshape(-1, *[1] * (rows.ndim - 1)) * rows

@@ -122,7 +122,7 @@ def _step(equation: Equation, inputs: Sequence[Any], lines: Lines) -> list[Any]:
         if found is not None:
             return found
     plain = [i.jet[0] if isinstance(i, Moving) else i for i in inputs]
-    outputs = equation.call(*plain)
+    outputs = _call(equation, plain)
     moving = [p for p, i in enumerate(inputs) if isinstance(i, Moving) and is_inexact(plain[p])]
     floating = [n for n, o in enumerate(outputs) if is_inexact(o) and jnp.size(o)]
     flat = equation.name in _FLAT and all(is_real(plain[p]) for p in moving)
@@ -143,7 +143,7 @@ def _step(equation: Equation, inputs: Sequence[Any], lines: Lines) -> list[Any]:
     values = call(*(x[0] for x in jets)) if equation.widens else [outputs[n] for n in floating]
     op = Operation(
         equation.name, equation.params, plain, moving, call, values, lines.order, lines.count, lines.weights,
-        _push_one_line,
+        push_one_line,
     )  # fmt: skip
     affine = op.linear and all(inputs[p].affine for p in moving)
     for n, derivatives in zip(floating, one_hot.transport(op, *jets), strict=True):
@@ -151,7 +151,7 @@ def _step(equation: Equation, inputs: Sequence[Any], lines: Lines) -> list[Any]:
     return outputs
 
 
-def _push_one_line(program: Program, jets: list[Jet], order: int) -> list[Jet]:
+def push_one_line(program: Program, jets: list[Jet], order: int) -> list[Jet]:
     """Jets of all arguments through a program, along one line; no entry has an axis of lines."""
     inputs = [Moving([x[0], *(None if k is None else k[None] for k in x[1:order]), x[order]]) for x in jets]
     found = []
@@ -159,6 +159,15 @@ def _push_one_line(program: Program, jets: list[Jet], order: int) -> list[Jet]:
         value, *derivatives = one_hot.dense(o.jet) if isinstance(o, Moving) else [jnp.asarray(o), *[None] * order]
         found.append([value, *(None if k is None else k[0] for k in derivatives[:-1]), derivatives[-1]])
     return found
+
+
+def _call(equation: Equation, inputs: Sequence[Any]) -> list[Any]:
+    """The equation's outputs, under `jax.jit` too as numbers where they are indices made of known numbers."""
+    known = not any(isinstance(i, jax.core.Tracer) or is_inexact(i) for i in inputs)
+    if not known or equation.effects or not inputs:
+        return equation.call(*inputs)
+    with jax.ensure_compile_time_eval():
+        return equation.call(*inputs)
 
 
 def _cast(derivatives: Sequence[Any], dtype: DTypeLike) -> list[Any]:
@@ -179,6 +188,7 @@ def _width(value: Any, count: int) -> int:
 def _compress(values: dict[int, Any]) -> None:
     """Replace the first derivatives of the values alive by a factor of their Gram matrix."""
     moving = {n: v for n, v in values.items() if isinstance(v, Moving) and v.jet[1] is not None}
+    moving = {n: replace(v, jet=one_hot.dense(v.jet)) for n, v in moving.items()}
     # blocks that do not depend on the point come first: under vmap they are factored once for all points
     order = sorted(moving, key=lambda n: not moving[n].affine)
     for n, factor in zip(order, gram.factor([moving[n].jet[1] for n in order]), strict=True):

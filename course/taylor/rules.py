@@ -19,14 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import comb, factorial
+from math import comb
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from course.taylor.programs import Program, is_real, names_within, trace
-from course.taylor.series import SERIES, Series, add, times
+from course.taylor.series import SERIES, Series, add, leibniz, multiplied, times
 
 Jet = list[Any]
 """Arrays, and Nones from place 1 on, as above; `one_hot` puts its own form into place 1."""
@@ -70,7 +70,7 @@ class Operation:
     order: int
     lines: int
     weights: jax.Array | None
-    push: Callable[[Program, list[Jet], int], list[Jet]] | None = None
+    push: Callable[[Program, list[Jet], int], list[Jet]]
 
     @property
     def values(self) -> list[jax.Array]:
@@ -123,7 +123,17 @@ def transport(op: Operation, *jets: Jet) -> Sequence[Derivatives]:
 
 def linear(op: Operation, *jets: Jet) -> Sequence[Derivatives]:
     """What is linear maps each derivative as it maps the value."""
+    # where nothing stands still beside, the operation is its own derivative, which is quicker to trace
+    whole = len(op.moving) == len(op.inputs) if op.name in _LINEAR else op.name not in _LINEAR_AT
+    return _each_by(op.call, op, *jets) if whole else piecewise(op, *jets)
 
+
+def piecewise(op: Operation, *jets: Jet) -> Sequence[Derivatives]:
+    """What is linear around the value maps each derivative by its slope there."""
+    return _each_by(lambda *parts: jvp(op, parts), op, *jets)
+
+
+def _each_by(image: Callable[..., list[jax.Array]], op: Operation, *jets: Jet) -> Sequence[Derivatives]:
     def push(k: int) -> Derivatives:
         parts = [x[k] for x in jets]
         if all(part is None for part in parts):
@@ -132,11 +142,6 @@ def linear(op: Operation, *jets: Jet) -> Sequence[Derivatives]:
         parts = [jnp.zeros_like(x[0]) if part is None else part for x, part in zip(jets, parts, strict=True)]
         return over_lines(image, axes)(*parts)
 
-    def image(*parts: jax.Array) -> list[jax.Array]:
-        return op.call(*parts) if whole else jvp(op, parts)
-
-    # where nothing stands still beside, the operation is its own derivative, which is quicker to trace
-    whole = len(op.moving) == len(op.inputs) if op.name in _LINEAR else op.name not in _LINEAR_AT
     return list(zip(*map(push, range(1, op.order + 1)), strict=True))
 
 
@@ -160,38 +165,37 @@ def product(op: Operation, x: Jet, y: Jet) -> list[Derivatives]:
     lgamma log log1p logistic max min pow rem rsqrt sign sin sinh sqrt square tan tanh""".split()  # noqa: SIM905
 )
 def elementwise(op: Operation, *jets: Jet) -> Sequence[Derivatives]:
-    """Entry by entry: g' and g'' to order 2, above that a recurrence for each line, whose last entry is collapsed."""
-    x = jets[0]
-    if op.order < 3 and len(jets) == 1 and is_real(x[0]) and op.outputs[0].shape == x[0].shape:
-        return [_curved(op, x)]
-    if op.name in PIECEWISE:
-        return piecewise(op, *jets)
-    recurrence = SERIES.get(op.name)
-    if recurrence is None:
-        return anything(op, *jets)
-    (value,) = op.outputs
-    y = recurrence(value[None], *_over_one_axis(op, *jets))
+    """Entry by entry: a recurrence for each line, whose last entry is collapsed; at low orders from g', g'', …."""
+    (value,), x = op.outputs, jets[0]
+    alone = len(jets) == 1 and is_real(x[0]) and value.shape == x[0].shape
+    if alone and op.order <= (6 if op.name in _BOUNDED else 2):
+        return [_composed(op, x)]
+    if op.name not in SERIES:
+        return kinked(op, *jets)
+    y = SERIES[op.name](value[None], *_over_one_axis(op, *jets))
     (pushed,) = _pushed(op, [x[op.order] for x in jets])
     return [[*y[1:-1], add([op.collapse(y[-1]), pushed])]]
 
 
-def _curved(op: Operation, x: Jet) -> Derivatives:
-    """Order 1 or 2: g' x', and g'' x' x' summed over the lines + g' x''."""
-    _, *slopes = derivatives_of(op)
-
-    def sloped(k: int) -> jax.Array | None:
-        return None if x[k] is None else slopes[0] * x[k]
-
-    if op.order == 1 or x[1] is None:
-        return list(map(sloped, range(1, op.order + 1)))
-    if op.name in _BOUNDED:  # then g'' can wait until the sum over the lines is taken
-        bent = slopes[1] * op.collapse(x[1] * x[1])
-    else:  # of 1 / z, say, g'' is as small as the product is large, and together they stay finite
-        bent = op.collapse(slopes[1] * x[1] * x[1])
-    return [sloped(1), add([bent, sloped(2)])]
-
-
 _BOUNDED = frozenset({"cos", "exp", "logistic", "sin", "tanh"})  # bounded by 1, or by the function itself
+
+
+def _composed(op: Operation, x: Jet) -> Derivatives:
+    """Faà di Bruno: y[k] is the sum over m of g^(m) times the m-th Bell polynomial of x[1] … x[k]."""
+    g, order = derivatives_of(op), op.order
+    bell: dict[int, Series] = {1: [None, *x[1:order], None]}
+    for m in range(2, order + 1):
+        bell[m] = [leibniz(k - 1, bell[m - 1], x[1:], range(m - 1, k)) for k in range(order + 1)]
+
+    def bent(k: int, m: int) -> jax.Array | None:
+        if k < order:
+            return multiplied(g[m], bell[m][k])
+        if op.name in _BOUNDED:  # then g can wait until the sum over the lines is taken
+            return multiplied(g[m], op.collapse(bell[m][k]))
+        # of 1 / z, say, g is as small as the product is large, and together they stay finite
+        return op.collapse(multiplied(g[m], bell[m][k]))
+
+    return [add([*(bent(k, m) for m in range(2, k + 1)), multiplied(g[1], x[k])]) for k in range(1, order + 1)]
 
 
 def _over_one_axis(op: Operation, *jets: Jet) -> list[Series]:
@@ -200,7 +204,11 @@ def _over_one_axis(op: Operation, *jets: Jet) -> list[Series]:
 
     def spread(entry: jax.Array) -> jax.Array:  # a number beside an array
         lines = len(entry)
-        return entry if entry.shape[1:] == shape else jnp.broadcast_to(entry.reshape(-1, *[1] * len(shape)), (lines, *shape))
+        return (
+            entry
+            if entry.shape[1:] == shape
+            else jnp.broadcast_to(entry.reshape(-1, *[1] * len(shape)), (lines, *shape))
+        )
 
     found: list[Series] = [[value, *rest] for value in op.inputs]
     for position, x in zip(op.moving, jets, strict=True):
@@ -211,16 +219,12 @@ def _over_one_axis(op: Operation, *jets: Jet) -> list[Series]:
     return found
 
 
-PIECEWISE = frozenset(
-    """abs clamp cummax cummin max min reduce_max reduce_min reduce_window_max reduce_window_min rem sort
-    top_k""".split()  # noqa: SIM905
+@rule(
+    *"""clamp cummax cummin reduce_max reduce_min reduce_window_max reduce_window_min sort top_k""".split()  # noqa: SIM905
 )
-
-
-@rule(*PIECEWISE - RULES.keys())
-def piecewise(op: Operation, *jets: Jet) -> Sequence[Derivatives]:
-    """Linear from kink to kink: each derivative is mapped by JAX's slope at the value."""
-    return linear(op, *jets) if all(map(is_real, op.values)) else anything(op, *jets)
+def kinked(op: Operation, *jets: Jet) -> Sequence[Derivatives]:
+    """Real values chosen from several, and abs, rem: linear between their kinks."""
+    return (piecewise if all(map(is_real, op.values)) else anything)(op, *jets)
 
 
 def anything(op: Operation, *jets: Jet) -> list[Derivatives]:
@@ -235,8 +239,8 @@ def anything(op: Operation, *jets: Jet) -> list[Derivatives]:
     lower = [x[1 : op.order] for x in jets]
     if all(entry is None for x in lower for entry in x):
         return [[*[None] * (op.order - 1), top] for top in pushed]
-    along = _along_curve(op) if op.order == 2 or op.push is None else _through_derivative(op)
-    *below, highest = jax.vmap(along)(*lower)
+    along = _twice(op) if op.order == 2 else _through_derivative(op)
+    *below, highest = _for_each_line(along, op.lines)(*lower)
     tops = [add([op.collapse(each), top]) for each, top in zip(highest, pushed, strict=True)]
     return [[*(each[n] for each in below), top] for n, top in enumerate(tops)]
 
@@ -248,16 +252,29 @@ def _pushed(op: Operation, tops: Sequence[jax.Array | None]) -> Derivatives:
     return jvp(op, [jnp.zeros_like(v) if top is None else top for v, top in zip(op.values, tops, strict=True)])
 
 
-Along = Callable[..., list[Derivatives]]
+Along = Callable[..., Sequence[Derivatives]]
 """(derivatives 1 … K - 1 of each input, along one line) -> for each order 1 … K that derivative of each output."""
 
 
-def _along_curve(op: Operation) -> Along:
-    def along(*lower: list[jax.Array | None]) -> list[Derivatives]:
-        def curve(t: jax.Array) -> list[jax.Array]:
-            return op.call(*(polynomial(value, c, t) for value, c in zip(op.values, lower, strict=True)))
+def _for_each_line(along: Along, lines: int) -> Along:
+    """`jax.vmap`; of a single line without it, as its axes would pile up where one derivative is in another."""
+    if lines > 1:
+        return jax.vmap(along)
 
-        return nested(op, curve, jnp.zeros((), jnp.finfo(jnp.result_type(*op.values)).dtype))  # real, of complex, too
+    def single(*lower: list[jax.Array | None]) -> Any:
+        found = along(*jax.tree.map(lambda entry: entry.reshape(entry.shape[1:]), lower))
+        return jax.tree.map(lambda entry: entry[None], found)
+
+    return single
+
+
+def _twice(op: Operation) -> Along:
+    """By nested `jax.jvp` at the value itself: what that takes is the same for all lines, and computed once."""
+    values = tuple(op.values)
+
+    def along(*lower: list[jax.Array | None]) -> Sequence[Derivatives]:
+        slopes = tuple(jnp.zeros_like(v) if c is None else c for v, (c,) in zip(values, lower, strict=True))
+        return _by_jax(op, lambda: jax.jvp(lambda *z: jax.jvp(op.call, z, slopes)[1], values, slopes))
 
     return along
 
@@ -269,9 +286,8 @@ def _through_derivative(op: Operation) -> Along:
     program = _by_jax(op, lambda: trace(derivative, *op.values, *op.values))
 
     def along(*lower: list[jax.Array | None]) -> list[Derivatives]:
-        values = [[value, *c] for value, c in zip(op.values, lower, strict=True)]
+        values: list[Jet] = [[value, *c] for value, c in zip(op.values, lower, strict=True)]
         slopes = [[jnp.zeros_like(v) if c is None else c, *higher, None] for v, c, *higher in values]
-        assert op.push is not None
         return list(zip(*op.push(program, values + slopes, op.order - 1), strict=True))
 
     return along
@@ -310,8 +326,10 @@ def formula(*names: str) -> Callable[[Formula], Formula]:
 
 
 def derivatives_of(op: Operation) -> list[jax.Array]:
-    """g(z), g'(z), g''(z), by formula, else by nested jvp."""
+    """g(z), g'(z), …, g^(K)(z): to order 2 by formula or nested jvp, above by the recurrence along z + t."""
     (z,), (g,) = op.values, op.outputs
+    if op.order > 2:
+        return SERIES[op.name](g, [z, 1.0, *[None] * (op.order - 1)])
     if op.name in FORMULAS:
         return [g, *FORMULAS[op.name](op, z, g)]
     return [g, *(each for (each,) in nested(op, op.call, z))]
@@ -356,15 +374,6 @@ def _logistic(op: Operation, z: jax.Array, g: jax.Array) -> list[jax.Array]:
 def over_lines(function: F, axes: Sequence[int | None]) -> F:
     """`jax.vmap` over the arguments that have an axis of lines, if any has."""
     return function if all(axis is None for axis in axes) else jax.vmap(function, in_axes=axes)
-
-
-def polynomial(value: jax.Array, coefficients: Iterable[jax.Array | None], t: jax.Array) -> jax.Array:
-    """value + c_1 t + c_2 t^2 / 2 + …, the curve whose derivatives at 0 are the coefficients."""
-    total = value
-    for k, coefficient in enumerate(coefficients, start=1):
-        if coefficient is not None:
-            total = total + coefficient * (t**k / factorial(k)).astype(value.dtype)
-    return total
 
 
 # --- where JAX differentiates ------------------------------------------------------------------------------

@@ -5,8 +5,8 @@ those of y = g(x), because y solves a differential equation, y' = g'(x) x', whos
 derivative of y after the other, each from lower ones. Derivatives are not divided by factorials: whole numbers stay
 whole, and float32 stays within its range at every order.
 
-Source: Griewank and Walther, Evaluating Derivatives, 2nd ed. (2008), section 13.2 and table 13.2; powers: Knuth, The Art
-of Computer Programming, volume 2, section 4.7. Lesson: 17_taylor_mode.
+Source: Griewank and Walther, Evaluating Derivatives, 2nd ed. (2008), section 13.2 and table 13.2; powers: Knuth, The
+Art of Computer Programming, volume 2, section 4.7. Lesson: 17_taylor_mode.
 """
 
 from __future__ import annotations
@@ -55,13 +55,17 @@ def times(factor: float, value: jax.Array | None) -> jax.Array | None:
     return value if value is None or factor == 1 else float(factor) * value
 
 
+def multiplied(x: Any, y: Any) -> Any:
+    """A product of what may be zero (None)."""
+    return None if x is None or y is None else x * y
+
+
 def leibniz(k: int, x: Series, y: Series, places: Iterable[int], sign: int = 1) -> jax.Array | None:
     """The terms binomial(k, i) x[i] y[k - i] of the k-th derivative of x y, for i at these places."""
-    pairs = ((comb(k, i), x[i], y[k - i]) for i in places)
-    return add(times(sign * c, a * b) for c, a, b in pairs if a is not None and b is not None)
+    return add(times(sign * comb(k, i), multiplied(x[i], y[k - i])) for i in places)
 
 
-def multiplied(x: Series, y: Series) -> Series:
+def product(x: Series, y: Series) -> Series:
     """The series of x y."""
     return [leibniz(k, x, y, range(k + 1)) for k in range(len(x))]
 
@@ -69,7 +73,7 @@ def multiplied(x: Series, y: Series) -> Series:
 def squared(k: int, x: Series, start: int = 0) -> jax.Array | None:
     """The k-th derivative of x^2, without the two terms in which i or k - i is below the start."""
     ways = {i: comb(k, i) * (1 if 2 * i == k else 2) for i in range(start, k // 2 + 1)}
-    return add(times(n, x[i] * x[k - i]) for i, n in ways.items() if x[i] is not None and x[k - i] is not None)
+    return add(times(n, multiplied(x[i], x[k - i])) for i, n in ways.items())
 
 
 def one_plus_square(x: Series) -> Series:
@@ -119,8 +123,11 @@ def power(value: Any, x: Series, exponent: Any) -> Series:
     """The series of y = x^p for a fixed p, from x y' = p y x'. It divides by x: p is negative, or x not near 0."""
     y: Series = [value]
     for k in range(1, len(x)):
-        pairs = ((exponent * comb(k - 1, i - 1) - comb(k - 1, i), x[i], y[k - i]) for i in range(1, k + 1))
-        y.append(divided(add(c * (a * b) for c, a, b in pairs if a is not None and b is not None), x[0]))
+        terms = (
+            multiplied(exponent * comb(k - 1, i - 1) - comb(k - 1, i), multiplied(x[i], y[k - i]))
+            for i in range(1, k + 1)
+        )
+        y.append(divided(add(terms), x[0]))
     return y
 
 
@@ -149,7 +156,7 @@ def _products(x: Series, n: int) -> Series:
         return x if n else [1.0, *[None] * (len(x) - 1)]
     half = _products(x, n // 2)
     even = [squared(k, half) for k in range(len(x))]
-    return multiplied(even, x) if n % 2 else even
+    return product(even, x) if n % 2 else even
 
 
 @series("pow", "integer_pow")
@@ -157,26 +164,25 @@ def _pow(value: jax.Array, x: Series, p: Series) -> Series:
     exponent = p[0]
     if all(each is None for each in x[1:]):
         base = jnp.log(_no_zero(x[0]))
-        return follow(value, p, lambda k, y: None if y[k] is None else base * y[k])
+        return follow(value, p, lambda k, y: multiplied(base, y[k]))
     fixed = all(each is None for each in p[1:])
     if fixed and not isinstance(exponent, jax.core.Tracer):
         numbers = np.unique(np.asarray(exponent))
         if len(numbers) == 1 and np.isfinite(numbers[0]) and numbers[0] == int(numbers[0].real):
             return whole_power(value, x, int(numbers[0].real))
-    # Where x is small, y as a function of t / x: neither it nor its derivatives, nor those of x, leave the range then,
-    # and at x = 0 there is no division left. y[k] is x^(p - k) v[k], and v the power of what has the value 1.
-    small = abs(x[0]) < 1
-    scale, rest = lax.select(small, x[0], jnp.ones_like(x[0])), lax.select(small, jnp.ones_like(x[0]), x[0])
+    # Where x is small or its power out of range, y as a function of t / x: its derivatives, and those of x, stay within
+    # the range then, and at x = 0 no division is left. y[k] is x^(p - k) v[k], and v the power of what starts from 1.
+    scaled, one = (abs(x[0]) < 1) | ~lax.is_finite(abs(value)), jnp.ones_like(x[0])
+    scale, rest = lax.select(scaled, x[0], one), lax.select(scaled, one, x[0])
     u: Series = [1.0, *_scaled(x, scale, 1 / rest)]
-    one = jnp.ones_like(x[0])
     if fixed:
         exponent = jnp.asarray(exponent, x[0].dtype)
         v = power(one, u, exponent)
     else:
         log_u = over(jnp.log(_no_zero(x[0])), u, u)
-        v = follow(one, multiplied([exponent, *_scaled(p, scale, scale)], log_u), lambda k, v: v[k])
-    less = small.astype(x[0].dtype)
-    return [value, *(None if v[k] is None else v[k] * x[0] ** (exponent - k * less) for k in range(1, len(x)))]
+        v = follow(one, product([exponent, *_scaled(p, scale, scale)], log_u), lambda k, v: v[k])
+    less = scaled.astype(x[0].dtype)
+    return [value, *(multiplied(v[k], x[0] ** (exponent - k * less)) for k in range(1, len(x)))]
 
 
 def _scaled(x: Series, scale: jax.Array, first: jax.Array) -> Series:
@@ -198,7 +204,9 @@ def _no_zero(x: jax.Array) -> jax.Array:
 
 def follow(value: jax.Array, x: Series, slope: Callable[[int, Series], jax.Array | None]) -> Series:
     """The series of y where y' = w x', and w[k] = slope(k, y[0] … y[k])."""
-    y, w, dx = [value], [], x[1:]
+    y: Series = [value]
+    w: Series = []
+    dx = x[1:]
     for k in range(len(dx)):
         w.append(slope(k, y))
         y.append(leibniz(k, w, dx, range(k + 1)))
@@ -237,7 +245,7 @@ def _logistic(value: jax.Array, x: Series) -> Series:
     def slope(k: int, y: Series) -> jax.Array | None:  # y (1 - y), whose derivative is small where y is flat
         if k == 0:
             return value * rest
-        return add([None if y[k] is None else (rest - value) * y[k], times(-1, squared(k, y, start=1))])
+        return add([multiplied(rest - value, y[k]), times(-1, squared(k, y, start=1))])
 
     return follow(value, x, slope)
 
@@ -282,7 +290,9 @@ def _erf_inv(value: jax.Array, x: Series) -> Series:
 
 def pair(value: jax.Array, other: jax.Array, x: Series, sign: int) -> Series:
     """The series of y where y' = z x' and z' = sign y x'."""
-    y, z, dx = [value], [other], x[1:]
+    y: Series = [value]
+    z: Series = [other]
+    dx = x[1:]
     for k in range(len(dx)):
         following = leibniz(k, z, dx, range(k + 1)), leibniz(k, y, dx, range(k + 1), sign)
         y.append(following[0])
@@ -353,7 +363,7 @@ def _acosh(value: jax.Array, x: Series) -> Series:
 @series("atan2")
 def _atan2(value: jax.Array, y: Series, x: Series) -> Series:
     """(x^2 + y^2) angle' = x y' - y x'."""
-    square = [add([squared(k, x), squared(k, y)]) for k in range(len(x))]
+    square: Series = [add([squared(k, x), squared(k, y)]) for k in range(len(x))]
     angle: Series = [value]
     for k in range(1, len(x)):
         turned = leibniz(k - 1, x, y[1:], range(k)), leibniz(k - 1, y, x[1:], range(k), -1)

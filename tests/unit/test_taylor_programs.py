@@ -248,7 +248,6 @@ REFUSED = {
     "a key": (lambda: taylor.laplacian(total, jax.random.key(0)), r"got key<fry>; that is a random key"),
     "a dict as result": (lambda: taylor.laplacian(lambda x: {"a": x.sum()}, ONES), r"'a': \(\).*let f return one"),
     "no result": (lambda: taylor.laplacian(lambda x: None, ONES), "got outputs of shapes None; does f end without"),
-    "a vector at order 0": (lambda: taylor.partial_derivative(lambda x: x, ONES, (0, 0, 0)), r"scalar field.*\(3,\)"),
     "a zero power": (lambda: taylor.interpolation((2, 0)), r"integers >= 1, got \(2, 0\); leave out axes that are not"),
 }  # fmt: skip
 
@@ -307,7 +306,7 @@ def test_a_fault_of_our_own_rules_is_raised_as_it_is(monkeypatch, error):
 
     monkeypatch.setattr(rules, "polynomial", faulty)
     with pytest.raises(error, match="a slip in a rule") as caught:
-        taylor.laplacian(lambda x: jnp.arctan2(x, x[::-1]).sum(), ONES)
+        taylor.laplacian(lambda x: jax.scipy.special.i0e(x).sum(), ONES)
     assert not isinstance(caught.value, DifferentiationError)
 
 
