@@ -448,10 +448,11 @@ assert times.loc[["one line, order 5, loop", "Laplacian, loop, with gradient"]].
 times.round(2)
 
 # %% [markdown]
-# Where a factor stays near 1, XLA has merged what nesting computes twice (16); what is saved there is the size of
-# programs. Through a loop Taylor mode wins clearly: XLA merges nothing between its steps, and jets carry one series in
-# place of $2^k$ values. It wins for Laplacians, too, whose sum it carries as one. And it loses with `softplus`, by a
-# factor: for a function with a rule of its own it has no recurrence, and sends jets through the rule's program.
+# Where the factor is near 1, XLA has merged what nesting computes twice (16), and what is saved is the size of programs.
+# Through a loop Taylor mode wins clearly: there XLA merges nothing, and jets carry one series in place of $2^k$ values.
+# Laplacians it computes at least as fast, since it carries their sum as one. With `softplus` it is the slower one, and
+# takes longest to compile: for a function with a rule of its own it has no recurrence, and sends jets through the
+# program of the rule's derivative.
 #
 # | you want | take | why not (more) Taylor mode |
 # |---|---|---|
