@@ -330,10 +330,8 @@ same("gradient", grads[:-1], [(m.weight.grad.numpy().T, m.bias.grad.numpy()) for
 same("gradient by the last weights", grads[-1][0], net[-1].weight.grad.numpy().T)
 
 parts = {"few": X[0, :40], "rest": X[0, 40:]}
-both = taylor.laplacian(
-    lambda p: jnp.stack([mlp(params, jnp.concatenate([p["few"], p["rest"]])), p["few"] @ p["few"]]),
-    parts, coordinates="all",
-)  # fmt: skip
+values = lambda p: jnp.stack([mlp(params, jnp.concatenate([p["few"], p["rest"]])), p["few"] @ p["few"]])  # noqa: E731
+both = jax.jit(lambda p: taylor.laplacian(values, p, coordinates="all"))(parts)
 same("a dict as the point, two values", both, [reference[0], 2 * 40])
 
 
@@ -386,9 +384,8 @@ counts
 # on `course.taylor` is the shortest for each of the three.
 #
 # Then times, ours beside what one would write without: nested `jvp`, or the trace of `jax.hessian`. One line at orders
-# 2 and 5; there also `softplus`, which has a rule of its own (`custom_jvp`), and a loop of 24 steps; a mixed partial
-# derivative; Laplacians through that loop, with their gradient by the weights; of $\log|\det|$; and with the wide skip
-# of section 2.
+# 2 and 5; `softplus`, which has a rule of its own (`custom_jvp`), and a loop of 24 steps; a mixed partial derivative;
+# Laplacians through that loop, with their gradient by the weights; of $\log|\det|$; and with the wide skip of section 2.
 #
 # **Predict.** In which rows is Taylor mode the slower one?
 
@@ -428,9 +425,9 @@ two_of = lambda w, x: deep(jnp.tanh)(at.at[:2].set(x))  # noqa: E731
 contests = {
     "one line, order 2": (sides(*lines_of, 2, f=fixed(deep(jnp.tanh))), at),
     "one line, order 5": (sides(*lines_of, 5, f=fixed(deep(jnp.tanh))), at),
-    "one line, order 5, softplus": (sides(*lines_of, 5, f=fixed(deep(jax.nn.softplus))), at),
+    "one line, order 4, softplus": (sides(*lines_of, 4, f=fixed(deep(jax.nn.softplus))), at),
     "one line, order 5, loop": (sides(*lines_of, 5), at),
-    "mixed, u_xxxyy": (sides(*partials, (3, 2), f=two_of), at[:2]),
+    "mixed, u_xxyy": (sides(*partials, (2, 2), f=two_of), at[:2]),
     "Laplacian, loop, with gradient": (sides(hessian_trace, taylor.laplacian, gradient=True), at),
     "Laplacian, log |det|": (sides(hessian_trace, taylor.laplacian, f=fixed(log_det)), at),
     "Laplacian, wide skip": (sides(hessian_trace, taylor.laplacian, f=fixed(skip)), X[0]),
