@@ -65,6 +65,13 @@ def quotient_series(u, v):
     return q
 
 
+x0, K = 0.3, 5
+line = [x0, 1.0] + [0.0] * (K - 1)  # x0 + t
+quotient = quotient_series(line, [1 + x0**2, 2 * x0, 1.0] + [0.0] * (K - 2))
+print("Taylor coefficients of x / (1 + x²):", np.round(quotient, 6))
+
+
+# %%
 def exp_series(u):
     e = [math.exp(u[0])]
     for k in range(1, len(u)):
@@ -80,12 +87,8 @@ def sin_series(u):
     return s
 
 
-x0, K = 0.3, 5
-line = [x0, 1.0] + [0.0] * (K - 1)  # x0 + t
 sine = sin_series(exp_series(line))
-quotient = quotient_series(line, [1 + x0**2, 2 * x0, 1.0] + [0.0] * (K - 2))
-print("Taylor coefficients of sin(exp(x)): ", np.round(sine, 6))
-print("Taylor coefficients of x / (1 + x²):", np.round(quotient, 6))
+print("Taylor coefficients of sin(exp(x)):", np.round(sine, 6))
 
 
 # %% [markdown]
