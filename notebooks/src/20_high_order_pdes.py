@@ -565,17 +565,16 @@ def torch_flow(params):
     return lambda p: torch.func.grad(psi)(p).flip(0) * torch.tensor([1.0, -1.0])
 
 
-divergence, vorticity, torque = jax.jit(
-    jax.vmap(lambda x: (taylor.divergence(flow, x), taylor.curl(flow, x),
-                        -taylor.curl(lambda z: taylor.vector_laplacian(flow, z), x)))
-)(inside)  # fmt: skip
+stokes = lambda x: -taylor.vector_laplacian(flow, x)  # noqa: E731
+all_three = lambda x: (taylor.divergence(flow, x), taylor.curl(flow, x), taylor.curl(stokes, x))  # noqa: E731
+divergence, vorticity, torque = jax.jit(jax.vmap(all_three))(inside)
 weights64, inside64 = to_torch((bent_plate.params, inside), torch.float64)
 jacobians = torch.func.vmap(torch.func.jacrev(torch_flow(weights64)))(inside64)  # [point, component, axis]
 check("curl v", vorticity, jacobians[:, 1, 0] - jacobians[:, 0, 1], 1e-5)
 check("curl f", torque, torch_biharmonic(weights64, inside64), 1e-5)
-in_torch, largest = float(abs(jacobians[:, 0, 0] + jacobians[:, 1, 1]).max()), float(abs(jacobians).max())
-small = [bool(abs(divergence).max() < 1e-6 * largest), in_torch < 1e-6 * largest]
-print("divergence below 1e-6 of the largest slope, JAX and PyTorch:", *small)
+in_torch, largest = jacobians[:, 0, 0] + jacobians[:, 1, 1], float(abs(jacobians).max())
+print("divergence below 1e-6 of the largest slope, JAX and PyTorch:",
+      *(bool(abs(each).max() < 1e-6 * largest) for each in (divergence, in_torch)))  # fmt: skip
 
 # %% alt="A square box. Arrows go round its middle anticlockwise, fastest half way to the walls, and vanish at the walls. Colour shows the vorticity: strongest, and of one sign, in the middle, of the other sign along the walls, and zero in between and in the corners."
 speed, curl = jax.jit(lambda x: jax.vmap(jax.vmap(lambda x: (flow(x), taylor.curl(flow, x))))(x))(
