@@ -1,4 +1,4 @@
-"""First-order differential operators on vector fields, exact or estimated. Needs JAX. Lesson: 18_stde."""
+"""First-order differential operators on vector fields, exact or estimated. Needs JAX. Lesson: 20_high_order_pdes."""
 
 from __future__ import annotations
 

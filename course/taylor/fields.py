@@ -2,7 +2,7 @@
 
 Without a metric, coordinates are Cartesian. With one, x -> g_ij (d, d), a field is given by its contravariant
 components F^i: F = F^i e_i with the tangent vectors e_i of the coordinate lines, which need not have length 1.
-Lesson: 17b_jets_at_work.
+Lesson: 20_high_order_pdes.
 """
 
 from __future__ import annotations
