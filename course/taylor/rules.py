@@ -202,13 +202,9 @@ def _over_one_axis(op: Operation, *jets: Jet) -> list[Series]:
     """A series for each input, all with an axis of lines in front, the highest derivatives left out."""
     shape, rest = op.outputs[0].shape, [None] * op.order
 
-    def spread(entry: jax.Array) -> jax.Array:  # a number beside an array
-        lines = len(entry)
-        return (
-            entry
-            if entry.shape[1:] == shape
-            else jnp.broadcast_to(entry.reshape(-1, *[1] * len(shape)), (lines, *shape))
-        )
+    def spread(entry: jax.Array) -> jax.Array:  # a number, or axes of length 1, beside an array
+        whole = entry if entry.ndim > len(shape) else entry.reshape(-1, *[1] * len(shape))
+        return jnp.broadcast_to(whole, (len(entry), *shape))
 
     found: list[Series] = [[value, *rest] for value in op.inputs]
     for position, x in zip(op.moving, jets, strict=True):
