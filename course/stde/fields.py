@@ -192,7 +192,10 @@ class FieldOperator:
 
     def _collect(self, rows: np.ndarray | jax.Array, values: jax.Array) -> jax.Array:
         """The sum of the values (n,) in their rows."""
-        return values.sum() if self.shape == () else jnp.zeros(self.shape, values.dtype).at[rows].add(values)
+        if self.shape == ():
+            return values.sum()
+        # no scatter into zeros, of which XLA makes a wrong program (see `OneHot.collect`)
+        return jnp.where(jnp.asarray(rows) == jnp.arange(*self.shape)[:, None], values, 0).sum(axis=1)
 
     def _fitted(self, field: Field, x: Any, coordinates: str | None) -> tuple[Field, jax.Array]:
         field, x = flat_field(field, x, coordinates)

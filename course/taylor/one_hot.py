@@ -45,7 +45,9 @@ class OneHot:
         """Sum of values (R,) into the entries of their lines, (*shape)."""
         if self.axes is None:
             return values.reshape(self.shape)
-        return jnp.zeros(prod(self.shape), values.dtype).at[self.axes].add(values).reshape(self.shape)
+        # XLA (jaxlib 0.7 to 0.12) makes a wrong program of two scatters into zeros that it knows
+        zeros = jax.lax.optimization_barrier(jnp.zeros(prod(self.shape), values.dtype))
+        return zeros.at[self.axes].add(values).reshape(self.shape)
 
     def astype(self, dtype: DTypeLike) -> OneHot:
         """The same in another dtype."""

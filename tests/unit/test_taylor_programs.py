@@ -435,3 +435,16 @@ for n in range(30):
     run(jax.random.normal(jax.random.key(n), (200, 300)) / 17).block_until_ready()
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=100)
+
+
+@pytest.mark.parametrize("way", [jax.vmap, lambda f: jax.jit(jax.vmap(f))], ids=["vmap", "jit"])
+def test_two_sums_into_entries_of_one_program(way):
+    """XLA folds scatters into zeros that it knows; of two in one fusion it made a wrong program."""
+
+    def f(x):
+        v = jnp.concatenate([x, jnp.sin(x)])
+        return jnp.sin(jnp.cumsum(v) + jnp.cumprod(jnp.tanh(v))) @ jnp.arange(1.0, 7) + jnp.sin(v).sum()
+
+    points = jnp.stack([POINT, 0.8 * POINT])
+    got = way(lambda x: taylor.weighted(f, x, np.array([1]), jnp.ones(1), 2))(points)
+    np.testing.assert_allclose(got, jax.vmap(lambda x: jax.hessian(f)(x)[1, 1])(points), rtol=2e-5)
