@@ -195,7 +195,7 @@ class FieldOperator:
         if self.shape == ():
             return values.sum()
         # no scatter into zeros, of which XLA makes a wrong program (see `OneHot.collect`)
-        return jnp.where(jnp.asarray(rows) == jnp.arange(*self.shape)[:, None], values, 0).sum(axis=1)
+        return jnp.where(jnp.asarray(rows) == jnp.arange(self.shape[0])[:, None], values, 0).sum(axis=1)
 
     def _fitted(self, field: Field, x: Any, coordinates: str | None) -> tuple[Field, jax.Array]:
         field, x = flat_field(field, x, coordinates)
