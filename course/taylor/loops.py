@@ -38,8 +38,10 @@ def scan(equation: Equation, inputs: Sequence[Any], lines: Lines) -> list[Any]:
 
 
 @control("while")
-def while_loop(equation: Equation, inputs: Sequence[Any], lines: Lines) -> list[Any]:
+def while_loop(equation: Equation, inputs: Sequence[Any], lines: Lines) -> list[Any] | None:
     """A loop of unknown length."""
+    if equation.params["cond_jaxpr"].out_avals[0].shape:  # of `jax.vmap` inside f: some of its loops go on, some wait
+        return None
     params, body = equation.params, flat(equation.params["body_jaxpr"])
     first, last = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
     asked = [_jet(i)[0] for i in inputs[:first]]
@@ -82,7 +84,7 @@ def _jet(value: Any) -> Jet:
     x = one_hot.dense(value.jet) if isinstance(value, Moving) else [value]
     if all(each is None for each in x[1:]):
         x = x[:1]
-    array = x[0] if isinstance(x[0], jax.Array) else jnp.asarray(x[0], x[0].dtype)
+    array = x[0] if isinstance(x[0], jax.Array) else jnp.asarray(x[0], getattr(x[0], "dtype", None))
     return [array, *(None if each is None else each.astype(derivative_dtype(array)) for each in x[1:])]
 
 
