@@ -221,3 +221,25 @@ def test_a_checkpoint_takes_less_memory():
         return jax.jit(jax.grad(loss)).lower(layers).compile().memory_analysis().temp_size_in_bytes
 
     assert memory("all") < memory("nothing") / 2  # measured: a fifth
+
+
+BY_JAX = {
+    "vmapped inside": lambda x: (jax.vmap(lambda a: lax.while_loop(lambda c: c < 3, lambda c: 2 * c, a))(x) ** 3).sum(),
+    "a flag": lambda x: lax.while_loop(lambda c: ~c[1], lambda c: (jnp.sin(c[0]) * x[0], c[0] < 2), (x.sum(), False))[
+        0
+    ],
+    "a flag from a branch": lambda x: lax.cond(x[0] > 0, lambda z: (z**3, False), lambda z: (z, True), x.prod())[0],
+}
+
+
+@pytest.mark.parametrize("name", BY_JAX)
+def test_predicates_of_several_entries_and_literals_in_a_carry(name):
+    f = BY_JAX[name]
+    got, want = jax.jit(lambda x: (taylor.laplacian(f, x), jnp.trace(jax.jacfwd(jax.jacfwd(f))(x))))(POINT)
+    np.testing.assert_allclose(got, want, rtol=1e-10)
+
+
+def test_a_quotient_of_a_row_and_a_column():
+    f = lambda x: jnp.sin(jax.nn.softmax(jnp.outer(x, x + 1), axis=-1) * x).sum()  # noqa: E731
+    got = jax.jit(lambda x: taylor.derivatives(f, x, POINT, 3))(POINT)
+    np.testing.assert_allclose(got[3], jax.jit(lambda x: nested(f, x, POINT, 3))(POINT), rtol=1e-10)
