@@ -81,7 +81,7 @@ QUICK = {"one column", "no entry", "a matrix", "waves"}
 
 def table(cases, quick):
     return pytest.mark.parametrize(
-        "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in quick)) for n in cases]
+        "name", [pytest.param(n, marks=[pytest.mark.slow, pytest.mark.thorough] * (n not in quick)) for n in cases]
     )
 
 
@@ -187,7 +187,9 @@ POINTS = {
 }
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "a dict")) for n in POINTS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow, pytest.mark.thorough] * (n != "a dict")) for n in POINTS]
+)
 def test_points_of_any_shape(name):
     """With coordinates="all" a point is what ravel_pytree makes of it, and so are directions and multi-indices."""
     x, f, axes, powers = POINTS[name]

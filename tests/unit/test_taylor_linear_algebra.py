@@ -93,7 +93,7 @@ def nested(f, x, v, order):
 
 QUICK = {"inverse", "solve, one column", "log determinant", "Cholesky", "conjugate gradients"}
 CASES = [
-    pytest.param(name, order, marks=[pytest.mark.slow, pytest.mark.thorough][: (name not in QUICK) + (order != 2)])
+    pytest.param(name, order, marks=[pytest.mark.slow, pytest.mark.thorough] * (name not in QUICK or order != 2))
     for name in FUNCTIONS
     for order in (1, 2, 3, 4)
 ]
@@ -108,6 +108,7 @@ def test_linear_algebra_is_what_nested_jvp_gives(name, order):
 
 
 @pytest.mark.slow  # it compiles two programs of third order
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", sorted(QUICK))
 def test_a_gradient_goes_through(name):
     f = FUNCTIONS[name]
@@ -127,6 +128,7 @@ def test_it_factors_once_whatever_the_number_of_lines(name):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_single_precision_stays():
     x = jnp.asarray(X, jnp.float32)
 

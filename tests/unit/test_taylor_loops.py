@@ -93,6 +93,7 @@ def nested(f, x, v, order):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("order", [pytest.param(n, marks=[pytest.mark.thorough] * (n in (1, 4))) for n in (1, 2, 3, 4)])
 @pytest.mark.parametrize("name", LOOPS)
 def test_any_order_through_a_loop(name, order):
@@ -108,6 +109,7 @@ def test_a_loop_and_a_branch_at_order_three():
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", LOOPS)
 def test_laplacian_under_vmap_and_grad(name):
     f, points = LOOPS[name], np.stack([POINT, -0.8 * POINT])
@@ -180,6 +182,7 @@ def network(wrap, first, in_loop=False):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("d", [3, 12])  # fewer directions than the network is wide; more, which are compressed
 def test_a_checkpoint_changes_no_result(d):
     first, x = RNG.normal(size=(d, 4)) / 2, np.linspace(-1, 1, d)
@@ -211,6 +214,7 @@ def test_what_a_checkpoint_does_not_keep_is_computed_again():
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_checkpoint_takes_less_memory():
     first, points = RNG.normal(size=(10, 32)) / 3, RNG.normal(size=(16, 10))
     layers = RNG.normal(size=(6, 4, 32, 32)) / 6

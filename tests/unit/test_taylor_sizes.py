@@ -42,8 +42,10 @@ FUNCTIONS = {
 QUICK = {"x / (1 + x * x)", "x ** y", "sqrt(1 + x**2)", "logsumexp", "tanh"}
 
 
-@pytest.mark.parametrize("shape", [(), pytest.param((3,), marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in FUNCTIONS])
+@pytest.mark.parametrize("shape", [(), pytest.param((3,), marks=[pytest.mark.slow, pytest.mark.thorough])])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow, pytest.mark.thorough] * (n not in QUICK)) for n in FUNCTIONS]
+)
 def test_a_program_grows_as_the_square_of_the_order(name, shape):
     sizes = [size(lambda x: FUNCTIONS[name](curved(x)), order, jnp.full(shape, 0.3)) for order in (4, 8, 16)]
     assert sizes[1] <= 3000
@@ -59,6 +61,7 @@ CUBIC = {  # a rule that calls its own function, or derivatives that solve no eq
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", CUBIC)
 def test_a_program_without_a_recurrence_grows_as_the_cube_of_the_order(name):
     sizes = [size(lambda x: CUBIC[name](curved(x)), order, jnp.full(3, 0.3)) for order in (4, 8)]
@@ -66,6 +69,7 @@ def test_a_program_without_a_recurrence_grows_as_the_cube_of_the_order(name):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_runge_kutta_unrolled():
     def slope(y):
         return jnp.stack([y[1], (1 - y[0] * y[0]) * y[1] - y[0] / (1 + y[1] * y[1])])

@@ -55,7 +55,9 @@ def points(count=1):
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("compress", [True, False])
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in PROGRAMS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow, pytest.mark.thorough] * (n not in QUICK)) for n in PROGRAMS]
+)
 def test_as_nested_differentiation(name, compress):
     x = points().astype(float)[0]
     f = lambda x: PROGRAMS[name](x.reshape(N, 3))  # noqa: E731
@@ -94,6 +96,7 @@ def test_a_narrow_sparse_value_does_not_keep_the_rest_wide(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_under_vmap_and_grad():
     f = lambda a, x: PROGRAMS["a layer for each pair"](a * x.reshape(N, 3))  # noqa: E731
     of_all = lambda a: jax.vmap(lambda x: taylor.laplacian(lambda x: f(a, x), x))(points(3)).mean()  # noqa: E731

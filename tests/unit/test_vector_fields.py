@@ -88,7 +88,10 @@ def skew(q):
     return jnp.stack([q[0] + 0.3 * q[1] ** 2, q[1] - 0.5 * q[2] * q[0], q[2] + 0.1 * q[1]])
 
 
-@pytest.mark.parametrize("place", [polar, *(pytest.param(each, marks=pytest.mark.slow) for each in (spherical, skew))])
+@pytest.mark.parametrize(
+    "place",
+    [polar, *(pytest.param(each, marks=[pytest.mark.slow, pytest.mark.thorough]) for each in (spherical, skew))],
+)
 def test_other_coordinates(place):
     q = np.array([1.2, 0.7, 0.4])[: 2 if place is polar else 3]
     tangents = jax.jacfwd(place)
@@ -130,6 +133,7 @@ def test_on_a_sphere():
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_field_of_electrons():
     def drift(r):
         return -jnp.tanh(r) * (r**2).sum()
@@ -152,7 +156,9 @@ OPERATORS = {
 WAYS = [{}, {"replace": True}, {"dense": "rademacher"}, {"dense": "gaussian"}]
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "curl")) for n in OPERATORS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow, pytest.mark.thorough] * (n != "curl")) for n in OPERATORS]
+)
 @pytest.mark.parametrize("how", WAYS, ids=str)
 def test_estimates_are_right_in_the_mean(name, how):
     operator, n = OPERATORS[name], 4000
@@ -193,6 +199,7 @@ def test_operators_are_vectors():
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_results_have_the_dtype_of_the_point():
     x = jnp.asarray(X, jnp.float32)
     metric = lambda x: jnp.diag(1 + x**2)  # noqa: E731
@@ -248,7 +255,9 @@ EVERY_SORT = {
 }
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "functions")) for n in EVERY_SORT])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow, pytest.mark.thorough] * (n != "functions")) for n in EVERY_SORT]
+)
 def test_operators_act_on_each_component(name):
     """For values of any shape and points of any shape, what they do to each entry by itself; estimates, too."""
     operator = EVERY_SORT[name]
