@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 17b · Jets at work
 #
-# **What do jets save on real operators, and where do they lose?** (60 minutes)
+# **What do jets save on real operators, and where do they lose?** (70 minutes)
 
 # %% [markdown]
 # After this lesson you can

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 18 · STDE
 #
-# **Can a few random jets stand for a whole differential operator?** (60 minutes)
+# **Can a few random jets stand for a whole differential operator?** (70 minutes)
 
 # %% [markdown]
 # After this lesson you can

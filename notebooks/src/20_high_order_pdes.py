@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 20 · Third and fourth order
 #
-# **Can a network learn an equation with third and fourth derivatives?** (95 minutes)
+# **Can a network learn an equation with third and fourth derivatives?** (100 minutes)
 
 # %% [markdown]
 # After this lesson you can
