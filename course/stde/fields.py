@@ -59,7 +59,7 @@ class FieldOperator:
     function (d,) -> ().
 
     Attributes:
-      dimension: d.
+      dimension: how many coordinates there are, d.
       shape: of its result, () or (rows,).
       parts: its terms; those of one part are taken in one propagation.
     Example:
