@@ -70,15 +70,27 @@ def transport(op: Operation, *jets: Jet) -> Sequence[Derivatives] | None:
         return None
     if op.order != 2 or op.weights is not None or not all(map(is_real, [*op.values, *op.outputs])):
         return None
-    op, jets = _of_one_shape(op, jets)
-    layout = _layout(op, [x[1].numbers for x in jets], op.lines)
-    if layout is None or 4 * len(layout[1]) > op.lines:
+    op, same = _of_one_shape(op, jets)
+    layout = _layout(op, [x[1].numbers for x in same], op.lines)
+    if layout is None:
         return None
     inputs, output = layout
-    spread = [[x, first.spread(n), top] for (x, first, top), n in zip(jets, inputs, strict=True)]
+    if 4 * len(output) > op.lines:
+        return [_sum(op, *same)] if op.name == "reduce_sum" else None
+    spread: list[Jet] = [[x, first.spread(n), top] for (x, first, top), n in zip(same, inputs, strict=True)]
     ((moved, top),) = rules.transport(replace(op, lines=len(output)), *spread)
     assert moved is not None  # no input's is
-    return [[Sparse(moved, np.broadcast_to(output, moved.shape), op.lines), top]]
+    found: Jet = [Sparse(moved, np.broadcast_to(output, moved.shape), op.lines), top]
+    return [found]
+
+
+def _sum(op: Operation, x: Jet) -> Jet:
+    """A sum in which many lines meet: each entry goes to its line at once, the dense array before it is never made."""
+    output = op.outputs[0].shape
+    kept = np.arange(op.outputs[0].size, dtype=np.int32).reshape(output)
+    places = np.broadcast_to(np.expand_dims(kept, op.params["axes"]), x[0].shape)
+    moved = jnp.zeros((op.lines, op.outputs[0].size), x[1].dtype).at[x[1].numbers, places].add(x[1].entries)
+    return [moved.reshape(op.lines, *output), None if x[2] is None else op.call(x[2])[0]]
 
 
 def _entrywise(op: Operation) -> bool:
@@ -126,7 +138,8 @@ def _layout(op: Operation, numbers: list[Numbers], lines: int) -> tuple[list[Num
 
 def _contracted(op: Operation, numbers: Numbers, lines: int) -> tuple[list[Numbers], Numbers]:
     """A sum along axes: along them, all places get the lines of each other."""
-    place, axes, batch = 0, op.params.get("axes"), ()
+    place, axes = 0, op.params.get("axes")
+    batch: tuple[int, ...] = ()
     if axes is None:
         (place,) = op.moving
         axes, batch = (pair[place] for pair in op.params["dimension_numbers"])
