@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from course import stde, taylor
-from course.pde.equation import Field
+from course.pde.equation import Field, scalar
 from course.pde.sampling import sample_ball
 from course.taylor import arguments
 
@@ -136,7 +136,7 @@ class BallEquation:
 
     def residual(self, u: Field, x: jax.Array) -> jax.Array:
         """lap u + F(u) - g of any function u at x (d,), divided by the source's root mean square, ()."""
-        value, lap = taylor.value_and_laplacian(u, x)
+        value, lap = taylor.value_and_laplacian(scalar(u), x)
         return (lap + NONLINEAR[self.kind](value) - self.source(x)) / self.source_rms
 
     def network_residual(
@@ -160,7 +160,7 @@ class BallEquation:
         """The network with its derivatives, the Laplacian exact or from sampled coordinates."""
 
         def inside(x: jax.Array) -> jax.Array:
-            return self.offset + network(self.unit(x))
+            return self.offset + scalar(network)(self.unit(x))
 
         value, along = jax.jvp(inside, (x,), (x,))  # XLA shares x @ W with the value
         if samples is None:

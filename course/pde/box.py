@@ -11,7 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from course import stde, taylor
-from course.pde.equation import Field
+from course.pde.equation import Field, scalar
 from course.pde.sampling import sample_ball, sample_box
 from course.taylor import arguments
 
@@ -95,6 +95,7 @@ def heat_equation(d: int) -> BoxEquation:
     time = stde.Operator.of_kinds(d + 1, (stde.Kind((1,), np.zeros((1, 1), int), np.ones(1)),))
 
     def residual(u: Field, point: jax.Array) -> jax.Array:
+        u = scalar(u)
         rate, lap = stde.apply(time, u, point), stde.apply(space, u, point)
         return rate - lap - reaction(u(point)) - source(point)
 
@@ -146,6 +147,7 @@ def kdv_equation(speed: float = 4.0) -> BoxEquation:
         return 2 * speed * jax.nn.sigmoid(y) * jax.nn.sigmoid(-y)  # sech^2(y / 2) / 4; cosh would overflow
 
     def residual(u: Field, point: jax.Array) -> jax.Array:
+        u = scalar(u)
         along_x = taylor.derivatives(u, point, jnp.array([0.0, 1.0], point.dtype), 3)
         rate = jax.jvp(u, (point,), (jnp.array([1.0, 0.0], point.dtype),))[1]
         return rate + 6 * along_x[0] * along_x[1] + along_x[3]
@@ -177,6 +179,7 @@ def kdv_2d_equation() -> BoxEquation:
         return 2 * k * jnp.tanh(k * x + l * y + w * t)
 
     def residual(u: Field, point: jax.Array) -> jax.Array:
+        u = scalar(u)
         u_xx, u_xy = taylor.partial_derivative(u, point, (0, 2, 0)), taylor.partial_derivative(u, point, (0, 1, 1))
         _, u_x, u_y = jax.grad(u)(point)
         return stde.apply(linear, u, point) + 3 * (u_xy * u_x + u_y * u_xx)
@@ -228,7 +231,9 @@ def plate_equation() -> BoxEquation:
         return a4 * b + 2 * a2 * b2 + a * b4
 
     def residual(u: Field, point: jax.Array) -> jax.Array:
-        return (taylor.biharmonic(u, point) - source(point)) / (80**0.5 * pi**4)  # the source's root mean square
+        return (taylor.biharmonic(scalar(u), point) - source(point)) / (
+            80**0.5 * pi**4
+        )  # the source's root mean square
 
     def factor(point: jax.Array) -> jax.Array:
         x, y = point

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import jax
+import jax.numpy as jnp
 
 Field = Callable[[jax.Array], jax.Array]
 """A scalar field: a function of one point, (d,) -> ()."""
@@ -39,3 +40,22 @@ class Equation(Protocol):
 
     def best_constant(self, x: jax.Array) -> jax.Array:
         """The baseline's shape: what an ansatz makes of a network that returns one number, but for a factor."""
+
+
+def scalar(u: Field) -> Field:
+    """The same function, checked: an equation with one unknown would broadcast a (1,) without a word.
+
+    Raises:
+      ValueError: when it is called, if its value is not ().
+    """
+
+    def checked(x: jax.Array) -> jax.Array:
+        value = u(x)
+        if jnp.shape(value) != ():
+            remedy = "squeeze its last axis" if jnp.shape(value) == (1,) else "take one component, lambda x: u(x)[0]"
+            raise ValueError(
+                f"expected u as a scalar field (d,) -> (), got values of shape {jnp.shape(value)}; {remedy}"
+            )
+        return value
+
+    return checked

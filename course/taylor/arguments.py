@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -33,8 +34,8 @@ def derivative_order(value: object) -> int:
     order = integer("order", value, "order 0 is f(x)")
     if order > 40:
         raise ValueError(
-            f"expected order <= 40, got {order}; each of the 37,338 partitions of 40 is a term, and float32 holds no "
-            "larger factors: differentiate a closed form or a series instead"
+            f"expected order <= 40, got {order}; derivatives grow like factorials, and float32 ends before 35!: "
+            "differentiate a closed form or a series instead"
         )
     return order
 
@@ -58,7 +59,8 @@ def floating(x: object) -> jax.Array:
         array = None
     if array is None:
         raise TypeError(
-            f"expected x as one array, got {type(x).__name__}; jax.flatten_util.ravel_pytree makes one of a pytree"
+            f"expected x as one array, got {type(x).__name__}; jax.flatten_util.ravel_pytree makes one of a "
+            'pytree, and functions with an argument coordinates take it as it is with coordinates="all"'
         )
     if not jnp.issubdtype(array.dtype, jnp.floating):
         if jnp.issubdtype(array.dtype, jnp.complexfloating):
@@ -76,8 +78,8 @@ def point(value: object) -> jax.Array:
     x = floating(value)
     if x.ndim != 1:
         raise ValueError(
-            f"x must be (d,), got {x.shape}; wrap the call in jax.vmap for a batch of points, or pass x.ravel() and "
-            "reshape it inside f if all its entries are coordinates of one point"
+            f"x must be (d,), got {x.shape}; wrap the call in jax.vmap for a batch of points, or pass "
+            'coordinates="all" if all its entries are coordinates of one point'
         )
     if len(x) == 0:
         raise ValueError("x must be (d,) with d >= 1, got (0,); without coordinates there is nothing to differentiate")
@@ -118,3 +120,102 @@ def lines(x: jax.Array, directions: ArrayLike | None) -> tuple[jax.Array | OneHo
             f"got {directions.dtype} {directions.shape}"
         )
     return real("directions", directions, x.dtype), len(directions)
+
+
+# --- points of any shape -------------------------------------------------------------------------------------
+
+
+def flattened(f: Callable[[Any], Any], x: Any, coordinates: str | None) -> tuple[Callable[[jax.Array], Any], jax.Array]:
+    """f as a function of a flat point, and that point (d,); "all" takes any array or pytree of floating arrays.
+
+    Entries are counted leaf by leaf in row-major order, as `jax.flatten_util.ravel_pytree` does. Leaves of several
+    dtypes make a point of their common one, and f is given each in its own.
+    """
+    if coordinates is None:
+        return f, point(x)
+    leaves, structure = _leaves(x, coordinates)
+    flat = jnp.concatenate([leaf.ravel() for leaf in leaves]) if len(leaves) > 1 else leaves[0].ravel()
+    stops = np.cumsum([0, *(leaf.size for leaf in leaves)]).tolist()
+
+    def of_flat(z: jax.Array) -> Any:
+        # nothing is cut out where all is one leaf: a reshape keeps first derivatives along axes one-hot
+        parts = [jax.lax.slice_in_dim(z, *ends) for ends in pairwise(stops)] if len(leaves) > 1 else [z]
+        parts = [part.reshape(leaf.shape).astype(leaf.dtype) for part, leaf in zip(parts, leaves, strict=True)]
+        return f(jax.tree.unflatten(structure, parts))
+
+    return of_flat, flat
+
+
+def flat_directions(directions: Any, x: Any, coordinates: str | None) -> Any:
+    """Directions like x, with an axis of lines in front of each array, as those of the flat point; axes as they are."""
+    if coordinates is None or directions is None or _are_axes(directions):
+        return directions
+    leaves, structure = _leaves(x, coordinates)
+    parts = _parts(directions, structure)
+    lines = {np.shape(part)[:1] for part in parts}
+    if len(lines) != 1 or any(np.shape(part)[1:] != x.shape for part, x in zip(parts, leaves, strict=True)):
+        wanted = jax.tree.unflatten(structure, [("R", *leaf.shape) for leaf in leaves])
+        got = [np.shape(part) for part in parts] or type(directions).__name__
+        raise ValueError(
+            f"expected directions like x with an axis of lines in front, {wanted}, or integers (R,), the numbers of "
+            f"axes, got {got}; stack the directions on a new first axis"
+        )
+    rows = [real("directions", part, leaf.dtype) for part, leaf in zip(parts, leaves, strict=True)]
+    return jnp.concatenate(
+        [each.reshape(len(each), leaf.size) for each, leaf in zip(rows, leaves, strict=True)], axis=1
+    )
+
+
+def flat_multi_index(value: Any, x: Any, coordinates: str | None) -> Sequence[int]:
+    """A multi-index like x, an integer in the place of each entry, as that of the flat point."""
+    if coordinates is None:
+        return value
+    leaves, structure = _leaves(x, coordinates)
+    parts = [np.asarray(part) for part in _parts(value, structure)]
+    if [part.shape for part in parts] != [leaf.shape for leaf in leaves]:
+        wanted = jax.tree.unflatten(structure, [leaf.shape for leaf in leaves])
+        raise ValueError(
+            f"expected a multi-index like x, integers of shape {wanted}, got {value!r}; write 0 for each entry that is "
+            "not differentiated"
+        )
+    return [power for part in parts for power in part.ravel().tolist()]
+
+
+def _leaves(x: Any, coordinates: str | None) -> tuple[list[jax.Array], Any]:
+    if not isinstance(coordinates, str) or coordinates != "all":
+        raise ValueError(f'expected coordinates as "all" or None, got {coordinates!r}; "all" takes every entry of x')
+    found, structure = jax.tree_util.tree_flatten_with_path(x)
+    leaves = [floating(leaf) if not path else _floating_at(path, leaf) for path, leaf in found]
+    if not any(leaf.size for leaf in leaves):
+        raise ValueError(
+            f"expected x with at least one entry, got {[leaf.shape for leaf in leaves]}; without coordinates there is "
+            "nothing to differentiate"
+        )
+    return leaves, structure
+
+
+def _floating_at(path: Any, leaf: Any) -> jax.Array:
+    try:
+        return floating(leaf)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"expected floating arrays in x, got {getattr(leaf, 'dtype', type(leaf).__name__)} at "
+            f"x{jax.tree_util.keystr(path)}; close over what is no coordinate, as n in lambda x: f(x, n)"
+        ) from None
+
+
+def _are_axes(directions: Any) -> bool:
+    """Whether these are numbers of axes, integers (R,)."""
+    try:
+        found = directions if isinstance(directions, jax.Array) else np.asarray(directions)
+    except (TypeError, ValueError):  # rows of several lengths, or traced ones
+        return False
+    return found.ndim == 1 and jnp.issubdtype(found.dtype, jnp.integer)
+
+
+def _parts(value: Any, structure: Any) -> list[Any]:
+    """What stands in the place of each leaf; nothing where the value is built in another way."""
+    try:
+        return structure.flatten_up_to(value)
+    except (TypeError, ValueError):
+        return []

@@ -18,7 +18,8 @@ from jax.typing import DTypeLike
 
 from course.taylor import rules, sparse
 from course.taylor.programs import is_real
-from course.taylor.rules import Jet, Operation, add
+from course.taylor.rules import Jet, Operation
+from course.taylor.series import add
 from course.taylor.sparse import Sparse
 
 
@@ -44,7 +45,9 @@ class OneHot:
         """Sum of values (R,) into the entries of their lines, (*shape)."""
         if self.axes is None:
             return values.reshape(self.shape)
-        return jnp.zeros(prod(self.shape), values.dtype).at[self.axes].add(values).reshape(self.shape)
+        # XLA (jaxlib 0.7 to 0.12) makes a wrong program of two scatters into zeros that it knows
+        zeros = jax.lax.optimization_barrier(jnp.zeros(prod(self.shape), values.dtype))
+        return zeros.at[self.axes].add(values).reshape(self.shape)
 
     def astype(self, dtype: DTypeLike) -> OneHot:
         """The same in another dtype."""
@@ -55,6 +58,9 @@ class OneHot:
         places = jnp.arange(prod(self.shape))
         axes = places if self.axes is None else self.axes
         return jnp.where(axes[:, None] == places, self.entries[:, None], 0).reshape(-1, *self.shape)
+
+
+jax.tree_util.register_dataclass(OneHot, data_fields=["axes", "entries"], meta_fields=["shape"])
 
 
 def along_axes(axes: jax.Array | None, x: jax.Array) -> OneHot:
@@ -69,7 +75,7 @@ def transport(op: Operation, *jets: Jet) -> Sequence[Sequence[jax.Array | OneHot
     """As `rules.transport`, for jets of which some have one-hot first derivatives."""
     hots = [x[1] for x in jets if isinstance(x[1], OneHot)]
     # the first derivatives that are not zero are all one-hot, with the same axes, of real values
-    alike = len(hots) == sum(x[1] is not None for x in jets) and all(hot.axes is hots[0].axes for hot in hots)
+    alike = 0 < len(hots) == sum(x[1] is not None for x in jets) and all(hot.axes is hots[0].axes for hot in hots)
     found: Jet | None = None
     if alike and len(op.outputs) == 1 and all(map(is_real, [*op.values, *op.outputs])):
         rule = rules.RULES.get(op.name)
@@ -100,7 +106,7 @@ def _sparse(jet: Jet) -> Jet:
 
 # Linear, entry by entry and in the same order: each entry of the output is a number times that of the input.
 _ENTRYWISE = frozenset(
-    "neg copy copy_p convert_element_type reshape squeeze expand_dims add sub add_any select_n mul div".split()  # noqa: SIM905
+    "neg copy copy_p name convert_element_type reshape squeeze expand_dims add sub add_any select_n mul div".split()  # noqa: SIM905
 )
 
 

@@ -30,6 +30,14 @@ Source = int | Constant
 
 
 @dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A part of a function under `jax.checkpoint`; the two arguments are that function's."""
+
+    policy: Callable[..., Any] | None
+    prevent_cse: bool
+
+
+@dataclass(frozen=True, eq=False)
 class Equation:
     """One primitive operation, applied to numbered values and constants.
 
@@ -45,6 +53,7 @@ class Equation:
       widens: whether `smooth` computes in single precision what `call` computes in bfloat16 or float16.
       params: the primitive's parameters.
       effects: whether calling it does something, such as printing, besides making values.
+      parts: the parts under `jax.checkpoint` that it belongs to, the outermost first.
     """
 
     name: str
@@ -56,6 +65,7 @@ class Equation:
     widens: bool = False
     params: dict[str, Any] = field(default_factory=dict)
     effects: bool = False
+    parts: tuple[Checkpoint, ...] = ()
 
     @property
     def values(self) -> list[int]:
@@ -99,12 +109,33 @@ def flat(closed: core.ClosedJaxpr, result: Any = None) -> Program:
     return Program(count, tuple(_needed(equations, outputs)), tuple(outputs), result)
 
 
+def traced(f: Callable[..., Any], *args: Any) -> tuple[Callable[..., Any], Any]:
+    """f, traced once for all calls with arguments of these shapes; and the shapes and dtypes of what it returns."""
+    closed, shape = jax.make_jaxpr(f, return_shape=True)(*args)
+    function, tree = core.jaxpr_as_fun(closed), jax.tree.structure(shape)
+    return lambda *args: jax.tree.unflatten(tree, function(*jax.tree.leaves(args))), shape
+
+
+def as_function(closed: core.ClosedJaxpr) -> Callable[..., list[Any]]:
+    """A program inside a primitive as a function."""
+    return core.jaxpr_as_fun(closed)
+
+
+def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
+    """How many inputs of a scan are constants, and how many it carries; the others are sliced."""
+    if "num_carry" in params:
+        return params["num_consts"], params["num_carry"]
+    fixed, carried, _ = params["ft_in"].unpack()  # from jax 0.12 on
+    return len(fixed), len(carried)
+
+
 def _flatten(
     jaxpr: core.Jaxpr,
     constants: Sequence[Source],
     inputs: Sequence[Source],
     numbers: Iterator[int],
     equations: list[Equation],
+    parts: tuple[Checkpoint, ...] = (),
 ) -> list[Source]:
     """Append a jaxpr's equations to the list, wrappers opened; returns what its outputs are."""
     known: dict[core.Var, Source] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *inputs], strict=True))
@@ -117,16 +148,25 @@ def _flatten(
         inner = eqn.params.get(_WRAPPERS.get(eqn.primitive.name, ""))
         if inner is None:
             fresh = [next(numbers) for _ in eqn.outvars]
-            equations.append(_equation(jaxpr, eqn, inputs, fresh))
+            equations.append(_equation(jaxpr, eqn, inputs, fresh, parts))
             made: Sequence[Source] = fresh
         else:
             consts = [Constant(c) for c in getattr(inner, "consts", ())]
-            made = _flatten(getattr(inner, "jaxpr", inner), consts, inputs, numbers, equations)
+            within = parts
+            if "policy" in eqn.params:
+                within = (*parts, Checkpoint(eqn.params["policy"], eqn.params["prevent_cse"]))
+            made = _flatten(getattr(inner, "jaxpr", inner), consts, inputs, numbers, equations, within)
         known.update(zip(eqn.outvars, made, strict=True))
     return [look_up(variable) for variable in jaxpr.outvars]
 
 
-def _equation(jaxpr: core.Jaxpr, eqn: core.JaxprEqn, inputs: list[Source], outputs: list[int]) -> Equation:
+def _equation(
+    jaxpr: core.Jaxpr,
+    eqn: core.JaxprEqn,
+    inputs: list[Source],
+    outputs: list[int],
+    parts: tuple[Checkpoint, ...],
+) -> Equation:
     avals = [variable.aval for variable in (*eqn.invars, *eqn.outvars)]
     call = _caller(jaxpr, eqn)
     smooth: Callable[..., list[Any]]
@@ -140,7 +180,16 @@ def _equation(jaxpr: core.Jaxpr, eqn: core.JaxprEqn, inputs: list[Source], outpu
         smooth = call
     sizes = tuple(getattr(variable.aval, "size", 1) for variable in eqn.outvars)
     return Equation(
-        eqn.primitive.name, tuple(inputs), tuple(outputs), sizes, call, smooth, widens, eqn.params, bool(eqn.effects)
+        eqn.primitive.name,
+        tuple(inputs),
+        tuple(outputs),
+        sizes,
+        call,
+        smooth,
+        widens,
+        eqn.params,
+        bool(eqn.effects),
+        parts,
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from jax.typing import DTypeLike
 from course.taylor import gram, one_hot
 from course.taylor.one_hot import OneHot
 from course.taylor.programs import (
+    Checkpoint,
     Constant,
     Equation,
     Program,
@@ -23,7 +25,7 @@ from course.taylor.programs import (
     is_inexact,
     is_real,
 )
-from course.taylor.rules import Jet, Operation
+from course.taylor.rules import DifferentiationError, Jet, Operation, not_differentiable
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +39,9 @@ class Moving:
 
     jet: Jet
     affine: bool = False
+
+
+jax.tree_util.register_dataclass(Moving, data_fields=["jet"], meta_fields=["affine"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,19 +79,99 @@ def push(program: Program, inputs: Sequence[Any], lines: Lines, compress: bool =
     values = dict(enumerate(inputs))
     sizes = {n: jnp.size(i.jet[0] if isinstance(i, Moving) else i) for n, i in values.items()}
     equations = _wide_first(program, sizes, lines.count) if compress else program.equations
-    dying = _last_uses(equations, program.outputs)
+    state = _State(values, lines, compress)
+    _run(list(zip(equations, _last_uses(equations, program.outputs), strict=True)), state)
+    return [state.look_up(o) for o in program.outputs]
 
-    def look_up(i: Source) -> Any:
-        return i.value if isinstance(i, Constant) else values[i]
 
-    for position, equation in enumerate(equations):
-        results = _step(equation, [look_up(i) for i in equation.inputs], lines)
-        values.update(zip(equation.outputs, results, strict=True))
-        for number in dying[position]:
-            del values[number]
-        if compress:
-            lines = _compress(values, lines)
-    return [look_up(o) for o in program.outputs]
+@dataclass(eq=False)
+class _State:
+    """Where a propagation stands: the values alive, and the lines; `rows` is how many a factor of theirs has."""
+
+    values: dict[int, Any]
+    lines: Lines
+    compress: bool
+    rows: int = 0
+
+    def __post_init__(self) -> None:
+        self.rows = self.width(self.values.values())
+
+    def look_up(self, source: Source) -> Any:
+        return source.value if isinstance(source, Constant) else self.values[source]
+
+    def width(self, values: Iterable[Any]) -> int:
+        return sum(_width(v, self.lines.count) for v in values) if self.compress else 0
+
+
+Steps = Sequence[tuple[Equation, list[int]]]
+"""Equations, each with the values that nothing needs after it."""
+
+
+def _run(steps: Steps, state: _State, depth: int = 0) -> None:
+    """Run equations; those of a part under `jax.checkpoint`, so many parts within others, as one."""
+    for part, group in groupby(steps, lambda step: step[0].parts[depth : depth + 1]):
+        if part:
+            _recompute(part[0], list(group), state, depth)
+            continue
+        for equation, dying in group:
+            results = _step(equation, [state.look_up(i) for i in equation.inputs], state.lines)
+            state.values.update(zip(equation.outputs, results, strict=True))
+            state.rows += state.width(results) - state.width([state.values.pop(n) for n in dying])
+            if 0 < state.rows < state.lines.count:
+                _compress(state.values)
+                state.lines = replace(state.lines, count=state.rows)
+
+
+def _recompute(part: Checkpoint, steps: Steps, state: _State, depth: int) -> None:
+    """Run a part so that a gradient computes it again: all jets go in, since compression may replace them together."""
+    used = {i for equation, _ in steps for i in equation.values}
+    given = {
+        n: v
+        for n, v in state.values.items()
+        if isinstance(v, Moving | jax.Array) and (n in used or (state.compress and isinstance(v, Moving)))
+    }
+    arrays, unpack = _packed(given)
+    inner, unpack_changed = state, unpack  # both are found when the block is traced
+
+    def block(arrays: list[jax.Array]) -> list[jax.Array]:
+        nonlocal inner, unpack_changed
+        before = state.values | unpack(arrays)
+        inner = replace(state, values=dict(before))
+        _run(steps, inner, depth + 1)
+        made, unpack_changed = _packed({n: v for n, v in inner.values.items() if v is not before.get(n)})
+        return made
+
+    made = jax.checkpoint(block, policy=part.policy, prevent_cse=part.prevent_cse)(arrays)
+    kept = {n: v for n, v in state.values.items() if n in inner.values}
+    state.values, state.lines, state.rows = kept | unpack_changed(made), inner.lines, inner.rows
+
+
+def _packed(values: dict[int, Any]) -> tuple[list[jax.Array], Callable[[list[jax.Array]], dict[int, Any]]]:
+    """The arrays in these values, each once, and how to put others in their place."""
+    leaves, tree = jax.tree.flatten(values)
+    unique = {id(leaf): leaf for leaf in leaves}
+
+    def unpack(found: list[jax.Array]) -> dict[int, Any]:
+        instead = dict(zip(unique, found, strict=True))
+        return jax.tree.unflatten(tree, [instead[id(leaf)] for leaf in leaves])
+
+    return list(unique.values()), unpack
+
+
+Control = Callable[[Equation, Sequence[Any], Lines], list[Any] | None]
+"""As `_step`, for an equation that runs programs; None leaves it to the rules of `course.taylor.rules`."""
+CONTROL: dict[str, Control] = {}
+"""What to do with each of them, by its primitive's name; see `loops`."""
+
+
+def control(name: str) -> Callable[[Control], Control]:
+    """Register a function for the operation with this name."""
+
+    def register(function: Control) -> Control:
+        CONTROL[name] = function
+        return function
+
+    return register
 
 
 _FLAT = frozenset({"ceil", "floor", "round", "sign", "stop_gradient"})  # floating, and constant almost everywhere
@@ -94,6 +179,13 @@ _FLAT = frozenset({"ceil", "floor", "round", "sign", "stop_gradient"})  # floati
 
 def _step(equation: Equation, inputs: Sequence[Any], lines: Lines) -> list[Any]:
     """One equation's outputs, a `Moving` for each that moves with x, else a plain array."""
+    if equation.name in CONTROL and any(isinstance(i, Moving) for i in inputs):
+        try:
+            found = CONTROL[equation.name](equation, inputs, lines)
+        except DifferentiationError as error:
+            raise not_differentiable(equation.name, lines.order, error.reason) from error
+        if found is not None:
+            return found
     plain = [i.jet[0] if isinstance(i, Moving) else i for i in inputs]
     outputs = _call(equation, plain)
     moving = [p for p, i in enumerate(inputs) if isinstance(i, Moving) and is_inexact(plain[p])]
@@ -115,12 +207,23 @@ def _step(equation: Equation, inputs: Sequence[Any], lines: Lines) -> list[Any]:
     jets = [[plain[p], *_cast(inputs[p].jet[1:], jnp.result_type(plain[p]))] for p in moving]
     values = call(*(x[0] for x in jets)) if equation.widens else [outputs[n] for n in floating]
     op = Operation(
-        equation.name, equation.params, plain, moving, call, values, lines.order, lines.count, lines.weights
+        equation.name, equation.params, plain, moving, call, values, lines.order, lines.count, lines.weights,
+        push_one_line,
     )  # fmt: skip
     affine = op.linear and all(inputs[p].affine for p in moving)
     for n, derivatives in zip(floating, one_hot.transport(op, *jets), strict=True):
         outputs[n] = Moving([outputs[n], *_cast(derivatives, derivative_dtype(outputs[n]))], affine)
     return outputs
+
+
+def push_one_line(program: Program, jets: list[Jet], order: int) -> list[Jet]:
+    """Jets of all arguments through a program, along one line; no entry has an axis of lines."""
+    inputs = [Moving([x[0], *(None if k is None else k[None] for k in x[1:order]), x[order]]) for x in jets]
+    found = []
+    for o in push(program, inputs, Lines(order, 1)):
+        value, *derivatives = one_hot.dense(o.jet) if isinstance(o, Moving) else [jnp.asarray(o), *[None] * order]
+        found.append([value, *(None if k is None else k[0] for k in derivatives[:-1]), derivatives[-1]])
+    return found
 
 
 def _call(equation: Equation, inputs: Sequence[Any]) -> list[Any]:
@@ -139,22 +242,23 @@ def _cast(derivatives: Sequence[Any], dtype: DTypeLike) -> list[Any]:
 # --- compression -------------------------------------------------------------------------------------------
 
 
-def _compress(values: dict[int, Any], lines: Lines) -> Lines:
-    """Replace the first derivatives of the values alive by a factor of their Gram matrix, if that has fewer rows."""
+def _width(value: Any, count: int) -> int:
+    """How many rows a factor has for the first derivatives of this value; of one-hot ones, too many to be made."""
+    first = value.jet[1] if isinstance(value, Moving) else None
+    if isinstance(first, OneHot):
+        return count
+    return 0 if first is None else gram.width(first)
+
+
+def _compress(values: dict[int, Any]) -> None:
+    """Replace the first derivatives of the values alive by a factor of their Gram matrix."""
     moving = {n: v for n, v in values.items() if isinstance(v, Moving) and v.jet[1] is not None}
-    firsts = [v.jet[1] for v in moving.values()]
-    if not moving or any(isinstance(first, OneHot) for first in firsts):
-        return lines
-    rows = sum(map(gram.width, firsts))
-    if rows >= lines.count:
-        return lines
     moving = {n: replace(v, jet=one_hot.dense(v.jet)) for n, v in moving.items()}
     # blocks that do not depend on the point come first: under vmap they are factored once for all points
     order = sorted(moving, key=lambda n: not moving[n].affine)
     for n, factor in zip(order, gram.factor([moving[n].jet[1] for n in order]), strict=True):
         value, _, second = moving[n].jet
         values[n] = Moving([value, factor, second], moving[n].affine)
-    return replace(lines, count=rows)
 
 
 def _wide_first(program: Program, arguments: dict[int, int], count: int) -> Sequence[Equation]:

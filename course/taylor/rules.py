@@ -17,15 +17,16 @@ Lesson: 17_taylor_mode.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import comb, factorial, prod
+from math import comb
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
-from course.taylor.programs import is_real, names_within
+from course.taylor.programs import Program, is_real, names_within, trace
+from course.taylor.series import SERIES, Series, add, leibniz, multiplied, times
 
 Jet = list[Any]
 """Arrays, and Nones from place 1 on, as above; `one_hot` puts its own form into place 1."""
@@ -39,6 +40,8 @@ T = TypeVar("T")
 
 class DifferentiationError(TypeError):
     """An operation whose derivative is not known; the message names it and the remedy."""
+
+    reason = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +58,7 @@ class Operation:
       order: the number K.
       lines: how many there are, R.
       weights: (R,), of the sum that x[K] is; None means ones.
+      push: (program, jets of its arguments, order) -> jets of its outputs, all along one line without an axis for it.
     """
 
     name: str
@@ -66,6 +70,7 @@ class Operation:
     order: int
     lines: int
     weights: jax.Array | None
+    push: Callable[[Program, list[Jet], int], list[Jet]]
 
     @property
     def values(self) -> list[jax.Array]:
@@ -118,14 +123,24 @@ def transport(op: Operation, *jets: Jet) -> Sequence[Derivatives]:
 
 def linear(op: Operation, *jets: Jet) -> Sequence[Derivatives]:
     """What is linear maps each derivative as it maps the value."""
+    # where nothing stands still beside, the operation is its own derivative, which is quicker to trace
+    whole = len(op.moving) == len(op.inputs) if op.name in _LINEAR else op.name not in _LINEAR_AT
+    return _each_by(op.call, op, *jets) if whole else piecewise(op, *jets)
 
+
+def piecewise(op: Operation, *jets: Jet) -> Sequence[Derivatives]:
+    """What is linear around the value maps each derivative by its slope there."""
+    return _each_by(lambda *parts: jvp(op, parts), op, *jets)
+
+
+def _each_by(image: Callable[..., list[jax.Array]], op: Operation, *jets: Jet) -> Sequence[Derivatives]:
     def push(k: int) -> Derivatives:
         parts = [x[k] for x in jets]
         if all(part is None for part in parts):
             return [None] * len(op.outputs)
         axes = [None if part is None else op.axis(k) for part in parts]
         parts = [jnp.zeros_like(x[0]) if part is None else part for x, part in zip(jets, parts, strict=True)]
-        return over_lines(lambda *parts: jvp(op, parts), axes)(*parts)
+        return over_lines(image, axes)(*parts)
 
     return list(zip(*map(push, range(1, op.order + 1)), strict=True))
 
@@ -149,62 +164,137 @@ def product(op: Operation, x: Jet, y: Jet) -> list[Derivatives]:
     *"""abs acos acosh asin asinh atan atan2 atanh cbrt cos cosh digamma div erf erf_inv erfc exp exp2 expm1 integer_pow
     lgamma log log1p logistic max min pow rem rsqrt sign sin sinh sqrt square tan tanh""".split()  # noqa: SIM905
 )
-def elementwise(op: Operation, x: Jet, *others: Jet) -> list[Derivatives]:
-    """Faà di Bruno: g(x)[k] is the sum over the partitions of k of g^(number of parts) times the x[part] multiplied."""
-    if others or not is_real(x[0]) or op.outputs[0].shape != x[0].shape:
-        return anything(op, x, *others)  # two arguments move; or a complex one, and g need not be holomorphic
-    g = derivatives_of(op)  # g, g', … at x[0]
-
-    def term(k: int, parts: int, gather: Callable[[jax.Array | None], jax.Array | None]) -> jax.Array | None:
-        if op.name in _BOUNDED:  # then g can wait until the sum over the lines is taken
-            total = gather(add(times(n, product_of([x[p] for p in each])) for n, each in partitions(k, parts)))
-            return None if total is None else g[parts] * total
-        # of 1 / z, say, g is as small as the product is large, and together they stay finite
-        return gather(add(times(n, product_of([g[parts], *(x[p] for p in each)])) for n, each in partitions(k, parts)))
-
-    def last(k: int) -> jax.Array | None:  # the only partition into one part
-        return None if x[k] is None else g[1] * x[k]
-
-    lower = [add([*(term(k, m, lambda each: each) for m in range(2, k + 1)), last(k)]) for k in range(1, op.order)]
-    top = add([*(term(op.order, m, op.collapse) for m in range(2, op.order + 1)), last(op.order)])
-    return [[*lower, top]]
+def elementwise(op: Operation, *jets: Jet) -> Sequence[Derivatives]:
+    """Entry by entry: a recurrence for each line, whose last entry is collapsed; at low orders from g', g'', …."""
+    (value,), x = op.outputs, jets[0]
+    alone = len(jets) == 1 and is_real(x[0]) and value.shape == x[0].shape
+    if alone and op.order <= (6 if op.name in _BOUNDED else 2):
+        return [_composed(op, x)]
+    if op.name not in SERIES:
+        return kinked(op, *jets)
+    y = SERIES[op.name](value[None], *_over_one_axis(op, *jets))
+    (pushed,) = _pushed(op, [x[op.order] for x in jets])
+    return [[*y[1:-1], add([op.collapse(y[-1]), pushed])]]
 
 
 _BOUNDED = frozenset({"cos", "exp", "logistic", "sin", "tanh"})  # bounded by 1, or by the function itself
 
 
+def _composed(op: Operation, x: Jet) -> Derivatives:
+    """Faà di Bruno: y[k] is the sum over m of g^(m) times the m-th Bell polynomial of x[1] … x[k]."""
+    g, order = derivatives_of(op), op.order
+    bell: dict[int, Series] = {1: [None, *x[1:order], None]}
+    for m in range(2, order + 1):
+        bell[m] = [leibniz(k - 1, bell[m - 1], x[1:], range(m - 1, k)) for k in range(order + 1)]
+
+    def bent(k: int, m: int) -> jax.Array | None:
+        if k < order:
+            return multiplied(g[m], bell[m][k])
+        if op.name in _BOUNDED:  # then g can wait until the sum over the lines is taken
+            return multiplied(g[m], op.collapse(bell[m][k]))
+        # of 1 / z, say, g is as small as the product is large, and together they stay finite
+        return op.collapse(multiplied(g[m], bell[m][k]))
+
+    return [add([*(bent(k, m) for m in range(2, k + 1)), multiplied(g[1], x[k])]) for k in range(1, order + 1)]
+
+
+def _over_one_axis(op: Operation, *jets: Jet) -> list[Series]:
+    """A series for each input, all with an axis of lines in front, the highest derivatives left out."""
+    shape, rest = op.outputs[0].shape, [None] * op.order
+
+    def spread(entry: jax.Array) -> jax.Array:  # a number, or axes of length 1, beside an array
+        whole = entry if entry.ndim > len(shape) else entry.reshape(-1, *[1] * len(shape))
+        return jnp.broadcast_to(whole, (len(entry), *shape))
+
+    found: list[Series] = [[value, *rest] for value in op.inputs]
+    for position, x in zip(op.moving, jets, strict=True):
+        lower = (None if entry is None else spread(entry) for entry in x[1 : op.order])
+        found[position] = [spread(x[0][None]), *lower, None]
+    if op.name == "integer_pow":
+        found.append([op.params["y"], *rest])
+    return found
+
+
+@rule(
+    *"""clamp cummax cummin reduce_max reduce_min reduce_window_max reduce_window_min sort top_k""".split()  # noqa: SIM905
+)
+def kinked(op: Operation, *jets: Jet) -> Sequence[Derivatives]:
+    """Real values chosen from several, and abs, rem: linear between their kinks."""
+    return (piecewise if all(map(is_real, op.values)) else anything)(op, *jets)
+
+
 def anything(op: Operation, *jets: Jet) -> list[Derivatives]:
-    """Nested `jax.jvp` along a curve with the given derivatives: loops, branches, custom rules, all that JAX knows."""
+    """Whatever JAX can differentiate, custom rules too: the derivatives by JAX's own rule for the first.
+
+    Up to order 2 that is nested `jax.jvp`. Above, the derivative y' = D p(x)[x'] is itself a program, of x and x', and
+    jets of order K - 1 through it give the derivatives of y' up to K - 1.
+    """
     if _has_backward_rule_only(op):
-        raise not_differentiable(op, "it has a backward rule only")
-    tops = [x[op.order] for x in jets]
-    pushed: Derivatives = [None] * len(op.outputs)
-    if any(top is not None for top in tops):
-        pushed = jvp(op, [jnp.zeros_like(v) if t is None else t for v, t in zip(op.values, tops, strict=True)])
-    if op.order == 1:
-        return [[top] for top in pushed]
-
-    def along(*lower: list[jax.Array]) -> list[list[jax.Array]]:  # one line: the derivatives 1 … K of all outputs
-        def curve(t: jax.Array) -> list[jax.Array]:
-            return op.call(*(polynomial(value, c, t) for value, c in zip(op.values, lower, strict=True)))
-
-        time = jnp.zeros((), jnp.finfo(jnp.result_type(*op.values)).dtype)  # real, where values are complex
-        return nested(op, curve, time)
-
-    def filled(x: Jet, k: int) -> jax.Array:
-        return jnp.zeros((op.lines, *x[0].shape), x[0].dtype) if x[k] is None else x[k]
-
-    *lower, highest = jax.vmap(along)(*([filled(x, k) for k in range(1, op.order)] for x in jets))
+        raise not_differentiable(op.name, op.order, "it has a backward rule only")
+    pushed = _pushed(op, [x[op.order] for x in jets])
+    lower = [x[1 : op.order] for x in jets]
+    if all(entry is None for x in lower for entry in x):
+        return [[*[None] * (op.order - 1), top] for top in pushed]
+    along = _twice(op) if op.order == 2 else _through_derivative(op)
+    *below, highest = _for_each_line(along, op.lines)(*lower)
     tops = [add([op.collapse(each), top]) for each, top in zip(highest, pushed, strict=True)]
-    return [[*(each[n] for each in lower), top] for n, top in enumerate(tops)]
+    return [[*(each[n] for each in below), top] for n, top in enumerate(tops)]
+
+
+def _pushed(op: Operation, tops: Sequence[jax.Array | None]) -> Derivatives:
+    """What the highest derivatives of the inputs add to those of the outputs; that is linear."""
+    if all(top is None for top in tops):
+        return [None] * len(op.outputs)
+    return jvp(op, [jnp.zeros_like(v) if top is None else top for v, top in zip(op.values, tops, strict=True)])
+
+
+Along = Callable[..., Sequence[Derivatives]]
+"""(derivatives 1 … K - 1 of each input, along one line) -> for each order 1 … K that derivative of each output."""
+
+
+def _for_each_line(along: Along, lines: int) -> Along:
+    """`jax.vmap`; of a single line without it, as its axes would pile up where one derivative is in another."""
+    if lines > 1:
+        return jax.vmap(along)
+
+    def single(*lower: list[jax.Array | None]) -> Any:
+        found = along(*jax.tree.map(lambda entry: entry.reshape(entry.shape[1:]), lower))
+        return jax.tree.map(lambda entry: entry[None], found)
+
+    return single
+
+
+def _twice(op: Operation) -> Along:
+    """By nested `jax.jvp` at the value itself: what that takes is the same for all lines, and computed once."""
+    values = tuple(op.values)
+
+    def along(*lower: list[jax.Array | None]) -> Sequence[Derivatives]:
+        slopes = tuple(jnp.zeros_like(v) if c is None else c for v, (c,) in zip(values, lower, strict=True))
+        return _by_jax(op, lambda: jax.jvp(lambda *z: jax.jvp(op.call, z, slopes)[1], values, slopes))
+
+    return along
+
+
+def _through_derivative(op: Operation) -> Along:
+    def derivative(*both: jax.Array) -> list[jax.Array]:  # of x and x'
+        return jax.jvp(op.call, both[: len(both) // 2], both[len(both) // 2 :])[1]
+
+    program = _by_jax(op, lambda: trace(derivative, *op.values, *op.values))
+
+    def along(*lower: list[jax.Array | None]) -> list[Derivatives]:
+        values: list[Jet] = [[value, *c] for value, c in zip(op.values, lower, strict=True)]
+        slopes = [[jnp.zeros_like(v) if c is None else c, *higher, None] for v, c, *higher in values]
+        return list(zip(*op.push(program, values + slopes, op.order - 1), strict=True))
+
+    return along
 
 
 # --- which operations are linear ---------------------------------------------------------------------------
 
 # In all inputs together.
 _LINEAR = frozenset(
-    """neg copy copy_p convert_element_type reshape squeeze expand_dims transpose broadcast_in_dim reduce_sum slice rev
-    cumsum real imag conj complex fft split add sub add_any concatenate pad""".split()  # noqa: SIM905
+    """neg copy copy_p name convert_element_type reshape squeeze expand_dims transpose broadcast_in_dim reduce_sum slice
+    rev cumsum real imag conj complex fft split add sub add_any concatenate pad""".split()  # noqa: SIM905
 )
 # In the inputs at these positions together; the others are predicates, indices, divisors.
 _LINEAR_AT = {
@@ -216,13 +306,13 @@ _LINEAR_AT = {
 # --- the derivatives of elementwise functions --------------------------------------------------------------
 
 Formula = Callable[[Operation, jax.Array, jax.Array], list[jax.Array]]
-"""(operation, z, g(z)) -> [g'(z), …, g^(K)(z)]."""
+"""(operation, z, g(z)) -> [g'(z), g''(z)]."""
 FORMULAS: dict[str, Formula] = {}
 """The formula of each elementwise primitive, by its name."""
 
 
 def formula(*names: str) -> Callable[[Formula], Formula]:
-    """Register (op, z, g(z)) -> [g'(z), …, g^(K)(z)] for the elementwise functions g with these names."""
+    """Register (op, z, g(z)) -> [g'(z), g''(z)] for the elementwise functions g with these names."""
 
     def register(function: Formula) -> Formula:
         FORMULAS.update(dict.fromkeys(names, function))
@@ -232,8 +322,10 @@ def formula(*names: str) -> Callable[[Formula], Formula]:
 
 
 def derivatives_of(op: Operation) -> list[jax.Array]:
-    """g(z), g'(z), …, g^(K)(z), by formula; else by nested jvp, whose program nearly triples with each order."""
+    """g(z), g'(z), …, g^(K)(z): to order 2 by formula or nested jvp, above by the recurrence along z + t."""
     (z,), (g,) = op.values, op.outputs
+    if op.order > 2:
+        return SERIES[op.name](g, [z, 1.0, *[None] * (op.order - 1)])
     if op.name in FORMULAS:
         return [g, *FORMULAS[op.name](op, z, g)]
     return [g, *(each for (each,) in nested(op, op.call, z))]
@@ -241,112 +333,43 @@ def derivatives_of(op: Operation) -> list[jax.Array]:
 
 @formula("exp")
 def _exp(op: Operation, z: jax.Array, g: jax.Array) -> list[jax.Array]:
-    return [g] * op.order
+    return [g, g]
 
 
 @formula("sin")
 def _sin(op: Operation, z: jax.Array, g: jax.Array) -> list[jax.Array]:
-    return [[g, jnp.cos(z), -g, -jnp.cos(z)][k % 4] for k in range(1, op.order + 1)]
+    return [jnp.cos(z), -g]
 
 
 @formula("cos")
 def _cos(op: Operation, z: jax.Array, g: jax.Array) -> list[jax.Array]:
-    return [[g, -jnp.sin(z), -g, jnp.sin(z)][k % 4] for k in range(1, op.order + 1)]
+    return [-jnp.sin(z), -g]
 
 
 @formula("integer_pow")
 def _integer_pow(op: Operation, z: jax.Array, g: jax.Array) -> list[jax.Array]:
     n = op.params["y"]
-    factors = [prod(range(n - k + 1, n + 1)) for k in range(1, op.order + 1)]  # n (n - 1) … (n - k + 1)
-    return [float(c) * z ** (n - k) if c else jnp.zeros_like(z) for k, c in enumerate(factors, start=1)]
+    factors = [(n, n - 1), (n * (n - 1), n - 2)]
+    return [float(c) * z**power if c else jnp.zeros_like(z) for c, power in factors]
 
 
 @formula("tanh")
-def _tanh(op: Operation, z: jax.Array, g: jax.Array) -> list[jax.Array]:  # g' = w = 1 - g^2, w' = -2 g w
-    if op.order < 3:  # nothing cancels yet, and a gradient has less to keep
-        return [1 - g * g, g * (2 * g * g - 2)]
-    return _of_sigmoid(g, (1 - g) * (1 + g), 1, 2, op.order)
+def _tanh(op: Operation, z: jax.Array, g: jax.Array) -> list[jax.Array]:  # with little for a gradient to keep
+    return [1 - g * g, g * (2 * g * g - 2)]
 
 
 @formula("logistic")
 def _logistic(op: Operation, z: jax.Array, g: jax.Array) -> list[jax.Array]:
-    # with h = 1 - g: g' = w = g h, w' = -(g - h) w, (g - h)' = 2 w
     h = 1 - g  # rounded as in a user's own 1 - g: log(1 - g) has no digits otherwise
-    if op.order < 3:
-        return [g * h, g * h * (1 - 2 * g)]
-    return _of_sigmoid(g - h, g * h, 2, 1, op.order)
-
-
-def _of_sigmoid(s: jax.Array, w: jax.Array, up: int, down: int, order: int) -> list[jax.Array]:
-    """w and its derivatives, where s' = up w and w' = -down s w: polynomials in s and in w, small where s is flat.
-
-    As polynomials in the function alone they would cancel there: in float32 a sixth derivative has no digit left.
-    """
-    terms, found = {(1, 0): 1}, []  # powers of w and s -> coefficient
-    for _ in range(order):
-        total = add(times(c, product_of([w] * a + [s] * b)) for (a, b), c in terms.items())
-        assert total is not None  # it has a term at every order
-        found.append(total)
-        following: dict[tuple[int, int], int] = {}
-        for (a, b), c in terms.items():
-            for powers, factor in (((a, b + 1), -down * a), ((a + 1, b - 1), up * b)):
-                following[powers] = following.get(powers, 0) + factor * c
-        terms = {powers: c for powers, c in following.items() if c}
-    return found
+    return [g * h, g * h * (1 - 2 * g)]
 
 
 # --- small parts -------------------------------------------------------------------------------------------
 
 
-def add(terms: Iterable[jax.Array | None]) -> jax.Array | None:
-    """Sum of the terms that are not zero (None); None where all are."""
-    total: jax.Array | None = None
-    for term in terms:
-        if term is not None:
-            total = term if total is None else total + term
-    return total
-
-
-def times(factor: int, value: jax.Array | None) -> jax.Array | None:
-    """A multiple of what may be zero (None)."""
-    return value if value is None or factor == 1 else float(factor) * value
-
-
-def product_of(factors: Sequence[jax.Array | None]) -> jax.Array | None:
-    """Product, entry by entry, of what may be zero (None)."""
-    known = [factor for factor in factors if factor is not None]
-    return prod(known[1:], start=known[0]) if len(known) == len(factors) else None
-
-
 def over_lines(function: F, axes: Sequence[int | None]) -> F:
     """`jax.vmap` over the arguments that have an axis of lines, if any has."""
     return function if all(axis is None for axis in axes) else jax.vmap(function, in_axes=axes)
-
-
-def partitions(k: int, count: int) -> list[tuple[int, tuple[int, ...]]]:
-    """The partitions of k into so many parts, each with the number of ways to split a set like that: (3, (2, 1)), …"""
-    found = []
-    for parts in _decreasing(k, count, k):
-        ways = factorial(k) // prod(map(factorial, parts))
-        found.append((ways // prod(factorial(parts.count(part)) for part in set(parts)), parts))
-    return found
-
-
-def _decreasing(k: int, count: int, largest: int) -> Iterator[tuple[int, ...]]:
-    if count == 0:  # nothing is left over, see below
-        yield ()
-    else:
-        for first in range(min(largest, k - count + 1), (k - 1) // count, -1):  # a smaller one leaves too much over
-            for rest in _decreasing(k - first, count - 1, first):
-                yield (first, *rest)
-
-
-def polynomial(value: jax.Array, coefficients: Iterable[jax.Array], t: jax.Array) -> jax.Array:
-    """value + c_1 t + c_2 t^2 / 2 + …, the curve whose derivatives at 0 are the coefficients."""
-    total = value
-    for k, coefficient in enumerate(coefficients, start=1):
-        total = total + coefficient * (t**k / factorial(k)).astype(value.dtype)
-    return total
 
 
 # --- where JAX differentiates ------------------------------------------------------------------------------
@@ -377,7 +400,7 @@ def _by_jax(op: Operation, compute: Callable[[], T]) -> T:
         refusal = _refusal(op)
         if refusal is None:
             raise
-        raise not_differentiable(op, str(refusal).splitlines()[0]) from error
+        raise not_differentiable(op.name, op.order, str(refusal).splitlines()[0]) from error
 
 
 def _has_backward_rule_only(op: Operation) -> bool:
@@ -390,12 +413,14 @@ def _has_backward_rule_only(op: Operation) -> bool:
     return "custom_lin" in names_within({"jaxpr": slopes})
 
 
-def not_differentiable(op: Operation, reason: str) -> DifferentiationError:
+def not_differentiable(name: str, order: int, reason: str) -> DifferentiationError:
     """The error for an operation that JAX cannot differentiate."""
-    return DifferentiationError(
-        f"expected an operation that can be differentiated forwards {op.order} times, got {op.name!r} ({reason}); "
+    error = DifferentiationError(
+        f"expected an operation that can be differentiated forwards {order} times, got {name!r} ({reason}); "
         "write that part of the function with jax.custom_jvp"
     )
+    error.reason = reason
+    return error
 
 
 def _refusal(op: Operation) -> Exception | None:

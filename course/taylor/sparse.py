@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,8 @@ from jax.typing import DTypeLike
 
 from course.taylor import rules
 from course.taylor.programs import is_real
-from course.taylor.rules import Derivatives, Jet, Operation
+from course.taylor.rules import Jet, Operation
+from course.taylor.series import add
 
 Numbers = np.ndarray
 """Line numbers (s, *shape), at each place without repetition and in order; R, the number of lines, stands for none."""
@@ -52,9 +53,7 @@ class Sparse:
         """The derivatives along these lines, of which there may be more: (u, *shape)."""
         if isinstance(numbers, np.ndarray) and np.array_equal(numbers, self.numbers):
             return self.entries
-        found = rules.add(
-            jnp.where(own == numbers, entry, 0) for own, entry in zip(self.numbers, self.entries, strict=True)
-        )
+        found = add(jnp.where(own == numbers, entry, 0) for own, entry in zip(self.numbers, self.entries, strict=True))
         assert found is not None  # s >= 1
         return found
 
@@ -63,21 +62,33 @@ class Sparse:
         return self.spread(jnp.arange(self.lines, dtype=np.int32).reshape(-1, *[1] * (self.entries.ndim - 1)))
 
 
-def transport(op: Operation, *jets: Jet) -> Sequence[Derivatives] | None:
+def _flatten(x: Sparse) -> tuple[tuple[jax.Array], tuple[bytes, tuple[int, ...], int]]:
+    return (x.entries,), (x.numbers.astype(np.int32).tobytes(), x.numbers.shape, x.lines)
+
+
+def _unflatten(known: tuple[bytes, tuple[int, ...], int], parts: tuple[jax.Array]) -> Sparse:
+    numbers, shape, lines = known
+    return Sparse(*parts, np.frombuffer(numbers, np.int32).reshape(shape), lines)
+
+
+jax.tree_util.register_pytree_node(Sparse, _flatten, _unflatten)
+
+
+def transport(op: Operation, *jets: Jet) -> Sequence[Sequence[Any]] | None:
     """As `rules.transport`, for sparse first derivatives; None where dense ones are needed, or as good."""
     firsts = [x[1] for x in jets]
     if not all(isinstance(first, Sparse) for first in firsts) or len(op.outputs) != 1:
         return None
     if op.order != 2 or op.weights is not None or not all(map(is_real, [*op.values, *op.outputs])):
         return None
-    op, same = _of_one_shape(op, jets)
-    layout = _layout(op, [x[1].numbers for x in same], op.lines)
+    op, given = _of_one_shape(op, jets)
+    layout = _layout(op, [x[1].numbers for x in given], op.lines)
     if layout is None:
         return None
     inputs, output = layout
     if 4 * len(output) > op.lines:
-        return [_sum(op, *same)] if op.name == "reduce_sum" else None
-    spread: list[Jet] = [[x, first.spread(n), top] for (x, first, top), n in zip(same, inputs, strict=True)]
+        return [_sum(op, *given)] if op.name == "reduce_sum" else None
+    spread: list[Jet] = [[x, first.spread(n), top] for (x, first, top), n in zip(given, inputs, strict=True)]
     ((moved, top),) = rules.transport(replace(op, lines=len(output)), *spread)
     assert moved is not None  # no input's is
     found: Jet = [Sparse(moved, np.broadcast_to(output, moved.shape), op.lines), top]
@@ -89,8 +100,9 @@ def _sum(op: Operation, x: Jet) -> Jet:
     output = op.outputs[0].shape
     kept = np.arange(op.outputs[0].size, dtype=np.int32).reshape(output)
     places = np.broadcast_to(np.expand_dims(kept, op.params["axes"]), x[0].shape)
-    # a row more, for the number that stands for none: then XLA need not check all the indices
-    moved = jnp.zeros((op.lines + 1, op.outputs[0].size), x[1].dtype)
+    # a row more, for the number that stands for none: then XLA need not check all the indices; and see
+    # `one_hot.OneHot.collect` on zeros that XLA knows
+    moved = jax.lax.optimization_barrier(jnp.zeros((op.lines + 1, op.outputs[0].size), x[1].dtype))
     moved = moved.at[x[1].numbers, places].add(x[1].entries, mode="promise_in_bounds")
     return [moved[:-1].reshape(op.lines, *output), None if x[2] is None else op.call(x[2])[0]]
 
@@ -140,8 +152,7 @@ def _layout(op: Operation, numbers: list[Numbers], lines: int) -> tuple[list[Num
 
 def _contracted(op: Operation, numbers: Numbers, lines: int) -> tuple[list[Numbers], Numbers]:
     """A sum along axes: along them, all places get the lines of each other."""
-    place, axes = 0, op.params.get("axes")
-    batch: tuple[int, ...] = ()
+    place, batch, axes = 0, cast(tuple[int, ...], ()), op.params.get("axes")
     if axes is None:
         (place,) = op.moving
         axes, batch = (pair[place] for pair in op.params["dimension_numbers"])

@@ -9,7 +9,7 @@
 # - push a whole Taylor series through a function, by hand, with `jax.experimental.jet` and with `course.taylor`,
 # - write an interpreter that does it to second order, for any operation on real numbers that JAX can differentiate
 #   forwards, in 25 lines,
-# - say what collapsing is, and how much it saves.
+# - say what collapsing is, how much it saves, and what a loop carries when a jet goes through it.
 
 # %%
 import inspect
@@ -28,7 +28,7 @@ from torch import func
 
 from course import plots, taylor
 from course.failures import fails
-from course.taylor import rules
+from course.taylor import rules, series
 from course.taylor.programs import Constant, is_real, trace
 
 # %%
@@ -52,9 +52,24 @@ def same(what, ours, reference, tolerance=1e-10):  # prints the first two number
 # each order (16). Taylor mode differentiates nothing twice. It runs the function once, on a *jet*: the
 # coefficients $u_0, u_1, \dots, u_K$ of a truncated power series in $t$ where there used to be one number.
 #
-# Each operation maps coefficients to coefficients. The rules follow from a differential equation. For
-# $e = \exp(u)$ it is $e' = e\,u'$; compare the coefficients of $t^{k-1}$ and get
-# $k\,e_k = \sum_{j=1}^k j\,u_j\,e_{k-j}$. Sine and cosine go together.
+# Each operation maps coefficients to coefficients. The rules follow from an equation between series. A quotient solves
+# $q\,v = u$; compare the coefficients of $t^k$, get $\sum_{j=0}^k q_{k-j}\,v_j = u_k$, and solve for $q_k$, the only
+# one that is new. For $e = \exp(u)$ the equation is a differential one, $e' = e\,u'$; the coefficients of $t^{k-1}$
+# give $k\,e_k = \sum_{j=1}^k j\,u_j\,e_{k-j}$. Sine and cosine go together.
+
+# %%
+def quotient_series(u, v):
+    q = []
+    for k in range(len(u)):
+        q.append((u[k] - sum(q[k - j] * v[j] for j in range(1, k + 1))) / v[0])
+    return q
+
+
+x0, K = 0.3, 5
+line = [x0, 1.0] + [0.0] * (K - 1)  # x0 + t
+quotient = quotient_series(line, [1 + x0**2, 2 * x0, 1.0] + [0.0] * (K - 2))
+print("Taylor coefficients of x / (1 + x²):", np.round(quotient, 6))
+
 
 # %%
 def exp_series(u):
@@ -72,9 +87,8 @@ def sin_series(u):
     return s
 
 
-x0, K = 0.3, 5
-series = sin_series(exp_series([x0, 1.0] + [0.0] * (K - 1)))  # along x0 + t
-print("Taylor coefficients of sin(exp(x)):", np.round(series, 6))
+sine = sin_series(exp_series(line))
+print("Taylor coefficients of sin(exp(x)):", np.round(sine, 6))
 
 
 # %% [markdown]
@@ -91,6 +105,8 @@ def nested_grad(f, x, order):
     return jnp.stack(values)
 
 
+by_hand = [[math.factorial(k) * c for k, c in enumerate(coefficients)] for coefficients in (sine, quotient)]
+same("x / (1 + x²), by hand and nested grad", by_hand[1], nested_grad(lambda x: x / (1 + x * x), x0, K))
 nested = nested_grad(lambda x: jnp.sin(jnp.exp(x)), x0, K)
 value, by_jet = jet.jet(lambda x: jnp.sin(jnp.exp(x)), (x0,), ((1.0, 0.0, 0.0, 0.0, 0.0),))
 leaf = torch.tensor(x0, requires_grad=True)
@@ -98,7 +114,7 @@ in_torch = [torch.sin(torch.exp(leaf))]
 for _ in range(K):
     in_torch += torch.autograd.grad(in_torch[-1], leaf, create_graph=True)
 
-ways = {"by hand": [math.factorial(k) * c for k, c in enumerate(series)], "jet": [value, *by_jet]}
+ways = {"by hand": by_hand[0], "jet": [value, *by_jet]}
 ways |= {"nested jax.grad": nested, "nested autograd.grad": [each.item() for each in in_torch]}
 ways = pd.DataFrame({name: np.array(values) for name, values in ways.items()})
 assert np.ptp(ways, axis=1).max() < 1e-10
@@ -109,7 +125,7 @@ ways.round(6).rename_axis("order")
 # %% [markdown]
 # ## 2 · Faà di Bruno's formula
 #
-# The rules above are for two functions. For a composition $f(g(t))$ in general, the $k$-th derivative is a sum over
+# Each rule above is for one function. For a composition $f(g(t))$ in general, the $k$-th derivative is a sum over
 # all ways to split a set of $k$ things into blocks: one factor $g^{(|B|)}$ per block $B$, times
 # $f^{(\text{number of blocks})}$. In the output below, `f2` is $f''$ and `g3` is $g^{(3)}$. (The derivatives of the
 # sine come from `taylor.derivatives`, the course's own Taylor mode: section 3 says what it takes.)
@@ -150,10 +166,12 @@ for k in range(1, 5):
     diagram.arrow((middle[0] + 2 * size, y), diagram.array(6.8, y, f"order {k}", side="jax", width=0.9, height=0.36))
 plt.show()
 print("splits of 1 to 4 things:", *table.sum(1), "  into one block:", *table[:, 0])
+print("splits of 8 things:", len(list(partitions(range(8)))), "  products in a recurrence for coefficient 8: 8")
 
 # %% [markdown]
-# The table says how many splits there are of $k$ things (the row) into how many blocks (the column): 2, 5, 15, … in
-# all, the Bell numbers. Note one thing for later, the marked column: the highest derivative of the inside, $g^{(k)}$,
+# The table says how many splits there are of $k$ things (the row) into how many blocks (the column). Their sums, the
+# Bell numbers, explode, while the recurrences of section 1 take $k$ products for coefficient $k$: those are for
+# computing. The formula is for seeing one thing, the marked column: the highest derivative of the inside, $g^{(k)}$,
 # occurs once, *linearly*, times $f'$. All that stands right of it is made of lower derivatives of $g$.
 #
 # ## 3 · `jax.experimental.jet` has gaps
@@ -296,18 +314,23 @@ same("course.taylor and the same", jax.jit(lambda x: taylor.value_and_laplacian(
 # %% [markdown]
 # `course/taylor/rules.py` is this for any order $K$. A jet is there a list: `x[0]` is the value, `x[1]` to `x[K-1]`
 # hold one derivative for each direction, or *line*, and `x[K]` holds only the sum over the lines of the $K$-th (section
-# 5 says why). `None` stands for zero. The rule `anything` is the nested `jvp` above; the others only save time, one for
-# each *class* of operations. What is linear maps each derivative as it maps the value. Elementwise functions obey Faà
-# di Bruno. And products:
+# 5 says why). `None` stands for zero. The rule `anything` is the nested `jvp` above, to order 2; for higher ones it
+# sends jets through JAX's first derivative of the operation. The other rules only save time, one for each *class* of
+# operations. What is linear maps each derivative as it maps the value. Above order 2, elementwise functions go by
+# recurrences such as those of section 1, in derivatives instead of coefficients, so with binomials. The quotient's, and
+# the rule for products:
 
 # %%
+print(inspect.getsource(series.quotient))
 print(inspect.getsource(rules.product))
 
 
 # %% [markdown]
-# `over_lines` is `vmap` over the axis of lines, if there is one, and `add` and `times` let zeros be `None`. The last
-# two statements do Leibniz for the top order apart: terms between are summed over the lines, the two outer ones are
-# sums already.
+# `leibniz(k, …)` has terms of the $k$-th derivative of a product, here those with known derivatives of $q$, and
+# `divided`, `add` and `times` let zeros be `None`. `over_lines` is `vmap` over the axis of lines, if there is one. In
+# the last two statements of `product` the top order stands apart: terms between are summed over the lines, the two
+# outer ones are sums already. (For a few orders, `tanh` and other bounded functions go by Faà di Bruno all the same:
+# there the sum can be taken before their derivatives are multiplied in.)
 #
 # ## 5 · Collapsing
 #
@@ -352,13 +375,78 @@ print(f"written by the whole program: {ratio:.2f} times as many without collapsi
 # Collapsing halves what is carried. Of all that is written it saves far less than half, because the work inside an
 # operation stays.
 #
+# ## 6 · A jet through a loop
+#
+# The 25 lines take a loop as one operation and differentiate it whole, by nesting, so its body grows as in lesson 16.
+# But the body is a program, too. `course.taylor` pushes jets through it *once*, and the new loop carries a jet where
+# the old one carried a value. Below, a recurrence of 24 steps; `carries` prints what its `scan` hands from step to
+# step. PyTorch has no such loop: its forward modes see 24 copies of the body.
+
+# %%
+def recurrent(x, lib=jnp, weights=mix / 4):
+    hidden = lib.zeros_like(x)
+    if lib is torch:
+        for _ in range(24):
+            hidden = torch.tanh(hidden @ weights + x)
+        return hidden.sum()
+    return lax.scan(lambda h, _: (jnp.tanh(h @ weights + x), None), hidden, length=24)[0].sum()
+
+
+def loop_of(run):
+    (loop,) = [equation for equation in jax.make_jaxpr(run)(at).eqns if equation.primitive.name == "scan"]
+    return loop
+
+
+def carries(what, run):
+    print(f"{what}:", ", ".join(f"({', '.join(map(str, o.aval.shape))})" for o in loop_of(run).outvars))
+
+
+direction = mix[0]
+carries("f", recurrent)
+carries("order 4 along a line", lambda x: taylor.derivatives(recurrent, x, direction, order=4))
+carries("Laplacian, 64 directions", lambda x: taylor.laplacian(recurrent, x))
+
+# %% [markdown]
+# The value stands first, then a derivative of each lower order for each line, then the one sum over the lines: a jet as
+# in section 4. Each derivative has one place for all steps. What is zero before the first step (here all of them, for
+# $h = 0$) but not after it is carried as an array of zeros; `course/taylor/loops.py` finds out which those are by
+# trying. `while_loop` and `cond` go the same way: a condition sees values only.
+#
+# And how long does the body get? Beside it nested `jvp` of the same loop, and a check in PyTorch.
+
+# %%
+def nested_jvp(f, x, v, order, jvp=jax.jvp):
+    for _ in range(order):
+        f = lambda x, g=f: jvp(g, (x,), (v,))[1]  # noqa: E731
+    return f(x)
+
+
+def body_length(run):
+    return len(loop_of(run).params["jaxpr"].eqns)
+
+
+ours = jax.jit(lambda x: taylor.derivatives(recurrent, x, direction, order=3))(at)
+in_torch = [torch.from_numpy(np.array(each)) for each in (at, direction, mix / 4)]
+third = nested_jvp(lambda x: recurrent(x, torch, in_torch[2]), *in_torch[:2], 3, func.jvp)
+same("third derivative through the loop, course.taylor and torch.func", ours[3], third.item())
+sizes = {order: (body_length(lambda x, k=order: nested_jvp(recurrent, x, direction, k)),
+                 body_length(lambda x, k=order: taylor.derivatives(recurrent, x, direction, k)))
+         for order in (2, 4, 8)}  # fmt: skip
+print("equations in the body of f:", body_length(recurrent))
+assert sizes[8][0] > 20 * sizes[8][1]
+pd.DataFrame(sizes, index=["nested jvp", "course.taylor"]).T.rename_axis("in the body, order")
+
+# %% [markdown]
+# Nesting multiplies the body with each order; the jet's grows about as the square, and XLA compiles one body, not 24.
+#
 # ## Summary
 #
 # - A jet is a truncated Taylor series that travels through the program once. Derivatives are $k!$ times
 #   coefficients.
 # - Every operation is linear in the highest coefficient, so a sum over directions can be carried as one: collapsing. It
 #   halves what a second-order jet holds.
-# - An interpreter over the jaxpr does this for any operation with nested `jvp`, custom rules included.
+# - An interpreter over the jaxpr does this for any operation with nested `jvp`, custom rules included. Recurrences for
+#   elementwise functions, and loops that carry jets, keep its programs short at high order.
 #
 # ## Further reading
 #

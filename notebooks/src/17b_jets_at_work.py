@@ -312,7 +312,8 @@ for name, way in ways.items():
 # ## 4 · Transformations around it
 #
 # Propagating a jet is ordinary JAX. So `vmap` over points, `grad` by the weights and `jit` around it all work.
-# This is how a network is trained on a differential equation: the gradient of a loss made of Laplacians.
+# This is how a network is trained on a differential equation: the gradient of a loss made of Laplacians. Nor need a
+# point be one array, or the function a scalar: with `coordinates="all"` each entry of a pytree is a coordinate.
 
 # %%
 def loss(params, X):
@@ -328,13 +329,17 @@ same("loss, JAX and PyTorch", value, loss_torch.item())
 same("gradient", grads[:-1], [(m.weight.grad.numpy().T, m.bias.grad.numpy()) for m in net[:-1:2]])
 same("gradient by the last weights", grads[-1][0], net[-1].weight.grad.numpy().T)
 
+parts = {"few": X[0, :40], "rest": X[0, 40:]}
+values = lambda p: jnp.stack([mlp(params, jnp.concatenate([p["few"], p["rest"]])), p["few"] @ p["few"]])  # noqa: E731
+both = jax.jit(lambda p: taylor.laplacian(values, p, coordinates="all"))(parts)
+same("a dict as the point, two values", both, [reference[0], 2 * 40])
+
 
 # %% [markdown]
 # ## 5 · What it costs, and when not to use it
 #
-# One direction, order $k$, a small network with `tanh`, or `erf`: the equations of nested `jvp`, `jet` and
-# `course.taylor`. Then times: the sixth derivative along one line; and a Laplacian, with its gradient by the weights,
-# through a loop, a recurrence of 24 steps.
+# First the size of programs. One direction, order $k$, a small network with `tanh`, `erf` or a quotient: the equations
+# of nested `jvp`, `jet` and `course.taylor`.
 
 # %%
 def nested_jvp(f, x, v, order):
@@ -347,6 +352,10 @@ def by_jet(f, x, v, order):
     return jet.jet(f, (x,), ((v, *[jnp.zeros_like(v)] * (order - 1)),))[1][-1]
 
 
+def by_taylor(f, x, v, order):
+    return taylor.derivatives(f, x, v, order)[-1]
+
+
 def deep(activation):  # three hidden layers of width 64
     def f(x):
         for _ in range(3):
@@ -357,71 +366,114 @@ def deep(activation):  # three hidden layers of width 64
 
 
 def equations(method, f, order):
-    return len(jax.make_jaxpr(lambda x, v: method(f, x, v, order))(at, along).eqns)
+    return len(jax.make_jaxpr(lambda x, v: method(f, x, v, order))(at, mix[0]).eqns)
 
 
 # %%
 mix, at, orders = jnp.asarray(rng.normal(size=(64, 64)) / 8), jnp.ones(64) / 8, (2, 4, 6)
-plain, by_erf, along = deep(jnp.tanh), deep(jax.scipy.special.erf), mix[0]
-methods = {"nested jvp": nested_jvp, "jet": by_jet, "course.taylor": lambda *a: taylor.derivatives(*a)[-1]}
-rows = {("tanh", n): [equations(m, plain, k) for k in orders] for n, m in methods.items()}
-rows |= {("erf", n): [equations(m, by_erf, k) for k in orders] for n, m in methods.items()}
+activations = {"tanh": jnp.tanh, "erf": jax.scipy.special.erf, "x / (1 + x²)": lambda x: x / (1 + x * x)}
+methods = {"nested jvp": nested_jvp, "jet": by_jet, "course.taylor": by_taylor}
+rows = {(a, n): [equations(m, deep(g), k) for k in orders] for a, g in activations.items() for n, m in methods.items()}
 counts = pd.DataFrame(rows, index=pd.Index(orders, name="equations at order"))
-assert (counts["tanh"].idxmin(axis=1).iloc[1:] == "course.taylor").all()
-assert counts["erf", "course.taylor"].iloc[-1] > 2 * counts["erf", "jet"].iloc[-1]
+for name in activations:
+    assert (counts[name].iloc[1:].idxmin(axis=1) == "course.taylor").all()
 counts
 
-# %% tags=["nbval-ignore-output"] volatile="seconds"
-rows = {}
-high = {n: jax.jit(lambda x, v, m=m: m(plain, x, v, orders[-1])) for n, m in methods.items()}
-for name, run in high.items():
-    first = timing.seconds(run, at, along)  # tracing and compiling
-    rows[name] = {"first call, s": first, "then, µs": 1e6 * timing.measure(run, at, along, repeats=51).steady_s}
-results = [run(at, along) for run in high.values()]
-same(f"order {orders[-1]}, jet and course.taylor, both against nested jvp", results[1:], results[:1] * 2, 1e-9)
+# %% [markdown]
+# `nested jvp` multiplies its program with every order. The other two grow slowly, by recurrences (17), and from order 4
+# on `course.taylor` is the shortest for each of the three.
+#
+# Then times, ours beside what one would write without: nested `jvp`, or the trace of `jax.hessian`. One line at orders
+# 2 and 5; `softplus`, which has a rule of its own (`custom_jvp`), and a loop of 24 steps; a mixed partial derivative;
+# Laplacians through that loop, with their gradient by the weights; of $\log|\det|$; and with section 2's wide skip.
+#
+# **Predict.** In which rows is Taylor mode clearly faster, and what do they have in common?
 
-
+# %%
 def recurrent(weights, x):
     step = lambda h, _: (jnp.tanh(h @ weights + x), None)  # noqa: E731
     return lax.scan(step, jnp.zeros_like(x), None, length=24)[0].sum()
 
 
-loops = {"taylor.laplacian": taylor.laplacian, "jax.hessian": lambda f, x: jnp.trace(jax.hessian(f)(x))}
-for name, way in loops.items():
-    run = jax.jit(jax.grad(lambda w, x, way=way: way(lambda x: recurrent(w, x), x)))
-    print(f"through a scan, {name}: {1e3 * timing.measure(run, mix / 4, at, repeats=7).steady_s:.1f} ms")
-pd.DataFrame(rows).T.round(2)
+def log_det(x):
+    return jnp.linalg.slogdet(3 * jnp.eye(8) + x.reshape(8, 8))[1]
+
+
+def nested_partial(f, x, powers):
+    for unit, power in zip(jnp.eye(len(powers)), powers, strict=True):
+        f = lambda x, g=f, v=unit, k=power: nested_jvp(g, x, v, k)  # noqa: E731
+    return f(x)
+
+
+def hessian_trace(f, x):
+    return jnp.trace(jax.hessian(f)(x))
+
+
+def sides(without, ours, *rest, f=None, gradient=False):  # two functions of weights and a point
+    g = f or (lambda w, x: recurrent(w, x))
+    runs = [lambda w, x, way=way: way(lambda x: g(w, x), x, *rest) for way in (without, ours)]
+    return [jax.jit(jax.grad(run) if gradient else run) for run in runs]
+
+
+# %%
+def fixed(f):
+    return lambda w, x: f(x)
+
+
+lines_of, partials = (nested_jvp, by_taylor, mix[0]), (nested_partial, taylor.partial_derivative)
+two_of = lambda w, x: deep(jnp.tanh)(at.at[:2].set(x))  # noqa: E731
+contests = {
+    "one line, order 2": (sides(*lines_of, 2, f=fixed(deep(jnp.tanh))), at),
+    "one line, order 5": (sides(*lines_of, 5, f=fixed(deep(jnp.tanh))), at),
+    "one line, order 4, softplus": (sides(*lines_of, 4, f=fixed(deep(jax.nn.softplus))), at),
+    "one line, order 5, loop": (sides(*lines_of, 5), at),
+    "mixed, u_xxyy": (sides(*partials, (2, 2), f=two_of), at[:2]),
+    "Laplacian, loop, with gradient": (sides(hessian_trace, taylor.laplacian, gradient=True), at),
+    "Laplacian, log |det|": (sides(hessian_trace, taylor.laplacian, f=fixed(log_det)), at),
+    "Laplacian, wide skip": (sides(hessian_trace, taylor.laplacian, f=fixed(skip)), X[0]),
+}
+first = {name: [timing.seconds(run, mix / 4, x) for run in runs] for name, (runs, x) in contests.items()}  # compiles
+for runs, x in contests.values():
+    np.testing.assert_allclose(*(run(mix / 4, x) for run in runs), rtol=1e-8, atol=1e-10)
+print("both sides agree in all", len(contests))
+
+# %% tags=["nbval-ignore-output"] volatile="times"
+rows = {}
+for name, (runs, x) in contests.items():
+    then = pd.DataFrame([[1e6 * timing.seconds(run, mix / 4, x) for run in runs] for _ in range(31)]).median()
+    rows[name] = [*first[name], *then, then[0] / then[1]]
+columns = ["first call without, s", "ours, s", "then without, µs", "ours, µs", "ours faster, times"]
+times = pd.DataFrame(rows, index=columns).T
+print(timing.environment())
+times.round(2)
 
 # %% [markdown]
-# In equations, `nested jvp` nearly triples with every order. `jet` grows slowly: its rule for `tanh` is a recurrence
-# like those of lesson 17. So does `course.taylor`, and it is the shorter from order 4 on: every derivative of `tanh` is
-# a polynomial in $\tanh$ and $1 - \tanh^2$, so one `tanh` gives them all. It knows such formulas for `tanh`, the
-# logistic function, `exp`, `sin`, `cos` and integer powers. Other elementwise functions it differentiates by nesting
-# `jvp` for that one function, and there, as with `erf`, it has the cliff again.
-#
-# For one direction nested `jvp` still runs within a small factor of `course.taylor` at this order, and here faster
-# than `jet`: XLA finds equal subexpressions and merges them. Nor does its first call take longer than that of `jet`
-# here. What grows is what has to be traced and compiled: at order 7 of lesson 16 that took longer than for `jet`.
+# Where the factor is near 1, XLA has merged what nesting computes twice (16); what is saved is the size of programs.
+# Through a loop Taylor mode wins clearly: there XLA merges nothing, and jets carry one series in place of $2^k$ values.
+# Laplacians it computes at least as fast, since it carries their sum as one. With `softplus` it takes longer to compile
+# than nesting: for a function with a rule of its own it has no recurrence, and sends jets through the program of the
+# rule's derivative. So does the mixed derivative, a jet of jets.
 #
 # | you want | take | why not (more) Taylor mode |
 # |---|---|---|
 # | a first derivative | `grad`, or `jvp` along one direction | nothing to save |
 # | one direction, low order | nested `jvp`, three lines | XLA merges what it repeats |
-# | one direction, high order | `course.taylor` | `erf`, quotients, roots: the cliff again; `jet` has rules for them |
-# | a mixed partial derivative | `taylor.partial_derivative` | by lines it cancels; many axes nest as deep as `jvp` |
+# | one direction, high order | `course.taylor` | `softplus` and other `custom_jvp` rules compile longer: measure |
+# | one direction through a loop | `course.taylor` | at order 1, `jvp` |
+# | a mixed partial derivative | `taylor.partial_derivative` | nested `jvp` compiles sooner; by lines it cancels |
 # | the whole Hessian | `jax.hessian` | jets are for few directions, or for a sum |
-# | a Laplacian through `scan`, `while` or `cond` | measure both, as above | loops are not collapsed inside |
-# | any other Laplacian | `taylor.laplacian` | wide skip connections stop compression |
+# | a Laplacian, also through loops and linear algebra | `taylor.laplacian` | wide skips stop compression |
 #
-# (For wide skips over sparse first derivatives, as in wave functions of many electrons,
-# [folx](https://github.com/microsoft/folx) uses the sparsity.)
+# (Where each value depends on few coordinates, as in wave functions of many electrons, `taylor.laplacian` carries only
+# those first derivatives; [folx](https://github.com/microsoft/folx) does so, too.)
 #
 # ## Summary
 #
 # - For a sum of *second* derivatives, first-order coefficients matter only through their Gram matrix, so a narrow layer
 #   makes the dimension drop out.
 # - Mixed partials are jets of jets; along lines they are sums of large terms that cancel.
-# - For one direction and low order nested `jvp` does, and for loops `jax.hessian`: measure.
+# - For one direction without a loop nested `jvp` runs as fast, in a longer program; loops and Laplacians are where jets
+#   win.
 #
 # ## Further reading
 #

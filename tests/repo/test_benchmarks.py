@@ -8,10 +8,14 @@ import sys
 from functools import partial
 from types import SimpleNamespace
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from benchmarks import machine, operators, pde_run
+from benchmarks import machine, operators, pde_run, titanic_floor, titanic_many
 from benchmarks.harness import ROOT, Contender, Ratio, check_result, interleave, report
+from course.train import compiled
 from tools.tables import print_table
 
 FOLDER = ROOT / "benchmarks"
@@ -39,6 +43,31 @@ def test_without_folx_its_rows_are_left_out(monkeypatch):
     monkeypatch.setattr(operators, "torch_sides", lambda params, x: {})
     rows, _, _ = operators.at_dimension(3, operators.QUICK)
     assert [row["name"] for row in rows] == ["exact, course.taylor"]
+
+
+@pytest.mark.benchmark
+@pytest.mark.parametrize("rows", [5, 96])
+def test_batches_sorted_by_numpy_are_those_of_the_compiled_run(rows):
+    keys = jax.random.split(jax.random.key(0), (2, 3))
+    expected = jax.vmap(jax.vmap(lambda key: compiled.batch_orders(key, rows, 4)))(keys)
+    drawn = titanic_many.orders(keys, rows, 4)
+    assert drawn.dtype == expected.dtype and np.array_equal(drawn, expected)
+
+
+@pytest.mark.benchmark
+def test_the_product_of_many_models_has_the_weights_gradient():
+    x, w = jnp.arange(12.0).reshape(2, 3, 2), jnp.ones((2, 2, 4))
+
+    def grad_of(product):
+        return jax.vmap(jax.grad(lambda w, x: (product(x, w) ** 2).sum()))(w, x)
+
+    assert np.array_equal(grad_of(titanic_many.product), grad_of(jnp.matmul))
+
+
+@pytest.mark.benchmark
+def test_without_a_c_compiler_there_is_no_floor(monkeypatch):
+    monkeypatch.setattr(titanic_floor.shutil, "which", lambda name: None)
+    assert titanic_floor.compiled() is None
 
 
 @pytest.mark.benchmark

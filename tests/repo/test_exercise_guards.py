@@ -43,7 +43,7 @@ def test_a_stub_and_a_solution_become_two_notebooks(source):
 def test_an_exercise_depends_on_its_own_checks_alone():
     names = {path.relative_to(ROOT / "course").as_posix() for path in Lesson(STEM, kind="solution").modules()}
     assert {"checks/transformations.py", "checks/core.py", "failures.py"} <= names
-    assert {"checks/__init__.py", "stde.py"}.isdisjoint(names)
+    assert {"checks/__init__.py", "stde/__init__.py"}.isdisjoint(names)
 
 
 def first(source, tag):

@@ -96,10 +96,22 @@ def weighted(choose, d):
 
 
 def biharmonic(choose, d):
+    """By itself, or less a multiple of the pure fourth derivatives and with a Laplacian: no multiple of it any more."""
+
     def reference(f, x):
         return sum_over(lambda x: sum_over(f, np.eye(d), 2, x), np.eye(d), 2, x)
 
-    return taylor.biharmonic, reference
+    if choose(2):
+        return taylor.biharmonic, reference
+    pure, lap = choose(3) - 1.0, float(choose(2))
+    fourths = stde.Operator({tuple(4 * (i == j) for j in range(d)): pure for i in range(d)})
+    mixture = stde.biharmonic(d) - fourths + lap * stde.laplacian(d)
+
+    def by_parts(f, x):
+        eye = np.eye(d)
+        return reference(f, x) - pure * sum_over(f, eye, 4, x) + lap * sum_over(f, eye, 2, x)
+
+    return partial(stde.apply, mixture), by_parts
 
 
 def partial_derivative(choose, d):
@@ -124,20 +136,39 @@ def by_terms(terms, f, x):
     return sum((c(x) if callable(c) else c) * mixed(f, x, index) for index, c in terms.items())
 
 
-def apply(choose, d):
+def bend(x):
+    return 1 + x[0] * x[-1]
+
+
+def operator_of(choose, d):
+    """An operator and its reference: terms, the same times a function, orders along one axis, or diffusion."""
+    form = choose(4)
+    if form == 3:
+
+        def flux(f, x):
+            rows = jnp.eye(d)
+            return sum(along(lambda x, v=v: bend(x) * along(f, v)(x), v)(x) for v in rows) - along(f, rows[0])(x)
+
+        return stde.diffusion(bend, d) - stde.advection(np.eye(d)[0], d), flux
     terms = terms_of(choose, d)
-    return lambda f, x: stde.apply(stde.Operator(terms), f, x), partial(by_terms, terms)
+    if form == 2:  # three orders along one axis, two of which are read
+        axis = choose(d)
+        terms |= {tuple(order * (i == axis) for i in range(d)): order - 2.5 for order in (1, 2, 3)}
+    if form == 1:
+        return bend * stde.Operator(terms), lambda f, x: bend(x) * by_terms(terms, f, x)
+    return stde.Operator(terms), partial(by_terms, terms)
+
+
+def apply(choose, d):
+    operator, reference = operator_of(choose, d)
+    return partial(stde.apply, operator), reference
 
 
 def estimate(choose, d):
     """As many samples as the largest kind has terms: all are taken, and the estimate is exact."""
-    terms = terms_of(choose, d)
-    operator = stde.Operator(terms)
+    operator, reference = operator_of(choose, d)
     samples = max(map(len, operator.kinds))
-    return (
-        lambda f, x: stde.estimate(operator, f, x, jax.random.key(0), samples),
-        partial(by_terms, terms),
-    )
+    return lambda f, x: stde.estimate(operator, f, x, jax.random.key(0), samples), reference
 
 
 OPERATORS = (

@@ -314,6 +314,27 @@ def _(w, v, u, width):
     return lax.fori_loop(0, 2, lambda i, c: jnp.sin(c) * (1 + i) + 0.1 * c, v)
 
 
+@item("loop in a loop, of a branch")
+def _(w, v, u, width):
+    def inner(c, s):
+        return lax.switch(jnp.int32(s > 0.5), [lambda c: jnp.sin(c) * v, lambda c: 0.5 * c + s], c), c[0]
+
+    def outer(c, s):
+        (c, sums), count = lax.scan(inner, c[0], jnp.arange(2.0, dtype=v.dtype)), c[1]
+        return (c + s, count + 1), sums
+
+    (carry, count), outputs = lax.scan(outer, (0.5 * v, 0), u[:2], reverse=True)
+    return carry * count + outputs.sum()
+
+
+@item("checkpoint in a scan")
+def _(w, v, u, width):
+    part = jax.checkpoint(
+        lambda c, m: (jnp.tanh(jnp.sin(c @ m)) + v, None), policy=jax.checkpoint_policies.dots_saveable
+    )
+    return lax.scan(part, v, w(2, len(v), len(v)))[0]
+
+
 @item("map")
 def _(w, v, u, width):
     return lax.map(lambda s: jnp.sin(s) * s + v[0], v)

@@ -526,6 +526,20 @@ def test_what_is_no_number_is_refused(call, message):
         call()
 
 
+@pytest.mark.parametrize(
+    "equation", [pde.ball_equation("poisson", 3, KEY), *BOXES], ids=lambda e: getattr(e, "name", "ball")
+)
+def test_an_equation_has_one_unknown(equation):
+    """A network that nobody squeezed would be broadcast by everything that follows."""
+    x = jnp.ones(equation.dimension) / 3
+    for column, remedy in ((lambda x: x[:1] ** 2, "squeeze"), (lambda x: x[:2] ** 2, "take one")):
+        with pytest.raises(ValueError, match=rf"u as a scalar field .*of shape \(\d,\); {remedy}"):
+            equation.residual(column, x)
+        if hasattr(equation, "network_residual"):
+            with pytest.raises(ValueError, match=f"u as a scalar field.*{remedy}"):
+                equation.network_residual(column, x)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("speed", [1e-3, 1, np.float32(10.0), jnp.float32(100.0)])
 def test_a_soliton_of_any_speed_stays_in_its_box(speed):

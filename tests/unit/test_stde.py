@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from course import stde
-from course.stde import Kind, Operator
+from course.stde import Kind, Operator, Pairs, kinds, sampled
 
 D = 4
 MATRIX = np.random.default_rng(0).normal(size=(D, D))
@@ -65,7 +65,7 @@ def by_definition(operator, f, x):
 
     @jax.jit
     def total(x):
-        terms = [zip(kind.axes, kind.at(x), [kind.powers] * len(kind), strict=True) for kind in operator.kinds]
+        terms = [zip(kind.listed, kind.at(x), [kind.powers] * len(kind), strict=True) for kind in operator.kinds]
         return sum(c * nested(f, x, np.repeat(axes, powers)) for rows in terms for axes, c, powers in rows)
 
     return total(x)
@@ -107,7 +107,7 @@ def terms(operator):
     """The coefficients of an operator of numbers, by powers and axes: more than one where it has a term twice."""
     found = defaultdict(list)
     for kind in operator.kinds:
-        for axes, known in zip(kind.axes.tolist(), kind.known.tolist(), strict=True):
+        for axes, known in zip(kind.listed.tolist(), kind.known.tolist(), strict=True):
             found[kind.powers, tuple(axes)].append(kind.factor * known)
     return found
 
@@ -430,7 +430,6 @@ KEY = jax.random.key(0)
         (lambda: stde.apply(stde.laplacian(4), field, point(5)), r"operator's 4 coordinates, got \(5,\)"),
         (lambda: stde.apply(stde.laplacian(4), field, jnp.ones((2, 4))), "jax.vmap"),
         (lambda: stde.apply(stde.laplacian(4), field, jnp.ones(4, int)), "floating dtype, got int64"),
-        (lambda: stde.apply(stde.laplacian(4), lambda x: x, point()), r"scalar field \(d,\) -> \(\)"),
         (lambda: Operator({}), "at least one multi-index"),
         (lambda: Operator({(1,): 1.0, (1, 2): 1.0}), "expected 1 integers >= 0, one per coordinate"),
         (lambda: Operator({(-1, 2): 1.0}), "integers >= 0"),
@@ -447,7 +446,6 @@ KEY = jax.random.key(0)
         ),
         (lambda: stde.laplacian(0), "d >= 1, got 0"),
         (lambda: stde.biharmonic(0), "d >= 1, got 0"),
-        (lambda: stde.apply(Operator({(0,): 1.0}), lambda x: x, point(1)), r"scalar field.*\(1,\); squeeze"),
         (lambda: stde.laplacian(2) + stde.laplacian(3), "same coordinates, got 2 and 3"),
         (lambda: stde.laplacian(3) + stde.laplacian(2), "same coordinates, got 3 and 2"),
         (lambda: stde.apply(Operator.of_kinds(2, (TWICE,)), field, point(2)), "every pair of axes once.*got one twice"),
@@ -603,24 +601,31 @@ def test_ready_operators_on_monomials():
     np.testing.assert_allclose(two, 3 + 6 + 2 * 10 - (6 * x[1] * x[2] + 14), rtol=1e-12)
 
 
+def named(index, coordinates=("t", "x")):
+    return Operator([(index, 1.0)], coordinates=coordinates)
+
+
 def test_a_biharmonic_operator_is_recognised_in_any_dimension():
     for d in (2, 3, 300):
-        assert stde._biharmonic_scale(list((3 * stde.biharmonic(d)).kinds), d) == 3
-        assert stde._laplacian_scale(list((2 * stde.laplacian(d)).kinds), d) == 2
-    assert stde._biharmonic_scale(list(stde.biharmonic(3).kinds), 4) is None
-    pure, mixed = stde.biharmonic(3).kinds
-    assert stde._biharmonic_scale([pure, mixed, pure], 3) is None
+        assert sampled.biharmonic_scale(list((3 * stde.biharmonic(d)).kinds), d) == 3
+        assert kinds.common((2 * stde.laplacian(d)).kinds[0], d) == 2
+    assert sampled.biharmonic_scale(list(stde.biharmonic(3).kinds), 4) is None
+    pure, mixed = (dataclasses.replace(k, axes=k.listed, coefficients=k.known) for k in stde.biharmonic(3).kinds)
+    assert sampled.biharmonic_scale([pure, mixed], 3) == 1
+    assert sampled.biharmonic_scale([pure, mixed, pure], 3) is None
     for axes, coefficients in (
         ([0, 1], [1, 1]), ([0, 1, 1], [1, 1, 1]), ([0, 1, 2], [1, 1, 2]), ([0, 1, 2], [1, 2, 1])
     ):  # fmt: skip
         other = Kind((4,), pure.axes[axes], np.array(coefficients))
-        assert stde._biharmonic_scale([other, mixed], 3) is None
+        assert sampled.biharmonic_scale([other, mixed], 3) is None
         other = Kind((2, 2), mixed.axes[axes], 2 * np.array(coefficients))
-        assert stde._biharmonic_scale([pure, other], 3) is None
+        assert sampled.biharmonic_scale([pure, other], 3) is None
     for factor in (0.5, 1.5):
-        assert stde._biharmonic_scale([pure, dataclasses.replace(mixed, coefficients=factor * mixed.known)], 3) is None
+        assert (
+            sampled.biharmonic_scale([pure, dataclasses.replace(mixed, coefficients=factor * mixed.known)], 3) is None
+        )
     for unequal in ([1.0, 2.0], [2.0, 1.0]):
-        assert stde._laplacian_scale([Kind((2,), np.array([[0], [1]]), np.array(unequal))], 2) is None
+        assert kinds.common(Kind((2,), np.array([[0], [1]]), np.array(unequal)), 2) is None
 
 
 @pytest.mark.parametrize(
@@ -641,7 +646,24 @@ def test_a_biharmonic_operator_is_recognised_in_any_dimension():
         (lambda: Operator({(2, 0): "1"}), "expected a number.*got '1'"),
         (lambda: Operator({"xx": 1.0}), "integers >= 0.*got 'xx'"),
         (lambda: Operator({2: 1.0}), "expected 1 integers >= 0.*got 2"),
-        (lambda: Operator([((2, 0), 1.0)]), "at least one multi-index, got"),
+        (lambda: Operator([]), "at least one multi-index, got"),
+        (lambda: Operator([(2, 0, 1.0)]), "expected pairs of a multi-index and a coefficient, got"),
+        (lambda: Operator(3.0), "at least one multi-index, got 3.0"),
+        (lambda: Operator([({"t": 1}, 1.0)]), r"expected names in coordinates, got \{'t': 1\}.*coordinates="),
+        (lambda: named({"y": 1}), r"names among the coordinates \('t', 'x'\), got 'y'"),
+        (lambda: named({"t": 1.5}), "the power of t as an integer >= 0, got 1.5"),
+        (lambda: named({"t": -1}), "the power of t >= 0, got -1"),
+        (lambda: named((1, 0, 0)), r"expected 2 integers >= 0.*got \(1, 0, 0\)"),
+        (lambda: named({"t": 1}, ("t", "t")), r"expected coordinates as different names, got \('t', 't'\)"),
+        (lambda: named({"t": 1}, "tx"), "expected coordinates as different names, got 'tx'"),
+        (lambda: named({"t": 1}, ()), r"expected coordinates as different names, got \(\)"),
+        (lambda: named({"t": 1}) + named({"t": 1}, ("x", "t")), r"same coordinates, got \('t', 'x'\) and \('x', 't'\)"),
+        (lambda: named({"t": 1}) + stde.laplacian(3), "same coordinates, got 2 and 3"),
+        (lambda: stde.laplacian(2) / (lambda x: x[0]), "expected a number, got a function; write"),
+        (
+            lambda: stde.apply((lambda x: x) * LAPLACIAN, field, point(2)),
+            r"coefficient \(d,\) -> \(\), got \(2,\)",
+        ),
         (
             lambda: stde.apply(Operator({(1, 0): lambda x: x}), field, point(2)),
             r"coefficient \(d,\) -> \(\), got \(2,\)",
@@ -671,5 +693,344 @@ def test_a_biharmonic_operator_is_recognised_in_any_dimension():
     ],
 )
 def test_what_is_no_operator_or_number_is_refused(call, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        call()
+
+
+# --- all pairs, which are not listed -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 4, 5, 8, 9])
+def test_pairs_are_numbered_each_once(d):
+    listed = Pairs(d).listed()
+    assert sorted(map(tuple, listed.tolist())) == [(i, j) for i in range(d) for j in range(i + 1, d)]
+    traced = jax.jit(Pairs(d).numbered)(jnp.arange(len(Pairs(d))))
+    assert traced.tolist() == listed.tolist()
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_pairs_of_a_million_axes_are_drawn(replace):
+    """More than int32 counts."""
+    drawn = jax.jit(lambda key: Pairs(1_000_000).draw(key, 1000, replace))(KEY)
+    assert (drawn[:, 0] < drawn[:, 1]).all() and drawn.min() >= 0 and drawn.max() < 1_000_000
+    assert abs(float(drawn.mean()) - 5e5) < 5 * 1e6 / 12**0.5 / 2000**0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "way", [Pairs._different, lambda pairs, key, n: pairs.draw(key, n, False)], ids=["anew", "numbers"]
+)
+def test_every_set_of_pairs_is_drawn_equally_often(way):
+    """Two of the 6 pairs of 4 axes, with many to be drawn anew: 15 sets."""
+    draws = np.sort(
+        jax.jit(jax.vmap(lambda key: way(Pairs(4), key, 2) @ jnp.array([4, 1])))(jax.random.split(KEY, 7500))
+    )
+    _, counts = np.unique(draws, axis=0, return_counts=True)
+    assert len(counts) == 15
+    assert ((counts - 500) ** 2 / 500).sum() < 36.2  # chi-squared, 14 degrees of freedom, 1 in 1,000
+    everything = way(Pairs(4), KEY, 6)
+    assert sorted(map(tuple, everything.tolist())) == sorted(map(tuple, Pairs(4).listed().tolist()))
+
+
+def test_a_biharmonic_operator_in_a_million_dimensions():
+    whole = stde.biharmonic(1_000_000)
+    for operator in (whole, 2 * whole - whole / 3, whole + whole):
+        assert repr(operator) == "Operator(dimension=1000000, order=4, terms=500000500000)"
+        assert (
+            sum(
+                each.nbytes
+                for kind in operator.kinds
+                for each in (kind.axes, kind.coefficients)
+                if hasattr(each, "nbytes")
+            )
+            < 2e7
+        )
+
+
+@pytest.mark.parametrize(
+    "how", [stde.apply, lambda *a: stde.estimate(*a, KEY, 4, dense="gaussian")], ids=["apply", "dense"]
+)
+def test_a_biharmonic_operator_takes_no_line_for_a_pair(how):
+    """Of the 300 pairs of 25 axes."""
+    text, lines = program(lambda f, x: how(3.0 * stde.biharmonic(25), f, x), 25)
+    assert lines < 25 and "300" not in text
+
+
+def fourths_of(d):
+    return Operator.of_kinds(d, (Kind((4,), np.arange(d)[:, None], np.ones(d)),))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("d", [3, 9])  # pair by pair; and as a difference
+def test_any_mixture_of_pure_fourths_and_pairs(d):
+    x, f, whole, fourths = (
+        point(d),
+        lambda x: jnp.sin(x @ jnp.arange(1.0, d + 1)) * jnp.exp(x[0] * x[-1]),
+        stde.biharmonic(d),
+        fourths_of(d),
+    )
+    one = Operator({tuple(2 * (n in (0, 2)) for n in range(d)): 1.0})
+
+    @jax.jit
+    def run(x, a):
+        def fourth(i, j):
+            return nested(f, x, (i, i, j, j))
+
+        i, j = jnp.triu_indices(d, 1)
+        pure, pairs = jax.vmap(fourth)(jnp.arange(d), jnp.arange(d)).sum(), jax.vmap(fourth)(i, j).sum()
+        u = fourth(0, 2)
+        bilaplacian = pure + 2 * pairs
+        ways = [
+            (whole - fourths, 2 * pairs),
+            (whole + 2 * fourths, bilaplacian + 2 * pure),
+            (a * whole - fourths, a * bilaplacian - pure),
+            (a * (whole - fourths) + 1j * whole, 2 * a * pairs + 1j * bilaplacian),
+            (whole + 5 * one, bilaplacian + 5 * u),
+            ((lambda x: x[0]) * (whole - a * fourths), x[0] * (bilaplacian - a * pure)),
+        ]
+        return [stde.apply(operator, f, x) for operator, _ in ways], [want for _, want in ways]
+
+    np.testing.assert_allclose(*run(x, 1.5), rtol=1e-10)
+
+
+@pytest.mark.slow
+def test_all_pairs_of_few_axes_lose_no_digits():
+    """In float32, where the sum of u_iijj is a millionth of that of u_iiii: no difference of two large sums."""
+    operator, f = stde.biharmonic(2) - fourths_of(2), lambda x: jnp.sin(30 * x[0]) * jnp.cos(x[1] / 30)
+    x = jnp.array([0.3, 0.2])
+    exact = 2 * jnp.sin(30 * x[0]) * jnp.cos(x[1] / 30)
+    got = applied(operator, f, x.astype(jnp.float32))
+    np.testing.assert_allclose(got, exact, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_an_estimate_of_pairs_is_unbiased():
+    x, operator = point(), stde.biharmonic(D) - 0.5 * fourths_of(D)
+    keys = jax.random.split(KEY, KEYS)
+    exact = applied(operator, field, x)
+    for how in ({"samples": 2}, {"samples": 3, "replace": True}):
+        draws = np.asarray(jax.jit(jax.vmap(lambda key: stde.estimate(operator, field, x, key, **how)))(keys))  # noqa: B023
+        assert abs(draws.mean() - exact) <= 4 * draws.std() / KEYS**0.5
+
+
+# --- terms that share jets -----------------------------------------------------------------------------------
+
+SHARING = {
+    "one axis": Operator({(4, 0): 1.0, (3, 0): -2.0, (2, 0): lambda x: x[1], (1, 0): 2j, (0, 1): 3.0, (0, 0): 2.0}),
+    "read from mixed": Operator(
+        {(2, 1): 1.0, (2, 0): 3.0, (1, 1): -1.0, (0, 1): 2.0, (0, 0): 5.0, (0, 2): 1.0, (1, 0): 1.0}
+    ),
+    "two mixed": Operator({(3, 1): 1.0, (1, 2): 2.0, (1, 1): lambda x: x[0], (0, 2): 1.0, (3, 0): 1.0}),
+    "Laplacian and slopes": stde.laplacian(2) + Operator({(1, 0): 2.0, (0, 0): 1.0}),
+    "Laplacian and bilaplacian": 2 * stde.biharmonic(2) - 3 * stde.laplacian(2) + Operator({(0, 0): 1.0, (0, 1): 1.0}),
+    "factors": (lambda x: x[0]) * stde.laplacian(2) + 1j * Operator({(2, 0): 1.0, (4, 0): 2.0}),
+    "many lines": stde.laplacian(9) + Operator.of_kinds(9, (Kind((1,), np.arange(9)[:, None], np.arange(9.0)),)),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHARING)
+def test_terms_that_share_jets(name):
+    operator = SHARING[name]
+    x = point(operator.dimension)
+    most = max(map(len, operator.kinds))
+    want = by_definition(operator, field, x)
+    got = jax.jit(lambda x: [stde.apply(operator, field, x), stde.estimate(operator, field, x, KEY, most)])(x)
+    np.testing.assert_allclose(got, [want, want], rtol=1e-11)
+
+
+def test_lower_orders_take_no_jets_of_their_own():
+    """Kuramoto-Sivashinsky is not longer than u_t and u_xxxx."""
+
+    def length(operator):
+        return program(lambda f, x: stde.apply(operator, f, x), 2)[0].count("= tanh")
+
+    assert length(stde.kuramoto_sivashinsky()) == length(Operator({(1, 0): 1.0, (0, 4): 1.0}))
+    both = stde.biharmonic(2) + stde.laplacian(2)
+    assert length(both) == length(stde.biharmonic(2))
+
+
+# --- coefficients that are functions, or learned -------------------------------------------------------------
+
+
+def test_a_whole_laplacian_is_not_taken_apart():
+    """In many dimensions one term of it, read from another's jets, would leave a larger rest than it saves."""
+    for powers in ((4,), (2, 1)):
+        other = Operator.of_kinds(25, (Kind(powers, np.arange(len(powers))[None], np.ones(1)),))
+        text, lines = program(lambda f, x, other=other: stde.apply(stde.laplacian(25) + other, f, x), 25)
+        assert "cholesky" in text and lines < 24
+
+
+@pytest.mark.slow
+def test_a_function_before_an_operator():
+    x, bend = point(), lambda x: 1 + x[0] ** 2
+    operators = [
+        bend * (2 * stde.laplacian(D)),
+        bend * (bend * Operator({(1, 0, 0, 0): 1j})),
+        bend * stde.second_order(MATRIX),
+    ]
+
+    @jax.jit
+    def run(x):
+        plain = [2 * stde.laplacian(D), 1j * Operator({(1, 0, 0, 0): 1.0}), stde.second_order(MATRIX)]
+        got = [stde.apply(operator, field, x) for operator in operators]
+        scales = [bend(x), bend(x) ** 2, bend(x)]
+        return got, [scale * stde.apply(operator, field, x) for scale, operator in zip(scales, plain, strict=True)]
+
+    np.testing.assert_allclose(*run(x), rtol=1e-12)
+    text, _ = program(lambda f, x: stde.apply(bend * stde.laplacian(40), f, x), 40)
+    assert "cholesky" in text  # still compressed
+    signs = stde.estimate(bend * stde.laplacian(D), lambda x: (x**2).sum(), x, KEY, 3, dense="rademacher")
+    np.testing.assert_allclose(signs, bend(x) * 2 * D)
+
+
+WAYS = {
+    "a factor": lambda a: a * Operator({(0, 2): 1.0}),
+    "a coefficient": lambda a: Operator([({"x": 2}, a)], coordinates=("t", "x")),
+    "a function": lambda a: Operator({(0, 2): lambda p: a}),
+    "a function before": lambda a: (lambda p: a) * Operator({(0, 2): 1.0}),
+    "diffusion": lambda a: stde.diffusion(jnp.diag(jnp.array([0.0, 1.0])) * a, 2),
+    "diffusion by a function": lambda a: stde.diffusion(lambda p: jnp.array([0.0, 1.0]) * a, 2),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WAYS)
+def test_a_diffusivity_is_learned_from_a_solution(name):
+    """By Newton's method on the mean squared residual, a parabola: one step, exact and estimated, in jit and vmap."""
+    points = jnp.stack([jnp.full(8, 0.2), jnp.linspace(0.1, 1.0, 8)], axis=1)
+    u = lambda p: jnp.exp(-0.37 * 4 * p[0]) * jnp.sin(2 * p[1])  # noqa: E731  u_t = 0.37 u_xx
+
+    def loss(a, how):
+        operator = Operator({(1, 0): 1.0}) - WAYS[name](a)
+        return (jax.vmap(lambda p: how(operator, u, p))(points) ** 2).mean()
+
+    for how in (stde.apply, lambda *args: stde.estimate(*args, KEY, max(map(len, args[0].kinds)))):
+        slope = jax.grad(loss)
+        step = jax.jit(
+            lambda a, slope=slope, how=how: a - slope(a, how) / jax.jvp(lambda a: slope(a, how), (a,), (1.0,))[1]
+        )
+        np.testing.assert_allclose(step(2.0), 0.37, rtol=1e-10)
+        np.testing.assert_allclose(jax.vmap(step)(jnp.array([1.0, -3.0])), 0.37, rtol=1e-10)
+
+
+# --- names ---------------------------------------------------------------------------------------------------
+
+
+def test_coordinates_have_names():
+    by_names = Operator(
+        [({"t": 1}, 1.0), ({"x": 2}, -0.5), ({}, 3.0), ((1, 2), 2j), ({"x": 1, "t": 0}, 1.5)], ("t", "x")
+    )
+    by_tuples = Operator({(1, 0): 1.0, (0, 2): -0.5, (0, 0): 3.0, (1, 2): 2j, (0, 1): 1.5})
+    assert terms(by_names) == terms(by_tuples)
+    assert repr(by_names) == "Operator(coordinates=('t', 'x'), order=3, terms=5)"
+    assert (2 * by_names - LAPLACIAN).coordinates == (LAPLACIAN + by_names).coordinates == ("t", "x")
+    assert repr(Operator([({"x": 1}, 1.0)], ["x"])) == "Operator(coordinates=('x',), order=1, terms=1)"
+    assert terms(Operator([((2, 0), 1.0), ((0, 2), 1.0)])) == d2(1, 1)
+
+
+def test_what_stands_there_twice_is_added_up():
+    x = jnp.array([2.0, 5.0])
+    twice = Operator([((1, 1), 1.0), ((1, 1), 2.0), ((1, 1), 1j), ((1, 1), lambda x: x[0]), ((1, 1), lambda x: x[1])])
+    assert [len(kind) for kind in twice.kinds] == [1, 1, 1]
+    np.testing.assert_allclose(stde.apply(twice, jnp.prod, x), 3 + 1j + 7)
+
+
+# --- variable coefficients -----------------------------------------------------------------------------------
+
+
+def full(a):
+    return a * jnp.eye(3) if a.ndim == 0 else jnp.diag(a) if a.ndim == 1 else a
+
+
+DIFFUSIVITIES = {
+    "scalar": lambda x: 1 + x[0] * x[1],
+    "diagonal": lambda x: jnp.sin(x) * x[::-1],
+    "matrix": lambda x: jnp.outer(jnp.sin(x + 1), x) + jnp.diag(x**2) + jnp.arange(9.0).reshape(3, 3),
+    "definite": lambda x: jnp.eye(3) + jnp.outer(x, x),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DIFFUSIVITIES)
+def test_diffusion_is_the_divergence_of_the_flux(name):
+    a, x = DIFFUSIVITIES[name], point(3)
+    known = np.asarray(a(x))
+
+    @jax.jit
+    def run(x, numbers):
+        def divergence(a):
+            return jnp.trace(jax.jacfwd(lambda x: full(a(x)) @ jax.grad(field)(x))(x))
+
+        diffusion = stde.diffusion(a, 3)
+        most = max(map(len, diffusion.kinds))
+        fixed = [stde.diffusion(b, 3) for b in (numbers, known, known.tolist())]
+        got = [stde.apply(diffusion, field, x), stde.estimate(diffusion, field, x, KEY, most)]
+        return [*got, *(stde.apply(b, field, x) for b in fixed)], [divergence(a)] * 2 + [
+            divergence(lambda x: numbers)
+        ] * 3
+
+    np.testing.assert_allclose(*run(x, a(x)), rtol=1e-11)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DIFFUSIVITIES)
+def test_estimates_of_diffusion_are_unbiased(name):
+    x, operator = point(3), stde.diffusion(DIFFUSIVITIES[name], 3) + stde.advection(jnp.cos, 3)
+    draws = jax.jit(jax.vmap(lambda key: stde.estimate(operator, field, x, key, 1)))(jax.random.split(KEY, KEYS))
+    assert abs(draws.mean() - applied(operator, field, x)) <= 4 * draws.std() / KEYS**0.5
+
+
+def test_advection_is_a_derivative_along_the_velocity():
+    x, constant = point(3), [1.0, -2.0, 3.0]
+    for b, velocity in (
+        (jnp.cos, jnp.cos(x)),
+        (constant, jnp.array(constant)),
+        (lambda x: jnp.arange(3), jnp.arange(3.0)),
+    ):
+        got = jax.jit(lambda x, b=b: stde.apply(stde.advection(b, 3), field, x))(x)
+        np.testing.assert_allclose(got, jax.grad(field)(x) @ velocity, rtol=1e-12)
+
+
+def test_scalar_diffusion_in_ten_thousand_dimensions_stays_compressed():
+    text, lines = program(lambda f, x: stde.apply(stde.diffusion(lambda x: 1 + x @ x, 10_000), f, x), 10_000)
+    assert "cholesky" in text and lines <= 3
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_laplace_beltrami_on_the_sphere(order):
+    """Spherical harmonics have the eigenvalues -l (l + 1); here those with m = l."""
+    sphere = stde.laplace_beltrami(lambda x: jnp.diag(jnp.array([1.0, jnp.sin(x[0]) ** 2])), 2)
+    harmonic = lambda x: jnp.sin(x[0]) ** order * jnp.cos(order * x[1])  # noqa: E731
+    x = jnp.array([0.7, 0.4])
+    np.testing.assert_allclose(applied(sphere, harmonic, x), -order * (order + 1) * harmonic(x), rtol=1e-11)
+
+
+@pytest.mark.slow
+def test_laplace_beltrami_in_polar_and_in_skew_coordinates():
+    flat = lambda p: jnp.sin(2 * p[0]) * p[1] ** 3 + p[0]  # noqa: E731
+    polar = lambda q: q[0] * jnp.array([jnp.cos(q[1]), jnp.sin(q[1])])  # noqa: E731
+    skew = lambda q: jnp.array([q[0] + 0.3 * q[1] ** 2, q[1] * (1 + 0.2 * q[0])])  # noqa: E731
+    for chart in (polar, skew):
+        metric = lambda q, chart=chart: jax.jacfwd(chart)(q).T @ jax.jacfwd(chart)(q)  # noqa: E731
+        q = jnp.array([1.3, 0.4])
+        got = applied(stde.laplace_beltrami(metric, 2), lambda q, chart=chart: flat(chart(q)), q)
+        np.testing.assert_allclose(got, jnp.trace(jax.hessian(flat)(chart(q))), rtol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: stde.advection(np.ones(2), 3), r"expected b \(3,\), or a function.*got an array \(2,\); d is 3"),
+        (lambda: stde.advection(lambda x: x[0], 3), r"expected b \(3,\).*got an array \(\)"),
+        (lambda: stde.advection(jnp.ones(0), 0), "d >= 1, got 0"),
+        (lambda: stde.diffusion(np.ones((2, 3)), 3), r"expected a \(\) or \(3,\) or \(3, 3\).*got an array \(2, 3\)"),
+        (lambda: stde.diffusion(lambda x: (x, x), 3), r"expected a \(\).*got \(ShapeDtypeStruct"),
+        (lambda: stde.diffusion(None, 3), "expected a number.*got None"),
+        (lambda: stde.laplace_beltrami(np.eye(2), 2), "expected metric as a function"),
+        (lambda: stde.laplace_beltrami(lambda x: x, 2), r"expected metric \(2, 2\).*got an array \(2,\)"),
+    ],
+)
+def test_coefficients_that_do_not_fit(call, message):
     with pytest.raises((TypeError, ValueError), match=message):
         call()

@@ -249,8 +249,6 @@ REFUSED = [
     (lambda: taylor.laplacian(cubes, FOUR, np.zeros(0, int)), r"\(R, 4\).*got int64 \(0,\)"),
     (lambda: taylor.laplacian(cubes, FOUR, np.ones((2, 3))), r"\(R, 4\).*got float64 \(2, 3\)"),
     (lambda: taylor.laplacian(cubes, FOUR, np.ones((2, 4, 1))), r"\(R, 4\).*got float64 \(2, 4, 1\)"),
-    (lambda: taylor.laplacian(lambda x: x[:0], FOUR), r"got an output of shape \(0,\); take one component"),
-    (lambda: taylor.laplacian(lambda x: x[None, :1], FOUR), r"got an output of shape \(1, 1\); take one component"),
     (lambda: taylor.weighted(cubes, FOUR, [0, 1], np.ones(3), 2), r"one weight per direction, \(2,\), got \(3,\)"),
     (
         lambda: taylor.weighted(cubes, FOUR, [0, 1], [[1.0], [1.0, 2.0]], 2),
@@ -258,7 +256,7 @@ REFUSED = [
     ),
     (lambda: taylor.derivatives(cubes, FOUR, np.ones(5), 2), r"x's shape \(4,\), got \(5,\); one direction"),
     (lambda: taylor.derivatives(lambda x: None, FOUR, FOUR, 2), "expected f to return one array, got 0; return"),
-    (lambda: taylor.derivatives(cubes, FOUR, FOUR, 41), "expected order <= 40, got 41; each of the 37,338"),
+    (lambda: taylor.derivatives(cubes, FOUR, FOUR, 41), "expected order <= 40, got 41; derivatives grow"),
     (lambda: taylor.partial_derivative(cubes, FOUR, 5 * (1,)), r"expected 4 integers >= 0.*got \(1, 1, 1, 1, 1\)"),
     (lambda: taylor.interpolation(()), r"a tuple of integers >= 1, got \(\)"),
     (lambda: taylor.interpolation((1.5, 2)), r"a tuple of integers >= 1, got \(1\.5, 2\)"),

@@ -207,21 +207,19 @@ def outside(x):
 EYE = np.eye(3)
 REFUSED = {
     "a batch": (lambda: taylor.laplacian(total, np.ones((2, 3))), r"must be \(d,\), got \(2, 3\); wrap.*jax\.vmap"),
-    "positions": (lambda: taylor.laplacian(total, np.ones((2, 3))), r"or pass x\.ravel\(\) and reshape"),
+    "positions": (lambda: taylor.laplacian(total, np.ones((2, 3))), r'or pass coordinates="all" if all'),
     "a batch in weighted": (lambda: taylor.weighted(total, np.ones((2, 3)), EYE, ONES, 2), r"\(2, 3\); wrap"),
     "a batch in biharmonic": (lambda: taylor.biharmonic(total, np.ones((2, 3))), r"\(2, 3\); wrap"),
     "a batch in partial": (
         lambda: taylor.partial_derivative(total, np.ones((2, 3)), (1, 0, 0)), r"\(2, 3\); wrap"
     ),
     "no coordinates": (lambda: taylor.laplacian(total, np.ones(0)), r"d >= 1, got \(0,\); without coordinates"),
-    "a dict": (lambda: taylor.laplacian(total, {"a": ONES}), r"one array, got dict; jax\.flatten_util\.ravel_pytree"),
+    "a dict": (lambda: taylor.laplacian(total, {"a": ONES}), r"got dict; jax\.flatten_util\.ravel_pytree.*coordinates"),
     "nothing": (lambda: taylor.derivatives(total, None, ONES, 2), "one array, got NoneType"),
     "integers": (lambda: taylor.laplacian(total, np.ones(3, int)), r"floating dtype, got int64; write 1\.0 for 1"),
     "complex numbers": (lambda: taylor.laplacian(total, ONES + 0j), r"floating dtype, got complex128"),
     "integers in derivatives": (lambda: taylor.derivatives(total, np.ones(3, int), ONES, 2), r"got int64; write 1\.0"),
-    "a vector field": (lambda: taylor.laplacian(lambda x: x, ONES), r"scalar field.*got.*\(3,\); take one component"),
-    "a column": (lambda: taylor.weighted(lambda x: x[:1], ONES, EYE, ONES, 2), r"got.*\(1,\); squeeze"),
-    "two outputs": (lambda: taylor.laplacian(lambda x: (x.sum(), 1), ONES), r"scalar field.*let f return one"),
+    "two outputs": (lambda: taylor.laplacian(lambda x: (x.sum(), 1), ONES), "one array, got outputs of.*let f return"),
     "two outputs along a line": (
         lambda: taylor.derivatives(lambda x: (x, x), ONES, ONES, 2), "one array, got 2; return them stacked"
     ),
@@ -249,8 +247,7 @@ REFUSED = {
     "a complex point": (lambda: taylor.laplacian(total, 1j * ONES), r"got complex128; make a real and an imaginary"),
     "a key": (lambda: taylor.laplacian(total, jax.random.key(0)), r"got key<fry>; that is a random key"),
     "a dict as result": (lambda: taylor.laplacian(lambda x: {"a": x.sum()}, ONES), r"'a': \(\).*let f return one"),
-    "no result": (lambda: taylor.laplacian(lambda x: None, ONES), "got an output of shape None; does f end without"),
-    "a vector at order 0": (lambda: taylor.partial_derivative(lambda x: x, ONES, (0, 0, 0)), r"scalar field.*\(3,\)"),
+    "no result": (lambda: taylor.laplacian(lambda x: None, ONES), "got outputs of shapes None; does f end without"),
     "a zero power": (lambda: taylor.interpolation((2, 0)), r"integers >= 1, got \(2, 0\); leave out axes that are not"),
 }  # fmt: skip
 
@@ -307,9 +304,9 @@ def test_a_fault_of_our_own_rules_is_raised_as_it_is(monkeypatch, error):
     def faulty(*_):
         raise error("a slip in a rule")
 
-    monkeypatch.setattr(rules, "polynomial", faulty)
+    monkeypatch.setattr(rules, "add", faulty)
     with pytest.raises(error, match="a slip in a rule") as caught:
-        taylor.laplacian(lambda x: jnp.arctan2(x, x[::-1]).sum(), ONES)
+        taylor.laplacian(lambda x: jax.scipy.special.i0e(x).sum(), ONES)
     assert not isinstance(caught.value, DifferentiationError)
 
 
@@ -438,3 +435,16 @@ for n in range(30):
     run(jax.random.normal(jax.random.key(n), (200, 300)) / 17).block_until_ready()
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=100)
+
+
+@pytest.mark.parametrize("way", [jax.vmap, lambda f: jax.jit(jax.vmap(f))], ids=["vmap", "jit"])
+def test_two_sums_into_entries_of_one_program(way):
+    """XLA folds scatters into zeros that it knows; of two in one fusion it made a wrong program."""
+
+    def f(x):
+        v = jnp.concatenate([x, jnp.sin(x)])
+        return jnp.sin(jnp.cumsum(v) + jnp.cumprod(jnp.tanh(v))) @ jnp.arange(1.0, 7) + jnp.sin(v).sum()
+
+    points = jnp.stack([POINT, 0.8 * POINT])
+    got = way(lambda x: taylor.weighted(f, x, np.array([1]), jnp.ones(1), 2))(points)
+    np.testing.assert_allclose(got, jax.vmap(lambda x: jax.hessian(f)(x)[1, 1])(points), rtol=2e-5)

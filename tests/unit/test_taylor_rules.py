@@ -41,7 +41,7 @@ def operation(f, values, order, lines, weights=None):
     equation = trace(packed, jnp.concatenate([v.ravel() for v in values])).equations[-1]
     return rules.Operation(
         equation.name, equation.params, values, list(range(len(values))), equation.call, equation.call(*values), order,
-        lines, weights,
+        lines, weights, propagation.push_one_line,
     )  # fmt: skip
 
 
@@ -51,9 +51,40 @@ PRODUCTS = {
     "conv_general_dilated": (lambda x, y: lax.conv(x, y, (1, 1), "SAME"), 2, (1, 1, 4, 4)),
 }
 ELEMENTWISE = {
-    "tanh": jnp.tanh, "logistic": jax.nn.sigmoid, "exp": jnp.exp, "sin": jnp.sin, "cos": jnp.cos, "log": jnp.log,
-    "integer_pow": lambda x: lax.integer_pow(x, 3), "sqrt": jnp.sqrt, "erf": jax.scipy.special.erf, "abs": jnp.abs,
+    "tanh": jnp.tanh,
+    "logistic": jax.nn.sigmoid,
+    "exp": jnp.exp,
+    "sin": jnp.sin,
+    "cos": jnp.cos,
+    "log": jnp.log,
+    "integer_pow": lambda x: lax.integer_pow(x, 3),
+    "sqrt": jnp.sqrt,
+    "erf": jax.scipy.special.erf,
+    "abs": jnp.abs,
     "negative power": lambda x: lax.integer_pow(x, -2),
+    "pow": lambda x: x**2.5,
+    "high power": lambda x: x**11,
+    "exp2": jnp.exp2,
+    "expm1": jnp.expm1,
+    "log1p": jnp.log1p,
+    "rsqrt": lax.rsqrt,
+    "cbrt": jnp.cbrt,
+    "square": lax.square,
+    "tan": jnp.tan,
+    "sinh": jnp.sinh,
+    "cosh": jnp.cosh,
+    "asin": jnp.arcsin,
+    "acos": jnp.arccos,
+    "atan": jnp.arctan,
+    "asinh": jnp.arcsinh,
+    "atanh": jnp.arctanh,
+    "erfc": jax.scipy.special.erfc,
+    "erf_inv": jax.scipy.special.erfinv,
+    "lgamma": lax.lgamma,
+    "digamma": lax.digamma,
+}
+TWO = {
+    "div": jnp.divide, "pow": lax.pow, "atan2": lax.atan2, "max": lax.max, "rem": lax.rem,
 }  # fmt: skip
 LINEAR = {
     "sub": (jnp.subtract, 2), "reduce_sum": (lambda x: lax.reduce_sum(x, (0,)), 1), "cumsum": (lax.cumsum, 1),
@@ -61,6 +92,7 @@ LINEAR = {
 }  # fmt: skip
 CASES = [(name, f, count, shape) for name, (f, count, shape) in PRODUCTS.items()]
 CASES += [(name, f, 1, (3,)) for name, f in ELEMENTWISE.items()]
+CASES += [(f"{name} of two", f, 2, (3,)) for name, f in TWO.items()]
 CASES += [(name, f, count, (2, 3)) for name, (f, count) in LINEAR.items()]
 
 
@@ -73,6 +105,79 @@ def test_a_rule_is_what_nested_jvp_gives(name, f, count, shape, order):
     got, want = jax.jit(lambda given: (rules.transport(op, *given), rules.anything(op, *given)))(given)
     for a, b in zip(got[0], want[0], strict=True):
         np.testing.assert_allclose(0 if a is None else a, 0 if b is None else b, rtol=1e-12, atol=1e-11)
+
+
+def nested(f, x, order):
+    """The derivatives 0 … order along 1."""
+    found = []
+    for _ in range(order + 1):
+        found.append(f(x))
+        f = lambda x, f=f: jax.jvp(f, (x,), (jnp.ones_like(x),))[1]  # noqa: E731
+    return jnp.stack(found)
+
+
+STILL = {  # one of two inputs; and numbers beside arrays
+    "1 / x": lambda x, p: 1 / x, "p / x": lambda x, p: p / x, "2 ** x": lambda x, p: 2**x, "p ** x": lambda x, p: p**x,
+    "x ** 2.5": lambda x, p: x**2.5, "x ** -1.5": lambda x, p: x**-1.5, "x ** 2.0": lambda x, p: x**2.0,
+    "x ** p": lambda x, p: x**p, "atan2": lambda x, p: jnp.arctan2(p, x), "max": lambda x, p: jnp.maximum(x, p),
+    "0 ** x": lambda x, p: 0.0**x, "an array of exponents": lambda x, p: x ** jnp.array([2.0, 0.5, 3.5]),
+    "complex": lambda x, p: jnp.exp(1j * x) / (x + 2j) + jnp.sqrt(x + 1j) + (x + 1j) ** 1.5 + jnp.log(x * p + 1j),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STILL)
+def test_where_one_input_stands_still(name):
+    def f(x, p):
+        return STILL[name](jnp.sin(x), p)
+
+    x = jnp.array([0.3, 0.9, 1.2])
+    got, want = jax.jit(
+        lambda x, p: (taylor.derivatives(lambda x: f(x, p), x, jnp.ones(3), 5), nested(lambda x: f(x, p), x, 5))
+    )(x, 2.7)
+    np.testing.assert_allclose(got, want, rtol=1e-11, atol=1e-11)
+
+
+AT_ZERO = {  # -> how many derivatives of it are finite, of x ** 3.0 by products more than by nested jvp
+    "x ** 2.0": (lambda x, p: x**2.0, 2), "x ** 1.5": (lambda x, p: x**1.5, 1), "x ** 3.5": (lambda x, p: x**3.5, 3),
+    "x ** p": (lambda x, p: x**p, 2), "x ** (p + x)": (lambda x, p: x ** (p + x), 2), "x ** 4": (lambda x, p: x**4, 5),
+    "0 ** (1 + x)": (lambda x, p: 0.0 ** (1 + x), 5), "abs": (lambda x, p: jnp.abs(x), 5),
+    "max": (lambda x, p: jnp.maximum(x, 0.0), 5), "log1p": (lambda x, p: jnp.log1p(x), 5),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", AT_ZERO)
+def test_at_zero_what_is_finite_stays_finite(name):
+    """And so does its gradient, one order below."""
+    f, finite = AT_ZERO[name]
+
+    @jax.jit
+    def both(x, p):
+        ways = [
+            lambda x, k: taylor.derivatives(lambda x: f(x, p), x, 1.0, k)[k],
+            lambda x, k: nested(lambda x: f(x, p), x, k)[k],
+        ]
+        return [([way(x, k) for k in range(1, finite + 1)], jax.grad(way)(x, max(finite - 1, 1))) for way in ways]
+
+    (got, slope), (want, wanted) = both(0.0, 2.5)
+    np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
+    if finite > 1:
+        np.testing.assert_allclose(slope, wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [1e-15, 1e-7, 1.0, 1e7, 1e15])
+def test_small_and_large_arguments_in_single_precision(size):
+    """Along a line as long as the argument, derivatives of powers are as large as the value."""
+    p = {"1 / x": -1.0, "sqrt": 0.5, "rsqrt": -0.5, "cbrt": 1 / 3}
+    functions = [lambda x: 1 / x, jnp.sqrt, lax.rsqrt, jnp.cbrt]
+    x = jnp.asarray(size, jnp.float32)
+    got = jax.jit(lambda x: [taylor.derivatives(f, x, x, 4) for f in [*functions, jnp.log]])(x)
+    for power, found in zip(p.values(), got, strict=False):
+        falling = np.cumprod([1.0, *(power - np.arange(4))])
+        np.testing.assert_allclose(found, falling * float(x) ** power, rtol=1e-5)
+    np.testing.assert_allclose(got[-1][1:], [1, -1, 2, -6], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +196,7 @@ def test_a_rule_is_what_nested_jvp_gives(name, f, count, shape, order):
 )
 def test_in_which_inputs_an_operation_is_linear(name, linear, other):
     for moving in linear + other:
-        op = rules.Operation(name, {}, [], sorted(moving), lambda *_: [], [], 2, 1, None)
+        op = rules.Operation(name, {}, [], sorted(moving), lambda *_: [], [], 2, 1, None, propagation.push_one_line)
         assert op.linear == (moving in linear)
 
 
@@ -337,30 +442,12 @@ def test_what_is_wide_is_used_up_first(width):
     assert "6,2]" in program and "3,3]" in program and "6,3]" not in program
 
 
-@pytest.mark.parametrize("k", [1, 4, 7, 30])
-def test_partitions_are_counted(k):
-    """Their numbers of ways add up to the Bell numbers."""
-    ways = [n for count in range(1, k + 1) for n, parts in rules.partitions(k, count) if sum(parts) == k]
-    assert sum(ways) == {1: 1, 4: 15, 7: 877, 30: 846749014511809332450147}[k]
-
-
-def test_partitions_are_made_without_dead_ends(monkeypatch):
-    def counted(*arguments, original=rules._decreasing):
-        found = list(original(*arguments))
-        assert found
-        return found
-
-    monkeypatch.setattr(rules, "_decreasing", counted)
-    assert sum(len(rules.partitions(12, count)) for count in range(1, 13)) == 77
-
-
 @pytest.mark.slow
-def test_order_30_ends():
-    """Partitions are made without dead ends: looking for them by trial cost 4^k."""
-    assert sum(len(rules.partitions(30, count)) for count in range(1, 31)) == 5604
-    got = taylor.weighted(lambda x: jnp.sin(x).sum(), jnp.ones(2), jnp.array([1]), jnp.ones(1), 30)
-    np.testing.assert_allclose(got, -np.sin(1.0), rtol=1e-6)
-    with pytest.raises(ValueError, match="expected order <= 40, got 41; each of the 37,338"):
+def test_the_highest_orders_in_single_precision():
+    """Nothing is divided by a factorial: 35! is beyond float32."""
+    got = taylor.derivatives(jnp.sin, jnp.ones((), jnp.float32), 1.0, 40)
+    np.testing.assert_allclose(got, [np.sin(1.0 + k * np.pi / 2) for k in range(41)], rtol=1e-6)
+    with pytest.raises(ValueError, match="expected order <= 40, got 41; derivatives grow like factorials"):
         taylor.weighted(lambda x: jnp.sin(x).sum(), jnp.ones(2), jnp.array([1]), jnp.ones(1), 41)
 
 

@@ -46,18 +46,21 @@ PROGRAMS = {  # (N, 3) -> ()
 }
 
 
+QUICK = {"pairs", "a layer for each", "gathered", "numbers beside", "mixed"}
+
+
 def points(count=1):
     return jax.random.uniform(jax.random.key(0), (count, 3 * N), minval=0.3, maxval=1.5)
 
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("compress", [True, False])
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in PROGRAMS])
 def test_as_nested_differentiation(name, compress):
     x = points().astype(float)[0]
     f = lambda x: PROGRAMS[name](x.reshape(N, 3))  # noqa: E731
-    found = jax.jit(lambda x: taylor.laplacian(f, x, compress=compress))(x)
-    np.testing.assert_allclose(found, jnp.trace(jax.hessian(f)(x)), rtol=1e-10, atol=1e-10)
+    both = jax.jit(lambda x: (taylor.laplacian(f, x, compress=compress), jnp.trace(jax.hessian(f)(x))))(x)
+    np.testing.assert_allclose(*both, rtol=1e-10, atol=1e-10)
 
 
 def forms(f, x, monkeypatch):
@@ -90,11 +93,12 @@ def test_a_narrow_sparse_value_does_not_keep_the_rest_wide(monkeypatch):
     assert seen[-1] == ("mul", None)
 
 
+@pytest.mark.slow
 def test_under_vmap_and_grad():
     f = lambda a, x: PROGRAMS["a layer for each pair"](a * x.reshape(N, 3))  # noqa: E731
     of_all = lambda a: jax.vmap(lambda x: taylor.laplacian(lambda x: f(a, x), x))(points(3)).mean()  # noqa: E731
     nested = lambda a: jax.vmap(lambda x: jnp.trace(jax.hessian(lambda x: f(a, x))(x)))(points(3)).mean()  # noqa: E731
-    got, want = jax.value_and_grad(of_all)(1.2), jax.value_and_grad(nested)(1.2)
+    got, want = jax.jit(lambda a: [jax.value_and_grad(way)(a) for way in (of_all, nested)])(1.2)
     np.testing.assert_allclose(got, want, rtol=2e-5)  # float32, sums of some hundred terms
 
 
@@ -103,3 +107,12 @@ def test_lines_of_the_same_place_are_counted_once():
     np.testing.assert_array_equal(sparse._union(numbers, 9), [[2, 3], [9, 5]])
     both = Sparse(jnp.array([[1.0, 2.0]]), np.array([[2, 3]], np.int32), 4)
     np.testing.assert_array_equal(both.dense(), [[0, 0], [0, 0], [1, 0], [0, 2]])
+
+
+def test_sums_over_many_lines_beside_each_other():
+    def f(x):
+        pairs = jnp.sin((x.reshape(N, 1, 3) - x.reshape(1, N, 3)) @ W)
+        return (pairs.mean(0) * jnp.cos(pairs).sum(1)).sum() + pairs[:0].sum()
+
+    found = jax.jit(jax.vmap(lambda x: taylor.laplacian(f, x)))(points(2))
+    np.testing.assert_allclose(found, jax.vmap(lambda x: jnp.trace(jax.hessian(f)(x)))(points(2)), rtol=2e-5)
