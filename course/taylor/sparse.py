@@ -83,13 +83,28 @@ def transport(op: Operation, *jets: Jet) -> Sequence[Sequence[Any]] | None:
         return None
     op, given = _of_one_shape(op, jets)
     layout = _layout(op, [x[1].numbers for x in given], op.lines)
-    if layout is None or 4 * len(layout[1]) > op.lines:
+    if layout is None:
         return None
     inputs, output = layout
-    spread = [[x, first.spread(n), top] for (x, first, top), n in zip(given, inputs, strict=True)]
+    if 4 * len(output) > op.lines:
+        return [_sum(op, *given)] if op.name == "reduce_sum" else None
+    spread: list[Jet] = [[x, first.spread(n), top] for (x, first, top), n in zip(given, inputs, strict=True)]
     ((moved, top),) = rules.transport(replace(op, lines=len(output)), *spread)
     assert moved is not None  # no input's is
-    return [[Sparse(moved, np.broadcast_to(output, moved.shape), op.lines), top]]
+    found: Jet = [Sparse(moved, np.broadcast_to(output, moved.shape), op.lines), top]
+    return [found]
+
+
+def _sum(op: Operation, x: Jet) -> Jet:
+    """A sum in which many lines meet: each entry goes to its line at once, the dense array before it is never made."""
+    output = op.outputs[0].shape
+    kept = np.arange(op.outputs[0].size, dtype=np.int32).reshape(output)
+    places = np.broadcast_to(np.expand_dims(kept, op.params["axes"]), x[0].shape)
+    # a row more, for the number that stands for none: then XLA need not check all the indices; and see
+    # `one_hot.OneHot.collect` on zeros that XLA knows
+    moved = jax.lax.optimization_barrier(jnp.zeros((op.lines + 1, op.outputs[0].size), x[1].dtype))
+    moved = moved.at[x[1].numbers, places].add(x[1].entries, mode="promise_in_bounds")
+    return [moved[:-1].reshape(op.lines, *output), None if x[2] is None else op.call(x[2])[0]]
 
 
 def _entrywise(op: Operation) -> bool:

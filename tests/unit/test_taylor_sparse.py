@@ -110,3 +110,12 @@ def test_lines_of_the_same_place_are_counted_once():
     np.testing.assert_array_equal(sparse._union(numbers, 9), [[2, 3], [9, 5]])
     both = Sparse(jnp.array([[1.0, 2.0]]), np.array([[2, 3]], np.int32), 4)
     np.testing.assert_array_equal(both.dense(), [[0, 0], [0, 0], [1, 0], [0, 2]])
+
+
+def test_sums_over_many_lines_beside_each_other():
+    def f(x):
+        pairs = jnp.sin((x.reshape(N, 1, 3) - x.reshape(1, N, 3)) @ W)
+        return (pairs.mean(0) * jnp.cos(pairs).sum(1)).sum() + pairs[:0].sum()
+
+    found = jax.jit(jax.vmap(lambda x: taylor.laplacian(f, x)))(points(2))
+    np.testing.assert_allclose(found, jax.vmap(lambda x: jnp.trace(jax.hessian(f)(x)))(points(2)), rtol=2e-5)
