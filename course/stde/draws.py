@@ -9,7 +9,7 @@ from course.taylor import arguments
 
 
 def distinct(key: jax.Array, population: int, samples: int) -> jax.Array:
-    """Draw different numbers below `population`, every set of them equally likely: (samples,) int32.
+    """Draw different numbers below `population`, every set of them equally likely: (samples,) integers.
 
     `jax.random.choice(replace=False)` shuffles the whole population, 40 ms for 100,000; this takes samples^2 steps.
 

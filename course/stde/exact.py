@@ -29,7 +29,8 @@ def apply(operator: Operator | FieldOperator, f: Field, x: Any, *, coordinates: 
     one order go together. The Laplacian and the biharmonic operator take compressed jets, and so does any mixture of
     the sum of u_iiii with that of all u_iijj; a definite form of second order takes the eigenvectors of its matrix; any
     other mixed derivative is taken one axis after the other, which loses no digits where axes differ in scale, and
-    those of lower order are read from its jets.
+    those of lower order are read from its jets. The sum of all u_iijj without that of u_iiii is a difference, of more
+    than 28 pairs: its rounding is that of the larger.
 
     Args:
       operator: over d coordinates; or of vector fields, as `divergence`.
@@ -151,10 +152,16 @@ def _row_by_row(kind: Kind, f: Field, x: jax.Array) -> jax.Array:
 
 
 def eigenvectors(kinds: list[Kind], d: int) -> tuple[np.ndarray, np.ndarray]:
-    """A quadratic form in d directions instead of one for each of its d^2 terms; those of value 0 left out."""
-    values, vectors = np.linalg.eigh(_matrix(kinds, d))
+    """A quadratic form in d directions instead of one for each of its d^2 terms; those of value 0 left out.
+
+    Axes are scaled first, so that small coefficients of one axis do not pass for the rounding of another's.
+    """
+    matrix = _matrix(kinds, d)
+    scale = np.sqrt(np.abs(np.where(np.diag(matrix) == 0, np.abs(matrix).max(axis=0), np.diag(matrix))))
+    scale[scale == 0] = 1
+    values, vectors = np.linalg.eigh(matrix / scale / scale[:, None])
     kept = np.abs(values) > 1e-14 * np.abs(values).max()
-    return vectors.T[kept], values[kept]
+    return (scale[:, None] * vectors).T[kept], values[kept]
 
 
 def _matrix(kinds: list[Kind], d: int) -> np.ndarray:
@@ -169,8 +176,12 @@ def _matrix(kinds: list[Kind], d: int) -> np.ndarray:
 
 def flat(operator: Operator, f: Field, x: Any, coordinates: str | None) -> tuple[Field, jax.Array]:
     """f as a function of a flat point, and that point (d,), in the order of the operator's coordinates."""
+    if not isinstance(operator, Operator):
+        raise TypeError(f"expected an Operator first, got {operator!r:.80}; stde.laplacian(d) is one")
     names = operator.coordinates
-    if coordinates == "all" and names is not None and isinstance(x, Mapping) and set(x) == set(names):
+    if coordinates == "all" and names is not None and isinstance(x, Mapping):
+        if set(x) != set(names):
+            raise ValueError(f"expected x with the operator's names {names}, got {tuple(x)}; rename its entries")
         inner = f
         f, x = (lambda z: inner({name: z[i] for i, name in enumerate(names)})), [x[name] for name in names]
         if any(jnp.shape(each) for each in x):

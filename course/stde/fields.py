@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from course.stde.draws import distinct
+from course.stde.kinds import factor_at
 from course.taylor import arguments
 from course.taylor.fields import Metric, flat_field, lowered, slopes, times_volume, volume
 from course.taylor.functions import Field, ScalarField
@@ -40,14 +41,14 @@ class FieldTerms:
 
     def at(self, x: jax.Array) -> jax.Array:
         """The coefficients at a point: (n,) in its dtype, or in the complex one that belongs to it."""
-        found = jnp.asarray(self.coefficients(x) if callable(self.coefficients) else self.coefficients)
+        found = jnp.asarray(_value(self.coefficients, x))
         return found.astype(jnp.result_type(x, jnp.complex64) if jnp.iscomplexobj(found) else x.dtype)
 
     def scaled(self, factor: complex | jax.Array | ScalarField) -> FieldTerms:
         """The terms times a number, or a function of the point."""
         old = self.coefficients
         if callable(old) or callable(factor):
-            return dataclasses.replace(self, coefficients=lambda x: _value(factor, x) * _value(old, x))
+            return dataclasses.replace(self, coefficients=lambda x: factor_at(x, factor) * _value(old, x))
         return dataclasses.replace(self, coefficients=factor * old)
 
 
@@ -219,9 +220,9 @@ def _inside(part: FieldTerms, field: Field) -> Field:
     return field if part.before is None else part.before(field)
 
 
-def _value(factor: Any, x: jax.Array) -> Any:
-    """A coefficient, or factor, at a point."""
-    return factor(x) if callable(factor) else factor
+def _value(coefficients: Any, x: jax.Array) -> Any:
+    """The coefficients at a point."""
+    return coefficients(x) if callable(coefficients) else coefficients
 
 
 # --- ready operators -----------------------------------------------------------------------------------------
@@ -242,7 +243,8 @@ def divergence(d: int, metric: Metric | None = None) -> FieldOperator:
 
 def curl(d: int = 3, metric: Metric | None = None) -> FieldOperator:
     """The curl of a field in three dimensions, or two, where it is one number; with a metric as `taylor.curl`."""
-    if d not in (2, 3):
+    d = arguments.integer("d", d, "there is no curl in one dimension", least=2)
+    if d > 3:
         raise ValueError(f"expected d as 2 or 3, got {d!r}; there is no curl in other dimensions")
     first, second = (np.array([1, 2, 0]), np.array([2, 0, 1])) if d == 3 else (np.array([0]), np.array([1]))
     rows, axes, components = (

@@ -158,7 +158,8 @@ class Operator:
 
 
 def _names(coordinates: Sequence[str]) -> tuple[str, ...]:
-    names = () if isinstance(coordinates, str) else tuple(coordinates)
+    unordered = isinstance(coordinates, str | set | frozenset)
+    names = () if unordered else tuple(coordinates)
     if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
         raise ValueError(
             f'expected coordinates as different names, got {coordinates!r}; for u(t, x) pass coordinates=("t", "x")'

@@ -1034,3 +1034,42 @@ def test_laplace_beltrami_in_polar_and_in_skew_coordinates():
 def test_coefficients_that_do_not_fit(call, message):
     with pytest.raises((TypeError, ValueError), match=message):
         call()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4, 1e8, 1e12])
+def test_a_definite_form_keeps_axes_of_small_coefficients(x64, scale):
+    form = stde.second_order(np.array([[1.0, 0.5 / scale], [0.5 / scale, 1 / scale**2]]))
+    f = lambda x: jnp.exp(x[0] + scale * x[1] + 0.5 * scale * x[0] * x[1])  # noqa: E731
+    x = jnp.array([0.3, 0.2 / scale])
+    (xx, xy), (_, yy) = jax.hessian(f)(x)
+    np.testing.assert_allclose(stde.apply(form, f, x), xx + xy / scale + yy / scale**2, rtol=1e-10)
+
+
+AT = {"t": 0.1, "y": 0.3}
+MISNAMED = {
+    "a dict of other names": (
+        lambda: stde.apply(
+            stde.Operator([({"x": 1}, 1.0)], coordinates=("x", "t")), lambda p: p["y"], AT, coordinates="all"
+        ),
+        r"names \('x', 't'\), got \('t', 'y'\)",
+    ),
+    "a set of names": (
+        lambda: stde.Operator([({"x": 1}, 1.0)], coordinates={"x", "t"}), "coordinates as different names"
+    ),
+    "a field before a field's operator": (
+        lambda: stde.apply((lambda x: x) * stde.divergence(2), lambda x: x, jnp.ones(2)),
+        r"a coefficient \(d,\) -> \(\)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISNAMED)
+def test_what_would_be_read_in_another_way_is_refused(name):
+    call, message = MISNAMED[name]
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_what_is_no_operator_is_refused():
+    with pytest.raises(TypeError, match="expected an Operator first, got 3"):
+        stde.apply(3, lambda x: x.sum(), jnp.ones(2))
