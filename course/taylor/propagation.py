@@ -33,7 +33,7 @@ class Moving:
     """A value that moves with x.
 
     Attributes:
-      jet: the value and its derivatives, as `course.taylor.rules` says; jet[1] may be a `OneHot`.
+      jet: the value and its derivatives, as `course.taylor.rules` says; jet[1] may be a `OneHot` or a `Sparse`.
       affine: whether it is an affine function of x, so that jet[1] is the same at all points.
     """
 

@@ -29,7 +29,7 @@ from course.taylor.programs import Program, is_real, names_within, trace
 from course.taylor.series import SERIES, Series, add, leibniz, multiplied, times
 
 Jet = list[Any]
-"""Arrays, and Nones from place 1 on, as above; `one_hot` puts its own form into place 1."""
+"""Arrays, and Nones from place 1 on, as above; `one_hot` and `sparse` put forms of their own into place 1."""
 Derivatives = Sequence[jax.Array | None]
 """1 … K of one value; None for zero."""
 Rule = Callable[..., Sequence[Derivatives]]
