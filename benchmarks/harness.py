@@ -205,8 +205,10 @@ def pin(cores: int) -> None:
 def conditions() -> Conditions:
     """Device, versions, threads, memory and date of this process."""
     torch = sys.modules.get("torch")
+    precision = jax.config.jax_default_matmul_precision  # a GPU rounds float32 products unless told otherwise
     return {
-        "software": timing.environment(), "cpu": machine.cpu_name(), "cores": machine.cores(),
+        "software": timing.environment() + (f", matmul precision {precision}" if precision else ""),
+        "cpu": machine.cpu_name(), "cores": machine.cores(),
         "torch_threads": torch and torch.get_num_threads(), "jax_device": jax.devices()[0].device_kind,
         "numpy": np.__version__, "date": f"{datetime.now(UTC):%Y-%m-%d}", "peak_memory_GiB": machine.peak_memory_gib(),
     }  # fmt: skip

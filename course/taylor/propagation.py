@@ -25,7 +25,7 @@ from course.taylor.programs import (
     is_inexact,
     is_real,
 )
-from course.taylor.rules import DifferentiationError, Jet, Operation, not_differentiable
+from course.taylor.rules import DifferentiationError, Jet, Operation, is_linear, not_differentiable
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +79,12 @@ def push(program: Program, inputs: Sequence[Any], lines: Lines, compress: bool =
     values = dict(enumerate(inputs))
     sizes = {n: jnp.size(i.jet[0] if isinstance(i, Moving) else i) for n, i in values.items()}
     equations = _wide_first(program, sizes, lines.count) if compress else program.equations
+    steps = list(zip(equations, _last_uses(equations, program.outputs), strict=True))
     state = _State(values, lines, compress)
-    _run(list(zip(equations, _last_uses(equations, program.outputs), strict=True)), state)
+    bend = _last_bend(equations, inputs) if compress else 0
+    _run(steps[:bend], state)
+    state.compress = False  # no second derivative is made of first ones any more
+    _run(steps[bend:], state)
     return [state.look_up(o) for o in program.outputs]
 
 
@@ -117,7 +121,7 @@ def _run(steps: Steps, state: _State, depth: int = 0) -> None:
             results = _step(equation, [state.look_up(i) for i in equation.inputs], state.lines)
             state.values.update(zip(equation.outputs, results, strict=True))
             state.rows += state.width(results) - state.width([state.values.pop(n) for n in dying])
-            if 0 < state.rows < state.lines.count:
+            if state.compress and 0 < state.rows < state.lines.count:
                 _compress(state.values)
                 state.lines = replace(state.lines, count=state.rows)
 
@@ -296,6 +300,17 @@ def _wide_first(program: Program, arguments: dict[int, int], count: int) -> Sequ
             if not waits_for[follower]:
                 heapq.heappush(ready, ranked(follower))
     return ordered
+
+
+def _last_bend(equations: Sequence[Equation], inputs: Sequence[Any]) -> int:
+    """The place of the last equation that is not linear in what moves."""
+    moving, last = {n for n, i in enumerate(inputs) if isinstance(i, Moving)}, 0
+    for place, equation in enumerate(equations):
+        positions = [p for p, i in enumerate(equation.inputs) if i in moving]
+        if positions:
+            moving.update(equation.outputs)
+            last = last if is_linear(equation.name, positions) else place
+    return last
 
 
 def _last_uses(equations: Sequence[Equation], outputs: Sequence[Source]) -> list[list[int]]:

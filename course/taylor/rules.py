@@ -17,7 +17,7 @@ Lesson: 17_taylor_mode.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
 from typing import Any, TypeVar
@@ -80,9 +80,7 @@ class Operation:
     @property
     def linear(self) -> bool:
         """Whether it is linear in the moving inputs together."""
-        if self.name in _LINEAR or (RULES.get(self.name) is product and len(self.moving) == 1):
-            return True
-        return set(self.moving) <= _LINEAR_AT.get(self.name, set())
+        return is_linear(self.name, self.moving)
 
     def collapse(self, values: jax.Array | None) -> jax.Array | None:
         """The weighted sum over the lines: (R, *shape) -> (*shape)."""
@@ -95,6 +93,13 @@ class Operation:
     def axis(self, k: int) -> int | None:
         """Where the k-th entry of a jet has its axis of lines: in front, or nowhere."""
         return 0 if 0 < k < self.order else None
+
+
+def is_linear(name: str, moving: Collection[int]) -> bool:
+    """Whether the primitive of this name is linear in the inputs at these positions together."""
+    if name in _LINEAR or (RULES.get(name) is product and len(moving) == 1):
+        return True
+    return set(moving) <= _LINEAR_AT.get(name, set())
 
 
 RULES: dict[str, Rule] = {}

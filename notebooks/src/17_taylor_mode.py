@@ -371,6 +371,7 @@ print(f"a jet of width 64, 64 directions: {64 * (1 + 2 * 64)} numbers, collapsed
 ratio = numbers_written(one_jet_each) / numbers_written(collapsed)
 print(f"written by the whole program: {ratio:.2f} times as many without collapsing")
 
+
 # %% [markdown]
 # Collapsing halves what is carried. Of all that is written it saves far less than half, because the work inside an
 # operation stays.
@@ -405,6 +406,7 @@ direction = mix[0]
 carries("f", recurrent)
 carries("order 4 along a line", lambda x: taylor.derivatives(recurrent, x, direction, order=4))
 carries("Laplacian, 64 directions", lambda x: taylor.laplacian(recurrent, x))
+
 
 # %% [markdown]
 # The value stands first, then a derivative of each lower order for each line, then the one sum over the lines: a jet as

@@ -379,6 +379,7 @@ for name in activations:
     assert (counts[name].iloc[1:].idxmin(axis=1) == "course.taylor").all()
 counts
 
+
 # %% [markdown]
 # `nested jvp` multiplies its program with every order. The other two grow slowly, by recurrences (17), and from order 4
 # on `course.taylor` is the shortest for each of the three.

@@ -39,9 +39,12 @@ def operation(f, values, order, lines, weights=None):
         return f(*(part.reshape(v.shape) for part, v in zip(jnp.split(flat, sizes), values, strict=True)))
 
     equation = trace(packed, jnp.concatenate([v.ravel() for v in values])).equations[-1]
+    moving = iter(values)
+    inputs = [given.value if isinstance(given, Constant) else next(moving) for given in equation.inputs]
+    positions = [i for i, given in enumerate(equation.inputs) if not isinstance(given, Constant)]
     return rules.Operation(
-        equation.name, equation.params, values, list(range(len(values))), equation.call, equation.call(*values), order,
-        lines, weights, propagation.push_one_line,
+        equation.name, equation.params, inputs, positions, equation.call, equation.call(*inputs), order, lines, weights,
+        propagation.push_one_line,
     )  # fmt: skip
 
 
@@ -426,6 +429,7 @@ def test_compression_comes_as_soon_as_few_first_derivatives_are_alive():
 
     assert compresses(lambda x: jnp.tanh(jnp.tanh(x @ narrow) @ narrow.T).sum(), x)
     assert compresses(late, x) and not compresses(never, x)
+    assert not compresses(lambda x: (jnp.tanh(x @ wide) @ wide.T)[:2] * 2.0, x)  # nothing follows that bends
     assert not compresses(late, x, directions=np.eye(6)[:2])  # two directions are fewer than anything
     assert not compresses(lambda x: jnp.tanh(x @ wide[:, :6]).sum(), x)  # as many first derivatives as directions
 
@@ -461,6 +465,7 @@ def test_what_does_not_fit_together_is_refused(monkeypatch):
     x, given = jnp.ones(3), jets(1, (3,), 2, 3)
     op = operation(jnp.arctan2, [x, x], 2, 3)
     (equation,) = (program := trace(jnp.sin, x)).equations
+    again = replace(equation, inputs=equation.outputs, outputs=(9,))
     wrong = {
         "too few jets": lambda: rules.anything(op, *given),
         "too few jets without a top": lambda: rules.anything(op, [*given[0][:2], None]),
@@ -469,12 +474,12 @@ def test_what_does_not_fit_together_is_refused(monkeypatch):
         "values without a size": lambda: push(replace(equation, sizes=()), compress=True),
         "a rule without outputs": lambda: push(replace(equation, name="none")),
         "a rule with too many parts": lambda: push(replace(equation, name="twice")),
-        "factors lost": lambda: push(equation, compress=True, count=4),
+        "factors lost": lambda: push(equation, again, compress=True, count=4),
     }
 
-    def push(equation, count=3, **how):
+    def push(*equations, count=3, **how):
         start = [x, jnp.ones((count, 3)), None]
-        return propagation.propagate(replace(program, equations=(equation,)), start, Lines(2, count), **how)
+        return propagation.propagate(replace(program, equations=equations), start, Lines(2, count), **how)
 
     monkeypatch.setitem(rules.RULES, "none", lambda op, x: [])
     monkeypatch.setitem(rules.RULES, "twice", lambda op, x: [op.call(x[0], x[0])])
