@@ -49,7 +49,7 @@ check: $(VENV)/.ready ## the quick part of the tests, without notebook kernels
 test-benchmarks: $(VENV)/.ready-bench ## every benchmark in its quick form
 	$(PYTEST) -p no:nbval -m benchmark tests/repo/test_benchmarks.py
 
-test-thorough: $(VENV)/.ready ## more random programs and the precision of every elementwise function
+test-thorough: $(VENV)/.ready ## the whole Rosetta stone, more random programs, the precision of every elementwise function
 	$(PYTEST) --dist load -p no:nbval -m thorough tests/unit
 
 test-exercises: export COURSE_PROGRESS :=
@@ -69,10 +69,10 @@ test-classroom: $(VENV)/.ready-classroom ## twenty submissions, good, bad and ho
 test-book: book ## every page of the book in a browser (needs Chromium): a phone, dark mode, keyboard, print, links; and what makes the pages
 	$(PYTEST) --dist worksteal -p no:nbval tests/book
 
-test-all: test test-exercises test-thorough test-structures test-benchmarks test-doors test-floor ## test, exercises, more programs, whole models, the benchmarks, the doors, and the same on the oldest supported versions
+test-all: test test-exercises test-thorough test-structures test-benchmarks test-doors test-floor ## test, exercises, the thorough ones, whole models, the benchmarks, the doors, and the same on the oldest supported versions
 
 test-floor: $(VENV)-floor/.ready $(VENV)-floor-313/.ready ## the oldest versions, with torch and (quick tests) without; lessons as on Colab and Kaggle
-	UNIT=torch $(VENV)-floor/bin/python -m pytest -n $(JOBS) --dist loadfile -m "not thorough" \
+	UNIT=torch $(VENV)-floor/bin/python -m pytest -n $(JOBS) --dist loadfile -m "rosetta or not thorough" \
 		--doctest-modules course tests/unit tests/parity
 	$(VENV)-floor/bin/python -m pytest -n $(JOBS) $(STRUCTURES)
 	@$(VENV)-floor/bin/python -m tools.run --jobs $(JOBS) --host Colab --packages $(VENV)-floor/hosted --warnings-are-errors

@@ -313,6 +313,7 @@ def test_pde_train_stops_between_chunks(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_killed_five_times_it_continues_to_the_same_bits():
     row = resume.kill(5, seed=1)
     assert row["resumed to the same bits"] == 5, row

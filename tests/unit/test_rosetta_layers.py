@@ -4,7 +4,7 @@ import pytest
 
 from tests.unit.rosetta_entries import check, entries
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.rosetta]
 
 
 @pytest.mark.parametrize("entry", entries("layers"))

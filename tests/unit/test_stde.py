@@ -234,7 +234,9 @@ CASES = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "how"), CASES, ids=str)
+@pytest.mark.parametrize(
+    ("name", "how"), [pytest.param(*c, marks=[pytest.mark.thorough] * (n % 2)) for n, c in enumerate(CASES)], ids=str
+)
 def test_estimates_are_unbiased(name, how):
     x, keys = point(), jax.random.split(jax.random.key(5), KEYS)
     exact = by_definition(OPERATORS[name], field, x)

@@ -130,8 +130,14 @@ EVERY = FIELDS | SLOW_FIELDS
 NO_REVERSE = {"while"}  # JAX cannot differentiate a while loop backwards, and so not the references either
 
 
-def table(names, slow=()):
-    return pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in slow)) for n in names])
+def table(names, slow=(), thorough=()):
+    return pytest.mark.parametrize(
+        "name",
+        [
+            pytest.param(n, marks=[pytest.mark.slow] * (n in slow) + [pytest.mark.thorough] * (n in thorough))
+            for n in names
+        ],
+    )
 
 
 def hessian(f):
@@ -141,7 +147,7 @@ def hessian(f):
 # --- the Laplacian -----------------------------------------------------------------------------------------
 
 
-@table(EVERY, slow=EVERY.keys() - {"own custom_jvp", "constant"})
+@table(EVERY, slow=EVERY.keys() - {"own custom_jvp", "constant"}, thorough=sorted(EVERY)[::2])
 def test_laplacian_in_every_way_of_asking(name):
     """Value, all axes, rows, some axes, with and without compression, under vmap, its gradient: from one Hessian."""
     f = EVERY[name]
