@@ -221,7 +221,7 @@ def table(form: str, n: int, sizes: Sizes) -> list[dict]:
         compiled = {  # once: for some of them that takes longer than all the rounds
             name: batched(partial(way, log_psi))[which].lower(*arguments).compile() for name, way in sides.items()
         }
-        check({name: compiled[name](*arguments) for name in EXACT if name in sides})
+        apart = gaps({name: compiled[name](*arguments) for name in EXACT if name in sides})
         contenders = [
             Contender(name, lambda: arguments, run, rounds=sizes.rounds, calls=3) for name, run in compiled.items()
         ]
@@ -231,18 +231,26 @@ def table(form: str, n: int, sizes: Sizes) -> list[dict]:
             rows[name] |= {
                 f"{what}_ms": 1e3 * times[name].median,
                 f"{what}_MB": None if plan is None else plan.temp_size_in_bytes / 1e6,
+                f"{what}_gap": apart.get(name),
             }
     return list(rows.values())
 
 
-def check(results: dict[str, Any]) -> None:
-    """The exact sides agree, in float32: relative to the largest energy or part of a gradient."""
-    reference = [np.asarray(leaf) for leaf in jax.tree.leaves(results["jax.hessian"])]
+def gaps(results: dict[str, Any]) -> dict[str, float]:
+    """How far the exact sides are from the loop, in float32: relative to the largest energy or part of a gradient.
+
+    Ours must be near. Of a batch of 30 electrons XLA makes a wrong program for `jax.hessian` (jax 0.10.2, CPU): point
+    by point, or in float64, it agrees.
+    """
+    reference = [np.asarray(leaf) for leaf in jax.tree.leaves(results["forward over reverse, loop"])]
     largest = max(np.abs(leaf).max() for leaf in reference)
+    found = {}
     for name, got in results.items():
-        gap = max(np.abs(a - b).max() for a, b in zip(jax.tree.leaves(got), reference, strict=True)) / largest
-        if not gap < 1e-3:
-            raise SystemExit(f"expected {name} to agree with jax.hessian within 1e-3, got a relative gap of {gap:.1e}")
+        apart = max(np.abs(a - b).max() for a, b in zip(jax.tree.leaves(got), reference, strict=True)) / largest
+        found[name] = float(apart)
+        if name.startswith("course") and not apart < 1e-3:
+            raise SystemExit(f"expected {name} to agree with the loop within 1e-3, got a relative gap of {apart:.1e}")
+    return found
 
 
 def bench(quick: bool) -> tuple[dict[str, list[dict]], list[Ratio]]:

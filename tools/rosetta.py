@@ -68,9 +68,10 @@ def opening(entries: dict[str, list[type[kinds.Pair]]]) -> list[str]:
     traps = sum(bool(entry.trap) for found in entries.values() for entry in found)
     total = sum(map(len, entries.values()))
     return [
-        f"{total} entries. `make test-thorough` runs both sides of each on random inputs and compares results, and gradients "
-        f"where there are any. {traps} entries differ on purpose: these are marked **Trap**, and the difference is "
-        f"checked too. *{ALIKE}* is then what one would write first, *{SAME}* what gives PyTorch's result.",
+        f"{total} entries. `make test-thorough` runs both sides of each on random inputs and compares results, and "
+        f"gradients where there are any. {traps} entries differ on purpose: these are marked **Trap**, and the "
+        f"difference is checked too. *{ALIKE}* is then what one would write first, *{SAME}* what gives PyTorch's "
+        "result.",
         "Imports are the usual ones: `F` is torch.nn.functional, `jnp` jax.numpy, `lax` jax.lax, `nnx` flax.nnx, `nn` "
         "flax.linen, `ocp` orbax.checkpoint; `layers`, `optimizers` and `porting` are of this repository's `course`. "
         "Names without a definition are inputs.",

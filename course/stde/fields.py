@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from course.stde.draws import distinct
-from course.stde.kinds import factor_at
+from course.stde.kinds import factor_at, finite
 from course.taylor import arguments
 from course.taylor.fields import Metric, flat_field, lowered, slopes, times_volume, volume
 from course.taylor.functions import Field, ScalarField
@@ -96,7 +96,7 @@ class FieldOperator:
 
     def __mul__(self, factor: complex | jax.Array | ScalarField) -> FieldOperator:
         if isinstance(factor, numbers.Real):
-            factor = float(factor)  # fractions, too
+            factor = finite(factor).real  # fractions, too
         elif not callable(factor) and (np.shape(factor) or not jnp.issubdtype(jnp.result_type(factor), jnp.number)):
             raise TypeError(f"expected a number or a function (d,) -> (), got {factor!r:.80}; add terms one by one")
         return dataclasses.replace(self, parts=tuple(part.scaled(factor) for part in self.parts))

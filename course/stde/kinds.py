@@ -97,6 +97,21 @@ def is_number(value: object) -> TypeGuard[complex]:
     return isinstance(value, numbers.Number)
 
 
+def finite(value: complex) -> complex:
+    """A known number as a complex one.
+
+    Raises:
+      ValueError: it is NaN, infinite, or beyond what floating point holds.
+    """
+    try:
+        number = complex(value)
+    except OverflowError:  # an integer of 400 digits
+        number = complex(np.nan)
+    if not np.isfinite(number):
+        raise ValueError(f"expected a finite number, got {str(value)[:40]}; what divides it may be 0")
+    return number
+
+
 def is_one(factor: Factor) -> bool:
     """Whether it is the known number 1."""
     return is_number(factor) and factor == 1

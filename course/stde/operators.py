@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from course.stde.kinds import Factor, Kind, Scalar, is_number, joinable, joined, product, scalar, scaled
+from course.stde.kinds import Factor, Kind, Scalar, finite, is_number, joinable, joined, product, scalar, scaled
 from course.taylor import arguments
 from course.taylor.functions import ScalarField
 
@@ -36,7 +36,8 @@ class Operator:
         names that are unknown, missing or repeated.
       TypeError: a coefficient is neither a number nor a function, or the power of a name no integer.
     Operators over the same coordinates can be added and subtracted, and multiplied and divided by a number. A function
-    (d,) -> () may stand before an operator: `g * operator` is g(x) times what the operator gives at x.
+    (d,) -> () may stand before an operator: `g * operator` is g(x) times what the operator gives at x. They are
+    compared and hashed by identity: as a static argument of `jax.jit`, one made anew is compiled anew.
     Source: Shi et al. (2024), section 4: an operator is a tensor contracted with the derivative tensor of u.
     Example:
       >>> helmholtz = Operator({(2, 0): 1.0, (0, 2): 1.0}) + 4.0 * Operator({(0, 0): 1.0})
@@ -214,13 +215,7 @@ def _real_parts(value: Scalar | ScalarField) -> list[tuple[float | ScalarField, 
         raise TypeError(
             f"expected a number, or as a term's coefficient a function (d,) -> (), got {got}; give each term its own"
         )
-    try:
-        whole = complex(value)
-    except OverflowError:  # an integer of 400 digits
-        whole = complex(np.nan)
-    if not np.isfinite(whole):
-        raise ValueError(f"expected a finite number, got {str(value)[:40]}; what divides it may be 0")
-    if not isinstance(value, numbers.Real):
-        value = whole  # NumPy's are numbers too
-        return [(value.real, 1.0)] * (value.real != 0) + [(value.imag, 1j)]
-    return [(float(value), 1.0)]
+    whole = finite(value)
+    if isinstance(value, numbers.Real):
+        return [(whole.real, 1.0)]
+    return [(whole.real, 1.0)] * (whole.real != 0) + [(whole.imag, 1j)]

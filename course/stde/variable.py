@@ -27,13 +27,13 @@ def advection(b: ArrayLike | Function, d: int) -> Operator:
       b: velocity, numbers (d,) or a function (d,) -> (d,); it may hold what is traced.
       d: how many coordinates there are.
     Raises:
-      ValueError: b, or what it returns, is not (d,); or d < 1.
+      ValueError: b, or what it returns, is not (d,), or a number in it is not finite; or d < 1.
       TypeError: d is no integer.
     Example:
       >>> advection(jnp.array([1.0, 2.0]), 2)
       Operator(dimension=2, order=1, terms=2)
     """
-    d = arguments.integer("d", d, "there is no coordinate")
+    d, b = arguments.integer("d", d, "there is no coordinate"), _one(b)
     _shape("b", b, d, [(d,)])
     return Operator.of_kinds(d, (_pure(1, b, d),))
 
@@ -48,14 +48,14 @@ def diffusion(a: ArrayLike | Function, d: int) -> Operator:
         the point (d,) that returns them; it may hold what is traced.
       d: how many coordinates there are.
     Raises:
-      ValueError: a, or what it returns, has another shape; or d < 1.
+      ValueError: a, or what it returns, has another shape, or a number in it is not finite; or d < 1.
       TypeError: d is no integer.
     Source: the product rule, d_i (a_ij u_j) = a_ij u_ij + (d_i a_ij) u_j.
     Example:
       >>> diffusion(lambda x: 1 + x[0] ** 2, 3)
       Operator(dimension=3, order=2, terms=6)
     """
-    d = arguments.integer("d", d, "there is no coordinate")
+    d, a = arguments.integer("d", d, "there is no coordinate"), _one(a)
     shape = _shape("a", a, d, [(), (d,), (d, d)])
     if not callable(a) and shape == (d, d) and not isinstance(a, jax.core.Tracer):
         return second_order(a)
@@ -65,11 +65,11 @@ def diffusion(a: ArrayLike | Function, d: int) -> Operator:
         second = Operator.of_kinds(d, _second(a, shape, d))
     if not callable(a):
         return second
-    at = partial(_at, a)
+    slope = jax.jacfwd(partial(_at, a))
     drift: Function = {
-        (): jax.grad(at),
-        (d,): lambda x: jnp.diagonal(jax.jacfwd(at)(x)),
-        (d, d): lambda x: jnp.einsum("iji->j", jax.jacfwd(at)(x)),
+        (): slope,
+        (d,): lambda x: jnp.diagonal(slope(x)),
+        (d, d): lambda x: jnp.einsum("iji->j", slope(x)),
     }[shape]
     return second + Operator.of_kinds(d, (_pure(1, drift, d),))
 
@@ -99,6 +99,11 @@ def laplace_beltrami(metric: Function, d: int) -> Operator:
 
     flux = diffusion(lambda x: volume(x) * jnp.linalg.inv(metric(x)), d)
     return (lambda x: 1 / volume(x)) * flux
+
+
+def _one(value: ArrayLike | Function) -> ArrayLike | Function:
+    """A list that holds something traced as one array."""
+    return jnp.asarray(value) if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)) else value
 
 
 def _shape(name: str, value: ArrayLike | Function, d: int, allowed: list[tuple[int, ...]]) -> tuple[int, ...]:
@@ -131,7 +136,11 @@ def _pure(order: int, coefficients: ArrayLike | Function, d: int) -> Kind:
     """Derivatives of one order along all axes."""
     traced = isinstance(coefficients, jax.core.Tracer)
     known = not callable(coefficients) and not traced and not np.iscomplexobj(coefficients)
-    values = np.array(coefficients, float) if known else partial(_at, coefficients)
+    if not known:
+        return Kind((order,), np.arange(d)[:, None], partial(_at, coefficients))
+    values = np.array(coefficients, float)
+    if not np.isfinite(values).all():
+        raise ValueError(f"expected finite numbers, got {values}; what divides them may be 0")
     return Kind((order,), np.arange(d)[:, None], values)
 
 

@@ -186,6 +186,8 @@ def _square(field: Field, x: jax.Array) -> Field:
 
 
 def _metric_at(metric: Metric, x: jax.Array) -> jax.Array:
+    if not callable(metric):
+        raise ValueError(f"expected metric as a function (d,) -> (d, d), got {metric!r:.80}; write lambda x: g")
     found = jnp.asarray(metric(x))
     if found.shape != (len(x), len(x)):
         raise ValueError(

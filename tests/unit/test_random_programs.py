@@ -1,7 +1,7 @@
 """Programs drawn from a grammar: every public operator equals nested JAX, plain, under jit, vmap and grad by weights.
 
-150 programs: 15 are quick, 23 more belong to `make test`, the others to `make test-thorough`. Items, operator and setting
-of each are given, so that every item meets every operator and every setting; hypothesis draws the rest: wiring,
+150 programs: 15 are quick, 23 more belong to `make test`, the others to `make test-thorough`. Items, operator and
+setting of each are given, so that every item meets every operator and every setting; hypothesis draws the rest: wiring,
 widths, weights, orders. `make fuzz` runs 3,000.
 """
 

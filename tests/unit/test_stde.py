@@ -994,6 +994,21 @@ def test_advection_is_a_derivative_along_the_velocity():
         np.testing.assert_allclose(got, jax.grad(field)(x) @ velocity, rtol=1e-12)
 
 
+@pytest.mark.slow
+def test_lists_may_hold_what_is_traced_and_diffusivities_be_complex():
+    x, numbers = point(3), [2.0, -1.0, 3.0]
+
+    def values(first):
+        listed = [first, *numbers[1:]]
+        return [stde.apply(way(listed, 3), field, x) for way in (stde.advection, stde.diffusion)]
+
+    want = [stde.apply(way(numbers, 3), field, x) for way in (stde.advection, stde.diffusion)]
+    np.testing.assert_allclose(jax.jit(values)(numbers[0]), want, rtol=1e-12)
+    for name, a in DIFFUSIVITIES.items():
+        real, whole = (stde.apply(stde.diffusion(b, 3), field, x) for b in (a, lambda x, a=a: (1 + 2j) * a(x)))
+        np.testing.assert_allclose(whole, (1 + 2j) * real, rtol=1e-12, err_msg=name)
+
+
 def test_scalar_diffusion_in_ten_thousand_dimensions_stays_compressed():
     text, lines = program(lambda f, x: stde.apply(stde.diffusion(lambda x: 1 + x @ x, 10_000), f, x), 10_000)
     assert "cholesky" in text and lines <= 3
@@ -1058,6 +1073,7 @@ MISNAMED = {
     "a set of names": (
         lambda: stde.Operator([({"x": 1}, 1.0)], coordinates={"x", "t"}), "coordinates as different names"
     ),
+    "a velocity that is not finite": (lambda: stde.advection([1.0, np.nan], 2), r"finite numbers, got \[ 1\. nan\]"),
     "a field before a field's operator": (
         lambda: stde.apply((lambda x: x) * stde.divergence(2), lambda x: x, jnp.ones(2)),
         r"a coefficient \(d,\) -> \(\)",

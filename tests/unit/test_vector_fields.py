@@ -228,6 +228,12 @@ REFUSED = {
     "a scalar for an operator": (lambda: DIVERGENCE.apply(potential, X), r"vector field.*got values of shape \(\)"),
     "too many samples": (lambda: DIVERGENCE.estimate(field, X, KEY, 4), "samples <= 3.*replace=True"),
     "another law": (lambda: DIVERGENCE.estimate(field, X, KEY, 1, dense="normal"), "rademacher.*got 'normal'"),
+    "a metric that is an array": (
+        lambda: taylor.curl(field, X, metric=jnp.eye(3)),
+        "(?s)as a function .*write lambda x: g",
+    ),
+    "no number": (lambda: np.nan * DIVERGENCE, "a finite number, got nan"),
+    "a number too large": (lambda: 10**400 * DIVERGENCE, "a finite number, got 1000"),
     "another shape": (lambda: DIVERGENCE + stde.curl(3), "results of one shape, got .*shape=.3,."),
 }
 
