@@ -1,4 +1,4 @@
-"""When Taylor mode wins and when it loses: lines, mixed partials, linear algebra and a loop (`make bench`).
+"""When Taylor mode wins and when it loses: lines, mixed partials, linear algebra, loops, long programs (`make bench`).
 
 Time of the value and of its parameter gradient, and the temporary memory that XLA plans. Every side of a comparison is
 what one would write without `course.taylor`: nested `jax.jvp`, `jax.experimental.jet`, forward over reverse,
@@ -36,6 +36,10 @@ class Sizes:
     indices: tuple[tuple[int, ...], ...] = ((1, 1), (3, 1), (1, 1, 1), (2, 1, 1), (1, 1, 1, 1))
     functions: tuple[str, ...] = ("inverse", "solve, a column", "solve, a matrix", "log determinant", "Cholesky")
     steps: int = 24  # of the loop
+    blocks: int = 6  # of the loop whose body is under `jax.checkpoint`
+    lengths: tuple[int, ...] = (800, 3_200)  # of long programs, in equations
+    dimensions: tuple[int, ...] = (400, 100_000)  # of the biharmonic operator
+    largest: int = 1_000_000  # in which it is made
     width: int = 50
     matrix: int = 12
     dimension: int = 36
@@ -43,7 +47,7 @@ class Sizes:
     rounds: int = 7
 
 
-QUICK = Sizes((1, 2), ((1, 1),), ("inverse", "Cholesky"), 2, 4, 2, 3, 2, 1)
+QUICK = Sizes((1, 2), ((1, 1),), ("inverse", "Cholesky"), 2, 2, (10,), (5,), 10, 4, 2, 3, 2, 1)
 
 
 # --- ways to differentiate -----------------------------------------------------------------------------------------
@@ -132,6 +136,28 @@ def recurrent(sizes: Sizes) -> tuple[jax.Array, Callable]:
     return weights, f
 
 
+def blocks(sizes: Sizes, checkpoint: bool) -> tuple[jax.Array, Callable]:
+    """The sum of what a scan over blocks of two layers makes of x, each block recomputed or not."""
+    weights = jax.random.normal(jax.random.key(SEED), (sizes.blocks, 2, sizes.dimension, sizes.dimension))
+
+    def block(h: jax.Array, w: jax.Array) -> tuple[jax.Array, None]:
+        return jnp.tanh(jnp.tanh(h @ w[0]) @ w[1]), None
+
+    body = jax.checkpoint(block) if checkpoint else block
+    return weights / sizes.dimension**0.5, lambda w, x: jax.lax.scan(body, x, w)[0].sum()
+
+
+def long_program(length: int) -> Callable:
+    """A program of so many equations."""
+
+    def f(x: jax.Array) -> jax.Array:
+        for _ in range(length // 2):
+            x = jnp.sin(x) + x
+        return x.sum()
+
+    return f
+
+
 # --- measuring -----------------------------------------------------------------------------------------------------
 
 
@@ -180,7 +206,8 @@ def ratios(rows: list[dict], what: str, bound: float | None = None) -> list[Rati
 
 def bench(quick: bool) -> tuple[dict[str, list[dict]], list[Ratio]]:
     sizes = QUICK if quick else Sizes()
-    tables: dict[str, list[dict]] = {title: [] for title in ("one line", "mixed partials", "linear algebra", "a loop")}
+    titles = ("one line", "mixed partials", "linear algebra", "a loop", "many dimensions", "tracing")
+    tables: dict[str, list[dict]] = {title: [] for title in titles}
     measured: list[Ratio] = []
 
     def add(table: str, name: str, of: tuple, x: jax.Array, ways: dict, bound: float | None, kinds=slice(None)) -> None:
@@ -211,7 +238,40 @@ def bench(quick: bool) -> tuple[dict[str, list[dict]], list[Ratio]]:
     for name in sizes.functions:
         add("linear algebra", name, of_matrices(name, sizes), x, LAPLACIANS, LEVEL, slice(2))
     add("a loop", f"scan of {sizes.steps} steps", recurrent(sizes), x, LAPLACIANS, None)
+    for name, under in (("blocks", False), ("blocks under jax.checkpoint", True)):
+        add("a loop", f"scan of {sizes.blocks} {name}", blocks(sizes, under), x, LAPLACIANS, None)
+    for d in sizes.dimensions:
+        operator, params = stde.biharmonic(d), pde.init_mlp(jax.random.key(SEED), (d, 64, 64, 1))
+        ways = {"stde.apply": partial(apply, operator), "taylor.laplacian twice": twice}
+        add("many dimensions", f"biharmonic, d = {d:,}", (params, pde.mlp), points(d, 1), ways, LEVEL)
+    make = Contender(f"stde.biharmonic({sizes.largest:_})", lambda: (sizes.largest,), made, rounds=sizes.rounds)
+    tables["operators"] = [side.row() for side in harness.interleave([make], "an operator").values()]
+    for length in sizes.lengths:
+        f, start = long_program(length), jnp.ones(3)
+        sides = [
+            Contender(f"{length:,} equations: {name}", tuple, partial(tracing, LAPLACIANS[name], f, start), rounds=3)
+            for name in ("taylor.laplacian", "jax.hessian")
+        ]
+        ours, rival = harness.interleave(sides, f"tracing {length:,} equations").values()
+        tables["tracing"] += [ours.row(), rival.row()]
+        measured.append(Ratio(f"tracing {length:,} equations: jax.hessian / ours", rival.median / ours.median, 1))
     return tables, measured
+
+
+def apply(operator: stde.Operator, f: Callable, x: jax.Array) -> jax.Array:
+    return stde.apply(operator, f, x)
+
+
+def twice(f: Callable, x: jax.Array) -> jax.Array:
+    return taylor.laplacian(lambda x: taylor.laplacian(f, x), x)
+
+
+def made(d: int) -> None:
+    stde.biharmonic(d)
+
+
+def tracing(way: Way, f: Callable, x: jax.Array) -> None:
+    jax.make_jaxpr(lambda x: way(f, x))(x)
 
 
 def partial_derivative(f: Callable, x: jax.Array, index: tuple[int, ...]) -> jax.Array:
