@@ -239,9 +239,9 @@ def table(form: str, n: int, sizes: Sizes) -> list[dict]:
 def gaps(results: dict[str, Any]) -> dict[str, float]:
     """How far the exact sides are from the loop, in float32: relative to the largest energy or part of a gradient.
 
-    Ours must be near: within 5 %, since a matrix of orbitals with a condition number of 10,000 is among the points of 30
-    electrons, and the order of a sum then changes the second digit of a gradient. In float64 all agree. Of a batch of
-    30 electrons XLA makes a wrong program for `jax.hessian` (jax 0.10.2, CPU); point by point it agrees.
+    Ours must be near: within 5 %, since a matrix of orbitals with a condition number of 10,000 is among the points of
+    30 electrons, and the order of a sum then changes the second digit of a gradient. In float64 all agree. Of a batch
+    of 30 electrons XLA makes a wrong program for `jax.hessian` (jax 0.10.2, CPU); point by point it agrees.
     """
     reference = [np.asarray(leaf) for leaf in jax.tree.leaves(results["forward over reverse, loop"])]
     largest = max(np.abs(leaf).max() for leaf in reference)
