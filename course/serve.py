@@ -350,7 +350,8 @@ def serve(app: Starlette, port: int = 0, limits: Limits = Limits()) -> None:
             app, http="h11", ws="none", lifespan="on", log_level="warning", access_log=False, proxy_headers=False,
             server_header=False, limit_concurrency=limits.connections, timeout_graceful_shutdown=limits.stop_s,
         )  # fmt: skip
-        print(f"serving at http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+        host, taken = listener.getsockname()
+        print(f"serving at http://{host}:{taken}", flush=True)
         uvicorn.Server(config).run(sockets=[listener])
 
 
