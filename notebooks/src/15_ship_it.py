@@ -123,7 +123,7 @@ for words in ("func.func public", "stablehlo.custom_call @shape_assertion", "sta
     line = next(line for line in exported.mlir_module().splitlines() if words in line)
     print(line.strip()[:110])
 
-# %% alt="From left to right: on the training machine, a blue rounded box 'model, flax, course' leads by 'export' to a box 'program, StableHLO with the weights in it' and a box 'manifest, SHA-256 and JAX version' below it; both lead by 'copy' to the serving machine, where 'deserialize' and 'compile' lead to a rounded box 'program for 1, 8, 64, 256 rows', which needs jax, numpy and flatbuffers alone, and answers a box 'HTTP, rows to predictions'."
+# %% alt="From left to right: on the training machine, a blue rounded box 'model, flax, course' leads by 'export' to a box 'program, StableHLO with the weights in it' and a box 'manifest, SHA-256 and JAX version' below it; both lead across a dotted line to the serving machine, to a rounded box 'compiled for 1, 8, 64, 256 rows', loaded if the manifest agrees; there are jax, numpy and flatbuffers alone. From it an arrow leads to a box 'HTTP, JSON'."
 d = plots.Diagram(height=2.5)
 source = d.function(0.8, 1.6, "predict\nmodel, flax, course", side="jax", width=1.5, height=0.6)
 program = d.array(3.0, 1.6, "program\nStableHLO and weights", side="jax", width=1.6, height=0.6)
@@ -131,12 +131,13 @@ manifest = d.array(3.0, 0.7, "manifest\nSHA-256, JAX's version", width=1.6, heig
 served = d.function(5.4, 1.6, "compiled for\n1, 8, 64, 256 rows", side="jax", width=1.5, height=0.6)
 client = d.array(7.3, 1.6, "HTTP\nJSON", width=0.9, height=0.6)
 d.arrow(source, program, "export", side="jax")
-d.arrow(program, served, "deserialize,\ncompile", side="jax", offset=0.22)
-d.arrow(manifest, served, "compare first", dashed=True, offset=-0.3)
+d.arrow(program, served, side="jax")
+d.arrow(manifest, served, dashed=True)
+d.note(5.4, 1.1, "loaded if the manifest agrees")
 d.arrow(served, client)
 d.note(0.8, 2.25, "training machine: everything")
 d.note(6.0, 2.25, "serving machine: jax, numpy, flatbuffers")
-d.axes.plot([4.15, 4.15], [0.2, 2.45], color="gray", linestyle=":")
+d.axes.plot([4.15, 4.15], [0.2, 2.45], color="gray", linestyle=":", marker="")
 plt.show()
 print("what crosses the line: one program, one manifest")
 
