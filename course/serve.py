@@ -343,8 +343,8 @@ def serve(app: Starlette, port: int = 0, limits: Limits = Limits()) -> None:
     import uvicorn
 
     with socket.create_server(("127.0.0.1", port)) as listener:
-        # asyncio does it for sockets that name TCP as their protocol, and this one names none; without it an answer waits
-        # for the client's acknowledgement of its head, 40 ms
+        # asyncio does it for sockets that name TCP as their protocol, and this one names none; without it an answer
+        # waits for the client's acknowledgement of its head, 40 ms
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         config = uvicorn.Config(
             app, http="h11", ws="none", lifespan="on", log_level="warning", access_log=False, proxy_headers=False,

@@ -112,13 +112,11 @@ def chunks(
 wrong("padded_chunks", "the filling are to be cut off")(chunks(cut=False))
 wrong("padded_chunks", "always the largest program")(chunks(choose=lambda sizes, rows: max(sizes)))
 wrong("padded_chunks", "the order of the dict says nothing")(
-    chunks(choose=lambda sizes, rows: next(size for size in sizes if size >= rows and (rows > 4 or size < max(sizes))))
+    chunks(choose=lambda sizes, rows: next(size for size in sizes if size >= rows))
 )
 wrong("padded_chunks", "rows beyond the largest size are dropped")(chunks(parts=lambda x, size: [x[:size]]))
 wrong("padded_chunks", "fewer than the largest size, are dropped")(
-    chunks(
-        parts=lambda x, size: [x] if len(x) < size else [x[at : at + size] for at in range(0, len(x) - size + 1, size)]
-    )
+    chunks(parts=lambda x, size: [x[at : at + size] for at in range(0, len(x) - size + 1, size)] or [x])
 )
 wrong("padded_chunks", "only the last part is returned")(chunks(join=lambda found: found[-1]))
 wrong("padded_chunks", "more calls than needed")(chunks(step=min))
@@ -236,5 +234,5 @@ def value_by_value(body, columns):
         if [len(row) for row in rows] != [columns] * len(rows) or not rows or not isinstance(rows, list):
             raise ValueError("expected rows")
         return jnp.array([[number(value) for value in row] for row in rows], jnp.float32)
-    except (TypeError, RecursionError) as error:
+    except (TypeError, RecursionError, OverflowError) as error:
         raise ValueError(str(error)) from None
