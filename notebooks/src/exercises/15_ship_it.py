@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 15 · Exercises: Ship it
 #
-# **Does what you ship still work where you are not?** (10 minutes)
+# **Does what you ship still work where you are not?** (15 minutes)
 
 # %% [markdown]
 # Four exercises to the [lesson](../15_ship_it.ipynb). Fill in the cells that say `your turn` and run the check below
@@ -19,7 +19,7 @@ from jax import export
 from course import checks
 
 # %% [markdown]
-# ## Exercise 1: What a client should not have to know (3 minutes)
+# ## Exercise 1: What a client should not have to know (2 minutes)
 #
 # In PyTorch the scaling of the inputs often lies in another file than the model, and is forgotten there.
 #
@@ -51,7 +51,7 @@ def ship(params, mean, scale):
 checks.shipped_pipeline(ship)
 
 # %% [markdown]
-# ## Exercise 2: Which of them can be exported? (2 minutes)
+# ## Exercise 2: Which of them can be exported? (5 minutes)
 #
 # **Given** six functions of x, (b, 3) float32, whose first dimension is to stay symbolic.
 #
@@ -133,7 +133,7 @@ def predict_all(compiled, x):
 checks.padded_chunks(predict_all)
 
 # %% [markdown]
-# ## Exercise 4: What a client sends (3 minutes)
+# ## Exercise 4: What a client sends (5 minutes)
 #
 # **Given** the `body` of a request, bytes, and a number of `columns`.
 #
