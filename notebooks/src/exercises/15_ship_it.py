@@ -106,8 +106,8 @@ checks.symbolic_batches(verdicts)
 # **Given** `compiled`, a dict from a batch size to a program that takes exactly so many rows (size, d) and returns
 # (size,), in no particular order; and rows `x`, (n, d) float32, n >= 1, perhaps more than the largest size.
 #
-# **Asked** for the predictions (n,), in order. Full batches of the largest size first; what is left goes to the smallest
-# program that holds it, filled with zeros.
+# **Asked** for the predictions (n,), in order. Full batches of the largest size first; what is left goes to the
+# smallest program that holds it, filled with zeros.
 #
 # **Checked** with programs that note which of them was called, and with what.
 
@@ -138,8 +138,8 @@ checks.padded_chunks(predict_all)
 # **Given** the `body` of a request, bytes, and a number of `columns`.
 #
 # **Asked** for the rows in it, (n, columns) float32, where it is JSON of the form `[[1, 2.5], [0, -3]]`, n >= 1. For
-# anything else raise a ValueError: what is no JSON or no list of rows, rows of another length, text, `true`, `null`, `NaN`,
-# and numbers that float32 does not hold.
+# anything else raise a ValueError: what is no JSON or no list of rows, rows of another length, text, `true`, `null`,
+# `NaN`, and numbers that float32 does not hold.
 #
 # **Checked** with bodies that fit, and with twenty that don't.
 
