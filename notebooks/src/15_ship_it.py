@@ -348,7 +348,7 @@ with fails(ValueError):
     serve.Program(folder / "newer.jax")
 
 # %% [markdown]
-# `course.serve` is 300 lines, and imports nothing of the course. What follows is what it does.
+# `course.serve` is one file, and imports nothing else of the course. What follows is what it does.
 #
 # ## Compile before the first request
 #
@@ -525,7 +525,7 @@ with torch.inference_mode():
 # %% [markdown]
 # ## End to end
 #
-# Seven ways from a passenger to a probability, in three processes and two frameworks.
+# Eight ways from a passenger to a probability, in three processes and two frameworks.
 
 # %%
 ways = {
@@ -533,7 +533,7 @@ ways = {
     "exported, read again": again.call(x_test),
     "a process without flax": elsewhere,
     "compiled and padded": np.concatenate([padded(x_test[:256]), padded(x_test[256:])]),
-    "over HTTP": np.concatenate([over_http, truth[200:]]),
+    "over HTTP": np.concatenate([over_http, truth[200:]]),  # 200 rows were asked for
     "torch, carried over": torch_model(torch.from_numpy(x_test)).detach().numpy(),
     "torch.export": in_torch,
     "torch, from safetensors": tuned,
