@@ -43,6 +43,7 @@ from course.checks.puzzles import (
 )
 from course.checks.real_checkpoint import folded_norm, smoothed_path, torch_frames
 from course.checks.same_numbers import batch_norm, bias_correction, guilty_layers
+from course.checks.ship_it import padded_chunks, shipped_pipeline, strict_rows, symbolic_batches
 from course.checks.start_here import augmented, first_week, padded_sum, smooth
 from course.checks.state_and_trees import best_weights, refreshed_averages, running_scale, tree_leaves
 from course.checks.stde import biharmonic_by_normals, fair_loss, third_derivatives
@@ -70,14 +71,14 @@ __all__ = [
     "gradients_from_the_end", "guilty_layers", "helmholtz_gradient", "hessian_vector", "implicit_root",
     "inward_clip", "jet_contents", "jettable", "laplacian_in_blocks", "layerwise_rates", "linear_recurrence",
     "linen_tree", "lines_needed", "loud_or_quiet", "mapped_shapes", "mean_loss", "mixed_gradients",
-    "newton_direction", "next_chunk", "nnx_compilations", "nodes_agree", "one_hot_labels", "padded_collate",
-    "padded_rows", "padded_sum", "pinn_loss", "pinn_model", "pinn_optimizer", "pinn_residual", "pinn_run",
-    "port_of_a_file", "ported_rule", "power_iteration", "program_count", "progress", "promoted_types",
+    "newton_direction", "next_chunk", "nnx_compilations", "nodes_agree", "one_hot_labels", "padded_chunks",
+    "padded_collate", "padded_rows", "padded_sum", "pinn_loss", "pinn_model", "pinn_optimizer", "pinn_residual",
+    "pinn_run", "port_of_a_file", "ported_rule", "power_iteration", "program_count", "progress", "promoted_types",
     "pure_or_static", "random_rounding", "reader_accuracy", "reader_batches", "reader_model", "reader_run",
     "reader_step", "refreshed_averages", "restarting_rate", "resumable_batches", "resumed_state", "returns_to_go",
     "row_noise", "running_scale", "saved_run", "script_gradients", "script_model", "script_optimizer", "script_run",
-    "shell_ansatz", "siamese", "skipped_steps", "smallest_sample", "smooth", "smoothed_path", "standardised_stream",
-    "steady_variance", "strict_function", "strict_loading", "sweep", "sync_batch_norm", "td_gradient",
-    "third_derivatives", "times_traced", "torch_frames", "train_on_fresh_points", "trained_biases", "tree_leaves",
-    "u_xxy_from_lines", "unused_keys",
+    "shell_ansatz", "shipped_pipeline", "siamese", "skipped_steps", "smallest_sample", "smooth", "smoothed_path",
+    "standardised_stream", "steady_variance", "strict_function", "strict_loading", "strict_rows", "sweep",
+    "symbolic_batches", "sync_batch_norm", "td_gradient", "third_derivatives", "times_traced", "torch_frames",
+    "train_on_fresh_points", "trained_biases", "tree_leaves", "u_xxy_from_lines", "unused_keys",
 ]  # fmt: skip
