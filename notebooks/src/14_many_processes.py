@@ -59,7 +59,7 @@ folder = Path(scratch.name).resolve()
 # | `torchrun --nproc-per-node=4 train.py` | `python -m course.launch --processes 4 train.py` on one machine |
 # | `init_process_group("gloo")` | `jax.distributed.initialize(...)`, within `launch.join()` here |
 # | rank, world size | `jax.process_index()`, `jax.process_count()` |
-# | one process a device | one process a machine, with all of its devices |
+# | one process a device | one process a machine with all of its devices, or one a device |
 # | `DistributedDataParallel(model)` | a sharding; the step stays as it is |
 # | `dist.all_reduce(x)` | inserted by `jit`, or `jax.lax.psum` |
 # | `dist.barrier()` | `multihost_utils.sync_global_devices("a name")` |
@@ -94,8 +94,7 @@ def run(script, processes, *arguments, devices=1, timeout=120, keep=()):
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(course.__file__).parents[1])}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
     lines = [line for line in done.stdout.splitlines() if "[Gloo]" not in line]
-    said = [line for line in done.stderr.splitlines() if line.startswith("course.launch") or any(word in line for word in keep)]
-    said = said if done.returncode == 0 or said else done.stderr.splitlines()[-15:]
+    said = [line for line in done.stderr.splitlines() if any(word in line for word in ("course.launch:", *keep))]
     print(*sorted(lines, key=lambda line: line[:3]), *said, f"exit code {done.returncode}", sep="\n")  # by process
     return lines
 
@@ -121,7 +120,8 @@ print("here", [device.id for device in jax.local_devices()], "of", [device.id fo
 mine = np.arange(4.0) + 10 * process  # what this process has loaded
 x = jax.make_array_from_process_local_data(NamedSharding(mesh, P("data")), mine)
 print("global shape", x.shape, "here", [shard.data.tolist() for shard in x.addressable_shards])
-print("mean over all", jax.jit(lambda x: x.mean())(x))
+total = float(jax.jit(lambda x: x.mean())(x))
+print(f"mean over all {total}")
 if process == 0:
     with fails(RuntimeError):
         np.asarray(x)
@@ -187,12 +187,12 @@ assert weighted == errors.mean() != padded
 
 # %%
 stream = grain.MapDataset.range(ROWS).shuffle(seed=SEED).repeat()  # another order in each epoch
+step = 31  # its batch lies across the end of the first epoch
 for processes in (1, 2, 4):
     slices = [stream.slice(slice(p, None, processes)).batch(BATCH // processes) for p in range(processes)]
-    rows = [share[31].tolist() for share in slices]  # step 31, across the end of the first epoch
-    print(f"{processes} processes: batch 31, process 0 begins with {rows[0][:4]}; all together", end=" ")
-    together = sorted(sum(rows, []))
-    print(len(together), "rows, the same" if together == sorted(int(stream[31 * BATCH + i]) for i in range(BATCH)) else "")
+    rows = [share[step].tolist() for share in slices]
+    assert sorted(row for part in rows for row in part) == sorted(stream.batch(BATCH)[step])
+    print(f"{processes} processes: of batch {step}, process 0 begins with {rows[0][:4]}; together the same {BATCH} rows")
 
 sampler = DistributedSampler(range(ROWS), 4, 0, seed=SEED)
 first = list(sampler)
@@ -216,7 +216,6 @@ from course import launch
 launch.join()
 
 import grain, jax, jax.numpy as jnp, numpy as np, optax, orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 
 jax.config.update("jax_enable_x64", True)
@@ -301,8 +300,8 @@ most = -(-ROWS // jax.device_count()) * jax.local_device_count()  # a multiple o
 mine = np.arange(process, ROWS, processes)
 mine, weight = np.resize(mine, most), np.arange(most) < len(mine)
 loss = jax.jit(loss_fn)(state["params"], *spread(x[mine], y[mine], weight.astype(float)))
-whole = jax.tree.leaves(multihost_utils.process_allgather(state, tiled=True))
-digest = hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in whole)).hexdigest()[:12]
+whole = jax.jit(lambda state: state, out_shardings=NamedSharding(mesh, P()))(state)  # all of it on every device
+digest = hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(whole))).hexdigest()[:12]
 shards = [shard.data.shape for shard in state["params"]["w"].addressable_shards]
 print("evaluation", float(loss), "hash", digest, "w here", *shards)
 '''
@@ -351,7 +350,7 @@ def logged(lines, word="step"):
 table = pd.DataFrame({f"{n} processes": logged(lines) for n, lines in printed.items()}, index=range(10, STEPS + 1, 10))
 table["torch"] = losses[9::10]
 gap = table.sub(table["torch"], axis=0).abs().max().max()
-evaluations = sum((logged(lines, "evaluation") for lines in printed.values()), [])
+evaluations = [value for lines in printed.values() for value in logged(lines, "evaluation")]
 assert gap < 1e-12 and np.ptp(evaluations) < 1e-12
 print("largest gap below 1e-12: ok; evaluations on 1003 rows, of 1, 2 and 4 processes alike: ok")
 table.rename_axis("step").round(6)
@@ -366,9 +365,8 @@ table.rename_axis("step").round(6)
 
 # %%
 newest = folder / "of 4" / str(STEPS)
-for path in sorted(newest.glob("default/ocdbt.process_*")):
-    print(path.relative_to(folder), "written by one process:", any(path.rglob("*")))
-print(len(list(newest.glob("default/ocdbt.process_*"))), "parts, and one index:", (newest / "default/manifest.ocdbt").exists())
+print("parts:", *sorted(path.name for path in newest.glob("default/ocdbt.process_*")))
+print("index:", *(path.name for path in newest.glob("default/manifest*")))
 
 # %% [markdown]
 # Each wrote a part, and process 0 the index that makes one checkpoint of them: that is why all must see the same
@@ -428,7 +426,8 @@ layouts = {
     "4 x 2": lambda leaf: NamedSharding(grid, P("b", "a") if leaf.ndim == 2 else P()),
 }
 for name, layout in layouts.items():
-    example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout(leaf)), like)
+    shardings = jax.tree.map(layout, like)
+    example = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), like, shardings)
     with ocp.StandardCheckpointer() as checkpointer:
         found = checkpointer.restore(newest / "default", example)
     digest = hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(found))).hexdigest()[:12]
@@ -470,10 +469,10 @@ x, held_out = (
 # %% tags=["trap:order-of-collectives"]
 slips = '''
 if process == 0:
-    loss, evaluation = mean(x), mean(held_out)
+    loss, evaluation = float(mean(x)), float(mean(held_out))
 else:
-    evaluation, loss = mean(held_out), mean(x)
-print("order: loss", loss, "due 1.5; evaluation", evaluation, "due 15.0")
+    evaluation, loss = float(mean(held_out)), float(mean(x))
+print(f"order: loss {loss}, due 1.5; evaluation {evaluation}, due 15.0")
 
 weights = np.random.default_rng(process).normal(size=3)
 replicated = jax.make_array_from_callback((3,), everywhere, lambda index: weights[index])
@@ -493,13 +492,13 @@ print("--- on disk:", *sorted(path.name for path in folder.glob("disk of */*")))
 
 # %% [markdown]
 # - **Order.** No error, and no number is right. A collective has no name: each process's first meets the other's
-#   first. gloo adds 1 and 20. It takes a collective under `if process_index() == 0`, a loop over a `set`, or one
-#   process that skips a bad batch. Where accelerators check sizes, they may hang or abort; they need not. So: the same
-#   calls in the same order on all processes, and decisions from global values only.
+#   first, and gloo adds 1 and 20. It takes no more than a collective under `if process_index() == 0`, a loop over a
+#   `set`, or one process that skips a bad batch. On GPUs such a pair may also hang or abort. So: the same calls in the
+#   same order on all processes, and decisions from global values only.
 # - **Seeds.** No error: JAX believes you. Each process trains weights of its own on averaged gradients. One seed for
 #   all for weights and the order of the data; dropout's key is drawn globally under `jit`, and needs no
-#   `fold_in(key, process_index())`. `multihost_utils.assert_equal` compares, once at the start; `jax.device_put` of a
-#   host array does so by itself.
+#   `fold_in(key, process_index())`. `multihost_utils.assert_equal` compares, once at the start (its message lists the
+#   values of process 0, or of all); `jax.device_put` of a host array to all devices does so by itself.
 # - **Disk.** The save waits for a folder that it never sees; after `timeout_secs` (600 by default) it fails, and
 #   `tmp` stays in the names. Checkpoints go to a file system or bucket that all processes see.
 #
@@ -513,10 +512,10 @@ print("--- on disk:", *sorted(path.name for path in folder.glob("disk of */*")))
 # %% tags=["nbval-ignore-output"] volatile="frames of the installed version"
 hang = '''
 faulthandler.dump_traceback_later(4, exit=True)
-print("mean of x", mean(x), flush=True)
+print("mean of x", float(mean(x)))
 if process == 0:
-    print("evaluation", mean(held_out), flush=True)
-print("done", flush=True)
+    print("evaluation", float(mean(held_out)))
+print("done")
 '''
 (folder / "hang.py").write_text(top + hang, "utf-8")
 _ = run("hang.py", 2, keep=("Timeout", "hang.py", "distributed.py"))
@@ -549,17 +548,16 @@ print("gloo listens on the loopback address:", address.startswith("127.") or add
 # ## On a cluster
 #
 # There the line is `jax.distributed.initialize()`, without arguments, before anything else of JAX. It asks its
-# surroundings for the coordinator's address, the number of processes and its own; the rest of the script stays. One
-# process a machine, with all the devices there.
+# surroundings for the coordinator's address, the number of processes and its own; the rest of the script stays.
 #
 # **Slurm**: read from `SLURM_JOB_ID` (which gives the port), `SLURM_STEP_NODELIST` (whose first is the coordinator),
-# `SLURM_NTASKS` and `SLURM_PROCID`, which `srun` sets.
+# `SLURM_NTASKS`, `SLURM_PROCID` and `SLURM_LOCALID`, which `srun` sets.
 #
 # ```bash
 # #!/bin/bash
 # #SBATCH --job-name=train
 # #SBATCH --nodes=4
-# #SBATCH --ntasks-per-node=1     # one process a node
+# #SBATCH --ntasks-per-node=8     # one process a GPU
 # #SBATCH --gpus-per-node=8
 # #SBATCH --time=12:00:00
 # #SBATCH --requeue               # a lost node: the job starts again, and goes on from its checkpoint
@@ -567,8 +565,9 @@ print("gloo listens on the loopback address:", address.startswith("127.") or add
 # srun --kill-on-bad-exit=1 python train.py /shared/checkpoints/run1
 # ```
 #
-# With `--ntasks-per-node=8` there is one process a GPU, as with `torchrun`, and `initialize` gives each the device of its
-# `SLURM_LOCALID`. torch's own line would be
+# On Slurm `initialize` gives each process one device, that of its `SLURM_LOCALID`. With `--ntasks-per-node=1` seven of
+# eight GPUs would stand idle, without a word: there, say `initialize(local_device_ids=range(8))`. With torch the last
+# line would be, with one task a node,
 #
 # ```bash
 # srun torchrun --nnodes=4 --nproc-per-node=8 --rdzv-backend=c10d --rdzv-endpoint=$HEAD_NODE:29500 train.py
@@ -645,7 +644,7 @@ print("gloo listens on the loopback address:", address.startswith("127.") or add
 #
 # ## Summary
 #
-# - One script, started once a machine. The mesh spans all devices, and a process holds the shards of its own.
+# - One script in each process. The mesh spans all devices, and a process holds the shards of its own.
 # - Each process loads a slice of one global order. Uneven ends: an endless stream for training, weights of zero for
 #   evaluation.
 # - All processes save; Orbax makes one checkpoint of it, which any number of processes and any sharding can read. One
