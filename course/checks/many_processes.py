@@ -258,8 +258,8 @@ def common_stop(rng: np.random.Generator, train: Any) -> None:
                 "all wait for the last process that would stop; the mean loss is to decide": max(local),
                 "it never stops early": epochs,
                 "a comparison with the epoch before, in place of the best one": _stop(mean, patience, last=True),
-                "one epoch late: stop once patience epochs in a row were no better": due + 1,
-                "one epoch early, or counted from 0": due - 1,
+                "one epoch more: it is over once patience epochs in a row were no better": _stop(mean, patience + 1),
+                "one epoch less than patience": _stop(mean, patience - 1),
             }
             if len({due, *local}) == count + 1 and due not in slips.values() and len(set(slips.values())) == len(slips):
                 break

@@ -147,8 +147,9 @@ wrong("common_stop", "the first process that would stop")(
     stopping(lambda loss, all_mean: loss, lambda waited, patience, all_mean: all_mean(waited >= patience) > 0)
 )
 wrong("common_stop", "it never stops early")(stopping(stop=lambda waited, patience, all_mean: False))
-wrong("common_stop", "one epoch late")(stopping(late=1))
+wrong("common_stop", "one epoch more")(stopping(late=1))
 wrong("common_stop", "the epoch before, in place of the best")(stopping(best_of=lambda loss, best: loss))
+wrong("common_stop", "one epoch less")(stopping(late=-1))
 wrong("common_stop", "counted from 0")(stopping(returned=0))
 
 

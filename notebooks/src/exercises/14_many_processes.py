@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 14 · Exercises: Many processes
 #
-# **Does your program do the same on every process, where it must, and something else where it may?** (10 minutes)
+# **Does your program do the same on every process, where it must, and something else where it may?** (15 minutes)
 
 # %% [markdown]
 # Four exercises to the [lesson](../14_many_processes.ipynb). Fill in the cells that say `your turn` and run the
@@ -16,7 +16,7 @@ import numpy as np
 from course import checks
 
 # %% [markdown]
-# ## Exercise 1: Batches of an evaluation (3 minutes)
+# ## Exercise 1: Batches of an evaluation (2 minutes)
 #
 # ```python
 # sampler = DistributedSampler(held_out, processes, process, shuffle=False)
@@ -82,7 +82,7 @@ def keys_of(seed, process, epoch, step):
 checks.keys_of_processes(keys_of)
 
 # %% [markdown]
-# ## Exercise 3: An early stop that hangs (3 minutes)
+# ## Exercise 3: An early stop that hangs (5 minutes)
 #
 # ```python
 # best, waited = float("inf"), 0
