@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 14 · Many processes
 #
-# **What must change when one program runs as several processes, on one machine or on a hundred?** (1 minutes)
+# **What must change when one program runs as several processes, on one machine or on a hundred?** (100 minutes)
 
 # %% [markdown]
 # After this lesson you can
@@ -16,6 +16,7 @@
 # %%
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -34,7 +35,7 @@ from jax.sharding import PartitionSpec as P
 from torch.utils.data import DistributedSampler
 
 import course
-from course import launch, plots
+from course import plots
 
 
 # %%
@@ -46,6 +47,20 @@ torch.set_num_threads(1)
 plots.use()
 scratch = tempfile.TemporaryDirectory()
 folder = Path(scratch.name).resolve()
+
+
+def run(script, processes, *arguments, devices=1, timeout=120, keep=()):
+    command = [sys.executable, "-m", "course.launch", "--processes", str(processes), "--devices", str(devices)]
+    command += ["--timeout", str(timeout), str(folder / script), *map(str, arguments)]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(course.__file__).parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
+    lines = [line for line in done.stdout.splitlines() if "[Gloo]" not in line]
+    said = [line for line in done.stderr.splitlines() if any(word in line for word in ("course.launch:", *keep))]
+    said = [re.sub(r'"/.*/', '"…/', line) for line in said]  # of a path, the file
+    shown = [*sorted(lines, key=lambda line: line[:3]), *sorted(said, key=lambda line: line[:3])]  # by process
+    print(*shown, f"exit code {done.returncode}", sep="\n")
+    return lines
+
 
 # %% [markdown]
 # ## One program, several processes
@@ -86,21 +101,7 @@ print("2 processes x 2 devices = a mesh of", 2 * 2)
 # A notebook is one process. So this lesson writes scripts, starts them, and shows what they print; the launcher puts
 # `[0]`, `[1]`, … before the lines of each process. (gloo, which carries the collectives between processes on a CPU,
 # reports its connections; those lines are left out.)
-
-
-# %%
-def run(script, processes, *arguments, devices=1, timeout=120, keep=()):
-    command = [sys.executable, "-m", "course.launch", "--processes", str(processes), "--devices", str(devices)]
-    command += ["--timeout", str(timeout), str(folder / script), *map(str, arguments)]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(course.__file__).parents[1])}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
-    lines = [line for line in done.stdout.splitlines() if "[Gloo]" not in line]
-    said = [line for line in done.stderr.splitlines() if any(word in line for word in ("course.launch:", *keep))]
-    print(*sorted(lines, key=lambda line: line[:3]), *said, f"exit code {done.returncode}", sep="\n")  # by process
-    return lines
-
-
-# %% [markdown]
+#
 # **Predict.** Two processes with two devices each. A row of eight numbers is sharded over the mesh of four: which part
 # of it does process 1 have, and can it print the whole?
 
@@ -116,7 +117,7 @@ from course.failures import fails
 
 process = jax.process_index()
 mesh = Mesh(jax.devices(), "data")
-print("here", [device.id for device in jax.local_devices()], "of", [device.id for device in jax.devices()])
+print("devices here", jax.local_device_count(), "of all, by process", [device.process_index for device in jax.devices()])
 
 mine = np.arange(4.0) + 10 * process  # what this process has loaded
 x = jax.make_array_from_process_local_data(NamedSharding(mesh, P("data")), mine)
@@ -178,7 +179,7 @@ errors = np.arange(10.0) ** 2
 parts = [share_of(p, 4, 10) for p in range(4)]
 weighted = sum((w * errors[rows]).sum() for rows, w in parts) / sum(w.sum() for _, w in parts)
 padded = np.mean([errors[list(rows)].mean() for rows in shares["DistributedSampler"]])
-print("mean over all rows", errors.mean(), " weighted", weighted, " DistributedSampler", padded)
+print(f"mean over all rows {errors.mean()}, weighted {weighted}, DistributedSampler {padded:.2f}")
 print("process 3:", *parts[3])
 assert weighted == errors.mean() != padded
 
@@ -233,11 +234,9 @@ y = np.sin(x).sum(axis=1)
 stream = grain.MapDataset.range(ROWS).shuffle(seed=SEED).repeat()
 share = stream.slice(slice(process, None, processes)).batch(BATCH // processes)
 
-
 def spread(*mine):  # rows of this process -> rows of the global batch
     return [jax.make_array_from_process_local_data(NamedSharding(mesh, P("data")), part) for part in mine]
 """
-print(len(data.strip().splitlines()), "lines")
 
 # %% [markdown]
 # The second part is the state and the step. All weights and moments are cut along their last axis, over all devices of
@@ -248,23 +247,19 @@ print(len(data.strip().splitlines()), "lines")
 step = """
 adam = optax.adam(1e-2)
 
-
 def fresh():
     rng = np.random.default_rng(SEED)  # the same on all: each cuts its parts out of the same arrays
     params = {"w": rng.normal(size=(8, 64)) / 3, "b": np.zeros(64), "out": rng.normal(size=64) / 8}
     return {"params": params, "adam": adam.init(params)}
 
-
 def loss_fn(params, x, y, weight):
     error = jnp.tanh(x @ params["w"] + params["b"]) @ params["out"] - y
     return (weight * error**2).sum() / weight.sum()
-
 
 def train_step(state, x, y, weight):
     loss, grads = jax.value_and_grad(loss_fn)(state["params"], x, y, weight)
     updates, moments = adam.update(grads, state["adam"], state["params"])
     return {"params": optax.apply_updates(state["params"], updates), "adam": moments}, loss
-
 
 start = fresh()
 rule = lambda leaf: NamedSharding(mesh, P(*[None] * (leaf.ndim - 1), "data") if leaf.ndim else P())
@@ -273,7 +268,6 @@ place = lambda leaf, sharding: jax.make_array_from_callback(leaf.shape, sharding
 state = jax.tree.map(place, start, shardings)
 train_step = jax.jit(train_step, out_shardings=(shardings, None), donate_argnums=0)
 """
-print(len(step.strip().splitlines()), "lines")
 
 # %% [markdown]
 # The third is the loop. `save` is called by all processes, since each writes the shards that it holds, in the
@@ -299,7 +293,10 @@ with ocp.CheckpointManager(folder, options=options) as manager:
             print("step", step + 1, "loss", float(loss), flush=True)
         if kill == f"{process}@{step + 1}":
             os.kill(os.getpid(), signal.SIGKILL)
+"""
 
+# %%
+end = """
 most = -(-ROWS // jax.device_count()) * jax.local_device_count()  # a multiple of this process's devices
 mine = np.arange(process, ROWS, processes)
 mine, weight = np.resize(mine, most), np.arange(most) < len(mine)
@@ -309,8 +306,8 @@ digest = hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree
 shards = [shard.data.shape for shard in state["params"]["w"].addressable_shards]
 print("evaluation", float(loss), "hash", digest, "w here", *shards)
 """
-(folder / "train.py").write_text(data + step + loop, "utf-8")
-print(len((data + step + loop).strip().splitlines()), "lines in all")
+(folder / "train.py").write_text(data + step + loop + end, "utf-8")
+print(len((data + step + loop + end).strip().splitlines()), "lines in all")
 
 # %% [markdown]
 # ## One, two and four
@@ -321,12 +318,15 @@ print(len((data + step + loop).strip().splitlines()), "lines in all")
 
 # %% tags=["nbval-ignore-output"] volatile="last bits and hashes, which follow the processor"
 printed = {1: run("train.py", 1, folder / "of 1", devices=4)}
-
-# %% tags=["nbval-ignore-output"] volatile="last bits and hashes, which follow the processor"
 printed[2] = run("train.py", 2, folder / "of 2", devices=2)
 
 # %% tags=["nbval-ignore-output"] volatile="last bits and hashes, which follow the processor"
 printed[4] = run("train.py", 4, folder / "of 4", devices=1)
+
+
+def logged(lines, word="step"):
+    return [float(line.split()[4 if word == "step" else 2]) for line in lines if line.split()[1] == word]
+
 
 # %% [markdown]
 # And torch, on the whole batch in this one process: `DistributedDataParallel` promises that number, the mean of the
@@ -348,11 +348,6 @@ for chosen in stream.batch(BATCH)[:STEPS]:
     loss.backward()
     optimizer.step()
     losses.append(loss.item())
-
-
-def logged(lines, word="step"):
-    return [float(line.split()[4 if word == "step" else 2]) for line in lines if line.split()[1] == word]
-
 
 table = pd.DataFrame({f"{n} processes": logged(lines) for n, lines in printed.items()}, index=range(10, STEPS + 1, 10))
 table["torch"] = losses[9::10]
@@ -453,7 +448,7 @@ for name, layout in layouts.items():
 
 # %%
 top = """
-import faulthandler, sys
+import faulthandler, signal, sys
 from course import launch
 
 launch.join()
@@ -516,14 +511,15 @@ print("--- on disk:", *sorted(path.name for path in folder.glob("disk of */*")))
 # ### A job that hangs
 #
 # Process 0 evaluates at the end, and process 1 doesn't, since "one is enough". `faulthandler`, of Python's own library,
-# is armed for four seconds.
+# is armed for two seconds.
 #
 # **Predict.** Which of the two processes hangs?
 
 # %% tags=["nbval-ignore-output"] volatile="frames of the installed version"
 hang = """
-faulthandler.dump_traceback_later(4, exit=True)
 print("mean of x", float(mean(x)))
+faulthandler.dump_traceback_later(2)  # prints where this process stands then
+signal.alarm(5)  # and ends it
 if process == 0:
     print("evaluation", float(mean(held_out)))
 print("done")
@@ -549,13 +545,8 @@ _ = run("hang.py", 2, keep=("Timeout", "hang.py", "distributed.py"))
 # - The **coordinator**, in process 0, listens on all addresses by default. `launch.join` passes
 #   `coordinator_bind_address="127.0.0.1:port"`, so that nobody outside this machine reaches it.
 # - **gloo** opens a port in each process, on the address that the machine's own name resolves to. No option of JAX
-#   changes that; a line in `/etc/hosts` does, and the launcher says so where it is needed.
-
-# %%
-address = launch.gloo_address()
-print("gloo listens on the loopback address:", address.startswith("127.") or address == "::1")
-
-# %% [markdown]
+#   changes that; a line in `/etc/hosts` does, and the launcher says so where it is needed. `launch.gloo_address()` names it.
+#
 # ## On a cluster
 #
 # There the line is `jax.distributed.initialize()`, without arguments, before anything else of JAX. It asks its

@@ -60,8 +60,8 @@ checks.weighted_batches(evaluation_batches)
 # **Given** the `seed`, the number of the `process`, of the `epoch`, and of the `step`, counted over all epochs.
 #
 # **Asked** for a dict of three PRNG keys. `"weights"`: the same on all processes, and in every epoch and step.
-# `"order"`: shuffles the whole dataset before it is cut into shares, anew in each epoch. `"noise"`: is added on the host
-# to the rows of this process alone, another one on each process and in each step. No key serves twice.
+# `"order"`: shuffles the whole dataset before it is cut into shares, anew in each epoch. `"noise"`: is added on the
+# host to the rows of this process alone, another one on each process and in each step. No key serves twice.
 #
 # **Checked** by comparing the keys of six processes over three epochs, for two seeds.
 
