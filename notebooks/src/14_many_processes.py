@@ -117,7 +117,7 @@ from course.failures import fails
 
 process = jax.process_index()
 mesh = Mesh(jax.devices(), "data")
-print("devices here", jax.local_device_count(), "of all, by process", [device.process_index for device in jax.devices()])
+print("devices here", jax.local_device_count(), "all, by process", [device.process_index for device in jax.devices()])
 
 mine = np.arange(4.0) + 10 * process  # what this process has loaded
 x = jax.make_array_from_process_local_data(NamedSharding(mesh, P("data")), mine)
@@ -528,14 +528,13 @@ print("done")
 _ = run("hang.py", 2, keep=("Timeout", "hang.py", "distributed.py"))
 
 # %% [markdown]
-# Both. Process 0 waits in `mean(held_out)`, a line of the script; process 1 is done, and waits in `shutdown` for process
-# 0 to be. That is how one sees it: the line at which each process stands. Where they differ, the collectives do.
+# Both. Process 0 waits in `mean(held_out)`, a line of the script; process 1 is done, and waits in `shutdown` until
+# process 0 is. That is how one sees it: the line at which each process stands. Where they differ, the collectives do.
 #
-# Without a limit the job would have stood for minutes, at no load, and then failed with a message about the network.
-# Arm `faulthandler.dump_traceback_later(600, repeat=True)` in long jobs. `py-spy dump --pid` asks a process that is
-# running. `--timeout` of the launcher, and `initialization_timeout` and `heartbeat_timeout_seconds` of
-# `jax.distributed.initialize`, bound what waits for others. torch's are `init_process_group(timeout=...)` and NCCL's
-# flight recorder.
+# Without a limit both would wait for minutes, at no load and without a word: they are alive, so no heartbeat is missed.
+# Arm `faulthandler.dump_traceback_later(600, repeat=True)` in long jobs, or ask one that runs by `py-spy dump --pid`.
+# The launcher's `--timeout` bounds the whole; `initialization_timeout` of `jax.distributed.initialize` the wait for
+# processes that never come. torch's are `init_process_group(timeout=...)` and NCCL's flight recorder.
 #
 # ## Who listens
 #
@@ -544,8 +543,9 @@ _ = run("hang.py", 2, keep=("Timeout", "hang.py", "distributed.py"))
 #
 # - The **coordinator**, in process 0, listens on all addresses by default. `launch.join` passes
 #   `coordinator_bind_address="127.0.0.1:port"`, so that nobody outside this machine reaches it.
-# - **gloo** opens a port in each process, on the address that the machine's own name resolves to. No option of JAX
-#   changes that; a line in `/etc/hosts` does, and the launcher says so where it is needed. `launch.gloo_address()` names it.
+# - **gloo** opens a port in each process, on the address that the machine's own name resolves to
+#   (`launch.gloo_address()`). No option of JAX changes that; a line in `/etc/hosts` does, and the launcher says so
+#   where that address is not the loopback one.
 #
 # ## On a cluster
 #
@@ -576,8 +576,8 @@ _ = run("hang.py", 2, keep=("Timeout", "hang.py", "distributed.py"))
 # ```
 
 # %% [markdown]
-# **Kubernetes**: read from the Job by way of the cluster's interface. It takes `pip install "jax[k8s]"` in the image, an
-# indexed Job, a headless Service for the names, and an account that may read pods, jobs and services.
+# **Kubernetes**: read from the Job by way of the cluster's interface. It takes `pip install "jax[k8s]"` in the image,
+# an indexed Job, a headless Service for the names, and an account that may read pods, jobs and services.
 #
 # ```yaml
 # apiVersion: v1
