@@ -100,7 +100,7 @@ print("2 processes x 2 devices = a mesh of", 2 * 2)
 # %% [markdown]
 # A notebook is one process. So this lesson writes scripts, starts them, and shows what they print; the launcher puts
 # `[0]`, `[1]`, … before the lines of each process. (gloo, which carries the collectives between processes on a CPU,
-# reports its connections; those lines are left out.)
+# reports its connections; those lines are left out. The launcher needs Linux, macOS or WSL.)
 #
 # **Predict.** Two processes with two devices each. A row of eight numbers is sharded over the mesh of four: which part
 # of it does process 1 have, and can it print the whole?
@@ -215,7 +215,7 @@ print("after set_epoch(1):", list(sampler) == first)
 
 # %%
 data = f"""
-import hashlib, os, signal, sys
+import hashlib, os, sys
 from course import launch
 
 launch.join()
@@ -292,7 +292,7 @@ with ocp.CheckpointManager(folder, options=options) as manager:
         if process == 0 and (step + 1) % 10 == 0:
             print("step", step + 1, "loss", float(loss), flush=True)
         if kill == f"{process}@{step + 1}":
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), 9)  # as kill -9 does
 """
 
 # %%
