@@ -154,6 +154,9 @@ def launch(
     }
     if devices is not None:
         environment["JAX_NUM_CPU_DEVICES"] = str(devices)
+        # XLA has as many threads as it counts cores, and too few hang: steps in flight on simulated devices wait for
+        # each other within a collective (seen with 2 devices on one core, and with 8 on eight)
+        environment.setdefault("NPROC", str(max(os.cpu_count() or 1, 4 * devices)))
     command = [sys.executable, str(script), *arguments]
     with _Processes() as started:
         try:
