@@ -208,7 +208,7 @@ class Run:
             primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"reader_{me}"
         )
         options = ocp.CheckpointManagerOptions(
-            enable_async_checkpointing=False, read_only=True, create=False, multiprocessing_options=alone
+            enable_async_checkpointing=False, create=False, multiprocessing_options=alone
         )
         return ocp.CheckpointManager(self.folder / "checkpoints", options=options)
 
@@ -224,7 +224,8 @@ class Run:
         arrays = _arrays(like)
         problem, found, content = "", dict(arrays), {}
         try:
-            content = self._about(step)
+            reader = self._reader()
+            content = self._about(reader, step)
             saved, wanted = content["setting"], self._of(arrays)
             differences = {
                 name: (saved.get(name), wanted.get(name))
@@ -237,7 +238,7 @@ class Run:
                 item = ocp.args.PyTreeRestore(
                     item={path: array}, restore_args={path: _as(array)}, partial_restore=True
                 )
-                found |= self._read(step, arrays=item)
+                found |= self._read(reader, step, arrays=item)
         except DamagedError as error:
             problem = str(error) or "unreadable"
         if _any(bool(problem))[0]:
@@ -246,16 +247,16 @@ class Run:
             raise DamagedError("its arrays do not have their checksum")
         return _with_arrays(like, found), content["seconds"]
 
-    def _about(self, step: int) -> dict[str, Any]:
-        about = self._read(step, about=ocp.args.JsonRestore())
+    def _about(self, reader: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+        about = self._read(reader, step, about=ocp.args.JsonRestore())
         content = about.get("content")
         if content is None or about.get("sha256") != _sha256(content):
             raise DamagedError("its description does not have its checksum")
         return content
 
-    def _read(self, step: int, **item: ocp.args.CheckpointArgs) -> Any:
+    def _read(self, reader: ocp.CheckpointManager, step: int, **item: ocp.args.CheckpointArgs) -> Any:
         try:
-            return next(iter(self._reader().restore(step, args=ocp.args.Composite(**item)).values()))
+            return next(iter(reader.restore(step, args=ocp.args.Composite(**item)).values()))
         except (OSError, ValueError, LookupError, TypeError) as error:  # what Orbax, TensorStore and json make of it
             first_line, *_ = str(error).split("\n")
             raise DamagedError(f"{type(error).__name__}: {first_line:.100}") from error
