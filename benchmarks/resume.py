@@ -1,10 +1,11 @@
 """Kill a run again and again, in the midst of saving above all: does it continue, and to the same bits?
 
-A small training run, in one process or with its arrays sharded over two, saves after every chunk. One process, or all,
-are killed (SIGKILL) at a random moment, others continue from what lies on the disk, are killed in turn, and so on; a run
-that reaches its end makes room for a new one. What each process finds is compared, bit by bit, with the same step of a
-run that nobody disturbed, and must be no older than the last checkpoint that was whole. Where one of two is killed the
-other is ended a moment later, as `course.launch` does. Lessons: 14_many_processes, 19_million_dimensions.
+A small training run, in one process or with its arrays sharded over two, saves after every chunk. One process, or
+all, are killed (SIGKILL) at a random moment, others continue from what lies on the disk, are killed in turn, and so
+on; a run that reaches its end makes room for a new one. What each process finds is compared, bit by bit, with the
+same step of a run that nobody disturbed, and must be no older than the last checkpoint that was whole. Where one of
+two is killed the other is ended a moment later, as `course.launch` does.
+Lessons: 14_many_processes, 19_million_dimensions.
 """
 
 from __future__ import annotations
@@ -60,11 +61,12 @@ def victim(index: int, processes: int, address: str, folder: Path, log: Path, sa
     mesh = jax.make_mesh((processes,), ("data",))
     everywhere, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
 
-    def start():
-        return pde.start(jnp.zeros(SIZE), optimizer, jax.random.key(SEED))
+    def spread(leaf):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(spread(jax.random.key_data(leaf)))
+        return jax.device_put(np.asarray(leaf), split if leaf.shape == (SIZE,) else everywhere)
 
-    layout = jax.tree.map(lambda leaf: split if leaf.shape == (SIZE,) else everywhere, jax.eval_shape(start))
-    state = jax.jit(start, out_shardings=layout)()
+    state = jax.tree.map(spread, pde.start(jnp.zeros(SIZE), optimizer, jax.random.key(SEED)))
 
     def note(state, _=None):
         with log.open("a") as file:
@@ -139,10 +141,9 @@ def kill(times: int, processes: int = 1, *, all_of_them: bool = True, seed: int 
                 started[first].kill()
                 if not all_of_them:
                     sleep(rng.uniform(0, 0.2))
-            if disturbed or not running(started):
-                for process in started:
-                    process.kill()
             for process in started:
+                process.join(0 if disturbed else 60)
+                process.kill()
                 process.join()
             found = [lines_of(log) for log in logs]
             if all(found):

@@ -1,6 +1,6 @@
 """One program in several processes of this machine: what `torchrun --standalone` is to PyTorch, for JAX on the CPU.
 
-    python -m course.launch --processes 4 [--devices 2] [--timeout 600] [--port 9999] script.py [arguments of the script]
+    python -m course.launch --processes 4 [--devices 2] [--timeout 600] [--port 9999] script.py [its arguments]
 
 starts four processes of the script, each in a process group of its own and with so many simulated CPU devices. The
 script begins with
@@ -278,7 +278,10 @@ def free_port(port: int = 0) -> int:
 
 
 def gloo_address() -> str:
-    """The address on which gloo listens in every process: that of this machine's own name. Lesson: 14_many_processes."""
+    """The address on which gloo listens in every process: that of this machine's own name.
+
+    Lesson: 14_many_processes.
+    """
     try:
         return str(socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)[0][4][0])
     except OSError:
@@ -303,8 +306,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.processes > 1 and not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
         _say(
             f"gloo will listen on {address}, which is not the loopback address, because this machine's name "
-            f"{socket.gethostname()!r} resolves to it; the line '{LOOPBACK} {socket.gethostname()}' in /etc/hosts keeps "
-            "it on this machine"
+            f"{socket.gethostname()!r} resolves to it; the line '{LOOPBACK} {socket.gethostname()}' in /etc/hosts "
+            "keeps it on this machine"
         )
     try:
         return launch(

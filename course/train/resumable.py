@@ -3,10 +3,10 @@
 A checkpoint is written beside the one before it, which is removed only once the new one is whole. It holds the arrays
 of a state, their checksum, the seconds spent so far, and what makes the run what it is.
 
-In several processes (`course.launch`) each makes the same calls at the same steps. Process 0 locks the folder, which all
-must see; each writes and reads its own shards; what one notes (a signal, the time, a damaged file) all obey at the same
-step. Neither the number of processes nor the sharding is part of a checkpoint: it is read as the state that `restore` is
-given is laid out. Needs NumPy, JAX, Orbax and filelock. Lessons: 14_many_processes, 19_million_dimensions.
+In several processes (`course.launch`) each makes the same calls at the same steps. Process 0 locks the folder, which
+all must see; each writes and reads its own shards; what one notes (a signal, the time, a damaged file) all obey at the
+same step. Neither the number of processes nor the sharding is part of a checkpoint: it is read as the state that
+`restore` is given is laid out. Needs NumPy, JAX, Orbax and filelock. Lessons: 14_many_processes, 19_million_dimensions.
 """
 
 from __future__ import annotations
@@ -235,9 +235,7 @@ class Run:
             if differences:
                 raise SettingError(self.folder, differences)
             for path, array in _filled(arrays).items():  # one by one: of several, the others outlive a read that fails
-                item = ocp.args.PyTreeRestore(
-                    item={path: array}, restore_args={path: _as(array)}, partial_restore=True
-                )
+                item = ocp.args.PyTreeRestore(item={path: array}, restore_args={path: _as(array)}, partial_restore=True)
                 found |= self._read(reader, step, arrays=item)
         except DamagedError as error:
             problem = str(error) or "unreadable"

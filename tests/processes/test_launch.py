@@ -132,7 +132,9 @@ def test_a_coordinator_that_never_comes():
     process = command("--processes", 2, PROGRAM, "late")
     printed = process.communicate(timeout=60)[0]
     assert process.returncode == 1, printed
-    assert re.search(r"\[1\] TimeoutError: expected the coordinator \(process 0\) at 127\.0\.0\.1:\d+ within 2 s", printed)
+    assert re.search(
+        r"\[1\] TimeoutError: expected the coordinator \(process 0\) at 127\.0\.0\.1:\d+ within 2 s", printed
+    )
 
 
 def test_a_port_in_use():
@@ -142,7 +144,9 @@ def test_a_port_in_use():
         port = taken.getsockname()[1]
         process = command("--processes", 2, "--port", port, PROGRAM, "go")
         printed = process.communicate(timeout=30)[0]
-    assert process.returncode == 2 and f"expected a free port, got 127.0.0.1:{port}, which is in use" in printed, printed
+    assert process.returncode == 2 and f"expected a free port, got 127.0.0.1:{port}, which is in use" in printed, (
+        printed
+    )
 
 
 @pytest.mark.parametrize(

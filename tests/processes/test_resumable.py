@@ -52,7 +52,12 @@ def steps_in(folder):
 def test_four_processes_write_and_others_read(train, bits):
     code, printed = train(4, "rows", steps=2)
     assert code == 0, printed
-    for processes, axis, devices, steps in ((2, "columns", 2, 3), (2, "none", 1, 4), (1, "rows", 2, 5), (4, "columns", 1, 6)):
+    for processes, axis, devices, steps in (
+        (2, "columns", 2, 3),
+        (2, "none", 1, 4),
+        (1, "rows", 2, 5),
+        (4, "columns", 1, 6),
+    ):
         code, printed = train(processes, axis, devices=devices, steps=steps)
         assert code == 0 and f"found {steps - 1}" in printed, printed
     assert bits_in(printed) == bits(train)
