@@ -52,12 +52,8 @@ def steps_in(folder):
 def test_four_processes_write_and_others_read(train, bits):
     code, printed = train(4, "rows", steps=2)
     assert code == 0, printed
-    for processes, axis, devices, steps in (
-        (2, "columns", 2, 3),
-        (2, "none", 1, 4),
-        (1, "rows", 2, 5),
-        (4, "columns", 1, 6),
-    ):
+    readers = ((2, "columns", 2, 3), (2, "none", 1, 4), (1, "rows", 2, 5), (4, "columns", 1, 6))
+    for processes, axis, devices, steps in readers:
         code, printed = train(processes, axis, devices=devices, steps=steps)
         assert code == 0 and f"found {steps - 1}" in printed, printed
     assert bits_in(printed) == bits(train)
@@ -81,12 +77,10 @@ def test_a_signal_to_one_is_obeyed_by_all_at_the_same_step(train, tmp_path, bits
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
-def test_what_one_process_cannot_read_all_step_back_from(train, tmp_path, bits, damage):
+def test_all_step_back_from_a_damaged_checkpoint(train, tmp_path, bits, damage):
     code, printed = train(2, "rows", steps=4)
     assert code == 0, printed
-    written_by_one = tmp_path / "run" / "checkpoints" / "4" / "arrays" / "ocdbt.process_1"
-    assert written_by_one.is_dir()
-    for file in (written_by_one / "d").iterdir():
+    for file in (tmp_path / "run" / "checkpoints" / "4" / "arrays" / "d").iterdir():
         content = bytearray(file.read_bytes())
         content[len(content) // 2] ^= 4
         match damage:
