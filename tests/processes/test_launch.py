@@ -187,7 +187,8 @@ def listening(pids):
             if fields[3] == "0A" and fields[9] in inodes:  # 0A: LISTEN
                 words = fields[1].split(":")[0]
                 packed = b"".join(int(words[i : i + 8], 16).to_bytes(4, sys.byteorder) for i in range(0, len(words), 8))
-                found.append(ipaddress.ip_address(packed))
+                address = ipaddress.ip_address(packed)
+                found.append(getattr(address, "ipv4_mapped", None) or address)  # ::ffff:127.0.0.1 is 127.0.0.1
     return found
 
 
