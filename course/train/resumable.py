@@ -325,7 +325,7 @@ def _weighted(part: np.ndarray, place: tuple[slice, ...], shape: tuple[int, ...]
         stride *= shape[axis]
     width = min(part.dtype.itemsize, 8)  # a complex number is two
     bits = np.ascontiguousarray(part).reshape(-1).view(f"u{width}").reshape(weights.size, part.dtype.itemsize // width)
-    return (bits.astype(np.uint64) * weights.reshape(-1, 1) * np.arange(1, 2 * bits.shape[1], 2, np.uint64)).sum(
+    return (bits.astype(np.uint64) * weights.reshape(-1, 1) * np.arange(1, 2 * bits.shape[1], 2, dtype=np.uint64)).sum(
         dtype=np.uint64
     )
 
