@@ -1,6 +1,6 @@
 """One program in several processes of this machine: what `torchrun --standalone` is to PyTorch, for JAX on the CPU.
 
-    python -m course.launch --processes 4 [--devices 2] [--timeout 600] [--port 9999] script.py [arguments of the script]
+    python -m course.launch --processes 4 [--devices 2] [--timeout 600] [--port 9999] script.py [its arguments]
 
 starts four processes of the script, each in a process group of its own and with so many simulated CPU devices. The
 script begins with
@@ -146,7 +146,7 @@ def launch(
         if value is not None and value < least:
             raise ValueError(f"expected {name} {'> 0' if least < 1 else '>= 1'}, got {value}; give another number")
     environment = os.environ | {
-        "COURSE_COORDINATOR": f"{LOOPBACK}:{_free(port)}",
+        "COURSE_COORDINATOR": f"{LOOPBACK}:{free_port(port)}",
         "COURSE_PROCESSES": str(processes),
         "COURSE_LAUNCHER": str(os.getpid()),
         "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", "cpu"),
@@ -154,6 +154,9 @@ def launch(
     }
     if devices is not None:
         environment["JAX_NUM_CPU_DEVICES"] = str(devices)
+        # XLA has as many threads as it counts cores, and too few hang: steps in flight on simulated devices wait for
+        # each other within a collective (seen with 2 devices on one core, and with 8 on eight)
+        environment.setdefault("NPROC", str(max(os.cpu_count() or 1, 4 * devices)))
     command = [sys.executable, str(script), *arguments]
     with _Processes() as started:
         try:
@@ -252,8 +255,14 @@ class _Processes:
                 os.killpg(process.pid, number)
 
 
-def _free(port: int) -> int:
-    """That port of the loopback address if it is free; a free one for 0."""
+def free_port(port: int = 0) -> int:
+    """That port of the loopback address if it is free; a free one for 0.
+
+    Raises:
+      OSError: it is in use.
+      ValueError: no such port.
+    Lesson: 14_many_processes.
+    """
     if not 0 <= port < 2**16:
         raise ValueError(f"expected a port from 1 to 65535, or 0 for a free one, got {port}")
     with socket.socket() as probe:
@@ -269,7 +278,10 @@ def _free(port: int) -> int:
 
 
 def gloo_address() -> str:
-    """The address on which gloo listens in every process: that of this machine's own name. Lesson: 14_many_processes."""
+    """The address on which gloo listens in every process: that of this machine's own name.
+
+    Lesson: 14_many_processes.
+    """
     try:
         return str(socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)[0][4][0])
     except OSError:
@@ -294,8 +306,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.processes > 1 and not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
         _say(
             f"gloo will listen on {address}, which is not the loopback address, because this machine's name "
-            f"{socket.gethostname()!r} resolves to it; the line '{LOOPBACK} {socket.gethostname()}' in /etc/hosts keeps "
-            "it on this machine"
+            f"{socket.gethostname()!r} resolves to it; the line '{LOOPBACK} {socket.gethostname()}' in /etc/hosts "
+            "keeps it on this machine"
         )
     try:
         return launch(

@@ -1,5 +1,6 @@
 """A run that is killed, damaged, stopped or mistaken for another."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -192,6 +193,47 @@ def test_a_wrong_number_is_found_by_its_checksum(folder, monkeypatch, another):
     assert steps_in(folder) == []
     monkeypatch.undo()
     assert restored(folder) is STATE  # both are in `damaged`, and the next start begins anew
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128, np.int8, bool, jnp.bfloat16])
+def test_a_checksum_is_the_sum_of_its_parts_and_no_other_number_has_it(dtype):
+    whole = np.arange(48).reshape(4, 6, 2).astype(dtype)
+    places = [np.s_[a : a + 2, b : b + 3, 0:2] for a in (0, 2) for b in (0, 3)]
+    total = resumable._weighted(whole, np.s_[0:4, 0:6, 0:2], whole.shape)
+    with np.errstate(over="ignore"):
+        assert sum(resumable._weighted(whole[place], place, whole.shape) for place in places) == total
+    for place in np.ndindex(whole.shape):
+        other = whole.copy()
+        other[place] = not other[place] if dtype is bool else other[place] + np.asarray(1, dtype)
+        assert resumable._weighted(other, np.s_[0:4, 0:6, 0:2], whole.shape) != total
+
+
+def test_a_checkpoint_of_the_older_form_is_read(tmp_path, monkeypatch):
+    def older(arrays):
+        total = hashlib.sha256()
+        for path in sorted(arrays):
+            total.update(f"{path} {arrays[path].dtype} {arrays[path].shape}".encode())
+            total.update(arrays[path].tobytes())
+        return total.hexdigest()
+
+    with Run(tmp_path, SETTING) as run:
+        monkeypatch.setattr(resumable, "_checksum", older)
+        run.save(1, later(1))
+        monkeypatch.undo()
+        about = tmp_path / "checkpoints" / "1" / "about" / "metadata"
+        content = json.loads(about.read_text())["content"]
+        content["sha256"] = content.pop("checksum")
+        about.write_text(json.dumps({"content": content, "sha256": resumable._sha256(content)}))
+        assert same(run.restore(STATE), later(1))
+
+
+def test_a_sharded_state_comes_back_as_it_was_laid_out(tmp_path):
+    mesh = jax.make_mesh((1,), ("data",))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    state = {"w": jax.device_put(jnp.arange(4.0), sharding)}
+    with Run(tmp_path, SETTING) as run:
+        run.save(1, state)
+        assert run.restore(state)["w"].sharding == sharding
 
 
 def test_who_comes_second_is_not_kept_waiting(tmp_path, monkeypatch):
