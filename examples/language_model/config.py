@@ -49,8 +49,10 @@ class Config:
     profile: bool = False  # trace steps 10 to 20 into the folder
 
     def __post_init__(self) -> None:
-        positive = "vocab context width layers heads hidden steps batch accumulate rate clip evaluate_every".split()
-        for name in positive:
+        for name in (
+            "vocab", "context", "width", "layers", "heads", "hidden", "steps", "batch", "accumulate", "rate", "clip",
+            "evaluate_every",
+        ):  # fmt: skip
             _expect(getattr(self, name) > 0, f"{name} above 0", getattr(self, name), f"give --{name} another value")
         for name in ("dropout", "ema"):
             _expect(0 <= getattr(self, name) < 1, f"{name} in [0, 1)", getattr(self, name), f"give --{name} another")
