@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import grain
@@ -68,7 +69,7 @@ class Pieces:
         pairs: Counter[tuple[int, int]] = Counter()
         where: dict[tuple[int, int], set[int]] = {}
         for i, (word, count) in enumerate(zip(words, counts.values(), strict=True)):
-            for pair in zip(word, word[1:], strict=False):
+            for pair in pairwise(word):
                 pairs[pair] += count
                 where.setdefault(pair, set()).add(i)
         frequencies = list(counts.values())
@@ -78,10 +79,10 @@ class Pieces:
             self.ranks[best] = new
             self.bytes.append(self.bytes[best[0]] + self.bytes[best[1]])
             for i in sorted(where.pop(best)):
-                for pair in zip(words[i], words[i][1:], strict=False):
+                for pair in pairwise(words[i]):
                     pairs[pair] -= frequencies[i]
                 words[i] = _merged(words[i], best, new)
-                for pair in zip(words[i], words[i][1:], strict=False):
+                for pair in pairwise(words[i]):
                     pairs[pair] += frequencies[i]
                     where.setdefault(pair, set()).add(i)
             pairs.pop(best, None)
@@ -98,7 +99,7 @@ class Pieces:
     def _encode_word(self, word: str) -> list[int]:
         pieces = list(word.encode())
         while len(pieces) > 1:
-            best = min(zip(pieces, pieces[1:], strict=False), key=lambda pair: self.ranks.get(pair, len(self.bytes)))
+            best = min(pairwise(pieces), key=lambda pair: self.ranks.get(pair, len(self.bytes)))
             if best not in self.ranks:
                 break
             pieces = _merged(pieces, best, self.ranks[best])
@@ -128,24 +129,19 @@ class Windows:
         return self.tokens[i * self.stride :][: self.length + 1]
 
 
-def batches(
-    tokens: np.ndarray, context: int, batch: int, seed: int, process: int = 0, processes: int = 1
-) -> grain.MapDataset:
-    """This process's share of each batch: `batches(...)[step]` is (batch // processes, context + 1), int32.
+def sequences(tokens: np.ndarray, context: int, seed: int) -> grain.MapDataset:
+    """The sequences of all steps, each (context + 1,), int32, shuffled anew in each epoch, without end.
 
-    Shuffled anew in each epoch, without end. A batch depends on the step alone, so that the step is the position, which
-    a checkpoint holds; together the processes have the same sequences, however many they are.
+    Step k takes those from k * batch on: what a step sees depends on its number alone, which a checkpoint holds, and not
+    on how many processes read. Each process reads the rows of its own devices.
 
     Raises:
-      ValueError: the processes do not divide the batch, or the text is shorter than a sequence.
+      ValueError: the text is shorter than a sequence.
     """
-    if batch % processes:
-        raise ValueError(f"expected a batch that {processes} processes divide, got {batch}; give --batch another value")
     windows = Windows(tokens, context, max(1, context // 4))
     if not len(windows):
         raise ValueError(f"expected more than {context} tokens, got {len(tokens)}; give --context a smaller value")
-    ordered = grain.MapDataset.source(windows).seed(seed).shuffle().repeat()
-    return ordered.slice(slice(process, len(ordered), processes)).batch(batch // processes)
+    return grain.MapDataset.source(windows).seed(seed).shuffle().repeat()
 
 
 def stream(texts: Sequence[str], pieces: Pieces) -> np.ndarray:
