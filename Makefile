@@ -10,8 +10,8 @@ export JAX_PLATFORMS ?= cpu
 NBVAL = $$($(PY) -c "import sys; print('--nbval' if sys.version_info[:2] == (3, 11) else '--nbval-lax')") \
 	--nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-with=tests/nbval.cfg
 PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
-# what has a target of its own: kept answers, the classroom
-CHECKED = --doctest-modules course tests --ignore=tests/answers --ignore=tests/classroom
+# what has a target of its own: kept answers, the classroom, programs in several processes
+CHECKED = --doctest-modules course tests --ignore=tests/answers --ignore=tests/classroom --ignore=tests/processes
 STRUCTURES = -m structures tests/structures
 QUICK = "not slow and not thorough"
 
@@ -65,6 +65,9 @@ test-structures: $(VENV)/.ready ## 35 whole models, from PyTorch to NNX, Linen a
 
 test-classroom: $(VENV)/.ready-classroom ## twenty submissions, good, bad and hostile; a room without a network (needs bubblewrap)
 	$(PYTEST) -p no:nbval -m classroom tests/classroom
+
+test-processes: $(VENV)/.ready ## programs in several processes: launched, killed, continued by more or fewer; who listens where
+	$(PY) -m pytest -p no:nbval -m processes tests/processes
 
 test-book: book ## every page of the book in a browser (needs Chromium): a phone, dark mode, keyboard, print, links; and what makes the pages
 	$(PYTEST) --dist worksteal -p no:nbval tests/book

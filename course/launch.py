@@ -146,7 +146,7 @@ def launch(
         if value is not None and value < least:
             raise ValueError(f"expected {name} {'> 0' if least < 1 else '>= 1'}, got {value}; give another number")
     environment = os.environ | {
-        "COURSE_COORDINATOR": f"{LOOPBACK}:{_free(port)}",
+        "COURSE_COORDINATOR": f"{LOOPBACK}:{free_port(port)}",
         "COURSE_PROCESSES": str(processes),
         "COURSE_LAUNCHER": str(os.getpid()),
         "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", "cpu"),
@@ -154,6 +154,9 @@ def launch(
     }
     if devices is not None:
         environment["JAX_NUM_CPU_DEVICES"] = str(devices)
+        # XLA has as many threads as it counts cores, and too few hang: steps in flight on simulated devices wait for
+        # each other within a collective (seen with 2 devices on one core, and with 8 on eight)
+        environment.setdefault("NPROC", str(max(os.cpu_count() or 1, 4 * devices)))
     command = [sys.executable, str(script), *arguments]
     with _Processes() as started:
         try:
@@ -252,8 +255,14 @@ class _Processes:
                 os.killpg(process.pid, number)
 
 
-def _free(port: int) -> int:
-    """That port of the loopback address if it is free; a free one for 0."""
+def free_port(port: int = 0) -> int:
+    """That port of the loopback address if it is free; a free one for 0.
+
+    Raises:
+      OSError: it is in use.
+      ValueError: no such port.
+    Lesson: 14_many_processes.
+    """
     if not 0 <= port < 2**16:
         raise ValueError(f"expected a port from 1 to 65535, or 0 for a free one, got {port}")
     with socket.socket() as probe:
