@@ -132,8 +132,8 @@ class Windows:
 def sequences(tokens: np.ndarray, context: int, seed: int) -> grain.MapDataset:
     """The sequences of all steps, each (context + 1,), int32, shuffled anew in each epoch, without end.
 
-    Step k takes those from k * batch on: what a step sees depends on its number alone, which a checkpoint holds, and not
-    on how many processes read. Each process reads the rows of its own devices.
+    Step k takes those from k * batch on: what a step sees depends on its number alone, which a checkpoint holds, and
+    not on how many processes read. Each process reads the rows of its own devices.
 
     Raises:
       ValueError: the text is shorter than a sequence.

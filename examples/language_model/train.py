@@ -1,7 +1,7 @@
 """Train the GPT on the course's own text, in one process or many. Needs JAX, flax, optax, Orbax, Grain and tqdm.
 
     python -m examples.language_model.train [--steps 1000] [--width 128] …
-    python -m course.launch --processes 2 examples/language_model/train.py …
+    make train PROCESSES=2
 
 Every field of `config.Config` is an option. What is written, into `--folder`: metrics.csv, checkpoints, and, where they
 are asked for or installed, a profile and TensorBoard's events. The same command continues a run that was stopped.
@@ -108,7 +108,7 @@ def train(config: Config) -> float:
       course.train.resumable.StoppedError: the process was asked to stop; the state is saved.
       SettingError, BusyError, DamagedError: of the same module: the folder is another run's, busy, or damaged.
     """
-    say = print if jax.process_index() == 0 else (lambda *_: None)
+    say = tqdm.write if jax.process_index() == 0 else (lambda _: None)
     mesh = sharding.make_mesh(config.mesh)
     compiled = step.jit_step(config, mesh)
     learn, test = data.split(data.documents())
@@ -139,7 +139,7 @@ def train(config: Config) -> float:
         state = jax.device_put(run.restore(state), states)
         begin = int(state.step)
         metrics = Metrics(folder, begin)
-        bar = tqdm(total=config.steps, initial=begin, disable=jax.process_index() > 0, unit="step", mininterval=1)
+        bar = tqdm(total=config.steps, initial=begin, unit="step", disable=jax.process_index() > 0 or None)
         since = perf_counter(), begin
         for number in range(begin, config.steps):
             if config.profile and number in (begin + 10, begin + 20):
@@ -152,9 +152,10 @@ def train(config: Config) -> float:
                 numbers = {name: float(value) for name, value in values.items()}
                 rate = (done - since[1]) * config.batch * config.context / (perf_counter() - since[0])
                 if last or done % config.evaluate_every == 0:
-                    numbers["held_out_bits"] = evaluate(state.ema)
+                    numbers["held_out_bits"] = bits = evaluate(state.ema)
+                    say(f"step {done}: loss {numbers['loss']:.3f}, held-out bits a character {bits:.3f}")
                 metrics.write(done, **numbers, tokens_per_second=rate)
-                bar.set_postfix({name: f"{numbers[name]:.3f}" for name in ("loss", "held_out_bits") if name in numbers})
+                bar.set_postfix(loss=f"{numbers['loss']:.3f}")
                 since = perf_counter(), done
             if last:
                 run.save(done, state)
@@ -174,9 +175,12 @@ def main(options: list[str] | None = None) -> int:
         config = Config.from_options(sys.argv[1:] if options is None else options)
         launch.join(timeout_s=60)
         train(config)
-    except (OptionError, sharding.MeshError, StoppedError, BusyError, DamagedError, SettingError) as error:
+    except StoppedError as error:
         print(f"\n{error}", file=sys.stderr)
-        return 2 if isinstance(error, (OptionError, sharding.MeshError)) else 130 if isinstance(error, StoppedError) else 1
+        return 130
+    except (OptionError, sharding.MeshError, BusyError, DamagedError, SettingError) as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 2 if isinstance(error, (OptionError, sharding.MeshError)) else 1
     return 0
 
 
