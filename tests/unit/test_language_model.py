@@ -1,6 +1,7 @@
 """The language model's parts: options, sharding rules, pieces, sequences, the baseline, the step, the program."""
 
 import csv
+import tokenize
 from collections import Counter
 
 import jax
@@ -165,3 +166,17 @@ def test_a_stopped_run_ends_as_one_that_was_not(tmp_path, monkeypatch, capsys):
     ]
     assert train.main([*options, "--steps", "7", "--folder", str(tmp_path / "parts")]) == 1
     assert "steps: 6 there, 7 here" in capsys.readouterr().err
+
+
+def test_the_program_stays_short():
+    """Lines of code of the training program: blank lines, comments and docstrings are not counted."""
+    silent = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    count = 0
+    for name in ("config", "data", "model", "sharding", "step", "train"):
+        lines: set[int] = set()
+        with (data.ROOT / "examples" / "language_model" / f"{name}.py").open(encoding="utf-8") as file:
+            for token in tokenize.generate_tokens(file.readline):
+                if token.type not in silent and not token.string.startswith('"""'):
+                    lines |= set(range(token.start[0], token.end[0] + 1))
+        count += len(lines)
+    assert 400 < count < 600
