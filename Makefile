@@ -196,7 +196,7 @@ links: $(VENV)/.ready ## ask every external link whether it answers (needs a net
 
 lint: $(VENV)/.ready-dev ## ruff on package, tools, tests and lesson sources; mypy on the package; spelling
 	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check course rosetta tools tests data benchmarks
+	$(VENV)/bin/ruff format --check course rosetta tools tests data benchmarks examples
 	$(VENV)/bin/mypy
 	$(VENV)/bin/codespell
 

@@ -97,7 +97,8 @@ def sample(config: Config, mesh: jax.sharding.Mesh, params: Any, pieces: data.Pi
     """A text that the model writes, of `count` pieces."""
     whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     draw = jax.jit(step.make_sample(config, count, temperature=0.7), out_shardings=whole)
-    return pieces.decode(np.asarray(draw(params, data.START, jax.random.key(config.seed))))
+    drawn = np.asarray(draw(params, data.START, jax.random.key(config.seed)))
+    return pieces.decode(drawn).replace(chr(data.START), "\n\n")  # another document begins
 
 
 def train(config: Config) -> float:
@@ -142,9 +143,12 @@ def train(config: Config) -> float:
         bar = tqdm(total=config.steps, initial=begin, unit="step", disable=jax.process_index() > 0 or None)
         since = perf_counter(), begin
         for number in range(begin, config.steps):
-            if config.profile and number in (begin + 10, begin + 20):
-                jax.profiler.start_trace(folder / "profile") if number == begin + 10 else jax.profiler.stop_trace()
+            if config.profile and number == begin + 10:
+                jax.profiler.start_trace(folder / "profile")
             state, values = compiled(state, batch(number))
+            if config.profile and begin + 10 <= number == min(begin + 20, config.steps) - 1:
+                jax.block_until_ready(state)
+                jax.profiler.stop_trace()
             done = number + 1
             bar.update()
             last = done == config.steps

@@ -11,7 +11,10 @@ import pytest
 pytestmark = pytest.mark.processes
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = "examples/language_model/train.py"
-OPTIONS = "--vocab 260 --width 16 --layers 1 --heads 2 --hidden 16 --batch 64 --context 32 --steps 4 --warmup 1".split()
+OPTIONS = [
+    "--vocab", "260", "--width", "16", "--layers", "1", "--heads", "2", "--hidden", "16", "--batch", "64",
+    "--context", "32", "--steps", "4", "--warmup", "1",
+]  # fmt: skip
 
 
 def losses(folder: Path, processes: int) -> list[float]:
