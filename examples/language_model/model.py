@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -29,6 +30,18 @@ def rotate(x: jax.Array) -> jax.Array:
     return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], axis=-1)
 
 
+def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    """Attention of each token to those before it and itself; all (batch, length, heads, size).
+
+    `jax.nn.dot_product_attention` takes its softmax in float32 whatever the dtype, 1e-9 away from a float64 twin.
+    """
+    scores = jnp.einsum("bqhs,bkhs->bhqk", query, key) / math.sqrt(query.shape[-1])
+    scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+    before = jnp.tril(jnp.ones(scores.shape[-2:], bool))
+    weights = jax.nn.softmax(jnp.where(before, scores, -jnp.inf)).astype(value.dtype)
+    return jnp.einsum("bhqk,bkhs->bqhs", weights, value)
+
+
 class Block(nnx.Module):
     """Attention to the tokens before, then an MLP, each added to its input."""
 
@@ -51,7 +64,7 @@ class Block(nnx.Module):
         query, key, value = (
             part(y).reshape(*y.shape[:2], self.heads, -1) for part in (self.query, self.key, self.value)
         )
-        mixed = jax.nn.dot_product_attention(rotate(query), rotate(key), value, is_causal=True)
+        mixed = attend(rotate(query), rotate(key), value)
         x = x + drop(self.out(mixed.reshape(x.shape)))
         return x + drop(self.down(nnx.gelu(self.up(self.mlp_norm(x)))))
 

@@ -20,8 +20,8 @@ from examples.language_model import step, twin
 from examples.language_model.config import Config
 from examples.language_model.model import GPT
 
-config = Config(vocab=61, context=16, width=32, layers=2, heads=4, hidden=48, batch=4, steps=120, warmup=10,
-                dtype="float64", param_dtype="float64", accumulate=2)
+config = Config(vocab=61, context=16, width=32, layers=1, heads=4, hidden=48, batch=4, steps=120, warmup=10,
+                dtype="float64", param_dtype="float64")
 state, count = step.init(config), int(sys.argv[1])
 model = GPT(config, rngs=nnx.Rngs(0))
 nnx.update(model, state.params)
