@@ -130,7 +130,7 @@ bench: $(VENV)/.ready-bench ## measure both sides in one run: tables, and JSON i
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(PY) -m benchmarks.$$name || exit 1; done
 
 # the program's folder stays off the path: it has modules named as others are, and `-m` is for one process alone
-train: $(VENV)/.ready ## a small GPT on the course's text, two minutes: make train [PROCESSES=2] [STEPS=1000] [OPTIONS="--width 256"]
+train: $(VENV)/.ready ## a small GPT on the course's text, two minutes: make train [PROCESSES=2] [STEPS=2000] [OPTIONS="--width 256"]
 	@$(if $(filter-out 1,$(PROCESSES)),PYTHONSAFEPATH=1 PYTHONPATH=. $(PY) -m course.launch --processes $(PROCESSES) \
 	examples/language_model/train.py,$(PY) -m examples.language_model.train) $(if $(STEPS),--steps $(STEPS)) $(OPTIONS)
 

@@ -32,7 +32,7 @@ class Config:
     param_dtype: str = "float32"
     remat: bool = False  # compute each block's activations again in the backward pass
     # its training
-    steps: int = 600
+    steps: int = 900
     batch: int = 16  # sequences in a step, over all devices
     accumulate: int = 1  # parts of a batch, one after the other
     rate: float = 3e-3  # the learning rate's highest value
