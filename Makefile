@@ -129,6 +129,11 @@ mutants: $(VENV)/.ready-dev ## plant 300 small faults in course, one by one: do 
 bench: $(VENV)/.ready-bench ## measure both sides in one run: tables, and JSON in build/bench/
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(PY) -m benchmarks.$$name || exit 1; done
 
+# the program's folder stays off the path: it has modules named as others are, and `-m` is for one process alone
+train: $(VENV)/.ready ## a small GPT on the course's text, two minutes: make train [PROCESSES=2] [STEPS=2000] [OPTIONS="--width 256"]
+	@$(if $(filter-out 1,$(PROCESSES)),PYTHONSAFEPATH=1 PYTHONPATH=. $(PY) -m course.launch --processes $(PROCESSES) \
+	examples/language_model/train.py,$(PY) -m examples.language_model.train) $(if $(STEPS),--steps $(STEPS)) $(OPTIONS)
+
 pde: $(VENV)/.ready ## one long run, resumable: make pde DIM=1000000 (or DIM=10000 BODY=waves)
 	@$(PY) -m benchmarks.pde_run --dim $(or $(DIM),1000) --body $(or $(BODY),two-body)
 
@@ -191,7 +196,7 @@ links: $(VENV)/.ready ## ask every external link whether it answers (needs a net
 
 lint: $(VENV)/.ready-dev ## ruff on package, tools, tests and lesson sources; mypy on the package; spelling
 	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check course rosetta tools tests data benchmarks
+	$(VENV)/bin/ruff format --check course rosetta tools tests data benchmarks examples
 	$(VENV)/bin/mypy
 	$(VENV)/bin/codespell
 
