@@ -22,6 +22,7 @@
   results              10_jit_speed               published benchmark results, which lessons show
   convnet              12_tracing_paper           a convolutional network in JAX and in PyTorch
   newton_cg            12_tracing_paper           truncated Newton-CG, in Python loops and in `lax.while_loop`
+  sharding             13_many_devices            what a program sends between devices, what a device holds
   taylor               17_taylor_mode             high derivatives of any JAX function, by jets
   stde                 18_stde                    linear differential operators, exact or estimated from samples
   pde                  19_million_dimensions      equations with known solutions, and a compiled trainer
