@@ -32,21 +32,21 @@ from examples.language_model.config import Config, OptionError
 from tools.tables import print_table
 
 ASSUMPTIONS = """\
-- Devices lie in the order of the mesh: the last axis is the innermost. `island` of them are joined by `link`, GPUs of a
-  node by NVLink, TPUs of a slice by ICI, where each axis of the mesh has a torus axis of its own (two links, both ways
-  used). A collective that leaves the island goes at the rate of `network`, once for each of its devices in the island.
-- Collectives are read from the partitioned program, before the CPU compiler widens bfloat16 to float32. They send what a
-  ring sends: a gather or a scatter (n - 1)/n of the whole array, an all-reduce twice that. An all-reduce whose
-  result is sliced at once counts as a reduce-scatter, as compilers for GPU and TPU write it. Latencies are left out.
+- Devices lie in the order of the mesh, the last axis innermost. `island` of them are joined by `link`: GPUs of a node by
+  NVLink, TPUs of a slice by ICI, where each axis of the mesh has a torus axis of its own (two links, both ways used). A
+  collective that leaves the island goes at the rate of `network`, once for each of its devices in the island.
+- Collectives are read from the partitioned program, before the CPU compiler widens bfloat16 to float32. They send what
+  a ring sends: a gather or a scatter (n - 1)/n of the whole array, an all-reduce twice that. An all-reduce whose result
+  is sliced at once counts as a reduce-scatter, as compilers for GPU and TPU write it. Latencies are left out.
 - Each matrix product takes the longer of its FLOPs at the peak of bfloat16 without sparsity and its operands and result
   through memory once. What stands between products is fused into them and free. The optimizer reads the gradients, and
   reads and writes the state, once.
-- "Overlapped" is the longer of computing and sending; "one after the other" is their sum. Real steps lie above the
-  first: peaks are not reached (40 to 60 % is common), and not everything overlaps.
+- "Overlapped" is the longer of computing and sending; "one after the other" is their sum, from which tokens a second and
+  MFU (model FLOPs utilization) follow. No kernel reaches the peak, so that real steps take longer than this computing.
 - Activations by the formula: with `remat`, the inputs of all blocks, and what one block or the logits need. Attention
-  writes its scores, as `jax.nn.dot_product_attention` does without a fused kernel.
-- XLA's plan of temporary memory is the CPU compiler's: bfloat16 is widened, fewer operations are fused, and the schedule
-  is not made to save memory. It is an upper bound; the state, which it lists too, is exact.
+  computes all pairs and writes its scores, as `jax.nn.dot_product_attention` does without a fused kernel.
+- XLA's plan of temporary memory is the CPU compiler's: it widens bfloat16, fuses less, and does not order operations so
+  as to save memory. It is an upper bound. What it says of the state, with the batch, is exact.
 """
 
 
@@ -81,6 +81,9 @@ ACCELERATORS = {
         "cloud.google.com/tpu/docs/v6e (ICI 800 GB/s, 4 ports, both directions; 25.6 Tbit/s between pods of 256)",
     ),
 }  # fmt: skip
+
+
+MOST = 4096  # simulated devices
 
 
 class Operation(NamedTuple):
@@ -145,8 +148,7 @@ def check(config: Config, mesh: Mesh) -> None:
     parts = mesh.shape.get("tensor", 1)
     if config.heads % parts:
         raise sharding.MeshError(
-            f"expected heads that tensor={parts} divides, got {config.heads}; take a smaller tensor axis, or --heads and "
-            "--width"
+            f"expected heads that tensor={parts} divides, got {config.heads}; take a smaller tensor axis, or other --heads"
         )
 
 
@@ -169,6 +171,8 @@ def compile_step(config: Config, mesh: Mesh) -> Program:
                 "xla_dump_to": folder,
                 "xla_dump_hlo_pass_re": "spmd-partitioning",
                 "xla_disable_hlo_passes": "constant_folding",  # takes long, and complains of it, at these sizes
+                "xla_backend_optimization_level": 0,  # nothing is run
+                "xla_llvm_disable_expensive_passes": True,
             }
         )
         (dumped,) = Path(folder).glob("*after_spmd-partitioning*.txt")
@@ -218,17 +222,21 @@ def operations(text: str, turns: int = 1) -> Counter[Operation]:
         times = turns if head and head[1] in loops else 1
         lines = [line for line in map(_LINE.match, computation.splitlines()) if line]
         results = {line["name"]: line["result"] for line in lines}
+        uses: dict[str, set[str]] = {}  # of each array: by which kinds of operation
+        for line in lines:
+            for name in _operands(line["rest"]):
+                uses.setdefault(name, set()).add(line["kind"])
         for line in lines:
             kind, rest, size = line["kind"], line["rest"], _bytes(line["result"])
             if kind == "dot":
-                left, right = re.findall(r"%([\w.\-]+)", rest)[:2]
+                left, right = _operands(rest)
                 contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", rest)[1]  # type: ignore[index]
                 inner = math.prod(_shape(results[left])[int(axis)] for axis in contracted.split(",") if axis)
                 moved = size + _bytes(results[left]) + _bytes(results[right])
                 found[Operation("dot", moved, 2 * inner * math.prod(_shape(line["result"])))] += times
             elif kind in _KINDS:
                 group = _group(rest)
-                if kind == "all-reduce" and _is_sliced(line["name"], computation):
+                if kind == "all-reduce" and uses.get(line["name"]) == {"dynamic-slice"}:
                     kind = "reduce-scatter"
                 elif kind == "reduce-scatter":
                     size *= len(group)
@@ -236,10 +244,8 @@ def operations(text: str, turns: int = 1) -> Counter[Operation]:
     return found
 
 
-def _is_sliced(name: str, computation: str) -> bool:
-    """Whether every use of an array is a dynamic slice of it."""
-    uses = re.findall(rf" ([\w\-]+)\((?:[^\n]*[(, ])?%{re.escape(name)}[,)]", computation)
-    return bool(uses) and set(uses) == {"dynamic-slice"}
+def _operands(rest: str) -> list[str]:
+    return re.findall(r"%([\w.\-]+)", rest.split(")", 1)[0])
 
 
 def _shape(result: str) -> list[int]:
@@ -264,7 +270,9 @@ def _group(rest: str) -> tuple[int, ...]:
         return tuple(map(int, listed[1].split(",")))
     if iota := re.search(r"replica_groups=\[\d+,(\d+)\]<=(\[[\d,]+\](?:T\([\d,]+\))?)", rest):
         return tuple(_iota(iota[2])[: int(iota[1])].tolist())
-    if named := re.search(r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\((.*?\]?(?:T\([\d,]+\))?)\))? \{(.*?)\}", rest):
+    if named := re.search(
+        r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\((.*?\]?(?:T\([\d,]+\))?)\))? \{(.*?)\}", rest
+    ):
         sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", named[1])}
         devices = _iota(named[2]) if named[2] else np.arange(math.prod(sizes.values()))
         shape, taken = [], []  # an axis 'a':(2)4 of size 16 is split into 2, 4 and 2, of which the 4 take part
@@ -322,14 +330,18 @@ def _batch_parts(mesh: Mesh) -> int:
     return mesh.shape.get("data", 1) * mesh.shape.get("fsdp", 1)
 
 
-def model_flops(config: Config) -> float:
-    """Of one step on all devices, by formula: products with weights and of attention, forward and twice that backward.
+def flops(config: Config, again: bool = False) -> float:
+    """Of one step's matrix products on all devices, by formula: forward, and twice that backward.
 
-    What `remat` computes again is left out, as it is from a model's FLOPs utilization (MFU).
+    Args:
+      again: add what `remat` computes again, all of a block but its last product. A model's FLOPs utilization (MFU)
+        leaves it out.
     """
-    weights = config.layers * (4 * config.width**2 + 2 * config.width * config.hidden) + config.vocab * config.width
-    attention = 2 * config.layers * config.width * config.context
-    return 6.0 * config.batch * config.context * (weights + attention)
+    tokens = config.batch * config.context
+    attention = 2 * config.width * config.context  # scores and mixing, of all pairs of tokens
+    block = 4 * config.width**2 + 2 * config.width * config.hidden + attention
+    model = 6.0 * tokens * (config.layers * block + config.vocab * config.width)
+    return model + (2.0 * tokens * config.layers * (block - config.width * config.hidden) if again else 0.0)
 
 
 # --- time ----------------------------------------------------------------------------------------------------------
@@ -359,25 +371,26 @@ def roofline(program: Program, config: Config, mesh: Mesh, name: str, state: dic
     update = (2 * kept + state["gradients"]) / accelerator.memory_rate
     computing, sending = products + update, sum(sent.values())
     best, worst = max(computing, sending), computing + sending
-    flops = model_flops(config)
     return {
         "name": name,
         "products ms": 1e3 * products,
         "optimizer ms": 1e3 * update,
         "sent on tensor ms": 1e3 * sent["tensor"],
-        "sent on others ms": 1e3 * sent["batch"],
+        "sent on data, fsdp ms": 1e3 * sent["batch"],
         "overlapped ms": 1e3 * best,
         "one after the other ms": 1e3 * worst,
         "tokens/s": config.batch * config.context / worst,
-        "MFU": flops / mesh.size / accelerator.peak / worst,
-        "memory used": sum(state.values()) / accelerator.memory,
+        "MFU": flops(config) / mesh.size / accelerator.peak / worst,
+        "share of memory": sum(state.values()) / accelerator.memory,
     }
 
 
 def axes_of(one: Operation, mesh: Mesh) -> str:
     """The axes of the mesh along which a collective's devices lie, "data, tensor"."""
     places = np.stack(np.unravel_index(one.group, mesh.devices.shape), axis=-1)  # (devices, axes)
-    return ", ".join(name for name, along in zip(mesh.axis_names, places.T, strict=True) if len(set(along.tolist())) > 1)
+    return ", ".join(
+        name for name, along in zip(mesh.axis_names, places.T, strict=True) if len(set(along.tolist())) > 1
+    )
 
 
 # --- the program ---------------------------------------------------------------------------------------------------
@@ -397,8 +410,7 @@ def plan(config: Config, mesh: Mesh, accelerators: list[str], whole: bool = Fals
         program, compiled = extrapolate(few, more, config.layers - 2), "2 and 3"
     took = time.perf_counter() - start
     ours, widened = memory(config, mesh), memory(config, mesh, itemsize=4)
-    kept = ours["parameters"] + ours["moving average"] + ours["optimizer"]
-    flops = sum(one.flops * count for one, count in program.operations.items())
+    products = sum(one.flops * count for one, count in program.operations.items())
     parameters = sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(lambda: step.init(config)).params))
     sent: dict[tuple[str, str], list[float]] = {}
     for one, count in program.operations.items():
@@ -411,26 +423,22 @@ def plan(config: Config, mesh: Mesh, accelerators: list[str], whole: bool = Fals
         "vocab": config.vocab, "context": config.context, "batch": config.batch, "accumulate": config.accumulate,
         "dtype": config.dtype, "remat": config.remat, "mesh": ", ".join(f"{a}={n}" for a, n in mesh.shape.items()),
         "devices": mesh.size, "layers compiled": compiled, "seconds to compile": round(took, 1),
-        "TFLOPs a device, products": flops / 1e12, "TFLOPs a device, XLA": program.flops / 1e12,
-        "TFLOPs a device, formula": (8 / 6 if config.remat else 1) * model_flops(config) / mesh.size / 1e12,
+        "TFLOPs a device, products": products / 1e12, "TFLOPs a device, XLA": program.flops / 1e12,
+        "TFLOPs a device, formula": flops(config, again=config.remat) / mesh.size / 1e12,
     }  # fmt: skip
-    temporary = ("gradients", "activations")
+    state = {name: ours[name] for name in ("parameters", "moving average", "optimizer")}
+    temporary = {name: ours[name] for name in ("gradients", "activations")}
+    lines = [
+        *((name, size, None) for name, size in state.items()),
+        ("state and batch", sum(state.values()), program.arguments),
+        *((name, size, None) for name, size in temporary.items()),
+        ("state, gradients and activations", sum(ours.values()), None),
+        ("gradients and activations in float32", sum(widened[name] for name in temporary), program.temporaries),
+    ]
     return {
         "setting": [{"name": name, "value": value} for name, value in setting.items()],
         "memory of a device, GB": [
-            *({"name": name, "formula": size / 1e9, "XLA for CPU": None} for name, size in ours.items()),
-            {"name": "state", "formula": kept / 1e9, "XLA for CPU": program.arguments / 1e9},
-            {
-                "name": f"gradients and activations, {config.dtype}",
-                "formula": sum(ours[name] for name in temporary) / 1e9,
-                "XLA for CPU": None,
-            },
-            {
-                "name": "the same, all in float32",
-                "formula": sum(widened[name] for name in temporary) / 1e9,
-                "XLA for CPU": program.temporaries / 1e9,
-            },
-            {"name": "all", "formula": sum(ours.values()) / 1e9, "XLA for CPU": None},
+            {"name": name, "formula": formula / 1e9, "XLA for CPU": xla and xla / 1e9} for name, formula, xla in lines
         ],
         "collectives of a device": [
             {"name": kind, "along": axes, "count": round(count), "GB": size / 1e9}
@@ -460,9 +468,10 @@ def settings(arguments: list[str]) -> tuple[argparse.Namespace, Config]:
     for name in options.accelerator.split(","):
         if name not in ACCELERATORS:
             raise OptionError(f"expected accelerators among {', '.join(ACCELERATORS)}, got {name!r}; take one of them")
-    sizes = [part.partition("=")[2] for part in options.mesh.split(",")]
     parts = {name.strip(): int(n) for name, _, n in (p.partition("=") for p in options.mesh.split(",")) if n.isdigit()}
-    options.devices = math.prod(int(size) for size in sizes if size.isdigit()) or 1
+    options.devices = max(math.prod(parts.values()), 1)
+    if options.devices > MOST:
+        raise sharding.MeshError(f"expected at most {MOST} devices, got {options.devices}; take a smaller mesh")
     given = dict(zip(rest[::2], rest[1::2], strict=False))
     try:
         vocab = int(given.get("--vocab", 32768))
