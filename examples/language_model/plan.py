@@ -32,17 +32,17 @@ from examples.language_model.config import Config, OptionError
 from tools.tables import print_table
 
 ASSUMPTIONS = """\
-- Devices lie in the order of the mesh, the last axis innermost. `island` of them are joined by `link`: GPUs of a node by
-  NVLink, TPUs of a slice by ICI, where each axis of the mesh has a torus axis of its own (two links, both ways used). A
-  collective that leaves the island goes at the rate of `network`, once for each of its devices in the island.
+- Devices lie in the order of the mesh, the last axis innermost. `island` of them are joined by `link`: GPUs of a node
+  by NVLink, TPUs of a slice by ICI, where each axis of the mesh has a torus axis of its own (two links, both ways
+  used). A collective that leaves the island goes at `network`, once for each of its devices in the island.
 - Collectives are read from the partitioned program, before the CPU compiler widens bfloat16 to float32. They send what
   a ring sends: a gather or a scatter (n - 1)/n of the whole array, an all-reduce twice that. An all-reduce whose result
   is sliced at once counts as a reduce-scatter, as compilers for GPU and TPU write it. Latencies are left out.
 - Each matrix product takes the longer of its FLOPs at the peak of bfloat16 without sparsity and its operands and result
   through memory once. What stands between products is fused into them and free. The optimizer reads the gradients, and
   reads and writes the state, once.
-- "Overlapped" is the longer of computing and sending; "one after the other" is their sum, from which tokens a second and
-  MFU (model FLOPs utilization) follow. No kernel reaches the peak, so that real steps take longer than this computing.
+- "Overlapped" is the longer of computing and sending; "one after the other" is their sum, from which tokens a second
+  and MFU (model FLOPs utilization) follow. No kernel reaches the peak: computing takes longer than said here.
 - Activations by the formula: with `remat`, the inputs of all blocks, and what one block or the logits need. Attention
   computes all pairs and writes its scores, as `jax.nn.dot_product_attention` does without a fused kernel.
 - XLA's plan of temporary memory is the CPU compiler's: it widens bfloat16, fuses less, and does not order operations so
@@ -148,7 +148,7 @@ def check(config: Config, mesh: Mesh) -> None:
     parts = mesh.shape.get("tensor", 1)
     if config.heads % parts:
         raise sharding.MeshError(
-            f"expected heads that tensor={parts} divides, got {config.heads}; take a smaller tensor axis, or other --heads"
+            f"expected heads that tensor={parts} divides, got {config.heads}; take a smaller axis, or other --heads"
         )
 
 
