@@ -72,7 +72,8 @@ def page(content: dict) -> str:
     """PLAN.md of a published result."""
     tables = content["tables"]
     settings = tables["settings"]
-    columns = ("parameters", "layers", "width", "heads", "batch", "context", "TFLOPs a device, products")
+    columns = ("parameters", "layers", "width", "heads", "batch", "context")
+    columns += tuple(f"TFLOPs a device, {whose}" for whose in ("products", "formula", "XLA"))
     text = [
         "# Planned past this machine: 1B and 8B parameters on 256 devices",
         "`python -m examples.language_model.plan --params 1B --mesh data=32,tensor=8 --accelerator h100` compiles this "
@@ -81,8 +82,9 @@ def page(content: dict) -> str:
         "`benchmarks.language_model_plan.page` writes this page of them.",
         "## What is planned",
         _table([{"plan": row["name"]} | {column: row[column] for column in columns} for row in settings]),
-        f"Numbers are computed in {settings[0]['dtype']}, parameters, moments and moving average kept in float32; every "
-        "block is computed again in the backward pass (`remat`).",
+        f"Computed in {settings[0]['dtype']}; parameters, moments and moving average in float32. Every block is "
+        "computed again in the backward pass (`remat`). Where a step sends on `tensor` longer than it multiplies, a "
+        "smaller `tensor` axis, or more of the batch on each device, is worth a try: plan it.",
     ]
     for row in settings:
         name = row["name"]

@@ -230,7 +230,7 @@ def operations(text: str, turns: int = 1) -> Counter[Operation]:
             kind, rest, size = line["kind"], line["rest"], _bytes(line["result"])
             if kind == "dot":
                 left, right = _operands(rest)
-                contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", rest)[1]  # type: ignore[index]
+                contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", rest)[1]
                 inner = math.prod(_shape(results[left])[int(axis)] for axis in contracted.split(",") if axis)
                 moved = size + _bytes(results[left]) + _bytes(results[right])
                 found[Operation("dot", moved, 2 * inner * math.prod(_shape(line["result"])))] += times

@@ -1,4 +1,4 @@
-"""The plan of a step: what is read from a partitioned program, formulas against XLA, the roofline by hand, bad input."""
+"""The plan of a step: what is read from a program, formulas against XLA, the roofline by hand, bad input."""
 
 import json
 import math
@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from benchmarks import language_model_plan
 from examples.language_model import plan
 from examples.language_model.config import Config, OptionError
 from examples.language_model.plan import ACCELERATORS, Operation, Program
@@ -120,12 +121,12 @@ def test_a_model_of_about_so_many_parameters(text):
 
 @pytest.mark.parametrize("text", ["", "big", "-1B", "0", "1 B", "1X", "B"])
 def test_what_is_no_number_of_parameters_is_refused(text):
-    with pytest.raises(OptionError, match="expected a number of parameters, got .*; write --params 1B"):
+    with pytest.raises(OptionError, match=r"expected a number of parameters, got .*; write --params 1B"):
         plan.parse_parameters(text)
 
 
 def test_fewer_parameters_than_embeddings_take_are_refused():
-    with pytest.raises(OptionError, match="expected --params above .*, got 1,000; ask for more"):
+    with pytest.raises(OptionError, match=r"expected --params above .*, got 1,000; ask for more"):
         plan.shape_of(1000, 32768)
 
 
@@ -138,17 +139,28 @@ def test_fewer_parameters_than_embeddings_take_are_refused():
         ("--params 1B --mesh data=2 --batch many", "expected --batch and int, got 'many'; write"),
         ("--params 1B --mesh data=2 --vocab many", "expected --vocab and int, got 'many'; write"),
         ("--params 1B --mesh data=1000000", "expected at most 4096 devices, got 1000000; take"),
+    ],
+)
+def test_bad_options_are_named_and_the_exit_code_is_2(options, message, capsys):
+    assert plan.main(options.split()) == 2
+    printed = capsys.readouterr()
+    assert not printed.out and re.search(message, printed.err), printed.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
         ("--params 1B --mesh dat=2", "expected axes among data .*, got 'dat=2'"),
         ("--params 1B --mesh data=two", "expected axes among data .*, got 'data=two'"),
         ("--params 1B --mesh tensor=5", "expected heads that tensor=5 divides, got 16; take"),
         ("--params 1B --mesh data=3 --batch 16", "expected tokens .* to divide by .*'data': 3.*; take another mesh"),
     ],
 )
-def test_bad_input_is_named_and_the_exit_code_is_2(options, message):
+def test_a_mesh_that_does_not_fit_is_named_and_the_exit_code_is_2(options, message):
     command = [sys.executable, "-m", "examples.language_model.plan", *options.split()]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2 and not done.stdout
-    assert done.stderr.count("\n") == 1
+    assert done.returncode == 2 and not done.stdout and done.stderr.count("\n") == 1
     assert re.search(message, done.stderr), done.stderr
 
 
@@ -229,3 +241,14 @@ def test_the_formula_of_the_state_is_exact_and_that_of_the_rest_below_the_plan(m
 @pytest.mark.slow
 def test_collectives_are_those_of_course_sharding(measured):
     assert measured["ours"] == measured["theirs"] and measured["ours"]
+
+
+def test_the_page_shows_the_published_result():
+    content = json.loads((ROOT / "benchmarks" / "results" / "language_model_plan-cpu.json").read_text("utf-8"))
+    written = (ROOT / "examples" / "language_model" / "PLAN.md").read_text("utf-8")
+    assert written == language_model_plan.page(content)
+
+
+def test_counted_layers_of_the_published_plan_are_the_compiled_ones():
+    content = json.loads((ROOT / "benchmarks" / "results" / "language_model_plan-cpu.json").read_text("utf-8"))
+    assert content["ratios"] and all(row["measured"] == pytest.approx(1, rel=1e-3) for row in content["ratios"])
