@@ -10,8 +10,8 @@ export JAX_PLATFORMS ?= cpu
 NBVAL = $$($(PY) -c "import sys; print('--nbval' if sys.version_info[:2] == (3, 11) else '--nbval-lax')") \
 	--nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-with=tests/nbval.cfg
 PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
-# what has a target of its own: kept answers, the classroom
-CHECKED = --doctest-modules course tests --ignore=tests/answers --ignore=tests/classroom
+# what has a target of its own: kept answers, the classroom, programs in several processes
+CHECKED = --doctest-modules course tests --ignore=tests/answers --ignore=tests/classroom --ignore=tests/processes
 STRUCTURES = -m structures tests/structures
 QUICK = "not slow and not thorough"
 
@@ -65,6 +65,9 @@ test-structures: $(VENV)/.ready ## 35 whole models, from PyTorch to NNX, Linen a
 
 test-classroom: $(VENV)/.ready-classroom ## twenty submissions, good, bad and hostile; a room without a network (needs bubblewrap)
 	$(PYTEST) -p no:nbval -m classroom tests/classroom
+
+test-processes: $(VENV)/.ready ## programs in several processes: launched, killed, continued by more or fewer; who listens where
+	$(PY) -m pytest -p no:nbval -m processes tests/processes
 
 test-book: book ## every page of the book in a browser (needs Chromium): a phone, dark mode, keyboard, print, links; and what makes the pages
 	$(PYTEST) --dist worksteal -p no:nbval tests/book
@@ -125,6 +128,11 @@ mutants: $(VENV)/.ready-dev ## plant 300 small faults in course, one by one: do 
 
 bench: $(VENV)/.ready-bench ## measure both sides in one run: tables, and JSON in build/bench/
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(PY) -m benchmarks.$$name || exit 1; done
+
+# the program's folder stays off the path: it has modules named as others are, and `-m` is for one process alone
+train: $(VENV)/.ready ## a small GPT on the course's text, two minutes: make train [PROCESSES=2] [STEPS=1000] [OPTIONS="--width 256"]
+	@$(if $(filter-out 1,$(PROCESSES)),PYTHONSAFEPATH=1 PYTHONPATH=. $(PY) -m course.launch --processes $(PROCESSES) \
+	examples/language_model/train.py,$(PY) -m examples.language_model.train) $(if $(STEPS),--steps $(STEPS)) $(OPTIONS)
 
 pde: $(VENV)/.ready ## one long run, resumable: make pde DIM=1000000 (or DIM=10000 BODY=waves)
 	@$(PY) -m benchmarks.pde_run --dim $(or $(DIM),1000) --body $(or $(BODY),two-body)

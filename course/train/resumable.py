@@ -1,8 +1,12 @@
 """Runs that survive being killed: checkpoints on Orbax, the two newest kept, refused where they do not fit.
 
 A checkpoint is written beside the one before it, which is removed only once the new one is whole. It holds the arrays
-of a state, their checksum, the seconds spent so far, and what makes the run what it is. Needs NumPy, JAX, Orbax and
-filelock. Lesson: 19_million_dimensions.
+of a state, their checksum, the seconds spent so far, and what makes the run what it is.
+
+In several processes (`course.launch`) each makes the same calls at the same steps. Process 0 locks the folder, which all
+must see; each writes and reads its own shards; what one notes (a signal, the time, a damaged file) all obey at the same
+step. Neither the number of processes nor the sharding is part of a checkpoint: it is read as the state that `restore` is
+given is laid out. Needs NumPy, JAX, Orbax and filelock. Lessons: 14_many_processes, 19_million_dimensions.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import shutil
 import signal
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -26,8 +30,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 State = TypeVar("State")  # a pytree of arrays and PRNG keys
+Arrays = Mapping[str, np.ndarray | jax.Array]  # of NumPy's where this process has all of it
 
 
 class StoppedError(Exception):
@@ -83,15 +89,24 @@ class Run:
         self._spent, self._begun, self._saved_at = 0.0, perf_counter(), perf_counter()
 
     def __enter__(self) -> Run:
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = filelock.FileLock(self.folder / "lock")
-        try:
-            self._lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise BusyError(
-                f"expected one process at a time in {self.folder}, got a second one; wait for the other, or take "
-                "another folder"
-            ) from None
+        problem: OSError | None = None
+        if jax.process_index() == 0:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._lock.acquire(timeout=0)
+            except filelock.Timeout:
+                problem = BusyError(
+                    f"expected one process at a time in {self.folder}, got a second one; wait for the other, or take "
+                    "another folder"
+                )
+            except OSError as error:
+                problem = error
+        if _any(problem is not None)[0]:
+            raise problem or BusyError(f"process 0 could not take {self.folder}; its own lines say why")
+        if _any(not self.folder.is_dir())[0]:
+            self._lock.release()
+            raise FileNotFoundError(f"expected a folder that all processes see, got {self.folder}; take a shared disk")
         self._manager = self._open()
         self._handlers = {}
         if threading.current_thread() is threading.main_thread():  # Python lets no other handle signals
@@ -120,9 +135,8 @@ class Run:
         Warns:
           UserWarning: the newest checkpoint is damaged, and the one before it is taken.
         """
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        problems = []
-        for step in steps:
+        problems: list[str] = []
+        for step in self._steps():
             try:
                 found, self._spent = self._load(step, state)
             except DamagedError as error:
@@ -140,21 +154,23 @@ class Run:
         return state
 
     def after(self, step: int, state: Any) -> None:
-        """Save if it is time to, or if the process was asked to stop.
+        """Save if it is time to, or if the process was asked to stop; in several processes, if one of them was.
 
         Raises:
           StoppedError: it was, and the state is saved.
         """
-        if self.stopping or perf_counter() - self._saved_at >= self.every_s:
+        time = perf_counter() - self._saved_at >= self.every_s
+        self.stopping, time = _any(self.stopping, time)
+        if self.stopping or time:
             self.save(step, state)
         if self.stopping:
             raise StoppedError(step)
 
     def save(self, step: int, state: Any) -> None:
         """Write a checkpoint, unless there is one of this step; the third newest is removed then."""
-        if step not in self._manager.all_steps():
+        if step not in self._steps():
             arrays = _arrays(state)
-            content = {"setting": self._of(arrays), "seconds": self.seconds, "sha256": _checksum(arrays)}
+            content = {"setting": self._of(arrays), "seconds": self.seconds, "checksum": _checksum(arrays)}
             about = {"content": content, "sha256": _sha256(content)}
             items = ocp.args.Composite(arrays=ocp.args.PyTreeSave(_filled(arrays)), about=ocp.args.JsonSave(about))
             self._manager.save(step, args=items, force=True)
@@ -163,12 +179,36 @@ class Run:
     def remove(self) -> None:
         """Remove all checkpoints: the run is over, and its result is written."""
         self._manager.close()
-        shutil.rmtree(self.folder / "checkpoints")
+        if jax.process_index() == 0:
+            shutil.rmtree(self.folder / "checkpoints")
         self._manager = self._open()
 
+    def _steps(self) -> list[int]:
+        """Those that process 0 sees, the newest first."""
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        if jax.process_count() == 1:
+            return steps
+        count = int(multihost_utils.broadcast_one_to_all(np.int32(len(steps))))
+        steps = (steps + [0] * count)[:count]
+        return [int(step) for step in multihost_utils.broadcast_one_to_all(np.array(steps, np.int32))]
+
     def _open(self) -> ocp.CheckpointManager:
+        _any()  # none opens what another still removes or makes
         options = ocp.CheckpointManagerOptions(
             max_to_keep=2, enable_async_checkpointing=False, cleanup_tmp_directories=True, create=True
+        )
+        return ocp.CheckpointManager(self.folder / "checkpoints", options=options)
+
+    def _reader(self) -> ocp.CheckpointManager:
+        """One that waits for no other process: a file that one cannot read must not keep the others waiting."""
+        if jax.process_count() == 1:
+            return self._manager
+        me = jax.process_index()
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"reader_{me}"
+        )
+        options = ocp.CheckpointManagerOptions(
+            enable_async_checkpointing=False, create=False, multiprocessing_options=alone
         )
         return ocp.CheckpointManager(self.folder / "checkpoints", options=options)
 
@@ -177,44 +217,57 @@ class Run:
             raise KeyboardInterrupt
         self.stopping = True
 
-    def _of(self, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    def _of(self, arrays: Arrays) -> dict[str, Any]:
         return {**self.setting, **{f"state{path}": f"{a.dtype} {a.shape}" for path, a in arrays.items()}}
 
     def _load(self, step: int, like: State) -> tuple[State, float]:
-        about = self._read(step, about=ocp.args.JsonRestore())
-        content = about.get("content")
-        if content is None or about.get("sha256") != _sha256(content):
-            raise DamagedError("its description does not have its checksum")
         arrays = _arrays(like)
-        saved, wanted = content["setting"], self._of(arrays)
-        differences = {
-            name: (saved.get(name), wanted.get(name))
-            for name in sorted({*saved, *wanted})
-            if saved.get(name) != wanted.get(name)
-        }
-        if differences:
-            raise SettingError(self.folder, differences)
-        found = dict(arrays)
-        for path, array in _filled(arrays).items():  # one by one: of several, the others outlive a read that fails
-            how = {path: ocp.RestoreArgs(restore_type=np.ndarray)}
-            item = ocp.args.PyTreeRestore(item={path: array}, restore_args=how, partial_restore=True)
-            found |= self._read(step, arrays=item)
-        if _checksum(found) != content["sha256"]:
+        problem, found, content = "", dict(arrays), {}
+        try:
+            reader = self._reader()
+            content = self._about(reader, step)
+            saved, wanted = content["setting"], self._of(arrays)
+            differences = {
+                name: (saved.get(name), wanted.get(name))
+                for name in sorted({*saved, *wanted})
+                if saved.get(name) != wanted.get(name)
+            }
+            if differences:
+                raise SettingError(self.folder, differences)
+            for path, array in _filled(arrays).items():  # one by one: of several, the others outlive a read that fails
+                item = ocp.args.PyTreeRestore(
+                    item={path: array}, restore_args={path: _as(array)}, partial_restore=True
+                )
+                found |= self._read(reader, step, arrays=item)
+        except DamagedError as error:
+            problem = str(error) or "unreadable"
+        if _any(bool(problem))[0]:
+            raise DamagedError(problem or "another process could not read it")
+        if not _is_sum_of(content, found):
             raise DamagedError("its arrays do not have their checksum")
         return _with_arrays(like, found), content["seconds"]
 
-    def _read(self, step: int, **item: ocp.args.CheckpointArgs) -> Any:
+    def _about(self, reader: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+        about = self._read(reader, step, about=ocp.args.JsonRestore())
+        content = about.get("content")
+        if content is None or about.get("sha256") != _sha256(content):
+            raise DamagedError("its description does not have its checksum")
+        return content
+
+    def _read(self, reader: ocp.CheckpointManager, step: int, **item: ocp.args.CheckpointArgs) -> Any:
         try:
-            return next(iter(self._manager.restore(step, args=ocp.args.Composite(**item)).values()))
+            return next(iter(reader.restore(step, args=ocp.args.Composite(**item)).values()))
         except (OSError, ValueError, LookupError, TypeError) as error:  # what Orbax, TensorStore and json make of it
             first_line, *_ = str(error).split("\n")
             raise DamagedError(f"{type(error).__name__}: {first_line:.100}") from error
 
     def _set_aside(self, step: int) -> None:
-        aside = self.folder / "damaged" / str(step)
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.parent.mkdir(exist_ok=True)
-        (self.folder / "checkpoints" / str(step)).rename(aside)
+        _any()  # all have read it
+        if jax.process_index() == 0:
+            aside = self.folder / "damaged" / str(step)
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.parent.mkdir(exist_ok=True)
+            (self.folder / "checkpoints" / str(step)).rename(aside)
         self._manager.close()
         self._manager = self._open()
 
@@ -228,33 +281,103 @@ def _sha256(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _checksum(arrays: Mapping[str, np.ndarray]) -> str:
+def _any(*noted: bool) -> tuple[bool, ...]:
+    """Which of these some process has noted; all wait for all."""
+    if jax.process_count() == 1:
+        return noted
+    return tuple(bool(flag) for flag in multihost_utils.process_allgather(np.array([*noted, False])).any(0)[:-1])
+
+
+def _checksum(arrays: Arrays) -> str:
+    """A hash of paths, dtypes, shapes and numbers, whoever holds which of them.
+
+    An array's numbers, as integers, are added up modulo 2^64, each multiplied by an odd number of its place: parts of
+    the sum can be computed wherever the shards are, and another number anywhere makes another sum.
+    """
+    sums = np.zeros(len(arrays), np.uint64)
+    for i, path in enumerate(sorted(arrays)):
+        for place, part in _parts(arrays[path]):
+            sums[i] += _weighted(part, place, arrays[path].shape)
+    if jax.process_count() > 1:
+        sums = multihost_utils.process_allgather(sums.view(np.uint32)).view(np.uint64).sum(0, dtype=np.uint64)
     total = hashlib.sha256()
-    for path in sorted(arrays):
-        total.update(f"{path} {arrays[path].dtype} {arrays[path].shape}".encode())
-        total.update(np.ascontiguousarray(arrays[path]).view(np.uint8).data)
+    for path, value in zip(sorted(arrays), sums, strict=True):
+        total.update(f"{path} {arrays[path].dtype} {arrays[path].shape} {value}".encode())
     return total.hexdigest()
 
 
-def _arrays(state: Any) -> dict[str, np.ndarray]:
+def _parts(array: np.ndarray | jax.Array) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
+    """The parts that this process answers for, with their places; each part has one process."""
+    if isinstance(array, np.ndarray):
+        if jax.process_index() == 0:
+            yield tuple(slice(0, size) for size in array.shape), array
+        return
+    for shard in array.addressable_shards:
+        if shard.replica_id == 0:
+            yield shard.index, np.asarray(shard.data)
+
+
+def _weighted(part: np.ndarray, place: tuple[slice, ...], shape: tuple[int, ...]) -> np.uint64:
+    weights = np.ones((), np.uint64)
+    stride = 2 * 0x9E3779B97F4A7C15  # even: with the one added, every weight is odd
+    for axis in reversed(range(len(shape))):
+        start, stop, _ = place[axis].indices(shape[axis])
+        along = np.arange(start, stop, dtype=np.uint64) * np.uint64(stride % 2**64)
+        weights = weights + along.reshape(-1, *[1] * (len(shape) - 1 - axis))
+        stride *= shape[axis]
+    width = min(part.dtype.itemsize, 8)  # a complex number is two
+    bits = np.ascontiguousarray(part).reshape(-1).view(f"u{width}").reshape(weights.size, part.dtype.itemsize // width)
+    return (bits.astype(np.uint64) * weights.reshape(-1, 1) * np.arange(1, 2 * bits.shape[1], 2, np.uint64)).sum(
+        dtype=np.uint64
+    )
+
+
+def _is_sum_of(content: Mapping[str, Any], arrays: Arrays) -> bool:
+    """Do these arrays have the checksum that a description names?"""
+    if "checksum" in content:
+        return bool(content["checksum"] == _checksum(arrays))
+    total = hashlib.sha256()  # as this module wrote it when it knew one process only
+    for path in sorted(arrays):
+        array = arrays[path]
+        whole = array if isinstance(array, np.ndarray) else multihost_utils.process_allgather(array, tiled=True)
+        total.update(f"{path} {array.dtype} {array.shape}".encode())
+        total.update(np.ascontiguousarray(whole).view(np.uint8).data)
+    return bool(content["sha256"] == total.hexdigest())
+
+
+def _arrays(state: Any) -> dict[str, np.ndarray | jax.Array]:
     """The leaves of a state by their paths; a PRNG key as its numbers."""
-    return {
-        jax.tree_util.keystr(path): np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
-        for path, leaf in jax.tree.leaves_with_path(state)
-    }
+
+    def numbers(leaf: Any) -> np.ndarray | jax.Array:
+        leaf = jax.random.key_data(leaf) if _is_key(leaf) else leaf
+        spread = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+        return leaf if spread else np.asarray(leaf)
+
+    return {jax.tree_util.keystr(path): numbers(leaf) for path, leaf in jax.tree.leaves_with_path(state)}
 
 
-def _filled(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _as(array: np.ndarray | jax.Array) -> ocp.RestoreArgs:
+    """How to read an array: with the shape, dtype and sharding of this one."""
+    if isinstance(array, np.ndarray):
+        return ocp.RestoreArgs(restore_type=np.ndarray)
+    return ocp.ArrayRestoreArgs(sharding=array.sharding, global_shape=array.shape, dtype=array.dtype)
+
+
+def _filled(arrays: Arrays) -> dict[str, np.ndarray | jax.Array]:
     """Those that have an entry; Orbax takes no others."""
     return {path: array for path, array in arrays.items() if array.size}
 
 
-def _with_arrays(like: State, arrays: Mapping[str, np.ndarray]) -> State:
-    """A state of the same structure with these leaves."""
+def _with_arrays(like: State, arrays: Arrays) -> State:
+    """A state of the same structure, laid out in the same way, with these leaves."""
 
     def leaf(path: tuple[Any, ...], old: Any) -> jax.Array:
-        new = jnp.array(arrays[jax.tree_util.keystr(path)])
-        return jax.random.wrap_key_data(new, impl=jax.random.key_impl(old)) if _is_key(old) else new
+        new = arrays[jax.tree_util.keystr(path)]
+        if isinstance(new, np.ndarray):
+            new = jnp.array(new)
+        new = jax.random.wrap_key_data(new, impl=jax.random.key_impl(old)) if _is_key(old) else new
+        placed = isinstance(old, jax.Array) and isinstance(old.sharding, jax.sharding.NamedSharding)
+        return jax.device_put(new, old.sharding) if placed else new
 
     return jax.tree.map_with_path(leaf, like)
 

@@ -32,8 +32,8 @@ class Config:
     param_dtype: str = "float32"
     remat: bool = False  # compute each block's activations again in the backward pass
     # its training
-    steps: int = 1000
-    batch: int = 32  # sequences in a step, over all devices
+    steps: int = 600
+    batch: int = 16  # sequences in a step, over all devices
     accumulate: int = 1  # parts of a batch, one after the other
     rate: float = 3e-3  # the learning rate's highest value
     warmup: int = 50  # steps on the way there; a cosine leads from there to a tenth
@@ -44,13 +44,15 @@ class Config:
     seed: int = 0
     mesh: str = ""  # "data=2,tensor=2"; all devices on `data` where empty
     folder: str = "build/language_model"
-    evaluate_every: int = 250  # steps
+    evaluate_every: int = 200  # steps
     save_every: float = 30.0  # seconds
     profile: bool = False  # trace steps 10 to 20 into the folder
 
     def __post_init__(self) -> None:
-        positive = "vocab context width layers heads hidden steps batch accumulate rate clip evaluate_every".split()
-        for name in positive:
+        for name in (
+            "vocab", "context", "width", "layers", "heads", "hidden", "steps", "batch", "accumulate", "rate", "clip",
+            "evaluate_every",
+        ):  # fmt: skip
             _expect(getattr(self, name) > 0, f"{name} above 0", getattr(self, name), f"give --{name} another value")
         for name in ("dropout", "ema"):
             _expect(0 <= getattr(self, name) < 1, f"{name} in [0, 1)", getattr(self, name), f"give --{name} another")

@@ -97,8 +97,8 @@ def checked(name: str, shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
         parts = math.prod(mesh.shape[axis] for axis in ((axes,) if isinstance(axes, str) else axes or ()))
         if size % parts:
             raise MeshError(
-                f"expected {name} {shape} to divide by {dict(mesh.shape)}, got {size} over {parts} devices along {axes}; "
-                "take another mesh, or sizes that divide"
+                f"expected {name} {shape} to divide by {dict(mesh.shape)}, got {size} over {parts} devices "
+                f"along {axes}; take another mesh, or sizes that divide"
             )
     return NamedSharding(mesh, rule)
 

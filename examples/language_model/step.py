@@ -28,9 +28,9 @@ class State(NamedTuple):
 
 def schedule(config: Config) -> optax.Schedule:
     """The learning rate of each step: a warm-up, then a cosine down to a tenth."""
-    return optax.warmup_cosine_decay_schedule(
-        0.0, config.rate, config.warmup, max(config.steps, config.warmup + 1), config.rate / 10
-    )
+    end = max(config.steps, config.warmup + 1)
+    rule = optax.warmup_cosine_decay_schedule(0.0, config.rate, config.warmup, end, config.rate / 10)
+    return lambda count: rule(jnp.asarray(count, float))  # an int32, divided, is float32 in a float64 run too
 
 
 def optimizer(config: Config) -> optax.GradientTransformation:
@@ -53,14 +53,41 @@ def init(config: Config) -> State:
 
 
 def make_loss(config: Config, constrain: Constrain = lambda x: x) -> Callable[..., jax.Array]:
-    """`loss(params, tokens, key=None)`: nats a token, the mean over tokens (batch, context + 1), int32."""
+    """`loss(params, tokens, key=None, counted=None)`: nats a token of tokens (batch, context + 1), int32.
+
+    The mean over all; with `counted` (batch, context) the sum over those that are true.
+    """
     graph = nnx.graphdef(nnx.eval_shape(lambda: GPT(config, rngs=nnx.Rngs(0))))
 
-    def loss(params: Any, tokens: jax.Array, key: jax.Array | None = None) -> jax.Array:
+    def loss(
+        params: Any, tokens: jax.Array, key: jax.Array | None = None, counted: jax.Array | None = None
+    ) -> jax.Array:
         logits = nnx.merge(graph, params)(tokens[:, :-1], key, constrain)
-        return optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:]).mean()
+        nats = optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:])
+        return nats.mean() if counted is None else jnp.where(counted, nats, 0).sum()
 
     return loss
+
+
+def make_sample(config: Config, count: int, temperature: float) -> Callable[..., jax.Array]:
+    """`sample(params, first, key)`: tokens (count,), int32, drawn one by one after the token `first`."""
+    graph = nnx.graphdef(nnx.eval_shape(lambda: GPT(config, rngs=nnx.Rngs(0))))
+
+    def sample(params: Any, first: jax.Array, key: jax.Array) -> jax.Array:
+        model = nnx.merge(graph, params)
+
+        def draw(carry: tuple[jax.Array, jax.Array], key: jax.Array) -> tuple[Any, jax.Array]:
+            tokens, length = carry  # the window, filled from the left
+            logits = model(tokens[None])[0, length - 1]
+            token = jax.random.categorical(key, logits / temperature).astype(jnp.int32)
+            full = length == config.context
+            tokens = jnp.where(full, jnp.roll(tokens, -1), tokens).at[jnp.where(full, length - 1, length)].set(token)
+            return (tokens, jnp.minimum(length + 1, config.context)), token
+
+        begin = jnp.zeros(config.context, jnp.int32).at[0].set(first), jnp.ones((), jnp.int32)
+        return jax.lax.scan(draw, begin, jax.random.split(key, count))[1]
+
+    return sample
 
 
 def make_step(config: Config, mesh: Mesh | None = None) -> Callable[[State, jax.Array], tuple[State, dict[str, Any]]]:

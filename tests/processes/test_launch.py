@@ -1,0 +1,202 @@
+"""The launcher: prefixes, exit codes, bad input, who listens where, and that nobody is left behind."""
+
+import ipaddress
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from course import launch as launcher
+from tools.lessons import ROOT
+
+pytestmark = pytest.mark.processes
+PROGRAM = Path(__file__).with_name("program.py")
+LINUX = pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="sockets are read from /proc")
+
+
+def command(*arguments, **environment):
+    """The launcher's command line as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "course.launch", *map(str, arguments)], cwd=ROOT, env=os.environ | environment,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def until(process, words, times=1):
+    """What it printed until the words have come so many times."""
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if sum(words in line for line in lines) == times:
+            return "".join(lines)
+    raise AssertionError("".join(lines))
+
+
+def pids_in(printed):
+    return [int(pid) for pid in re.findall(r"(?:pid|child) (\d+)", printed)]
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def gone(pids, within_s=3):
+    end = time.monotonic() + within_s
+    while time.monotonic() < end and any(map(alive, pids)):
+        time.sleep(0.05)
+    return not any(map(alive, pids))
+
+
+@pytest.mark.parametrize(("processes", "total"), [(1, 1), (2, 22), (4, 124)])
+def test_all_take_part(processes, total):
+    process = command("--processes", processes, "--devices", 2, PROGRAM, "go", "--an", "argument")
+    printed = process.communicate(timeout=100)[0]
+    assert process.returncode == 0, printed
+    for index in range(processes):
+        assert f"[{index}] total {total} devices 2 {2 * processes} pid" in printed
+        assert f"[{index}] arguments ['go', '--an', 'argument']" in printed and f"[{index}] to stderr" in printed
+
+
+def test_started_alone_it_is_one_process():
+    done = subprocess.run([sys.executable, PROGRAM, "go"], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0 and "total 1 devices" in done.stdout, done.stderr
+
+
+@LINUX
+@pytest.mark.parametrize(
+    ("what", "code", "said"),
+    [("fail", 7, "process 1 failed with exit code 7"), ("kill", 137, "process 1 was killed by SIGKILL")],
+)
+def test_one_failure_ends_all(what, code, said):
+    process = command("--processes", 2, PROGRAM, what)
+    printed = process.communicate(timeout=60)[0]
+    assert process.returncode == code and said in printed, printed
+    assert len(pids_in(printed)) == 2 and gone(pids_in(printed))
+
+
+@LINUX
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_launcher_ends_all(number):
+    process = command("--processes", 2, PROGRAM, "wait")
+    printed = until(process, "waiting", 2)
+    process.send_signal(number)
+    printed += process.communicate(timeout=30)[0]
+    assert process.returncode == 128 + number and f"got {number.name}" in printed, printed
+    assert gone(pids_in(printed), 0)
+
+
+@LINUX
+def test_who_does_not_obey_is_killed_at_the_second_request():
+    process = command("--processes", 2, PROGRAM, "deaf")
+    printed = until(process, "waiting", 2)
+    process.terminate()
+    time.sleep(1)
+    assert process.poll() is None and all(map(alive, pids_in(printed)))
+    process.terminate()
+    process.communicate(timeout=5)
+    assert process.returncode == 143 and gone(pids_in(printed), 0)
+
+
+@LINUX
+def test_a_killed_launcher_leaves_nobody():
+    process = command("--processes", 2, PROGRAM, "wait")
+    pids = pids_in(until(process, "waiting", 2))
+    process.kill()
+    assert gone(pids)
+
+
+@LINUX
+def test_what_a_process_started_ends_with_all():
+    process = command("--processes", 1, PROGRAM, "child")
+    printed = process.communicate(timeout=60)[0]
+    assert process.returncode == 0 and len(pids_in(printed)) == 2 and gone(pids_in(printed), 0), printed
+
+
+def test_too_long():
+    process = command("--processes", 2, "--timeout", 25, PROGRAM, "wait")
+    printed = process.communicate(timeout=60)[0]
+    assert process.returncode == 124 and "not over after 25 s: process 0, 1" in printed, printed
+
+
+def test_a_coordinator_that_never_comes():
+    process = command("--processes", 2, PROGRAM, "late")
+    printed = process.communicate(timeout=60)[0]
+    assert process.returncode == 1, printed
+    assert re.search(r"\[1\] TimeoutError: expected the coordinator \(process 0\) at 127\.0\.0\.1:\d+ within 2 s", printed)
+
+
+def test_a_port_in_use():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        process = command("--processes", 2, "--port", port, PROGRAM, "go")
+        printed = process.communicate(timeout=30)[0]
+    assert process.returncode == 2 and f"expected a free port, got 127.0.0.1:{port}, which is in use" in printed, printed
+
+
+@pytest.mark.parametrize(
+    ("script", "how", "error", "said"),
+    [
+        ("missing.py", {}, FileNotFoundError, "expected a Python file, got 'missing.py'"),
+        (PROGRAM, {"processes": 0}, ValueError, "expected processes >= 1, got 0"),
+        (PROGRAM, {"devices": 0}, ValueError, "expected devices >= 1, got 0"),
+        (PROGRAM, {"timeout_s": 0}, ValueError, "expected timeout_s > 0, got 0"),
+        (PROGRAM, {"port": 70_000}, ValueError, "expected a port from 1 to 65535, or 0"),
+    ],
+)
+def test_bad_input(script, how, error, said):
+    with pytest.raises(error, match=said):
+        launcher.launch(script, **{"processes": 2} | how)
+
+
+def test_where_this_machines_name_resolves_elsewhere_it_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(launcher, "gloo_address", lambda: "192.0.2.7")
+    monkeypatch.setattr(launcher, "launch", lambda *_, **__: 0)
+    assert launcher.main(["--processes", "2", str(PROGRAM)]) == 0
+    assert "gloo will listen on 192.0.2.7, which is not the loopback address" in capsys.readouterr().err
+
+
+def listening(pids):
+    """Addresses at which these processes listen: from the tables of sockets, by the inodes that each process holds."""
+    inodes = set()
+    for pid in pids:
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                inodes |= set(re.findall(r"socket:\[(\d+)\]", os.readlink(link)))
+            except FileNotFoundError:
+                continue  # closed meanwhile
+    found = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in inodes:  # 0A: LISTEN
+                words = fields[1].split(":")[0]
+                packed = b"".join(int(words[i : i + 8], 16).to_bytes(4, sys.byteorder) for i in range(0, len(words), 8))
+                found.append(ipaddress.ip_address(packed))
+    return found
+
+
+@LINUX
+@pytest.mark.skipif(
+    not ipaddress.ip_address(launcher.gloo_address().partition("%")[0]).is_loopback,
+    reason="this machine's name is no name of the loopback address: gloo listens there, and the launcher says so",
+)
+def test_only_the_loopback_address_listens():
+    process = command("--processes", 2, PROGRAM, "wait")
+    pids = pids_in(until(process, "waiting", 2))
+    addresses = listening([process.pid, *pids])
+    process.terminate()
+    process.communicate(timeout=30)
+    assert len(addresses) >= 3, addresses  # the coordinator, and gloo in each process
+    assert all(address.is_loopback for address in addresses), addresses
