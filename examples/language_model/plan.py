@@ -76,10 +76,6 @@ ACCELERATORS = {
         197e12, 16e9, 819e9, 100e9, 256, 3.125e9,
         "cloud.google.com/tpu/docs/v5e (ICI 400 GB/s, 4 ports, both directions; 6.4 Tbit/s between pods of 256)",
     ),
-    "tpu-v6e": Accelerator(
-        918e12, 32e9, 1.638e12, 200e9, 256, 12.5e9,
-        "cloud.google.com/tpu/docs/v6e (ICI 800 GB/s, 4 ports, both directions; 25.6 Tbit/s between pods of 256)",
-    ),
 }  # fmt: skip
 
 

@@ -95,7 +95,7 @@ def test_the_roofline_by_hand():
 
 
 def test_a_row_of_the_roofline_by_hand():
-    config, mesh = Config(dtype="bfloat16"), SimpleNamespace(size=16, axis_names=("data", "tensor"))
+    config, mesh = Config(batch=32, context=64), SimpleNamespace(size=16, axis_names=("data", "tensor"))
     mesh.devices = SimpleNamespace(shape=(2, 8))
     operations = {
         Operation("dot", 1, 989_400_000_000): 3,  # 1 ms each
@@ -219,7 +219,7 @@ def test_layers_that_are_counted_are_those_that_are_compiled(measured):
 @pytest.mark.slow
 def test_the_formula_of_products_is_exact_and_xla_counts_little_more(measured):
     assert measured["products"] == measured["formula"]
-    assert measured["products"] < measured["XLA"] < 1.25 * measured["products"]  # elementwise operations; it was 1.1
+    assert measured["products"] < measured["XLA"] < 1.25 * measured["products"]  # elementwise operations; it was 1.06
 
 
 @pytest.mark.slow
@@ -235,7 +235,7 @@ def test_the_formula_of_the_state_is_exact_and_that_of_the_rest_below_the_plan(m
     tokens, step_and_key = 4 * 65 * 4, 4 + 8
     assert measured["arguments"] == state + tokens + step_and_key
     rest = used["gradients"] + used["activations"]
-    assert rest < measured["temporaries"][0] < 4 * rest
+    assert rest < measured["temporaries"][0] < 6 * rest  # it was 3.6
 
 
 @pytest.mark.slow
