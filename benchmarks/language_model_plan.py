@@ -83,8 +83,8 @@ def page(content: dict) -> str:
         "## What is planned",
         _table([{"plan": row["name"]} | {column: row[column] for column in columns} for row in settings]),
         f"Computed in {settings[0]['dtype']}; parameters, moments and moving average in float32. Every block is "
-        "computed again in the backward pass (`remat`). The batch is 16 sequences for each of its parts along `data` and "
-        "`fsdp`, where `--batch` says nothing else. Where a step sends on `tensor` longer than it multiplies, a "
+        "computed again in the backward pass (`remat`). The batch is 16 sequences for each of its parts along `data` "
+        "and `fsdp`, where `--batch` says nothing else. Where a step sends on `tensor` longer than it multiplies, a "
         "smaller `tensor` axis, or more of the batch on each device, is worth a try: plan it.",
     ]
     for row in settings:
