@@ -22,6 +22,7 @@
   results              10_jit_speed               published benchmark results, which lessons show
   convnet              12_tracing_paper           a convolutional network in JAX and in PyTorch
   newton_cg            12_tracing_paper           truncated Newton-CG, in Python loops and in `lax.while_loop`
+  sharding             13_many_devices            what a program sends between devices, what a device holds
   launch               14_many_processes          one program in several processes of this machine
   serve                15_ship_it                 a program of jax.export behind HTTP, on the loopback address
   taylor               17_taylor_mode             high derivatives of any JAX function, by jets
