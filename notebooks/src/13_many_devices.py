@@ -485,9 +485,9 @@ for name, (shape, rules) in VARIANTS.items():
     print(f"Linen, {name:14} losses within 1e-12 of one device's; up.kernel cut as in NNX: {same_place}")
 
 # %% [markdown]
-# NNX has boxes as well: a `Param` carries its names, given by `nnx.with_partitioning`. It needs no placing at all: under
-# a mesh and rules, a new variable is born in its place, and so are Adam's moments. (Then the names stand in the model's
-# code; the table `AXES` leaves a model untouched that is not yours.)
+# NNX has boxes as well: a `Param` carries its names, given by `nnx.with_partitioning`. It needs no placing at all:
+# under a mesh and rules, a new variable is born in its place, and so are Adam's moments. (Then the names stand in the
+# model's code; the table `AXES` leaves a model untouched that is not yours.)
 
 # %%
 with jax.set_mesh(mesh_of(4, 2)), nnx.logical_axis_rules(list(VARIANTS["FSDP + tensor"][1].items())):

@@ -98,9 +98,9 @@ pd.DataFrame(rows).T
 
 # %% [markdown]
 # By default it is eight times too long. `shard_map` tracks which values differ between devices (`check_vma`, "varying
-# manual axes"). Weights that are the same everywhere go into eight losses, so the derivative by *the* weights is the sum
-# over devices, and JAX has already summed. A mean of eight equal sums is the sum. With `check_vma=False` nothing is
-# tracked; then the recipe holds, and a mean inside the loss leaves each device its own gradient, in silence.
+# manual axes"). Weights that are the same everywhere go into eight losses, so the derivative by *the* weights is the
+# sum over devices, and JAX has already summed. A mean of eight equal sums is the sum. With `check_vma=False` nothing
+# is tracked; then the recipe holds, and a mean inside the loss leaves each device its own gradient, in silence.
 #
 # The rule that needs no memory: differentiate what is whole. Let `shard_map` return the mean loss, and take the
 # gradient outside:
@@ -152,14 +152,14 @@ collectives(fsdp)
 
 
 # %% [markdown]
-# A reduce-scatter: what brings a part to everybody has as its transpose what adds everybody's share to the part. That is
-# FSDP's communication as in the books; `jit` on a CPU had left it an all-reduce.
+# A reduce-scatter: what brings a part to everybody has as its transpose what adds everybody's share to the part. That
+# is FSDP's communication as in the books; `jit` on a CPU had left it an all-reduce.
 #
 # ## A ring with `ppermute`
 #
-# `gather` holds the whole weight for a moment. A ring need not: each device multiplies with the part that it has, passes
-# it on to its neighbour, and after eight turns has seen all. On accelerators sending and multiplying overlap ("collective
-# matmul"). In torch this is `batch_isend_irecv` in a loop, and its backward pass is yours.
+# `gather` holds the whole weight for a moment. A ring need not: each device multiplies with the part that it has,
+# passes it on to its neighbour, and after eight turns has seen all. On accelerators sending and multiplying overlap
+# ("collective matmul"). In torch this is `batch_isend_irecv` in a loop, and its backward pass is yours.
 
 
 # %%
@@ -207,9 +207,9 @@ with fails(ImportError):
 
 # %% [markdown]
 # The first message depends on the version: since 0.8 `pmap` is itself made of `jit` and `shard_map`, and speaks of *an
-# axis to squeeze out*; before, of *16 logical devices*. `jax.device_put_replicated` and `device_put_sharded` go the same
-# way (use `device_put` with a sharding), `jax.experimental.shard_map` became `jax.shard_map` with `check_rep` renamed
-# `check_vma`, and `pjit` is `jit`.
+# axis to squeeze out*; before, of *16 logical devices*. `jax.device_put_replicated` and `device_put_sharded` go the
+# same way (use `device_put` with a sharding), `jax.experimental.shard_map` became `jax.shard_map` with `check_rep`
+# renamed `check_vma`, and `pjit` is `jit`.
 #
 # The fix: rows in place of the leading axis, and the gradient taken outside.
 
@@ -377,8 +377,8 @@ under_jit = jax.jit(mask, out_shardings=cut)(key, batch[0])
 print("under jit: the mask of one device, whatever the sharding:", bool((under_jit == mask(key, jnp.asarray(x))).all()))
 
 # %% [markdown]
-# In `shard_map`, `fold_in` the device's index. Under `jit` there is nothing to do: a random array is one array, and each
-# device draws its part of it. (In torch the slip is the opposite one: a seed that differs by rank also makes the
+# In `shard_map`, `fold_in` the device's index. Under `jit` there is nothing to do: a random array is one array, and
+# each device draws its part of it. (In torch the slip is the opposite one: a seed that differs by rank also makes the
 # initial weights differ; DDP broadcasts those of rank 0.)
 #
 # **5. BatchNorm.** Under `jit` a mean over the batch is over the whole batch ([11](11_ensembles.ipynb)); in `shard_map`
@@ -417,9 +417,11 @@ for axis_name in (None, "data"):
 #
 # ## Further reading
 #
-# - [shard_map](https://docs.jax.dev/en/latest/notebooks/shard_map.html): its rules, and FSDP, pipelines and rings in it.
+# - [shard_map](https://docs.jax.dev/en/latest/notebooks/shard_map.html): its rules, and FSDP, pipelines and rings in
+#   it.
 # - [Migrating to the new jax.pmap](https://docs.jax.dev/en/latest/migrate_pmap.html): what changed in 0.8.
-# - [Collective matmul](https://dl.acm.org/doi/10.1145/3567955.3567959): Wang et al., overlapping the ring with products.
+# - [Collective matmul](https://dl.acm.org/doi/10.1145/3567955.3567959): Wang et al., overlapping the ring with
+#   products.
 # - [FSDP in PyTorch](https://arxiv.org/abs/2304.11277): Zhao et al., when to gather again, and what it costs.
 #
 # Exercises: [your turn](exercises/13b_collectives_by_hand.ipynb).
