@@ -55,7 +55,7 @@ def shards_on_a_mesh(rng: np.random.Generator, shards: Any) -> None:
         ),
         "e": 8 // different,
     }
-    slips = {
+    slips: dict[str, dict[Any, str]] = {
         "a": {shape: "that is the array's shape, which stays; asked is what one device holds",
               (8, 256): "by all eight devices; along data there are four", (64, 64): "the first entry is for axis 0"},
         "b": {(32, 256): "None stands for axis 0; model cuts axis 1", (64, 64): "by four; along model there are two",
