@@ -1,4 +1,4 @@
-"""Checks of the exercises on shards, rules and the memory of a device. Needs NumPy, JAX and flax.
+"""Checks of the exercises on shards, rules and the memory of a device. Needs NumPy, pandas, JAX and flax.
 
 No devices are needed: shardings on an abstract mesh know shapes and bytes. Lesson: 13_many_devices.
 """

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 13 · One step on many devices
 #
-# **What must change in a training step so that it runs on eight devices: as DDP, FSDP, or split by layer width?** (60 minutes)
+# **What must change in a training step for DDP, FSDP or tensor parallelism on eight devices?** (60 minutes)
 
 # %% [markdown]
 # After this lesson you can
@@ -14,13 +14,10 @@
 # %%
 import os
 import re
-import runpy
-import socket
 import subprocess
 import sys
 import tempfile
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -74,14 +71,16 @@ rows = {}
 for spec in (P(), P("data"), P(None, "model"), P("data", "model"), P(("data", "model"))):
     array = jax.device_put(kernel, NamedSharding(mesh, spec))
     parts = len({str(shard.index) for shard in array.addressable_shards})
-    rows[str(tuple(spec))] = {"a device holds": array.addressable_shards[0].data.shape, "different parts": parts,
-                              "copies of each": 8 // parts, "bytes a device": bytes_per_device(array)}  # fmt: skip
+    rows[str(tuple(spec))] = {"holds": array.addressable_shards[0].data.shape, "parts": parts,
+                              "copies": 8 // parts, "bytes": bytes_per_device(array)}  # fmt: skip
     assert (array == kernel).all() and array.shape == (64, 256)
 pd.DataFrame(rows).T.rename_axis("PartitionSpec")
 
 # %% [markdown]
-# The shape of the array stays (64, 256) in all rows: what differs is where its parts lie. JAX draws that in text, with
-# the `rich` package, which flax brings along. (In a notebook it makes HTML; the capture takes the plain text.)
+# For each spec: the shape that one device holds, how many different parts there are, on how many devices each lies,
+# and the bytes on one device. The shape of the array stays (64, 256) in all rows: what differs is where its parts lie.
+# JAX draws that in text, with the `rich` package, which flax brings along. (In a notebook it makes HTML; the capture
+# takes the plain text.)
 
 # %%
 cut = jax.device_put(kernel, NamedSharding(mesh, P("data", "model")))
@@ -163,17 +162,18 @@ if __name__ == "__main__":
 
 # %%
 scratch = tempfile.TemporaryDirectory()
-folder = Path(scratch.name)
-(folder / "ddp.py").write_text(SCRIPT + MAIN)
+folder, torch_side = scratch.name, {}
+with open(f"{folder}/ddp.py", "w") as file:
+    file.write(SCRIPT + MAIN)
+exec(SCRIPT, torch_side)  # the same classes here
 torch.manual_seed(SEED)
-net = runpy.run_path(str(folder / "ddp.py"))["Net"]().double()
-torch.save(net.state_dict(), folder / "weights.pt")
-np.savez(folder / "batches.npz", x=x, y=y)
-loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
-environment = os.environ | {"GLOO_SOCKET_IFNAME": loopback}
-command = [sys.executable, str(folder / "ddp.py")]
+net = torch_side["Net"]().double()
+torch.save(net.state_dict(), f"{folder}/weights.pt")
+np.savez(f"{folder}/batches.npz", x=x, y=y)
+environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo"}
+command = [sys.executable, f"{folder}/ddp.py"]
 processes = [
-    subprocess.Popen([*command, str(rank), "2", str(folder), str(RATE)], env=environment, text=True,
+    subprocess.Popen([*command, str(rank), "2", folder, str(RATE)], env=environment, text=True,
                      stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     for rank in range(2)
 ]  # fmt: skip
@@ -209,6 +209,7 @@ class Net(nnx.Module):
         return self.head(self.second(self.first(self.embed(x))))
 
 
+# %%
 def cross_entropy(logits, y):
     return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
 
@@ -319,8 +320,8 @@ plt.show()
 print("different parts:", {" ".join(key): count for key, count in parts.items()})
 
 # %% [markdown]
-# Now all four, in both precisions. Outside the step there are three lines of placing, and `out_shardings`, which says
-# that the new state shall lie as the old one did.
+# Now all four, in both precisions. Outside the step there are three lines of placing; `out_shardings`, which says that
+# the new state shall lie as the old one did; and `donate_argnums`, by which it overwrites the old one, as in torch.
 #
 # **Predict.** The step says nothing of devices, and sums run in another order. How far from one device will the
 # losses be: the same to rounding, or different like another random seed?
@@ -333,7 +334,8 @@ for dtype in ("float64", "float32"):
         place_state, place_batch = shardings(state, mesh, rules), NamedSharding(mesh, P(rules["batch"]))
         state = jax.device_put(state, place_state)
         batch = jax.device_put((x[0].astype(dtype), y[0]), place_batch)
-        step = jax.jit(partial(train_step, graphdef), out_shardings=(place_state, NamedSharding(mesh, P())))
+        lie_after = place_state, NamedSharding(mesh, P())
+        step = jax.jit(partial(train_step, graphdef), out_shardings=lie_after, donate_argnums=0)
         compiled = step.lower(state, *batch).compile()  # jit would compile the same at its first call
         state, losses = run(compiled, state, dtype, partial(jax.device_put, device=place_batch))
         gaps[name, dtype] = np.abs(losses - one_device[dtype]).max()
@@ -369,7 +371,9 @@ for name in ("DDP", "FSDP"):
 tables = {name: collectives(program) for name, program in programs.items()}
 sent = pd.concat(tables, names=["variant"]).droplevel(1).set_index(["kind", "devices"], append=True)
 weights = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(nnx.merge(graphdef, state)[0], nnx.Param)))
+row = tables["tensor"]["bytes"].sum() / BATCH
 print(f"the weights: {weights:,} numbers, {4 * weights:,} bytes")
+print(f"tensor: {row:.0f} bytes for each row of the batch; more than DDP from {4 * weights / row:.0f} rows on")
 assert tables["DDP"]["bytes"].sum() == 4 * weights + 4  # all gradients, and the loss
 sent
 
@@ -382,8 +386,8 @@ sent
 # slice as they are; for GPUs and TPUs it merges those two into a reduce-scatter.
 #
 # **Tensor**: two all-reduces a block, one forward after `down`, one backward before `up`, each of a whole batch of
-# activations, (128, 64). Weights are never sent. This is the least here, and grows with the batch: at 1,000 rows it
-# is the most, while DDP's is the same for any batch. So tensor parallelism goes where the wires are fast, within a
+# activations, (128, 64). Weights are never sent. This is the least here, and grows with the batch, while DDP's is the
+# same for any. So tensor parallelism goes where the wires are fast, within a
 # machine, and data parallelism between machines.
 #
 # On wires: in a ring of n devices an all-reduce of b bytes has each device send 2 (n-1)/n b, an all-gather or a
@@ -526,8 +530,8 @@ assert layer.kernel[...].addressable_shards[0].data.shape == (16, 128)
 #
 # ## Further reading
 #
-# - [Distributed arrays and automatic parallelization](https://docs.jax.dev/en/latest/notebooks/Distributed_arrays_and_automatic_parallelization.html):
-#   JAX's own tour, with matrix products.
+# - [Introduction to parallel programming](https://docs.jax.dev/en/latest/sharded-computation.html): automatic, explicit
+#   and manual, side by side.
 # - [How to scale your model](https://jax-ml.github.io/scaling-book/): which parallelism for which size, with the
 #   arithmetic of wires.
 # - [ZeRO](https://arxiv.org/abs/1910.02054): Rajbhandari et al., what each stage cuts; section 7 counts what is sent.

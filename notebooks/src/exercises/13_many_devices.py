@@ -48,8 +48,8 @@ checks.shards_on_a_mesh(shards)
 # **Given** `axes`, a tuple of logical names (or `None`), one for each axis of an array, and `rules`, a list of pairs
 # `(name, mesh_axes)`, where `mesh_axes` is the name of a mesh axis or a tuple of such names.
 #
-# **Asked** for the `PartitionSpec`. A name without a rule is not cut. An axis of the mesh can be used once in a spec: an
-# *earlier rule* has it, and the axis that comes too late is not cut.
+# **Asked** for the `PartitionSpec`. A name without a rule is not cut. An axis of the mesh can be used once in a spec:
+# an *earlier rule* has it, and the axis that comes too late is not cut.
 #
 # **Checked** against flax, for names and clashes drawn at random.
 

@@ -5,9 +5,9 @@
 
 # %% [markdown]
 # Four exercises to the [lesson](../13b_collectives_by_hand.ipynb). Each function runs once on each device, inside
-# `shard_map`, on the part of the data that lies there; the axis of the mesh is `"data"`. To try one without devices, let
-# `jax.vmap(f, axis_name="data")` stand for `shard_map`: axis 0 is then the devices, and collectives work. Fill in the
-# cells that say `your turn` and run the check below each. `checks.NAME.hint()` prints one hint at a time,
+# `shard_map`, on the part of the data that lies there; the axis of the mesh is `"data"`. To try one without devices,
+# let `jax.vmap(f, axis_name="data")` stand for `shard_map`: axis 0 is then the devices, and collectives work. Fill in
+# the cells that say `your turn` and run the check below each. `checks.NAME.hint()` prints one hint at a time,
 # `checks.NAME.solution()` the solution, and `checks.progress()` what is done. The minutes count reading and typing;
 # thinking comes on top.
 
@@ -105,8 +105,8 @@ checks.dropout_on_each(dropout)
 # %% [markdown]
 # ## Exercise 4: Micro-batches that stay at home (2 minutes)
 #
-# **Given** `rows` of shape `(B, ...)`, a whole batch under `jit`, cut along axis 0 over devices: the first `B / devices`
-# rows lie on device 0, and so on. And `count`, which divides the rows of each device.
+# **Given** `rows` of shape `(B, ...)`, a whole batch under `jit`, cut along axis 0 over devices: the first `B /
+# devices` rows lie on device 0, and so on. And `count`, which divides the rows of each device.
 #
 # **Asked** for an array `(count, B / count, ...)` of micro-batches which, cut along axis 1, leaves every row on its
 # device. You do not need to know how many devices there are.
