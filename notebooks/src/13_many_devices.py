@@ -90,9 +90,9 @@ print(shown.outputs[0].data["text/plain"].rstrip() if shown.outputs else shown.s
 print("device 5 holds", tuple(f"{part.start}:{part.stop}" for part in cut.addressable_shards[5].index))
 
 # %% [markdown]
-# `axis_types=Auto` leaves the compiler to choose how intermediate results lie. The other kind, `Explicit`, which is
-# `make_mesh`'s default from JAX 0.9 or so on, makes the sharding part of an array's type, and wants you to decide where
-# there is a choice:
+# `axis_types=Auto` leaves the compiler to choose how intermediate results lie. The other kind, `Explicit`, the default of
+# `make_mesh` in newer versions of JAX (0.10, not yet in 0.7), makes the sharding part of an array's type, and wants you
+# to decide where there is a choice:
 
 # %%
 explicit = jax.make_mesh((4, 2), ("data", "model"), axis_types=(AxisType.Explicit,) * 2)
@@ -281,7 +281,8 @@ def shardings(state, mesh, rules):
 
 
 # %% [markdown]
-# Adam's moments end in the same names as their weights, so they are cut alike: that is ZeRO's first stage, for free.
+# Adam's moments end in the same names as their weights, so they are cut alike. (ZeRO's first stage cuts the moments
+# alone; its third is what follows as FSDP.)
 #
 # - **DDP**: the batch is cut, weights lie everywhere. (`DistributedDataParallel`)
 # - **FSDP**, or ZeRO-3: the weights are cut too, and gathered where they are used. (`fully_shard`)
@@ -407,7 +408,7 @@ table = (pd.DataFrame(memory).T / 1024).round(0).astype(int)
 assert bytes_per_device(states["DDP"][0]) == 4 * weights
 table.rename(columns=lambda part: f"{part}, KiB")
 
-# %% alt="Horizontal stacked bars, what one device holds in the four variants: weights, optimizer, temporaries. DDP is the longest. FSDP has small weights and optimizer, but temporaries almost as long as those of DDP. Tensor and the combination are short in all parts."
+# %% alt="Horizontal stacked bars, what one device holds in the four variants: weights, optimizer, temporaries. DDP is the longest. FSDP has small weights and optimizer, but temporaries as long as those of DDP. Tensor and the combination are short in all parts."
 figure, axis = plots.panels(1, height=2.8)
 plots.stacked(axis, table.T.to_dict(), xlabel="KiB on each device", title="What a device holds, float32")
 plt.show()

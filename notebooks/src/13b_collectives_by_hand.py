@@ -323,7 +323,8 @@ print(
 
 # %% [markdown]
 # Pad, and give the padding weight 0; the divisor is the sum of the weights of *all* devices, which under `jit` is what
-# `weight.sum()` says. (DDP pads by repeating rows, or drops; a mean of means over uneven parts is another slip.)
+# `weight.sum()` says. (torch's `DistributedSampler` repeats rows, or drops some; a mean of means over uneven parts is
+# another slip.)
 #
 # **2. A host array in a sharded step.** The batch comes from the loader as NumPy, and nobody places it.
 
