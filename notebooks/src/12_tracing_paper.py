@@ -551,4 +551,4 @@ pd.DataFrame(result["ratios"]).set_index("what")[["measured"]].round(1)
 # Exercises: [your turn](exercises/12_tracing_paper.ipynb).
 # Capstone: [a training script with accumulation and resume](exercises/capstone_12_training_script.ipynb).
 #
-# Next: [16 · The derivative cliff](16_derivative_cliff.ipynb).
+# Next: [13 · One step on many devices](13_many_devices.ipynb).

@@ -172,5 +172,5 @@ checks.newton_direction(newton_direction)
 
 # %% [markdown]
 # Back to the [lesson](../12_tracing_paper.ipynb), or on to the [capstone](capstone_12_training_script.ipynb) and the
-# next lesson: [16 · The derivative cliff](../16_derivative_cliff.ipynb).
+# next lesson: [13 · One step on many devices](../13_many_devices.ipynb).
 # [Solutions](../solutions/12_tracing_paper.ipynb).
