@@ -11,6 +11,7 @@ from course.checks.capstone_07_sequence import reader_accuracy, reader_batches, 
 from course.checks.capstone_12_training_script import script_gradients, script_model, script_optimizer, script_run
 from course.checks.capstone_20_pinn import pinn_loss, pinn_model, pinn_optimizer, pinn_residual, pinn_run
 from course.checks.checkpoints import resumable_batches, saved_run, strict_loading
+from course.checks.collectives_by_hand import dropout_on_each, striped_micro_batches, sum_by_ring, weighted_mean_of_all
 from course.checks.compiling import biquad_scan, bucketed_loss, program_count
 from course.checks.core import progress
 from course.checks.custom_rules import checkpointed_segments, implicit_root, inward_clip
@@ -21,6 +22,7 @@ from course.checks.functional_derivatives import acceleration, conserving_step, 
 from course.checks.high_order_pdes import beam_ansatz, beam_on_springs, flame_residual, u_xxy_from_lines
 from course.checks.jets_at_work import constant_coefficients, helmholtz_gradient, lines_needed
 from course.checks.jit_speed import epoch_orders, first_and_steady, fit_keeping_best, times_traced
+from course.checks.many_devices import fsdp_axis, shards_on_a_mesh, spec_from_rules, training_bytes
 from course.checks.many_processes import common_stop, keys_of_processes, region_of_parts, weighted_batches
 from course.checks.million_dimensions import bratu_source, flat_in_the_end, shell_ansatz, train_on_fresh_points
 from course.checks.optimizers import cautious_rule, fitted_weights, ported_rule, restarting_rate
@@ -65,22 +67,24 @@ __all__ = [
     "bucketed_loss", "causal_weights", "cautious_rule", "changed", "checkpointed_segments", "cleaned",
     "clipped_gradient", "column_summaries", "common_stop", "conserving_step", "constant_coefficients",
     "copied_weights", "critic_penalty", "cross_validated", "decoder_weights", "dense_jet", "digit_accuracy",
-    "digit_augment", "digit_model", "digit_run", "distance_gradient", "encoder_port", "ensemble_log_loss",
-    "entropy_terms", "episodes", "epoch_orders", "equations_of_motion", "exact_laplacian", "fair_loss",
-    "first_and_steady", "first_differing", "first_week", "fit_keeping_best", "fitted_weights", "flame_residual",
-    "flat_in_the_end", "flax_mask", "floored_balance", "folded_norm", "frozen_values", "full_batches",
-    "gradient_in_parts", "gradients_from_the_end", "guilty_layers", "helmholtz_gradient", "hessian_vector",
-    "implicit_root", "inward_clip", "jet_contents", "jettable", "keys_of_processes", "laplacian_in_blocks",
-    "layerwise_rates", "linear_recurrence", "linen_tree", "lines_needed", "loud_or_quiet", "mapped_shapes",
-    "mean_loss", "mixed_gradients", "newton_direction", "next_chunk", "nnx_compilations", "nodes_agree",
-    "one_hot_labels", "padded_chunks", "padded_collate", "padded_rows", "padded_sum", "pinn_loss", "pinn_model",
-    "pinn_optimizer", "pinn_residual", "pinn_run", "port_of_a_file", "ported_rule", "power_iteration",
-    "program_count", "progress", "promoted_types", "pure_or_static", "random_rounding", "reader_accuracy",
-    "reader_batches", "reader_model", "reader_run", "reader_step", "refreshed_averages", "region_of_parts",
-    "restarting_rate", "resumable_batches", "resumed_state", "returns_to_go", "row_noise", "running_scale",
-    "saved_run", "script_gradients", "script_model", "script_optimizer", "script_run", "shell_ansatz",
-    "shipped_pipeline", "siamese", "skipped_steps", "smallest_sample", "smooth", "smoothed_path",
-    "standardised_stream", "steady_variance", "strict_function", "strict_loading", "strict_rows", "sweep",
-    "symbolic_batches", "sync_batch_norm", "td_gradient", "third_derivatives", "times_traced", "torch_frames",
-    "train_on_fresh_points", "trained_biases", "tree_leaves", "u_xxy_from_lines", "unused_keys", "weighted_batches",
+    "digit_augment", "digit_model", "digit_run", "distance_gradient", "dropout_on_each", "encoder_port",
+    "ensemble_log_loss", "entropy_terms", "episodes", "epoch_orders", "equations_of_motion", "exact_laplacian",
+    "fair_loss", "first_and_steady", "first_differing", "first_week", "fit_keeping_best", "fitted_weights",
+    "flame_residual", "flat_in_the_end", "flax_mask", "floored_balance", "folded_norm", "frozen_values",
+    "fsdp_axis", "full_batches", "gradient_in_parts", "gradients_from_the_end", "guilty_layers",
+    "helmholtz_gradient", "hessian_vector", "implicit_root", "inward_clip", "jet_contents", "jettable",
+    "keys_of_processes", "laplacian_in_blocks", "layerwise_rates", "linear_recurrence", "linen_tree",
+    "lines_needed", "loud_or_quiet", "mapped_shapes", "mean_loss", "mixed_gradients", "newton_direction",
+    "next_chunk", "nnx_compilations", "nodes_agree", "one_hot_labels", "padded_chunks", "padded_collate",
+    "padded_rows", "padded_sum", "pinn_loss", "pinn_model", "pinn_optimizer", "pinn_residual", "pinn_run",
+    "port_of_a_file", "ported_rule", "power_iteration", "program_count", "progress", "promoted_types",
+    "pure_or_static", "random_rounding", "reader_accuracy", "reader_batches", "reader_model", "reader_run",
+    "reader_step", "refreshed_averages", "region_of_parts", "restarting_rate", "resumable_batches", "resumed_state",
+    "returns_to_go", "row_noise", "running_scale", "saved_run", "script_gradients", "script_model",
+    "script_optimizer", "script_run", "shards_on_a_mesh", "shell_ansatz", "shipped_pipeline", "siamese",
+    "skipped_steps", "smallest_sample", "smooth", "smoothed_path", "spec_from_rules", "standardised_stream",
+    "steady_variance", "strict_function", "strict_loading", "strict_rows", "striped_micro_batches", "sum_by_ring",
+    "sweep", "symbolic_batches", "sync_batch_norm", "td_gradient", "third_derivatives", "times_traced",
+    "torch_frames", "train_on_fresh_points", "trained_biases", "training_bytes", "tree_leaves", "u_xxy_from_lines",
+    "unused_keys", "weighted_batches", "weighted_mean_of_all",
 ]  # fmt: skip
