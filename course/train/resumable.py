@@ -295,7 +295,7 @@ def _checksum(arrays: Arrays) -> str:
     sums = np.zeros(len(arrays), np.uint64)
     for i, path in enumerate(sorted(arrays)):
         for place, part in _parts(arrays[path]):
-            sums[i] += _weighted(part, place, arrays[path].shape)
+            sums[i : i + 1] += _weighted(part, place, arrays[path].shape)
     if jax.process_count() > 1:
         sums = multihost_utils.process_allgather(sums.view(np.uint32)).view(np.uint64).sum(0, dtype=np.uint64)
     total = hashlib.sha256()
@@ -315,7 +315,16 @@ def _parts(array: np.ndarray | jax.Array) -> Iterator[tuple[tuple[slice, ...], n
             yield shard.index, np.asarray(shard.data)
 
 
-def _weighted(part: np.ndarray, place: tuple[slice, ...], shape: tuple[int, ...]) -> np.uint64:
+PIECE = 2**20  # numbers that are weighted at once: each takes some 30 bytes meanwhile
+
+
+def _weighted(part: np.ndarray, place: tuple[slice, ...], shape: tuple[int, ...]) -> np.ndarray:
+    """A part's sum modulo 2^64, (1,): an array, for NumPy warns where a scalar overflows."""
+    if part.size > PIECE and len(part) > 1:
+        start, stop, _ = place[0].indices(shape[0])
+        middle = (start + stop) // 2
+        head, tail = (slice(start, middle), *place[1:]), (slice(middle, stop), *place[1:])
+        return _weighted(part[: middle - start], head, shape) + _weighted(part[middle - start :], tail, shape)
     weights = np.ones((), np.uint64)
     stride = 2 * 0x9E3779B97F4A7C15  # even: with the one added, every weight is odd
     for axis in reversed(range(len(shape))):
@@ -325,9 +334,8 @@ def _weighted(part: np.ndarray, place: tuple[slice, ...], shape: tuple[int, ...]
         stride *= shape[axis]
     width = min(part.dtype.itemsize, 8)  # a complex number is two
     bits = np.ascontiguousarray(part).reshape(-1).view(f"u{width}").reshape(weights.size, part.dtype.itemsize // width)
-    return (bits.astype(np.uint64) * weights.reshape(-1, 1) * np.arange(1, 2 * bits.shape[1], 2, dtype=np.uint64)).sum(
-        dtype=np.uint64
-    )
+    products = bits.astype(np.uint64) * weights.reshape(-1, 1) * np.arange(1, 2 * bits.shape[1], 2, dtype=np.uint64)
+    return products.reshape(-1).sum(keepdims=True)
 
 
 def _is_sum_of(content: Mapping[str, Any], arrays: Arrays) -> bool:

@@ -49,7 +49,7 @@ def global_mean(values, weight):
 checks.weighted_mean_of_all(global_mean)
 
 # %% [markdown]
-# ## Exercise 2: A sum that goes round (3 minutes)
+# ## Exercise 2: A sum that goes round (2 minutes)
 #
 # **Given** this device's `x` and the number of `devices`.
 #
