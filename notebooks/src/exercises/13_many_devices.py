@@ -74,7 +74,7 @@ def spec_of(axes, rules):
 checks.spec_from_rules(spec_of)
 
 # %% [markdown]
-# ## Exercise 3: Will it fit? (3 minutes)
+# ## Exercise 3: Will it fit? (4 minutes)
 #
 # **Given** `shapes`, a dict from a weight's name to its shape, `specs`, from its name to its `PartitionSpec`, and
 # `mesh`, from the name of a mesh axis to its size: `{"data": 4, "model": 2}`.
