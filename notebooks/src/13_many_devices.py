@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 13 · One step on many devices
 #
-# **What must change in a training step for DDP, FSDP or tensor parallelism on eight devices?** (60 minutes)
+# **What must change in a training step for DDP, FSDP or tensor parallelism on eight devices?** (85 minutes)
 
 # %% [markdown]
 # After this lesson you can
@@ -90,9 +90,9 @@ print(shown.outputs[0].data["text/plain"].rstrip() if shown.outputs else shown.s
 print("device 5 holds", tuple(f"{part.start}:{part.stop}" for part in cut.addressable_shards[5].index))
 
 # %% [markdown]
-# `axis_types=Auto` leaves the compiler to choose how intermediate results lie. The other kind, `Explicit`, is the default
-# of `make_mesh` in newer versions of JAX (0.10, not yet in 0.7). It makes the sharding part of an array's type, and wants
-# you to decide where there is a choice:
+# `axis_types=Auto` leaves the compiler to choose how intermediate results lie. The other kind, `Explicit`, is what
+# `make_mesh` takes by default in newer versions of JAX (0.10, not yet 0.7). It makes the sharding part of an array's
+# type, and wants you to decide where there is a choice:
 
 # %%
 explicit = jax.make_mesh((4, 2), ("data", "model"), axis_types=(AxisType.Explicit,) * 2)
