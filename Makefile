@@ -72,7 +72,7 @@ test-processes: $(VENV)/.ready ## programs in several processes: launched, kille
 test-book: book ## every page of the book in a browser (needs Chromium): a phone, dark mode, keyboard, print, links; and what makes the pages
 	$(PYTEST) --dist worksteal -p no:nbval tests/book
 
-test-all: test test-exercises test-thorough test-structures test-benchmarks test-doors test-floor ## test, exercises, the thorough ones, whole models, the benchmarks, the doors, and the same on the oldest supported versions
+test-all: test test-exercises test-thorough test-structures test-processes test-benchmarks test-doors test-floor ## test, exercises, the thorough ones, whole models, several processes, the benchmarks, the doors, and the same on the oldest supported versions
 
 test-floor: $(VENV)-floor/.ready $(VENV)-floor-313/.ready ## the oldest versions, with torch and (quick tests) without; lessons as on Colab and Kaggle
 	UNIT=torch $(VENV)-floor/bin/python -m pytest -n $(JOBS) --dist loadfile -m "rosetta or not thorough" \

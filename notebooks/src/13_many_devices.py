@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 13 · One step on many devices
 #
-# **What must change in a training step for DDP, FSDP or tensor parallelism on eight devices?** (85 minutes)
+# **What must change in a training step for DDP, FSDP or tensor parallelism on eight devices?** (80 minutes)
 
 # %% [markdown]
 # After this lesson you can

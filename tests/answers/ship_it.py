@@ -59,7 +59,7 @@ def folded_into_the_weights(params, mean, scale):
 
     @jax.jit
     def predict(x):
-        logits = jnp.einsum("nd,dk->nk", x, w, precision="highest") + b
+        logits = jnp.einsum("bd,dk->bk", x, w, precision="highest") + b
         exps = jnp.exp(logits - logits.max(-1, keepdims=True))
         return exps / exps.sum(-1, keepdims=True)
 

@@ -112,6 +112,7 @@ def test_a_killed_launcher_leaves_nobody():
     process = command("--processes", 2, PROGRAM, "wait")
     pids = pids_in(until(process, "waiting", 2))
     process.kill()
+    process.communicate(timeout=10)
     assert gone(pids)
 
 
