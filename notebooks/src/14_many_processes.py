@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 14 · Many processes
 #
-# **What must change when one program runs as several processes, on one machine or on a hundred?** (100 minutes)
+# **What must change when one program runs as several processes, on one machine or on a hundred?** (95 minutes)
 
 # %% [markdown]
 # After this lesson you can
