@@ -160,7 +160,9 @@ def test_a_stopped_run_ends_as_one_that_was_not(tmp_path, monkeypatch, capsys):
     assert train.main([*options, "--folder", str(tmp_path / "parts")]) == 0
     parts = capsys.readouterr().out
     assert parts.split("step 6:")[1] == whole.split("step 6:")[1]  # loss, sample, bits
-    tables = [list(csv.DictReader((tmp_path / name / "metrics.csv").open())) for name in ("whole", "parts")]
+    tables = [
+        list(csv.DictReader((tmp_path / name / "metrics.csv").read_text().splitlines())) for name in ("whole", "parts")
+    ]
     assert [{**row, "tokens_per_second": ""} for row in tables[0]] == [
         {**row, "tokens_per_second": ""} for row in tables[1]
     ]
