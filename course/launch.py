@@ -9,7 +9,7 @@ script begins with
     launch.join()
 
 before anything else of JAX; started alone it runs as one process. Each line that a process prints gets "[0] ", "[1] ",
-… before it. The first process that fails ends all (SIGTERM, ten seconds later SIGKILL), and its exit code is the
+… before it. The first process that fails ends all (SIGTERM, ten seconds later by force), and its exit code is the
 launcher's, 128 + N where signal N killed it. Ctrl-C and SIGTERM are handed on to all, a second one kills them; what is
 not over after `--timeout` seconds is ended with exit code 124. Where the launcher itself is killed, the processes that
 have joined end within a second.
@@ -27,12 +27,14 @@ import argparse
 import ipaddress
 import os
 import queue
+import runpy
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -40,7 +42,8 @@ from types import FrameType
 from typing import IO
 
 LOOPBACK = "127.0.0.1"
-GRACE_S = 10.0  # from SIGTERM to SIGKILL
+GRACE_S = 10.0  # from SIGTERM to KILL
+KILL = signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM
 TIMED_OUT = 124  # as timeout(1) exits
 
 # --- in each process -----------------------------------------------------------------------------------------------
@@ -99,11 +102,39 @@ def _wait_for(address: str, timeout_s: float) -> None:
         time.sleep(0.05)
 
 
+def _run(script: str) -> None:
+    """Run the script as `python script` would; where it fails, leave at once.
+
+    JAX shuts down as Python does, and waits for all other processes then: the launcher would learn minutes later that
+    one has failed.
+    """
+    sys.argv = sys.argv[1:]
+    if not sys.flags.safe_path:
+        sys.path[0] = str(Path(script).resolve().parent)
+    try:
+        runpy.run_path(script, run_name="__main__")
+        return
+    except SystemExit as end:
+        if end.code is None or end.code == 0:
+            raise
+        code = end.code if isinstance(end.code, int) else 1
+        if code is not end.code:
+            print(end.code, file=sys.stderr)
+    except BaseException as error:
+        code, frames = 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1, error.__traceback__
+        while frames and frames.tb_frame.f_code.co_filename != script:
+            frames = frames.tb_next
+        traceback.print_exception(type(error), error, frames or error.__traceback__)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code & 0xFF)
+
+
 def _end_with(launcher: int) -> None:
     """End this process, and those that it started, once the launcher is gone."""
     while os.getppid() == launcher:
         time.sleep(0.5)
-    os.killpg(os.getpgrp(), signal.SIGKILL)
+    os.killpg(os.getpgrp(), KILL)
 
 
 # --- the launcher --------------------------------------------------------------------------------------------------
@@ -157,7 +188,13 @@ def launch(
         # XLA has as many threads as it counts cores, and too few hang: steps in flight on simulated devices wait for
         # each other within a collective (seen with 2 devices on one core, and with 8 on eight)
         environment.setdefault("NPROC", str(max(os.cpu_count() or 1, 4 * devices)))
-    command = [sys.executable, str(script), *arguments]
+    command = [
+        sys.executable,
+        "-c",
+        f"from course import launch; launch._run({str(script)!r})",
+        str(script),
+        *arguments,
+    ]
     with _Processes() as started:
         try:
             for index in range(processes):
@@ -188,7 +225,7 @@ class _Processes:
     def __exit__(self, *_: object) -> None:
         for number in self.handlers:
             signal.signal(number, signal.SIG_IGN)  # what follows takes no time, and must happen
-        self._signal(signal.SIGKILL)  # also what a process has started and left behind
+        self._signal(KILL)  # also what a process has started and left behind
         for process in self.processes:
             process.wait()
         for pump in self.pumps:
@@ -217,10 +254,11 @@ class _Processes:
         self.over.put(index)
 
     def _pump(self, index: int, lines: IO[str], out: IO[str]) -> None:
-        for line in lines:
-            with self.lock, suppress(BrokenPipeError):  # nobody reads any more, as under `| head`
-                out.write(f"[{index}] {line if line.endswith(chr(10)) else line + chr(10)}")
-                out.flush()
+        with lines:
+            for line in lines:
+                with self.lock, suppress(BrokenPipeError):  # nobody reads any more, as under `| head`
+                    out.write(f"[{index}] {line if line.endswith(chr(10)) else line + chr(10)}")
+                    out.flush()
 
     def wait(self, timeout_s: float | None) -> int:
         """Until all are over, one has failed, or it took too long."""

@@ -6,7 +6,7 @@ of a state, their checksum, the seconds spent so far, and what makes the run wha
 In several processes (`course.launch`) each makes the same calls at the same steps. Process 0 locks the folder, which
 all must see; each writes and reads its own shards; what one notes (a signal, the time, a damaged file) all obey at the
 same step. Neither the number of processes nor the sharding is part of a checkpoint: it is read as the state that
-`restore` is given is laid out. Needs NumPy, JAX, Orbax and filelock. Lessons: 14_many_processes, 19_million_dimensions.
+`restore` is given is laid out. Needs NumPy, JAX, Orbax and filelock. Lesson: 19_million_dimensions, and 14 for several.
 """
 
 from __future__ import annotations
