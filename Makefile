@@ -103,7 +103,7 @@ test-newest: $(VENV)-newest/.ready ## quick tests that need no torch, on the new
 
 $(VENV)-newest/.ready: pyproject.toml tools/find_python.sh
 	@python="$$(PYTHON='$(PYTHON_NEWEST)' sh tools/find_python.sh 3.13 3.12)" && "$$python" -m venv $(VENV)-newest
-	$(VENV)-newest/bin/python -m pip install --editable . matplotlib pytest pytest-xdist hypothesis
+	$(VENV)-newest/bin/python -m pip install --editable '.[serve]' matplotlib pytest pytest-xdist hypothesis grain httpx
 	@touch $@
 
 test-unpinned: $(VENV)-unpinned/.ready ## the package's tests and every lesson on the newest of everything (Python 3.12 or 3.13)

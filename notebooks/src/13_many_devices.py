@@ -48,6 +48,7 @@ pixels, digits = load_digits(return_X_y=True)
 x, y = pixels[: STEPS * BATCH].reshape(STEPS, BATCH, 64) / 16, digits[: STEPS * BATCH].reshape(STEPS, BATCH)
 print(f"{STEPS} batches x {x.shape[1:]}, y {y.shape[1:]}; {jax.device_count()} devices in one process")
 
+
 # %% [markdown]
 # PyTorch has one process for each device, and each process sees its own tensors. Here one process drives eight
 # devices, and an array is one array, wherever its parts lie. On eight GPUs the line with
@@ -58,7 +59,6 @@ print(f"{STEPS} batches x {x.shape[1:]}, y {y.shape[1:]}; {jax.device_count()} d
 # A *mesh* arranges devices and names the axes of the arrangement. A `PartitionSpec` says, axis by axis of an array,
 # along which axis of the mesh it is cut; `None`, or nothing, is "not cut". Both together are a `NamedSharding`.
 # torch's names for the three are `DeviceMesh`, `Shard(0)` or `Replicate()`, and `DTensor`.
-
 
 # %%
 def mesh_of(*shape):
@@ -190,7 +190,6 @@ print("torch DDP, two processes, losses of steps 1, 2, 10:", ddp_losses[[0, 1, -
 # Now the same model in NNX, and its step. The step is pure, as in [10](10_jit_speed.ipynb): the state of model and
 # optimizer goes in and comes out. **This is the step of the whole lesson**; it knows nothing of devices.
 
-
 # %%
 class Block(nnx.Module):
     def __init__(self, *, rngs):
@@ -291,7 +290,6 @@ def shardings(state, mesh, rules):
 # - **Both**, on a mesh of two axes. The last table holds all rules; a mesh of (8, 1) makes FSDP of it.
 #
 # In the picture each box is a part of an array, and the numbers in it are the devices that have it.
-
 
 # %% alt="Four columns, DDP, FSDP, tensor, FSDP + tensor, each with a batch above and the kernel of the layer up below, cut into boxes with device numbers. DDP: the batch in eight rows, the kernel whole, on devices 0 to 7. FSDP: batch and kernel both in eight rows. Tensor: the batch whole, the kernel in eight columns. FSDP + tensor: the batch in four rows of two devices each, the kernel in four rows by two columns."
 def draw(diagram, x, top, width, height, shape, sharding):
@@ -414,6 +412,7 @@ plots.stacked(axis, table.T.to_dict(), xlabel="KiB on each device", title="What 
 plt.show()
 print("FSDP: weights and moments cut to", f"1/{memory['DDP']['optimizer'] / memory['FSDP']['optimizer']:.1f} of DDP's")
 
+
 # %% [markdown]
 # FSDP cuts what lies between steps almost to an eighth; the head's ten biases and the counters stay whole. Its
 # temporaries are still large, as the CPU's compiler gathers all weights early: it optimizes for time. On accelerators a
@@ -425,7 +424,6 @@ print("FSDP: weights and moments cut to", f"1/{memory['DDP']['optimizer'] / memo
 # Linen keeps the logical names in the model: an initializer with `nn.with_logical_partitioning` makes a *partitioned
 # parameter*, a box with the array and its names. `jax.eval_shape` builds the whole state, Adam's moments included,
 # without computing a number, so the shardings of everything are known before anything is allocated.
-
 
 # %%
 def dense(features, *axes):

@@ -73,7 +73,6 @@ print(f"loss {reference[0]:.4f}; on one device every gap below is 0:", gap(refer
 #
 # **Predict.** DDP's recipe, word by word: the gradient of the local loss, then the mean over devices. Is it right?
 
-
 # %%
 def by_recipe(params, x, y):
     return jax.lax.pmean(jax.value_and_grad(loss_fn)(params, x, y), "data")
@@ -96,6 +95,7 @@ for function in (by_recipe, mean_inside):
         }  # fmt: skip
 pd.DataFrame(rows).T
 
+
 # %% [markdown]
 # By default it is eight times too long. `shard_map` tracks which values differ between devices (`check_vma`, "varying
 # manual axes"). Weights that are the same everywhere go into eight losses, so the derivative by *the* weights is the
@@ -104,7 +104,6 @@ pd.DataFrame(rows).T
 #
 # The rule that needs no memory: differentiate what is whole. Let `shard_map` return the mean loss, and take the
 # gradient outside:
-
 
 # %%
 def mean_loss(params, x, y):
@@ -131,7 +130,6 @@ collectives(ddp)
 # default would stack them along a new one).
 #
 # **Predict.** No reduction of gradients is written. What will the derivative of `all_gather` be?
-
 
 # %%
 def gather(part):
@@ -161,7 +159,6 @@ collectives(fsdp)
 # passes it on to its neighbour, and after eight turns has seen all. On accelerators sending and multiplying overlap
 # ("collective matmul"). In torch this is `batch_isend_irecv` in a loop, and its backward pass is yours.
 
-
 # %%
 def ring_product(x, part):  # x: (16, 64), part: (8, 256) of a weight (64, 256)
     me, rows = jax.lax.axis_index("data"), len(part)
@@ -183,6 +180,7 @@ assert difference < 1e-12 and jnp.abs(through - whole).max() < 1e-9  # sums of 1
 print("the product and its gradient are those of one device, within 1e-12 and 1e-9")
 collectives(program_of(ring, batch[0], parts["up"]))
 
+
 # %% [markdown]
 # Seven sends of an eighth each, one way: what an all-gather sends.
 #
@@ -190,7 +188,6 @@ collectives(program_of(ring, batch[0], parts["up"]))
 #
 # `pmap` was `shard_map`'s forerunner: a leading axis, one entry a device ([11](11_ensembles.ipynb) shows its shapes and
 # how to leave it for `jit`). Code that you find may also use what grew around it:
-
 
 # %%
 def old_step(params, x, y):
@@ -220,13 +217,13 @@ moved = new_grad(params, *batch)
 print("pmap returns", by_pmap["up"].shape, "- eight equal gradients; shard_map", moved["up"].shape)
 assert jnp.abs(by_pmap["up"][0] - moved["up"]).max() < 1e-12
 
+
 # %% [markdown]
 # ## Accumulation
 #
 # A batch in four micro-batches, one after the other, saves activations. On one device any four would do. On eight,
 # `reshape(4, 32, …)` takes as its first micro-batch 32 rows in a row, those of devices 0 and 1: rows must travel, or
 # six devices wait. Let each device give a quarter of *its* rows instead. And does each micro-batch need an all-reduce?
-
 
 # %%
 def accumulated(micro_batches, params, x, y):
@@ -352,12 +349,12 @@ updated = jax.jit(lambda w: 2 * w, donate_argnums=0)(placed)
 with fails(RuntimeError):
     original + 1
 
+
 # %% [markdown]
 # `device_put` does not copy what is already there: device 0's copy *was* the original's memory, and it was given away.
 # Keep `jnp.copy(original)` if you need the old weights (for a second run, for an EMA), or build the state anew.
 #
 # **4. The same random numbers on all devices.** Dropout's mask inside `shard_map`, one key for all:
-
 
 # %%
 def mask(key, x):

@@ -15,6 +15,7 @@
 
 # %%
 import hashlib
+import logging
 import os
 import re
 import subprocess
@@ -22,6 +23,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+logging.getLogger("absl").setLevel("ERROR")  # Grain warns of a jaxlib below 0.11 as it is imported
 import grain
 import jax
 import matplotlib.pyplot as plt
@@ -36,7 +38,6 @@ from torch.utils.data import DistributedSampler
 
 import course
 from course import plots
-
 
 # %%
 SEED, ROWS, BATCH, STEPS = 0, 1003, 32, 60
@@ -54,7 +55,7 @@ def run(script, processes, *arguments, devices=1, timeout=120, keep=()):
     command += ["--timeout", str(timeout), str(folder / script), *map(str, arguments)]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(course.__file__).parents[1])}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
-    lines = [line for line in done.stdout.splitlines() if "[Gloo]" not in line]
+    lines = [line for line in done.stdout.splitlines() if not re.search("Gloo|peer ranks", line)]
     said = [line for line in done.stderr.splitlines() if any(word in line for word in ("course.launch:", *keep))]
     said = [re.sub(r'"/.*/', '"…/', line) for line in said]  # of a path, the file
     shown = [*sorted(lines, key=lambda line: line[:3]), *sorted(said, key=lambda line: line[:3])]  # by process
@@ -95,7 +96,6 @@ d.arrow((4.3, 0.25), (3.7, 0.25))
 d.note(4.0, 1.22, "mesh", side="jax")
 plt.show()
 print("2 processes x 2 devices = a mesh of", 2 * 2)
-
 
 # %% [markdown]
 # A notebook is one process. So this lesson writes scripts, starts them, and shows what they print; the launcher puts
@@ -156,6 +156,7 @@ shares["Grain, [:8][p::4]"] = [list(whole[:8][p::4]) for p in range(4)]
 assert shares["drop_last=True"].equals(shares["Grain, [:8][p::4]"])
 shares
 
+
 # %% [markdown]
 # The rows are the same up to the eighth. Then torch repeats rows 0 and 1, so that all have as many, or drops the last
 # two. Grain cuts what is there, and two processes have a row less. Neither will do everywhere:
@@ -165,7 +166,6 @@ shares
 # - In evaluation a repeated row counts twice, and a dropped one not at all.
 #
 # For evaluation, give all the same shape, and the rows that fill up a weight of zero:
-
 
 # %%
 def share_of(process, processes, rows):
@@ -553,10 +553,9 @@ _ = run("hang.py", 2, keep=("Timeout", "hang.py", "distributed.py"))
 # surroundings for the coordinator's address, the number of processes and its own; the rest of the script stays.
 #
 # **Slurm**: read from `SLURM_JOB_ID` (which gives the port), `SLURM_STEP_NODELIST` (whose first is the coordinator),
-# `SLURM_NTASKS`, `SLURM_PROCID` and `SLURM_LOCALID`, which `srun` sets.
+# `SLURM_NTASKS`, `SLURM_PROCID` and `SLURM_LOCALID`, which `srun` sets. After a first line `#!/bin/bash`:
 #
 # ```bash
-# #!/bin/bash
 # #SBATCH --job-name=train
 # #SBATCH --nodes=4
 # #SBATCH --ntasks-per-node=8     # one process a GPU

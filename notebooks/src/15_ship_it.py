@@ -448,6 +448,7 @@ with np.errstate(over="ignore"):
     taken = [np.asarray(json.loads(body)["rows"], np.float32)[0, 0] for body in list(bodies.values())[:4]]
 print("NumPy takes the first four for", *taken)
 
+
 # %% [markdown]
 # The first four: NaN, 0.5, 1 and infinity, and each prediction would have looked like any other.
 #
