@@ -85,7 +85,9 @@ def running(model: serve.Model) -> Iterator[Callable[[str], bytes]]:
     """A service on a free port of the loopback address; what comes out asks it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        config = uvicorn.Config(serve.application(model), http="h11", ws="none", log_level="error", access_log=False)
+        # without log_config: uvicorn's own closes the handlers of everybody else in the process
+        app = serve.application(model)
+        config = uvicorn.Config(app, http="h11", ws="none", log_config=None, log_level="error", access_log=False)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

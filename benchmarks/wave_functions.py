@@ -44,7 +44,7 @@ class Sizes:
 
 
 # folx takes minutes to trace attention
-QUICK = Sizes((("Slater-Jastrow", 3), ("pair stream", 3)), 2, width=8, layers=1, rounds=1)
+QUICK = Sizes((("Slater-Jastrow", 4), ("pair stream", 4)), 2, width=8, layers=1, rounds=1)
 DETERMINANTS, HEADS = 4, 4
 
 

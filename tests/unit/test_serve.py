@@ -323,7 +323,7 @@ def test_it_stops_when_asked_and_leaves_nothing(served):
 def test_a_request_under_way_is_answered_before_the_stop():
     uvicorn, model = pytest.importorskip("uvicorn"), Slow(0.5)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(serve.application(model), lifespan="on", log_level="warning", ws="none")
+        config = uvicorn.Config(serve.application(model), lifespan="on", log_config=None, ws="none")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
