@@ -240,6 +240,9 @@ class Net(nnx.Module):
 
 
 # %%
+adam = optax.adam(RATE)
+
+
 def cross_entropy(logits, y):
     return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
 
@@ -256,10 +259,8 @@ def train_step(graphdef, state, x, y):
 # on one device are those of torch's two processes, however these share the work: a mean of gradients over two halves
 # of a batch is the gradient over the batch, and a product cut in two is the sum of its halves.
 
+
 # %%
-adam = optax.adam(RATE)
-
-
 def fresh(dtype):
     shapes = nnx.eval_shape(lambda: Net(rngs=nnx.Rngs(SEED)))
     model = porting.torch_to_nnx(net.to(getattr(torch, dtype)), shapes)  # drawn in float32: nothing is rounded
@@ -437,9 +438,10 @@ sent.set_index(["kind", "devices"], append=True)
 # [13b](13b_collectives_by_hand.ipynb) writes the paper's form.
 #
 # **Tensor**: two all-reduces a block, one forward after `down`, one backward for the gradient by `up`'s input, each of
-# a whole batch of activations, (128, 64). Weights are never sent. This is the least here, and grows with the batch, while
-# DDP's is the same for any. And the next layer waits for it, where gradients can travel while others are computed. So
-# tensor parallelism goes where the wires are fast, within a machine, and data parallelism between machines.
+# a whole batch of activations, (128, 64). Weights are never sent. This is the least here, and grows with the batch,
+# while DDP's is the same for any. And the next layer waits for it, where gradients can travel while others are
+# computed. So tensor parallelism goes where the wires are fast, within a machine, and data parallelism between
+# machines.
 #
 # **FSDP + tensor**: the same all-reduces, in pairs, of a quarter of the rows; gradients and gathers, in fours, of half
 # the width. Here the compiler gathers `up` and `down` again in the backward pass, so more gathers than FSDP's.
@@ -447,8 +449,8 @@ sent.set_index(["kind", "devices"], append=True)
 # ## What a device holds
 #
 # Weights and moments are counted shard by shard. *Activations* are what the forward pass keeps for the backward one:
-# the pullback of `jax.vjp` is a tree of it ([09b](09b_custom_rules.ipynb)). *Temporaries* are what the compiled step needs
-# beside arguments and results, by its own account: activations, gradients, gathered weights.
+# the pullback of `jax.vjp` is a tree of it ([09b](09b_custom_rules.ipynb)). *Temporaries* are what the compiled step
+# needs beside arguments and results, by its own account: activations, gradients, gathered weights.
 
 
 # %%
@@ -561,8 +563,8 @@ verdicts(gaps)
 
 # %% [markdown]
 # NNX can keep names in the model as well, given by `nnx.with_partitioning`. Then nothing needs placing: under a mesh
-# and rules, a new variable is born in its place, and so are Adam's moments. (The table `AXES` is for a model whose code you
-# cannot, or will not, change.)
+# and rules, a new variable is born in its place, and so are Adam's moments. (The table `AXES` is for a model whose code
+# you cannot, or will not, change.)
 
 # %%
 with jax.set_mesh(mesh_of(4, 2)), nnx.logical_axis_rules(list(VARIANTS["FSDP + tensor"][1].items())):
