@@ -139,8 +139,9 @@ class Net(nn.Module):
 # %% [markdown]
 # In torch you choose the communication by what you wrap around the model, or put into it. DDP leaves the layers alone;
 # `fully_shard` (FSDP) and `parallelize_module` (tensor parallel) turn their weights into `DTensor`s, so the optimizer
-# comes after them. `up` is cut by columns of the product, `down` by rows: the 256 between them are never whole. Each
-# process takes its half of each batch, under tensor parallelism all rows, and process 0 prints the mean loss.
+# comes after them. `up` is cut by what goes out of it, `down` by what comes in: the 256 between them are never whole on
+# a device. Each process takes its half of each batch, under tensor parallelism all rows, and process 0 prints the mean
+# loss.
 
 # %%
 WRAPPED = """
@@ -217,8 +218,8 @@ for kind, losses in torch_losses.items():
 
 # %% [markdown]
 # Now the same model in NNX, and its step. The step is pure, as in [10](10_jit_speed.ipynb): the state of model and
-# optimizer goes in and comes out. **This is the step of the whole lesson**, until Linen; it knows
-# nothing of devices.
+# optimizer goes in and comes out. **This is the step of the whole lesson** (Linen has its own); it knows nothing of
+# devices.
 
 
 # %%
@@ -322,7 +323,7 @@ def shardings(state, mesh, rules):
 #
 # - **DDP**: the batch is cut, weights lie everywhere. (`DistributedDataParallel`)
 # - **FSDP**, or ZeRO-3: the weights are cut too, and gathered where they are used. Here along the axis named `embed`,
-#   whichever of the array's axes that is; `fully_shard` always cuts axis 0.
+#   whichever of the array's axes that is; `fully_shard` cuts axis 0 unless told otherwise.
 # - **Tensor parallel**: every device has all rows and a part of each block's width; `up` is cut by columns, `down` by
 #   rows. (`parallelize_module`)
 # - **Both**, on a mesh of two axes. The last table holds all rules: on a mesh of (8, 1) it is FSDP, on (1, 8) tensor
@@ -353,9 +354,10 @@ for column, (name, (shape, rules)) in enumerate(VARIANTS.items()):
     mesh, left, rules = mesh_of(*shape), 0.75 + 1.85 * column, rules | {"data": "data", "model": "model"}
     diagram.note(left + 0.8, 5.45, name)
     for array, (top, size, axes) in arrays.items():
-        sharding = NamedSharding(mesh, P(*(rules.get(axis) for axis in axes)))
-        parts[name, array] = draw(diagram, left, top, 1.6, 1.6, size or shape, sharding)
-        diagram.note(0.35, top - 0.8, f"{array}\n{size or ''}")
+        lies = NamedSharding(mesh, P(*map(rules.get, axes)))
+        parts[name, array] = draw(diagram, left, top, 1.6, 1.6, size or shape, lies)
+for array, (top, size, _) in arrays.items():
+    diagram.note(0.35, top - 0.8, f"{array}\n{size}" if size else array)
 plt.show()
 print({name: f"batch in {parts[name, 'batch']}, up.kernel in {parts[name, 'up.kernel']}" for name in VARIANTS})
 
@@ -399,7 +401,7 @@ verdicts(gaps)
 #
 # Nobody wrote a collective; the compiler put them in. They stand in the compiled program's text: the types of the
 # results (numbers in braces are the layout in memory), the operation, and which devices take part, `replica_groups`.
-# How many there are, and the first one of each kind:
+# How many there are, and the first one of each kind, in float32:
 
 # %%
 for name in ("DDP", "FSDP"):
@@ -488,7 +490,7 @@ assert ddp["weights"] == 4 * weights
 # FSDP cuts what lies between steps almost to an eighth; `up`'s and the head's biases and the counter stay whole. Its
 # temporaries are as large as DDP's: for the time of the step whole weights and whole gradients are there. One wants it
 # layer by layer: [13b](13b_collectives_by_hand.ipynb) gathers in a scan, and `jax.checkpoint` makes it gather again in
-# the backward pass. Tensor parallelism keeps weights and gradients cut all the time, and pays with
+# the backward pass. Tensor parallelism keeps the blocks' weights and gradients cut all the time, and pays with
 # activations: all 128 rows are on every device, and only what lies between `up` and `down` is cut.
 #
 # ## Linen: names in the model
