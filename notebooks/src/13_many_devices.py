@@ -334,16 +334,15 @@ def shardings(state, mesh, rules):
 
 
 # %% alt="Four columns, DDP, FSDP, tensor, FSDP + tensor, each with a mesh of eight devices, a batch below it, and the kernel of the layer up at the bottom, cut into boxes with device numbers. The meshes: eight rows for DDP and FSDP, eight columns for tensor, four rows by two columns for FSDP + tensor. DDP: the batch in eight rows, the kernel whole, on devices 0 to 7. FSDP: batch and kernel both in eight rows. Tensor: the batch whole, the kernel in eight columns. FSDP + tensor: the batch in four rows of two devices each, the kernel in four rows by two columns."
-def draw(diagram, x, top, width, height, shape, sharding):
-    holders = {}
+def draw(diagram, x, top, shape, sharding):
+    holders, side = {}, 1.6  # inches
     for device, index in sharding.devices_indices_map(shape).items():
         place = tuple(part.indices(length)[:2] for part, length in zip(index, shape, strict=True))
         holders.setdefault(place, []).append(device.id)
     for ((low, high), (left, right)), ids in holders.items():
-        text = f"{ids[0]}" if len(ids) == 1 else f"{ids[0]}–{ids[-1]}"
-        middle = x + width * (left + right) / 2 / shape[1], top - height * (low + high) / 2 / shape[0]
-        box = width * (right - left) / shape[1], height * (high - low) / shape[0]
-        diagram.array(*middle, text, side="jax", width=box[0], height=box[1])
+        height, width = side * (high - low) / shape[0], side * (right - left) / shape[1]
+        place = x + side * (left + right) / 2 / shape[1], top - side * (low + high) / 2 / shape[0]
+        diagram.array(*place, "–".join(map(str, sorted({ids[0], ids[-1]}))), side="jax", width=width, height=height)
     return len(holders)
 
 
@@ -355,7 +354,7 @@ for column, (name, (shape, rules)) in enumerate(VARIANTS.items()):
     diagram.note(left + 0.8, 5.45, name)
     for array, (top, size, axes) in arrays.items():
         lies = NamedSharding(mesh, P(*map(rules.get, axes)))
-        parts[name, array] = draw(diagram, left, top, 1.6, 1.6, size or shape, lies)
+        parts[name, array] = draw(diagram, left, top, size or shape, lies)
 for array, (top, size, _) in arrays.items():
     diagram.note(0.35, top - 0.8, f"{array}\n{size}" if size else array)
 plt.show()
