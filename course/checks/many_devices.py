@@ -63,7 +63,7 @@ def shards_on_a_mesh(rng: np.random.Generator, shards: Any) -> None:
         "c": {(16, 128): "both names are in one entry, so both cut axis 0",
               (16, 256): "both axes of the mesh cut axis 0: in 4 times 2 parts"},
         "d": {2048: "numbers, not bytes; a float32 has four", 65536: "all of it; the array is cut",
-              16384: "eight bytes a number; float32 has four"},
+              32768: "cut by model alone; data cuts axis 1", 16384: "eight bytes a number; float32 has four"},
         "e": {1: "along data nothing is cut", 2: "two is the number of different parts", 8: "it is cut along model"},
     }  # fmt: skip
     predicted_parts(shards, truth, slips, "part {}")

@@ -30,21 +30,22 @@ from course.sharding import bytes_per_device, collectives
 
 # %%
 SEED, BATCH, DEVICES, MICRO = 0, 128, 8, 4
+LIMITS = {"float64": 1e-12, "float32": 1e-6}  # how far loss and gradients may be from those of one device
 jax.config.update("jax_num_cpu_devices", DEVICES)  # simulated; before JAX's first computation
 jax.config.update("jax_enable_x64", True)
 mesh = jax.make_mesh((DEVICES,), ("data",), axis_types=(AxisType.Auto,))
 everywhere, cut = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
 
 # %% [markdown]
-# A small network on the digits, its weights as a dict, in float64. `reference` is loss and gradients on one device: all
-# that follows must give the same. As in [13](13_many_devices.ipynb), arrays lie whole (`P()`) or cut by rows
-# (`P("data")`).
+# A small network on the digits, its weights as a dict. `reference` is loss and gradients on one device: all that
+# follows must give the same, and `same` looks whether it does, in both precisions. As in [13](13_many_devices.ipynb),
+# arrays lie whole (`P()`) or cut by rows (`P("data")`).
 
 # %%
 pixels, digits = load_digits(return_X_y=True)
-x, y = pixels[:BATCH] / 16, digits[:BATCH]
-keys = jax.random.split(jax.random.key(SEED), 2)
-params = {"up": jax.random.normal(keys[0], (64, 256)) / 8, "down": jax.random.normal(keys[1], (256, 10)) / 16}
+x, y, rng = pixels[:BATCH] / 16, digits[:BATCH], np.random.default_rng(SEED)
+params = {"up": rng.normal(size=(64, 256)) / 8, "down": rng.normal(size=(256, 10)) / 16}
+whole, batch = jax.device_put(params, everywhere), jax.device_put((x, y), cut)
 
 
 def loss_fn(params, x, y):
@@ -52,15 +53,27 @@ def loss_fn(params, x, y):
     return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
 
 
-reference = jax.jit(jax.value_and_grad(loss_fn))(params, x, y)
-batch = jax.device_put((x, y), cut)
+# %%
+def cast(tree, dtype):
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.dtype.kind == "f" else leaf, tree)
 
 
-def gap(result):
-    return max(float(jnp.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (result, reference)), strict=True))
+def distance(one, other):
+    pairs = zip(*(jax.tree.leaves(jax.device_get(tree)) for tree in (one, other)), strict=True)
+    return max(np.abs(a - b).max() for a, b in pairs)
 
 
-print(f"loss {reference[0]:.4f}; on one device every gap below is 0:", gap(reference) == 0)
+reference = {dtype: jax.jit(jax.value_and_grad(loss_fn))(*cast((params, x, y), dtype)) for dtype in LIMITS}
+
+
+def same(function, params):
+    gaps = {dtype: distance(jax.jit(function)(*cast((params, *batch), dtype)), reference[dtype]) for dtype in LIMITS}
+    assert all(gaps[dtype] < limit for dtype, limit in LIMITS.items()), gaps
+    return {f"{dtype}, within {limit}": True for dtype, limit in LIMITS.items()}
+
+
+print(f"loss on one device: {reference['float64'][0]:.4f}")
+print("under jit, the batch cut:", same(jax.value_and_grad(loss_fn), whole))
 
 
 # %% [markdown]
@@ -69,9 +82,18 @@ print(f"loss {reference[0]:.4f}; on one device every gap below is 0:", gap(refer
 # `jax.shard_map` runs a function once on each device, on the part that lies there: the function sees 16 rows, not 128.
 # `in_specs` says how arguments are cut, `out_specs` how results are put together. It is the world of a torch process,
 # with the collectives of `torch.distributed` under other names: `psum` (`all_reduce`), `all_gather`, `psum_scatter`
-# (`reduce_scatter`), `ppermute` (`send` and `recv`), `axis_index` (`get_rank`).
+# (`reduce_scatter`), `ppermute` (`send` and `recv`), `axis_index` (`get_rank`). `pmean` is `psum` divided by the number
+# of devices. What DDP's hooks do, in torch by hand:
 #
-# **Predict.** DDP's recipe, word by word: the gradient of the local loss, then the mean over devices. Is it right?
+# ```python
+# loss.backward()                                     # of this rank's rows
+# for p in model.parameters():
+#     dist.all_reduce(p.grad)                         # the sum over ranks, in place
+#     p.grad /= dist.get_world_size()
+# ```
+#
+# **Predict.** The same recipe, word by word: the gradient of the local loss, then the mean over devices. Is it right?
+
 
 # %%
 def by_recipe(params, x, y):
@@ -88,48 +110,53 @@ for function in (by_recipe, mean_inside):
         mapped = jax.shard_map(
             function, mesh=mesh, in_specs=(P(), P("data"), P("data")), out_specs=P(), check_vma=check
         )
-        loss, grads = jax.jit(mapped)(params, *batch)
-        ratio = jnp.vdot(grads["up"], reference[1]["up"]) / jnp.vdot(reference[1]["up"], reference[1]["up"])
+        got, right = jax.jit(mapped)(whole, *batch), reference["float64"]
+        ratio = np.vdot(got[1]["up"], right[1]["up"]) / np.vdot(right[1]["up"], right[1]["up"])
         rows[function.__name__, f"check_vma={check}"] = {
-            "gradient / right one": round(float(ratio), 3), "right": gap((loss, grads)) < 1e-12
+            "gradient / right one": round(float(ratio), 3), "right": distance(got, right) < LIMITS["float64"]
         }  # fmt: skip
 pd.DataFrame(rows).T
 
 
 # %% [markdown]
-# By default it is eight times too long. `shard_map` tracks which values differ between devices (`check_vma`, "varying
-# manual axes"). Weights that are the same everywhere go into eight losses, so the derivative by *the* weights is the
-# sum over devices, and JAX has already summed. A mean of eight equal sums is the sum. With `check_vma=False` nothing
-# is tracked; then the recipe holds, and a mean inside the loss leaves each device its own gradient, in silence.
+# By default the gradient is eight times too large. `shard_map` tracks which values differ between devices (`check_vma`,
+# "varying manual axes"). Weights that are the same everywhere go into eight losses, so the derivative by *the* weights
+# is the sum over devices, and JAX has already summed. A mean of eight equal sums is the sum. With `check_vma=False`
+# nothing is tracked; then the recipe holds, and a mean inside the loss leaves each device its own gradient, in silence:
+# what came out in the last row is device 0's.
 #
 # The rule that needs no memory: differentiate what is whole. Let `shard_map` return the mean loss, and take the
 # gradient outside:
 
+
 # %%
 def mean_loss(params, x, y):
-    return jax.lax.pmean(loss_fn(params, x, y), "data")
+    return jax.lax.psum(loss_fn(params, x, y), "data") / DEVICES
 
 
 def mapped_loss(function, params_spec):
     return jax.shard_map(function, mesh=mesh, in_specs=(params_spec, P("data"), P("data")), out_specs=P())
 
 
-def program_of(function, *args):
-    return jax.jit(function).lower(*args).compile()
+def sent_by(function, *args):
+    return collectives(jax.jit(function).lower(*args).compile())
 
 
-ddp = program_of(jax.value_and_grad(mapped_loss(mean_loss, P())), jax.device_put(params, everywhere), *batch)
-assert gap(ddp(jax.device_put(params, everywhere), *batch)) < 1e-12
-collectives(ddp)
+ddp = jax.value_and_grad(mapped_loss(mean_loss, P()))
+print("as on one device:", same(ddp, whole))
+sent_by(ddp, whole, *batch)
 
 
 # %% [markdown]
 # ## FSDP with `all_gather`
 #
-# The weights come in cut, and the function gathers them: `tiled=True` joins the parts along the axis that was cut (the
-# default would stack them along a new one).
+# One all-reduce, of all gradients and the loss, as `jit` puts it in by itself. In FSDP the weights come in cut, and the
+# function gathers them: `tiled=True` joins the parts along the axis that was cut (the default would stack them along a
+# new one). In torch this is `dist.all_gather_into_tensor(whole, part)` before the layer, and what its backward pass
+# sends is yours to write.
 #
-# **Predict.** No reduction of gradients is written. What will the derivative of `all_gather` be?
+# **Predict.** No reduction of gradients is written here. What will the derivative of `all_gather` be?
+
 
 # %%
 def gather(part):
@@ -140,24 +167,24 @@ def fsdp_loss(parts, x, y):
     return jax.lax.pmean(loss_fn(jax.tree.map(gather, parts), x, y), "data")
 
 
-parts = jax.device_put(params, cut)
-fsdp = program_of(jax.value_and_grad(mapped_loss(fsdp_loss, P("data"))), parts, *batch)
-result = fsdp(parts, *batch)
-assert gap(result) < 1e-12
+parts, fsdp = jax.device_put(params, cut), jax.value_and_grad(mapped_loss(fsdp_loss, P("data")))
+print("as on one device:", same(fsdp, parts))
 print("bytes of weights on a device:", bytes_per_device(parts), "of", bytes_per_device(params))
-print("gradients lie as the weights do:", result[1]["up"].sharding.is_equivalent_to(parts["up"].sharding, 2))
-collectives(fsdp)
+slope = jax.jit(fsdp)(parts, *batch)[1]["up"]
+print("a gradient lies as its weight does:", slope.sharding.is_equivalent_to(parts["up"].sharding, 2))
+sent_by(fsdp, parts, *batch)
 
 
 # %% [markdown]
-# A reduce-scatter: what brings a part to everybody has as its transpose what adds everybody's share to the part. That
-# is FSDP's communication as in the books; `jit` on a CPU had left it an all-reduce.
+# A reduce-scatter (torch: `dist.reduce_scatter_tensor`): what brings a part to everybody has as its transpose what adds
+# everybody's share to the part. `jit` on a CPU had left it an all-reduce. (The all-reduce of 8 bytes is the loss.)
 #
 # ## A ring with `ppermute`
 #
 # `gather` holds the whole weight for a moment. A ring need not: each device multiplies with the part that it has,
 # passes it on to its neighbour, and after eight turns has seen all. On accelerators sending and multiplying overlap
 # ("collective matmul"). In torch this is `batch_isend_irecv` in a loop, and its backward pass is yours.
+
 
 # %%
 def ring_product(x, part):  # x: (16, 64), part: (8, 256) of a weight (64, 256)
@@ -173,21 +200,23 @@ def ring_product(x, part):  # x: (16, 64), part: (8, 256) of a weight (64, 256)
 
 
 ring = jax.shard_map(ring_product, mesh=mesh, in_specs=P("data"), out_specs=P("data"))
-difference = jnp.abs(jax.jit(ring)(batch[0], parts["up"]) - x @ params["up"]).max()
-through = jax.grad(lambda up: (ring(batch[0], up) ** 2).sum())(parts["up"])
-whole = jax.grad(lambda up: ((x @ up) ** 2).sum())(params["up"])
-assert difference < 1e-12 and jnp.abs(through - whole).max() < 1e-9  # sums of 128 squares of size 10
-print("the product and its gradient are those of one device, within 1e-12 and 1e-9")
-collectives(program_of(ring, batch[0], parts["up"]))
+difference = distance(jax.jit(ring)(batch[0], parts["up"]), x @ params["up"])
+through = jax.jit(jax.grad(lambda up: (ring(batch[0], up) ** 2).sum()))(parts["up"])
+slope = 2 * x.T @ (x @ params["up"])  # the same gradient, by hand
+assert difference < 1e-12 and distance(through, slope) < 1e-12 * np.abs(slope).max()
+print("the product, and the gradient through it, are those of one device, within 1e-12")
+sent_by(ring, batch[0], parts["up"])
 
 
 # %% [markdown]
-# Seven sends of an eighth each, one way: what an all-gather sends.
+# Seven sends of an eighth each: what an all-gather sends. (Sends go between pairs, so the table counts no group: 0
+# devices.) The gradient goes round the other way, and nobody had to write that.
 #
 # ## What became of `pmap`
 #
 # `pmap` was `shard_map`'s forerunner: a leading axis, one entry a device ([11](11_ensembles.ipynb) shows its shapes and
 # how to leave it for `jit`). Code that you find may also use what grew around it:
+
 
 # %%
 def old_step(params, x, y):
@@ -204,18 +233,24 @@ with fails(ImportError):
 
 # %% [markdown]
 # The first message depends on the version: since 0.8 `pmap` is itself made of `jit` and `shard_map`, and speaks of *an
-# axis to squeeze out*; before, of *16 logical devices*. `jax.device_put_replicated` and `device_put_sharded` go the
-# same way (use `device_put` with a sharding), `jax.experimental.shard_map` became `jax.shard_map` with `check_rep`
-# renamed `check_vma`, and `pjit` is `jit`.
+# axis to squeeze out*; before, of *16 logical devices*. More of what you may find, and what it is now:
 #
-# The fix: rows in place of the leading axis, and the gradient taken outside.
+# | old | now |
+# |---|---|
+# | `xmap`, `jax.experimental.shard_map`, its `check_rep` | `jax.shard_map`, `check_vma` |
+# | `PositionalSharding` | a mesh, and `NamedSharding` |
+# | `pjit`, its `in_axis_resources` | `jit`, `in_shardings` |
+# | `device_put_replicated`, `device_put_sharded` (gone in 0.10, there in 0.7) | `device_put` with a sharding |
+# | `flax.jax_utils.replicate`: copies along a leading axis | `device_put` with `P()`: one array |
+#
+# The fix for the step: rows in place of the leading axis, and the gradient taken outside.
 
 # %%
 new_grad = jax.jit(jax.grad(mapped_loss(mean_loss, P())))
 by_pmap = jax.pmap(old_step, axis_name="data", in_axes=(None, 0, 0))(params, x.reshape(8, 16, 64), y.reshape(8, 16))
-moved = new_grad(params, *batch)
+moved = new_grad(whole, *batch)
 print("pmap returns", by_pmap["up"].shape, "- eight equal gradients; shard_map", moved["up"].shape)
-assert jnp.abs(by_pmap["up"][0] - moved["up"]).max() < 1e-12
+assert distance([by_pmap["up"][0], moved["up"]], [reference["float64"][1]["up"]] * 2) < 1e-12
 
 
 # %% [markdown]
@@ -224,6 +259,8 @@ assert jnp.abs(by_pmap["up"][0] - moved["up"]).max() < 1e-12
 # A batch in four micro-batches, one after the other, saves activations. On one device any four would do. On eight,
 # `reshape(4, 32, …)` takes as its first micro-batch 32 rows in a row, those of devices 0 and 1: rows must travel, or
 # six devices wait. Let each device give a quarter of *its* rows instead. And does each micro-batch need an all-reduce?
+# (In torch each process has its own rows, so only the second question arises.)
+
 
 # %%
 def accumulated(micro_batches, params, x, y):
@@ -254,16 +291,16 @@ ways["shard_map"] = jax.shard_map(
 # %%
 tables = {}
 for name, function in ways.items():
-    step = jax.jit(function, out_shardings=everywhere).lower(jax.device_put(params, everywhere), *batch).compile()
-    assert gap(step(jax.device_put(params, everywhere), *batch)) < 1e-12
-    tables[name] = collectives(step)
+    placed = jax.jit(function, out_shardings=everywhere)
+    print(f"{name:12} as on one device:", same(placed, whole))
+    tables[name] = sent_by(placed, whole, *batch)
 pd.concat(tables, names=["accumulation"]).droplevel(1)
 
 # %% [markdown]
 # All three are right, and differ in what they send. `blocks` moves rows of the batch. `stripes` moves none, but the
 # all-reduce stands in the loop: four times the gradients' bytes. By hand there is one (and here `check_vma=False` is
-# wanted: the recipe of a local gradient and one mean). In torch the same slip has a name, a missing
-# `model.no_sync()`.
+# wanted: the recipe of a local gradient and one mean). In torch the slip is a missing `with model.no_sync():` around
+# all micro-batches but the last.
 #
 # ## Recomputing
 #
@@ -271,7 +308,8 @@ pd.concat(tables, names=["accumulation"]).droplevel(1)
 # gathered weights. Eight layers in a scan, with and without:
 
 # %%
-stack = jax.device_put(jax.random.normal(keys[0], (8, 64, 64)) / 8, NamedSharding(mesh, P(None, "data")))
+layers = rng.normal(size=(8, 64, 64)) / 8
+stack = jax.device_put(layers, NamedSharding(mesh, P(None, "data")))
 
 
 def deep_loss(wrap, stack, x):
@@ -281,20 +319,25 @@ def deep_loss(wrap, stack, x):
     return jax.lax.pmean((jax.lax.scan(wrap(layer), x, stack)[0] ** 2).mean(), "data")
 
 
-rows, grads = {}, []
+def on_one(layers, x):
+    return (jax.lax.scan(lambda x, layer: (jnp.tanh(x @ layer), None), x, layers)[0] ** 2).mean()
+
+
+rows, expected = {}, jax.jit(jax.grad(on_one))(layers, x)
 for name, wrap in {"kept": lambda layer: layer, "jax.checkpoint": jax.checkpoint}.items():
     mapped = jax.shard_map(partial(deep_loss, wrap), mesh=mesh, in_specs=(P(None, "data"), P("data")), out_specs=P())
-    step = program_of(jax.grad(mapped), stack, batch[0])
-    grads.append(step(stack, batch[0]))
+    step = jax.jit(jax.grad(mapped)).lower(stack, batch[0]).compile()
+    assert distance(step(stack, batch[0]), expected) < 1e-12
     counts = collectives(step).set_index("kind")["count"]
     rows[name] = {"all-gathers": counts["all-gather"], "reduce-scatters": counts["reduce-scatter"],
                   "temporaries, KiB": step.memory_analysis().temp_size_in_bytes // 1024}  # fmt: skip
-assert jnp.abs(grads[0] - grads[1]).max() < 1e-12
 pd.DataFrame(rows).T
 
 # %% [markdown]
 # Twice the gathers, and a fraction of the memory: the eight whole weights are no longer kept from the forward pass for
-# the backward one. That is the trade that `fully_shard(reshard_after_forward=True)` makes in torch, by default.
+# the backward one; both gradients are those of one device. That is the trade that torch's
+# `fully_shard(reshard_after_forward=True)` makes, the default for all but the outermost module. (Activations alone are
+# recomputed by `torch.utils.checkpoint`; a `policy` of `jax.checkpoint` chooses too, [09b](09b_custom_rules.ipynb).)
 #
 # ## Five slips
 #
@@ -326,35 +369,43 @@ print(
 # **2. A host array in a sharded step.** The batch comes from the loader as NumPy, and nobody places it.
 
 # %%
-rows, weights = {}, jax.device_put(params, everywhere)
-for name, data in {"NumPy": (x, y), "placed": batch}.items():
-    step = program_of(jax.value_and_grad(loss_fn), weights, *data)
-    assert gap(step(weights, *data)) < 1e-12
+rows, places = {}, {"in_shardings": (everywhere, cut, cut)}
+for name, data, options in (("NumPy", (x, y), {}), ("placed", batch, {}), ("NumPy, in_shardings", (x, y), places)):
+    jitted = jax.jit(jax.value_and_grad(loss_fn), **options)
+    step = jitted.lower(whole, *data).compile()
+    assert distance(step(whole, *data), reference["float64"]) < 1e-12
     rows[name] = {"batch lies": str(tuple(step.input_shardings[0][1].spec)), "collectives": len(collectives(step)),
                   "million operations a device": round(step.cost_analysis()["flops"] / 1e6, 1)}  # fmt: skip
+with fails(ValueError):
+    jitted(whole, *jax.device_put((x, y), everywhere))
 pd.DataFrame(rows).T
 
 # %% [markdown]
 # No error, right numbers, and no gain: an array that was not placed goes to all devices, and each does all the work.
-# `jax.jit(step, in_shardings=…)` places NumPy arrays on the way in, and refuses arrays that lie otherwise. Look for
-# collectives: a data-parallel step without any is eight times the same step.
+# `jax.jit(step, in_shardings=…)` places NumPy arrays on the way in, and refuses arrays that lie otherwise (the error).
+# Look for collectives: a data-parallel step without any is eight times the same step. (In torch it is a `DataLoader`
+# without a `DistributedSampler`: all ranks train on the same rows, and nothing complains.)
 #
 # **3. Donated shards.** `donate_argnums` lets a step overwrite its state, as torch does. Placing "a copy" everywhere
 # first is no protection:
 
 # %%
 original = jnp.ones((8, 8))
-placed = jax.device_put(original, everywhere)
+copy, placed = jnp.copy(original), jax.device_put(original, everywhere)
 updated = jax.jit(lambda w: 2 * w, donate_argnums=0)(placed)
 with fails(RuntimeError):
     original + 1
+print("sums of the copy and the new weights:", float(copy.sum()), float(updated.sum()))
 
 
 # %% [markdown]
 # `device_put` does not copy what is already there: device 0's copy *was* the original's memory, and it was given away.
 # Keep `jnp.copy(original)` if you need the old weights (for a second run, for an EMA), or build the state anew.
+# (torch's `model.state_dict()` has the same trap without an error: its tensors are the live ones, and change;
+# `deepcopy` it.)
 #
 # **4. The same random numbers on all devices.** Dropout's mask inside `shard_map`, one key for all:
+
 
 # %%
 def mask(key, x):
@@ -367,12 +418,11 @@ def own_mask(key, x):
 
 key = jax.random.key(SEED)
 for function in (mask, own_mask):
-    masks = np.asarray(
-        jax.shard_map(function, mesh=mesh, in_specs=(P(), P("data")), out_specs=P("data"))(key, batch[0])
-    )
+    mapped = jax.shard_map(function, mesh=mesh, in_specs=(P(), P("data")), out_specs=P("data"))
+    masks = np.asarray(jax.jit(mapped)(key, batch[0]))
     print(f"{function.__name__:9} different masks on 8 devices:", len({part.tobytes() for part in np.split(masks, 8)}))
 under_jit = jax.jit(mask, out_shardings=cut)(key, batch[0])
-print("under jit: the mask of one device, whatever the sharding:", bool((under_jit == mask(key, jnp.asarray(x))).all()))
+print("under jit: the mask of one device, whatever the sharding:", bool((under_jit == mask(key, x)).all()))
 
 # %% [markdown]
 # In `shard_map`, `fold_in` the device's index. Under `jit` there is nothing to do: a random array is one array, and
@@ -387,28 +437,29 @@ wide = x[:, 20:23] * np.arange(1, BATCH + 1)[:, None]
 layer = torch.nn.BatchNorm1d(3, dtype=torch.float64)
 all_rows = layer(torch.from_numpy(wide)).detach().numpy()  # SyncBatchNorm
 by_part = np.concatenate([layer(torch.from_numpy(part)).detach().numpy() for part in np.split(wide, 8)])  # DDP
+options, rows = {"use_running_average": False, "param_dtype": jnp.float64, "use_fast_variance": False}, {}  # two passes
+variables = nn.BatchNorm(**options).init(key, wide)
 for axis_name in (None, "data"):
-    options = {"use_running_average": False, "param_dtype": jnp.float64, "use_fast_variance": False}  # in two passes
-    norm, variables = nn.BatchNorm(axis_name=axis_name, **options), nn.BatchNorm(**options).init(key, wide)
-    apply = partial(norm.apply, variables, mutable="batch_stats")
-    out = jax.shard_map(apply, mesh=mesh, in_specs=P("data"), out_specs=(P("data"), P()), check_vma=False)(
-        jax.device_put(wide, cut)
-    )[0]
-    gaps = {"all rows": np.abs(out - all_rows).max(), "each part": np.abs(out - by_part).max()}
-    print(
-        f"axis_name={axis_name!s:5} equals torch's BatchNorm of",
-        min(gaps, key=gaps.get),
-        bool(min(gaps.values()) < 1e-9),
-    )
+    apply = partial(nn.BatchNorm(axis_name=axis_name, **options).apply, variables, mutable="batch_stats")
+    mapped = jax.shard_map(apply, mesh=mesh, in_specs=P("data"), out_specs=(P("data"), P()), check_vma=False)
+    out = np.asarray(jax.jit(mapped)(jax.device_put(wide, cut))[0])
+    rows[f"axis_name={axis_name!r}"] = {
+        "torch, each part (DDP)": np.abs(out - by_part).max() < 1e-12,
+        "torch, all rows (SyncBatchNorm)": np.abs(out - all_rows).max() < 1e-12,
+    }
+pd.DataFrame(rows).T.rename_axis("equals, within 1e-12")
 
 # %% [markdown]
+# `nnx.BatchNorm` takes the same `axis_name`. (Its running averages then agree on all devices; without it each device
+# has its own, and `out_specs=P()` returns device 0's. DDP does likewise: it broadcasts the buffers of rank 0.)
+#
 # ## Summary
 #
 # - `shard_map` shows a function one device's part; collectives are functions with derivatives, and that of `all_gather`
 #   is a reduce-scatter. Take the gradient outside, of a mean that is whole.
 # - Cut a batch into micro-batches within each device, reduce once; `jax.checkpoint` gathers again what it doesn't keep.
-# - The silent slips (host arrays, equal keys, local statistics, a gradient eight times too long) are found by comparing
-#   with one device, and by a look at the collectives.
+# - The silent slips (host arrays, equal keys, local statistics, a gradient eight times too large) are found by
+#   comparing with one device, and by a look at the collectives.
 #
 # ## Further reading
 #
