@@ -277,8 +277,8 @@ train_step = jax.jit(train_step, out_shardings=(shardings, None), donate_argnums
 # %% [markdown]
 # The third is the loop. All processes call `save`, since each writes the shards that it holds. It returns once they are
 # copied to the host, so the next step may overwrite the state; they are written in the background. Then Orbax lets the
-# processes meet, and renames the folder. `under_way` counts the
-# steps that were taken meanwhile. Only printing is left to process 0.
+# processes meet, and renames the folder. `under_way` counts the steps that were taken meanwhile. Only printing is left
+# to process 0.
 #
 # At the end every process evaluates on all rows, with weights of zero as above, and computes a hash of all weights and
 # moments. For that all of the state is collected on every device, which is nothing for a large model.
@@ -544,7 +544,7 @@ _ = run("hang.py", 2, keep=("Timeout", "hang.py", "distributed.py"))
 #
 # Without a limit both would wait without a word and at no load. They are alive, so no heartbeat is missed. After 300
 # seconds, `initialize`'s `shutdown_timeout_seconds`, JAX gives up and aborts all: "Shutdown barrier has failed". Where
-# process 1 is not done but busy elsewhere, there is not even that limit.
+# process 1 is not done but busy elsewhere, there is not even that: such a job was ended by hand after twenty minutes.
 #
 # Write `faulthandler.dump_traceback_later(600)` into each step of a long job: every call starts the clock anew. A job
 # that runs already is asked by `py-spy dump --pid`. The launcher's `--timeout` bounds the whole, and
@@ -576,6 +576,8 @@ if sys.platform == "linux":
 print("this machine's name resolves to", launch.gloo_address())
 
 # %% [markdown]
+# Three, and all on the loopback address; `tests/processes/test_launch.py` requires it.
+#
 # - The **coordinator**, in process 0, listens on all addresses by default. `launch.join` passes
 #   `coordinator_bind_address="127.0.0.1:port"`, so that nobody outside this machine reaches it.
 # - **gloo** opens a port in each process, on the address that the machine's own name resolves to. Neither an option of

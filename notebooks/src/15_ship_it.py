@@ -538,9 +538,8 @@ def contenders(rows):
 with torch.inference_mode():
     latency = pd.DataFrame({rows: microseconds(contenders(rows)) for rows in (1, 64, 250)})
 print(timing.environment())
-pd.concat({"µs a call": latency, "rows a second": 1e6 * latency.columns / latency}, axis=1, names=["", "rows"]).round(
-    0
-).astype(int)
+tables = {"µs a call": latency, "rows a second": 1e6 * latency.columns / latency}
+pd.concat(tables, axis=1, names=["", "rows"]).round(0).astype(int)
 
 # %% [markdown]
 # For a model this small all of it is overhead: `.call` as it stands prepares every call in Python, torch's exported
