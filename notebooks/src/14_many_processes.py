@@ -73,14 +73,14 @@ def run(script, processes, *arguments, devices=1, timeout=120, keep=()):
 # | PyTorch | JAX |
 # | --- | --- |
 # | `torchrun --nproc-per-node=4 train.py` | `python -m course.launch --processes 4 train.py` on one machine |
-# | `init_process_group("gloo", "tcp://…", rank=…, world_size=…)` | `jax.distributed.initialize(address, processes, process)` |
+# | `init_process_group("gloo", "tcp://…", …)` | `jax.distributed.initialize(address, processes, process)` |
 # | rank, world size | `jax.process_index()`, `jax.process_count()` |
 # | one process a device | one process a machine with all of its devices, or one a device |
 # | `DistributedDataParallel(model)` | a sharding; the step stays as it is |
 # | `dist.all_reduce(x)` | inserted by `jit`, or `jax.lax.psum` |
 # | `dist.barrier()` | `multihost_utils.sync_global_devices("a name")` |
 
-# %% alt="Two boxes, process 0 and process 1. Each holds its own rows of the data and its own two devices, 0 and 1, 2 and 3. A frame around the four devices across both boxes is the mesh; an arrow between the processes is the collective."
+# %% alt="Two boxes, process 0 and process 1. Each holds its own rows of the data and its own two devices, 0 and 1, 2 and 3. A frame around the four devices across both boxes is the mesh; an arrow between the processes says collectives."
 d = plots.Diagram(height=2.7)
 for process in range(2):
     left = 0.3 + 4.0 * process
