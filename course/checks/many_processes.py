@@ -146,6 +146,12 @@ def keys_of_processes(rng: np.random.Generator, keys_of: Any) -> None:
         )
     if {found[0, 0]["weights"], *orders} & set(noises) or found[0, 0]["weights"] in orders:
         wrong("one key serves two purposes.", slip="split the seed's key in three before anything is folded in")
+    made = _folded([found[0, 0]["weights"], *dict.fromkeys(orders)], epochs * per_epoch)
+    if made & {*orders, *noises}:
+        wrong(
+            "a key is used, and others are folded from it.",
+            slip="weights and order use keys of their own; split the seed's key in three before anything is folded in",
+        )
     other = keys(seed + 1, 0, 0)
     if any(other[name] == found[0, 0][name] for name in other):
         wrong("another seed gives the same key.", slip="the seed is ignored")
@@ -159,6 +165,22 @@ def _key_bytes(name: str, key: Any) -> bytes:
     if not isinstance(key, jax.Array) or key.dtype != jnp.uint32 or key.ndim != 1:
         wrong(f"{name}: expected one PRNG key.", got=key, slip="jax.random.key makes a key, split an array of them")
     return np.asarray(key).tobytes()
+
+
+def _folded(keys: list[bytes], numbers: int) -> set[bytes]:
+    """What folding one number in, or one after the other, makes of keys of JAX's usual kind."""
+    made = [key for key in keys if len(key) == 8]
+    fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))
+    found: set[bytes] = set()
+    for _ in range(2 if made else 0):
+        parents = jax.random.wrap_key_data(
+            jnp.array([np.frombuffer(key, np.uint32) for key in made]), impl="threefry2x32"
+        )
+        made = [
+            row.tobytes() for row in np.asarray(jax.random.key_data(fold(parents, jnp.arange(numbers)))).reshape(-1, 2)
+        ]
+        found |= {*made}
+    return found
 
 
 class _Stuck(BaseException):

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 14 · Many processes
 #
-# **What must change when one program runs as several processes, on one machine or on a hundred?** (95 minutes)
+# **What must change when one program runs as several processes, on one machine or on a hundred?** (105 minutes)
 
 # %% [markdown]
 # After this lesson you can
@@ -37,7 +37,7 @@ from jax.sharding import PartitionSpec as P
 from torch.utils.data import DistributedSampler
 
 import course
-from course import plots
+from course import launch, plots
 
 # %%
 SEED, ROWS, BATCH, STEPS = 0, 1003, 32, 60
@@ -73,14 +73,14 @@ def run(script, processes, *arguments, devices=1, timeout=120, keep=()):
 # | PyTorch | JAX |
 # | --- | --- |
 # | `torchrun --nproc-per-node=4 train.py` | `python -m course.launch --processes 4 train.py` on one machine |
-# | `init_process_group("gloo")` | `jax.distributed.initialize(...)`, within `launch.join()` here |
+# | `init_process_group("gloo", "tcp://…", …)` | `jax.distributed.initialize(address, processes, process)` |
 # | rank, world size | `jax.process_index()`, `jax.process_count()` |
 # | one process a device | one process a machine with all of its devices, or one a device |
 # | `DistributedDataParallel(model)` | a sharding; the step stays as it is |
 # | `dist.all_reduce(x)` | inserted by `jit`, or `jax.lax.psum` |
 # | `dist.barrier()` | `multihost_utils.sync_global_devices("a name")` |
 
-# %% alt="Two boxes, process 0 and process 1. Each holds its own rows of the data and its own two devices, 0 and 1, 2 and 3. A frame around the four devices across both boxes is the mesh; an arrow between the processes is the collective."
+# %% alt="Two boxes, process 0 and process 1. Each holds its own rows of the data and its own two devices, 0 and 1, 2 and 3. A frame around the four devices across both boxes is the mesh; an arrow between the processes says collectives."
 d = plots.Diagram(height=2.7)
 for process in range(2):
     left = 0.3 + 4.0 * process
@@ -93,40 +93,44 @@ for process in range(2):
 d.axes.add_patch(plt.Rectangle((0.42, 0.4), 7.16, 0.7, fill=False, edgecolor=plots.JAX, linestyle="--", linewidth=1.8))
 d.arrow((3.7, 0.25), (4.3, 0.25))
 d.arrow((4.3, 0.25), (3.7, 0.25))
+d.note(4.0, 0.02, "collectives")
 d.note(4.0, 1.22, "mesh", side="jax")
 plt.show()
 print("2 processes x 2 devices = a mesh of", 2 * 2)
 
 # %% [markdown]
-# A notebook is one process. So this lesson writes scripts, starts them, and shows what they print; the launcher puts
-# `[0]`, `[1]`, … before the lines of each process. (gloo, which carries the collectives between processes on a CPU,
-# reports its connections; those lines are left out. The launcher needs Linux, macOS or WSL.)
+# A notebook is one process. So this lesson writes scripts, starts them, and shows what they print. The launcher takes a
+# free port, tells each process its number, and puts `[0] `, `[1] `, … before its lines; `run` shows them sorted by
+# process, not in the order of time. (gloo, which carries the collectives between processes on a CPU, reports its
+# connections; those lines are left out. The launcher needs Linux, macOS or WSL.)
+#
+# The processes meet at a *coordinator*: process 0 listens at an address, and the others connect to it.
+# `coordinator_bind_address` keeps it on this machine; why that matters comes later.
 #
 # **Predict.** Two processes with two devices each. A row of eight numbers is sharded over the mesh of four: which part
 # of it does process 1 have, and can it print the whole?
 
 # %%
 hello = """
-from course import launch
-
-launch.join()  # before anything else of JAX; it does nothing where the script was started alone
-
-import jax, numpy as np
+import os, jax, numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 from course.failures import fails
 
-process = jax.process_index()
+address, process = os.environ["COURSE_COORDINATOR"], int(os.environ["COURSE_PROCESS"])  # the launcher sets them
+jax.distributed.initialize(address, 2, process, coordinator_bind_address=address)  # before anything else of JAX
+
 mesh = Mesh(jax.devices(), "data")
 print("devices here", jax.local_device_count(), "all, by process", [device.process_index for device in jax.devices()])
 
 mine = np.arange(4.0) + 10 * process  # what this process has loaded
 x = jax.make_array_from_process_local_data(NamedSharding(mesh, P("data")), mine)
 print("global shape", x.shape, "here", [shard.data.tolist() for shard in x.addressable_shards])
-total = float(jax.jit(lambda x: x.mean())(x))
-print(f"mean over all {total}")
-if process == 0:
+print("mean over all", float(jax.jit(lambda x: x.mean())(x)))
+if process == 1:
     with fails(RuntimeError):
         np.asarray(x)
+print("collected", multihost_utils.process_allgather(x, tiled=True))
 """
 (folder / "hello.py").write_text(hello, "utf-8")
 _ = run("hello.py", 2, devices=2)
@@ -135,8 +139,10 @@ _ = run("hello.py", 2, devices=2)
 # `make_array_from_process_local_data` takes what this process has, and returns the global array: its shape is that of
 # all, its values are where they were. A process holds only its *addressable* shards. The mean is a number on every
 # device, so each process may print it. "Spans non-addressable devices" means: you read an array of which this process
-# has a part; reduce it under `jit`, or collect it with `multihost_utils.process_allgather(x, tiled=True)`, on all
-# processes.
+# has a part. Reduce it under `jit`, or collect it by `process_allgather`, torch's `all_gather`, on all processes.
+#
+# The scripts that follow write `launch.join()` for the two lines on top. It does nothing where a script was started
+# alone, waits for the others no longer than a minute, and ends the process where the launcher is gone.
 #
 # ## Shares of the data
 #
@@ -167,6 +173,7 @@ shares
 #
 # For evaluation, give all the same shape, and the rows that fill up a weight of zero:
 
+
 # %%
 def share_of(process, processes, rows):
     """Row numbers and weights, (most,) each, most = the longest share."""
@@ -190,14 +197,12 @@ assert weighted == errors.mean() != padded
 
 # %%
 stream = grain.MapDataset.range(ROWS).shuffle(seed=SEED).repeat()  # another order in each epoch
-step = 31  # its batch lies across the end of the first epoch
+number = 31  # this batch lies across the end of the first epoch
 for processes in (1, 2, 4):
-    slices = [stream.slice(slice(p, None, processes)).batch(BATCH // processes) for p in range(processes)]
-    rows = [share[step].tolist() for share in slices]
-    assert sorted(row for part in rows for row in part) == sorted(stream.batch(BATCH)[step])
-    print(
-        f"{processes} processes: of batch {step}, process 0 begins with {rows[0][:4]}; together the same {BATCH} rows"
-    )
+    shares_of = [stream[p::processes].batch(BATCH // processes) for p in range(processes)]
+    rows = [share[number].tolist() for share in shares_of]
+    assert sorted(row for part in rows for row in part) == sorted(stream.batch(BATCH)[number])
+    print(f"batch {number}, cut in {processes}: process 0 begins with {rows[0][:4]}; together the same {BATCH} rows")
 
 sampler = DistributedSampler(range(ROWS), 4, 0, seed=SEED)
 first = list(sampler)
@@ -210,8 +215,8 @@ print("after set_epoch(1):", list(sampler) == first)
 #
 # ## The script
 #
-# A regression on 1003 rows, an MLP, Adam: small, so that the processes are what takes time. The first part is data and
-# shares. Nothing in it asks whether there is one process or four.
+# A regression on `ROWS` rows, an MLP, Adam: small, so that the processes are what takes time. The first part is data
+# and shares. `process` and `processes` say which slice is this process's; no line branches on them.
 
 # %%
 data = f"""
@@ -232,7 +237,7 @@ rng = np.random.default_rng(SEED)  # a real program opens files here, and reads 
 x = rng.normal(size=(ROWS, 8))
 y = np.sin(x).sum(axis=1)
 stream = grain.MapDataset.range(ROWS).shuffle(seed=SEED).repeat()
-share = stream.slice(slice(process, None, processes)).batch(BATCH // processes)
+share = stream[process::processes].batch(BATCH // processes)  # BATCH: a multiple of the devices
 
 def spread(*mine):  # rows of this process -> rows of the global batch
     return [jax.make_array_from_process_local_data(NamedSharding(mesh, P("data")), part) for part in mine]
@@ -270,16 +275,20 @@ train_step = jax.jit(train_step, out_shardings=(shardings, None), donate_argnums
 """
 
 # %% [markdown]
-# The third is the loop. `save` is called by all processes, since each writes the shards that it holds, in the
-# background; Orbax asks them to meet, and renames the folder when all are done. Only printing is left to process 0. At
-# the end every process computes a hash of all weights and moments, and the evaluation, on all rows.
+# The third is the loop. All processes call `save`, since each writes the shards that it holds. It returns once they are
+# copied to the host, so the next step may overwrite the state; they are written in the background. Then Orbax lets the
+# processes meet, and renames the folder. `under_way` counts the steps that were taken meanwhile. Only printing is left
+# to process 0.
+#
+# At the end every process evaluates on all rows, with weights of zero as above, and computes a hash of all weights and
+# moments. For that all of the state is collected on every device, which is nothing for a large model.
 
 # %%
 loop = """
 folder, kill = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else ""
 options = ocp.CheckpointManagerOptions(save_interval_steps=20, max_to_keep=2, cleanup_tmp_directories=True)
 with ocp.CheckpointManager(folder, options=options) as manager:
-    newest = manager.latest_step() or 0
+    newest, under_way = manager.latest_step() or 0, 0
     if newest:
         like = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), start, shardings)
         state = manager.restore(newest, args=ocp.args.StandardRestore(like))
@@ -287,12 +296,15 @@ with ocp.CheckpointManager(folder, options=options) as manager:
         print("begins at step", newest, flush=True)
     for step in range(newest, STEPS):
         mine = share[step]
+        under_way += manager.is_saving_in_progress()
         state, loss = train_step(state, *spread(x[mine], y[mine], np.ones(len(mine))))
         manager.save(step + 1, args=ocp.args.StandardSave(state))  # the first and every 20th are written
         if process == 0 and (step + 1) % 10 == 0:
             print("step", step + 1, "loss", float(loss), flush=True)
         if kill == f"{process}@{step + 1}":
             os.kill(os.getpid(), 9)  # as kill -9 does
+if process == 0 and newest < STEPS:
+    print("steps while a save was under way:", under_way, "of", STEPS - newest)
 """
 
 # %%
@@ -314,14 +326,10 @@ print(len((data + step + loop + end).strip().splitlines()), "lines in all")
 #
 # Four devices each time: in one process, in two, in four.
 #
-# **Predict.** Which of the losses will be the same to the bit, which hash?
+# **Predict.** Will the losses of the three runs be the same to the last bit? And the hashes: which of them agree?
 
-# %% tags=["nbval-ignore-output"] volatile="last bits and hashes, which follow the processor"
-printed = {1: run("train.py", 1, folder / "of 1", devices=4)}
-printed[2] = run("train.py", 2, folder / "of 2", devices=2)
-
-# %% tags=["nbval-ignore-output"] volatile="last bits and hashes, which follow the processor"
-printed[4] = run("train.py", 4, folder / "of 4", devices=1)
+# %% tags=["nbval-ignore-output"] volatile="last bits and hashes, which follow the processor; how far a save was"
+printed = {count: run("train.py", count, folder / f"of {count}", devices=4 // count) for count in (1, 2, 4)}
 
 
 def logged(lines, word="step"):
@@ -349,17 +357,18 @@ for chosen in stream.batch(BATCH)[:STEPS]:
     optimizer.step()
     losses.append(loss.item())
 
-table = pd.DataFrame({f"{n} processes": logged(lines) for n, lines in printed.items()}, index=range(10, STEPS + 1, 10))
+table = pd.DataFrame({f"processes: {n}": logged(lines) for n, lines in printed.items()}, index=range(10, STEPS + 1, 10))
 table["torch"] = losses[9::10]
 gap = table.sub(table["torch"], axis=0).abs().max().max()
 evaluations = [value for lines in printed.values() for value in logged(lines, "evaluation")]
 assert gap < 1e-12 and np.ptp(evaluations) < 1e-12
-print("largest gap below 1e-12: ok; evaluations on 1003 rows, of 1, 2 and 4 processes alike: ok")
+print(f"largest gap below 1e-12: ok; evaluations on {ROWS} rows, of 1, 2 and 4 processes alike: ok")
 table.rename_axis("step").round(6)
 
 # %% [markdown]
 # The same losses to rounding, and not to the bit: the sums of a collective are taken in another order. So the hashes
-# differ between 1, 2 and 4 processes, and agree among the processes of one run.
+# differ between 1, 2 and 4 processes, and agree among the processes of one run. The steps under way show that saving
+# is asynchronous: the loop waits for the copy, and where the save before is still being written, for that one.
 #
 # ## What is on disk
 #
@@ -371,8 +380,9 @@ print("parts:", *sorted(path.name for path in newest.glob("default/ocdbt.process
 print("index:", *(path.name for path in newest.glob("default/manifest*")))
 
 # %% [markdown]
-# Each wrote a part, and process 0 the index that makes one checkpoint of them: that is why all must see the same
-# folder. torch's counterpart is `torch.distributed.checkpoint`; `torch.save` on rank 0 would first have to gather.
+# Each wrote its quarter, and process 0 the index that makes one checkpoint of them: that is why all must see the same
+# folder. (`default` is the name that the manager gives to what is saved without one.) torch's counterpart is
+# `torch.distributed.checkpoint.async_save`; `torch.save` on rank 0 would first have to gather.
 #
 # ## One is killed
 #
@@ -400,8 +410,9 @@ assert len(hashes(again)) == 1 and hashes(again) == hashes(printed[2])
 print("--- undisturbed:", *hashes(printed[2]), " killed and resumed:", *hashes(again))
 
 # %% [markdown]
-# The same bits: weights, moments and the count. The job started anew as a whole, as `torchrun --max-restarts` does it
-# by itself. If it began at 20, the checkpoint of 40 was not whole yet, and its folder had `tmp` in its name.
+# The same bits: weights, moments and the count. If it began at 20, the checkpoint of 40 was not whole yet, and its
+# folder had `tmp` in its name. `torchrun --max-restarts=3` starts such a job anew by itself. The course's launcher
+# leaves that to a loop around it (`until python -m course.launch …; do sleep 1; done`) or to the cluster.
 #
 # For long runs `course.train.resumable` adds what this script leaves out: checksums, a comparison of the setting, a
 # lock on the folder.
@@ -444,7 +455,11 @@ for name, layout in layouts.items():
 # %% [markdown]
 # ## What goes wrong
 #
-# Three slips, in one script of two processes. The first part is an array of the kind that a batch is.
+# Three slips, in one script of two processes. Its first part makes two sharded arrays, as batches are.
+#
+# **Predict.** The mean of `x` is that of 1 and 2, the mean of `held_out` that of 10 and 20. Process 0 asks for `x`
+# first, process 1 for `held_out`. Then each makes weights from a seed of its own, and declares them to be the same
+# everywhere. At last each saves to a disk of its own. Which of the three is an error?
 
 # %%
 top = """
@@ -466,11 +481,6 @@ x, held_out = (
     jax.make_array_from_process_local_data(rows, np.full(4, value)) for value in (1.0 + process, 10.0 + 10 * process)
 )
 """
-
-# %% [markdown]
-# **Predict.** The mean of `x` is that of 1 and 2, the mean of `held_out` that of 10 and 20. Process 0 asks for `x`
-# first, process 1 for `held_out`. Then each makes weights from a seed of its own, and declares them to be the same
-# everywhere. At last each saves to a disk of its own. Which of the three is an error?
 
 # %% tags=["nbval-ignore-output", "trap:order-of-collectives"] volatile="which part of the save gives up first"
 slips = """
@@ -530,30 +540,58 @@ _ = run("hang.py", 2, keep=("Timeout", "hang.py", "distributed.py"))
 # %% [markdown]
 # Both. Process 0 waits in `mean(held_out)`, a line of the script; process 1 is done, and waits in `shutdown` until
 # process 0 is. That is how one sees it: the line at which each process stands. Where they differ, the collectives do.
+# (142 is 128 + 14, SIGALRM.)
 #
-# Without a limit both would wait for minutes, at no load and without a word: they are alive, so no heartbeat is missed.
-# Arm `faulthandler.dump_traceback_later(600, repeat=True)` in long jobs, or ask one that runs by `py-spy dump --pid`.
-# The launcher's `--timeout` bounds the whole; `initialization_timeout` of `jax.distributed.initialize` the wait for
-# processes that never come. torch's are `init_process_group(timeout=...)` and NCCL's flight recorder.
+# Without a limit both would wait without a word and at no load. They are alive, so no heartbeat is missed. After 300
+# seconds, `initialize`'s `shutdown_timeout_seconds`, JAX gives up and aborts all: "Shutdown barrier has failed". Where
+# process 1 is not done but busy elsewhere, there is not even that: such a job was ended by hand after twenty minutes.
+#
+# Write `faulthandler.dump_traceback_later(600)` into each step of a long job: every call starts the clock anew. A job
+# that runs already is asked by `py-spy dump --pid`. The launcher's `--timeout` bounds the whole, and
+# `initialization_timeout` of `jax.distributed.initialize` the wait for processes that never come. torch's are
+# `init_process_group(timeout=...)` and NCCL's flight recorder.
 #
 # ## Who listens
 #
-# Processes find each other over the network, and neither side asks who is calling: whoever reaches the port can join,
-# or send numbers. Keep both within a network that you trust.
+# Neither the coordinator nor gloo asks who is calling: whoever reaches their ports can join, or send numbers.
+#
+# **Predict.** Two processes. How many ports are open, and at which addresses? (Linux lists a process's own sockets.)
+
+# %% tags=["nbval-ignore-output"] volatile="ports, and the address of this machine's name"
+listen = """
+mean(x)  # gloo has its port from the first collective on
+own = {os.path.basename(os.path.realpath(link)) for link in Path("/proc/self/fd").glob("*")}
+for table in ("tcp", "tcp6"):
+    for fields in map(str.split, Path(f"/proc/net/{table}").read_text().splitlines()[1:]):
+        if fields[3] == "0A" and f"socket:[{fields[9]}]" in own:  # 0A: it listens
+            words, port = fields[1].split(":")
+            address = b"".join(bytes.fromhex(words[i : i + 8])[::-1] for i in range(0, len(words), 8))
+            address = ipaddress.ip_address(address)
+            print("listens at", getattr(address, "ipv4_mapped", None) or address, "port", int(port, 16))
+"""
+head = "import ipaddress, os\nfrom pathlib import Path\n"
+(folder / "listen.py").write_text(head + top + listen, "utf-8")
+if sys.platform == "linux":
+    run("listen.py", 2)
+print("this machine's name resolves to", launch.gloo_address())
+
+# %% [markdown]
+# Three, and all on the loopback address; `tests/processes/test_launch.py` requires it.
 #
 # - The **coordinator**, in process 0, listens on all addresses by default. `launch.join` passes
 #   `coordinator_bind_address="127.0.0.1:port"`, so that nobody outside this machine reaches it.
-# - **gloo** opens a port in each process, on the address that the machine's own name resolves to
-#   (`launch.gloo_address()`). No option of JAX changes that; a line in `/etc/hosts` does, and the launcher says so
-#   where that address is not the loopback one.
+# - **gloo** opens a port in each process, on the address that the machine's own name resolves to. Neither an option of
+#   JAX changes that nor torch's `GLOO_SOCKET_IFNAME`; a line in `/etc/hosts` does, and the launcher says so where that
+#   address is not a loopback one.
+#
+# On a cluster they must listen to other machines. Keep them within a network that you trust.
 #
 # ## On a cluster
 #
 # There the line is `jax.distributed.initialize()`, without arguments, before anything else of JAX. It asks its
 # surroundings for the coordinator's address, the number of processes and its own; the rest of the script stays.
 #
-# **Slurm**: read from `SLURM_JOB_ID` (which gives the port), `SLURM_STEP_NODELIST` (whose first is the coordinator),
-# `SLURM_NTASKS`, `SLURM_PROCID` and `SLURM_LOCALID`, which `srun` sets. After a first line `#!/bin/bash`:
+# **Slurm**: read from five variables that `srun` sets. After a first line `#!/bin/bash`:
 #
 # ```bash
 # #SBATCH --job-name=train
@@ -566,15 +604,39 @@ _ = run("hang.py", 2, keep=("Timeout", "hang.py", "distributed.py"))
 # srun --kill-on-bad-exit=1 python train.py /shared/checkpoints/run1
 # ```
 #
-# On Slurm `initialize` gives each process one device, that of its `SLURM_LOCALID`. With `--ntasks-per-node=1` seven of
-# eight GPUs would stand idle, without a word: there, say `initialize(local_device_ids=range(8))`. With torch the last
-# line would be, with one task a node,
+# With torch the last line would be, with one task a node,
 #
 # ```bash
 # srun torchrun --nnodes=4 --nproc-per-node=8 --rdzv-backend=c10d --rdzv-endpoint=$HEAD_NODE:29500 train.py
 # ```
+#
+# The script finds the variables here too, if somebody sets them:
+
+# %% tags=["nbval-ignore-output"] volatile="a job's number, and with it the port"
+job = os.getpid()  # Slurm's number of the job; it gives the port
+closed = f"127.0.0.1:{2**16 - 2**12 + job % 2**12}"
+script = f"""
+import jax
+jax.distributed.initialize(coordinator_bind_address="{closed}")  # for this machine; on a cluster without
+print("process", jax.process_index(), "of", jax.process_count(), "devices", jax.device_count())
+"""
+slurm = {"SLURM_JOB_ID": job, "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": 2}
+tasks = []
+for task in range(2):
+    given = {**slurm, "SLURM_PROCID": task, "SLURM_LOCALID": task, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": 1}
+    environment = {**os.environ, **{name: str(value) for name, value in given.items()}}
+    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    tasks.append(subprocess.Popen([sys.executable, "-c", script], env=environment, **piped))
+for task in tasks:
+    said, errors = task.communicate(timeout=60)
+    assert task.returncode == 0, errors
+    print(*[line for line in said.splitlines() if line.startswith("process")])
 
 # %% [markdown]
+# The first of `SLURM_STEP_NODELIST` is the coordinator. `SLURM_LOCALID` chooses the GPU: `initialize` gives each
+# process one. With `--ntasks-per-node=1` seven of eight would stand idle, without a word: there, say
+# `initialize(local_device_ids=range(8))`.
+#
 # **Kubernetes**: read from the Job by way of the cluster's interface. It takes `pip install "jax[k8s]"` in the image,
 # an indexed Job, a headless Service for the names, and an account that may read pods, jobs and services.
 #
@@ -630,8 +692,7 @@ _ = run("hang.py", 2, keep=("Timeout", "hang.py", "distributed.py"))
 #
 # A Job replaces a lost pod alone, and the others then fail at their next collective and are replaced too; a JobSet
 # with a `failurePolicy` starts all anew at once. torch's counterpart is the Training Operator's `PyTorchJob`.
-
-# %% [markdown]
+#
 # **Cloud TPU**: the machines of a slice know each other. One command starts the same script on all of them.
 #
 # ```bash
@@ -639,8 +700,8 @@ _ = run("hang.py", 2, keep=("Timeout", "hang.py", "distributed.py"))
 #     --command="python train.py gs://my-bucket/run1"
 # ```
 #
-# Anywhere else, give the three numbers yourself, as `launch.join` does. On GPUs and TPUs the collectives run over NCCL
-# and the TPUs' own links, and gloo is not there. Of what this page says of clusters nothing was run for this lesson: it
+# Anywhere else give address, count and number yourself, as the first script did. On GPUs and TPUs the collectives run
+# over NCCL and the TPUs' own links, and gloo is not there. Of this section only Slurm's variables were run; the rest
 # follows the detection code that ships in the installed JAX (`jax/_src/clusters`).
 #
 # ## Summary

@@ -107,6 +107,19 @@ def unsplit(seed, process, epoch, step):
     return {"weights": key, "order": jax.random.fold_in(jax.random.fold_in(key, 0), epoch), "noise": noise}
 
 
+@wrong("keys_of_processes", "others are folded from it")
+def parent(seed, process, epoch, step):
+    key, fold = jax.random.key(seed), jax.random.fold_in
+    return {"weights": key, "order": fold(key, epoch), "noise": fold(fold(key, process), step)}
+
+
+@wrong("keys_of_processes", "others are folded from it")
+def order_for_noise(seed, process, epoch, step):
+    weights, order = jax.random.split(jax.random.key(seed))
+    fold = jax.random.fold_in
+    return {"weights": weights, "order": fold(order, epoch), "noise": fold(fold(order, process), step)}
+
+
 @wrong("keys_of_processes", "two seeds share keys")
 def next_seeds(seed, process, epoch, step):
     noise = jax.random.fold_in(jax.random.key(1000 + seed + process), step)

@@ -199,7 +199,7 @@ wrong("strict_rows", "or an OverflowError")(reader(huge=()))
 wrong("strict_rows", "NumPy's default is 64")(reader(dtype=np.float64))
 wrong("strict_rows", "TypeError, where a ValueError was due")(reader(error=TypeError))
 wrong("strict_rows", "cut to integers")(reader(dtype=np.int32))
-wrong("strict_rows", "where a ValueError was due")(lambda body, columns: np.asarray(json.loads(body), np.float32))
+wrong("strict_rows", "look at the kinds of values")(lambda body, columns: np.asarray(json.loads(body), np.float32))
 
 
 def no_constant(name):

@@ -61,7 +61,8 @@ checks.weighted_batches(evaluation_batches)
 #
 # **Asked** for a dict of three PRNG keys. `"weights"`: the same on all processes, and in every epoch and step.
 # `"order"`: shuffles the whole dataset before it is cut into shares, anew in each epoch. `"noise"`: is added on the
-# host to the rows of this process alone, another one on each process and in each step. No key serves twice.
+# host to the rows of this process alone, another one on each process and in each step. No key serves twice, and from
+# none that is used are others made.
 #
 # **Checked** by comparing the keys of six processes over three epochs, for two seeds.
 
