@@ -10,9 +10,9 @@ script begins with
 
 before anything else of JAX; started alone it runs as one process. Each line that a process prints gets "[0] ", "[1] ",
 … before it. The first process that fails ends all (SIGTERM, ten seconds later by force), and its exit code is the
-launcher's, 128 + N where signal N killed it. Ctrl-C and SIGTERM are handed on to all, a second one kills them; what is
-not over after `--timeout` seconds is ended with exit code 124. Where the launcher itself is killed, all end within a
-second.
+launcher's, 128 + N where signal N killed it; who was killed counts as the first. Ctrl-C and SIGTERM are handed on to
+all, a second one kills them; what is not over after `--timeout` seconds is ended with exit code 124. Where the launcher
+itself is killed, all end within a second.
 
 Who listens: the coordinator, which is process 0, at 127.0.0.1 and the port (a free one unless `--port` is given), for
 `join` passes `coordinator_bind_address`; JAX by itself opens that port on all addresses. And gloo, which carries the
@@ -306,6 +306,11 @@ class _Processes:
             left -= 1
             code = self.processes[index].returncode
             if code:
+                time.sleep(0.2)  # others fail for want of one that was killed, and may be over before it
+                codes = [process.poll() or 0 for process in self.processes]
+                killed = [i for i, one in enumerate(codes) if one < 0 and one != -signal.SIGABRT]  # JAX aborts others
+                index = killed[0] if killed and index not in killed else index
+                code = codes[index]
                 how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
                 _say(f"process {index} {how}; ending all")
                 self.end(signal.SIGTERM)

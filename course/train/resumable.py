@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
+import re
 import shutil
 import signal
 import threading
@@ -302,7 +304,9 @@ class Run:
 
 
 def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]:.200}"
+    system = re.search(r"os_error_code='(\d+)'", str(error))  # in the midst of what TensorStore says
+    text = os.strerror(int(system[1])) if system else str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {text:.200}"
 
 
 def _plain(value: Any) -> Any:
