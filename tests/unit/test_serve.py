@@ -101,7 +101,7 @@ def test_a_program_of_another_form_is_refused(tmp_path, options):
         serve.Program(write(tmp_path / "p", **options))
 
 
-@pytest @ pytest.mark.parametrize("arguments", ["two", "named", "in a dict"])
+@pytest.mark.parametrize("arguments", ["two", "named", "in a dict"])
 def test_a_program_of_other_arguments_is_refused(tmp_path, arguments):
     x = jax.ShapeDtypeStruct((*export.symbolic_shape("b"), 3), jnp.float32)
     match arguments:
@@ -242,7 +242,7 @@ def test_a_long_body_gets_413(client):
     assert answer.status_code == 413 and "expected at most 1000000 bytes" in answer.json()["error"]
 
 
-@pytest @ pytest.mark.parametrize(
+@pytest.mark.parametrize(
     ("method", "url", "status"),
     [
         ("GET", "/predict", 405),
