@@ -217,6 +217,7 @@ class Run:
             max_to_keep=2, enable_async_checkpointing=False, cleanup_tmp_directories=True, create=True
         )
         with self._expecting("a folder of checkpoints in"):
+            (self.folder / "checkpoints").mkdir(exist_ok=True)  # says so where that is a file
             return ocp.CheckpointManager(self.folder / "checkpoints", options=options)
 
     @contextmanager

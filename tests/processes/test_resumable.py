@@ -82,14 +82,11 @@ def test_a_signal_to_one_is_obeyed_by_all_at_the_same_step(train, tmp_path, bits
     assert code == 0 and "found 3" in printed and bits_in(printed) == bits(train), printed
 
 
-@pytest.mark.parametrize(
-    ("damage", "of"),
-    [("flip", "d"), ("cut", "d"), ("remove", "d"), ("flip", "ocdbt.process_1/d"), ("cut", "ocdbt.process_1/d")],
-)
-def test_all_step_back_from_a_damaged_checkpoint(train, tmp_path, bits, damage, of):
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
+def test_all_step_back_from_a_damaged_checkpoint(train, tmp_path, bits, damage):
     code, printed = train(2, "rows", steps=4)
     assert code == 0, printed
-    for file in (tmp_path / "run" / "checkpoints" / "4" / "arrays" / of).iterdir():
+    for file in (tmp_path / "run" / "checkpoints" / "4" / "arrays" / "d").iterdir():
         content = bytearray(file.read_bytes())
         content[len(content) // 2] ^= 4
         match damage:
