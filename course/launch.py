@@ -10,9 +10,9 @@ script begins with
 
 before anything else of JAX; started alone it runs as one process. Each line that a process prints gets "[0] ", "[1] ",
 … before it. The first process that fails ends all (SIGTERM, ten seconds later by force), and its exit code is the
-launcher's, 128 + N where signal N killed it. Ctrl-C and SIGTERM are handed on to all, a second one kills them; what is
-not over after `--timeout` seconds is ended with exit code 124. Where the launcher itself is killed, the processes that
-have joined end within a second.
+launcher's, 128 + N where signal N killed it; who was killed counts as the first. Ctrl-C and SIGTERM are handed on to
+all, a second one kills them; what is not over after `--timeout` seconds is ended with exit code 124. Where the launcher
+itself is killed, all end within a second.
 
 Who listens: the coordinator, which is process 0, at 127.0.0.1 and the port (a free one unless `--port` is given), for
 `join` passes `coordinator_bind_address`; JAX by itself opens that port on all addresses. And gloo, which carries the
@@ -24,9 +24,11 @@ launcher says so and how to change it. Needs nothing but Python; `join` needs JA
 from __future__ import annotations
 
 import argparse
+import io
 import ipaddress
 import os
 import queue
+import re
 import runpy
 import signal
 import socket
@@ -38,7 +40,6 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import IO
 
 LOOPBACK = "127.0.0.1"
@@ -59,55 +60,83 @@ def join(timeout_s: float = 60) -> None:
       timeout_s: seconds to wait for the coordinator, and then for the other processes.
     Raises:
       TimeoutError: nobody listens at the coordinator's address.
-      RuntimeError: the coordinator is there, and some process did not come; or JAX was used before.
+      OSError: process 0 found the port in use.
+      ValueError: the launcher's variables, COURSE_..., are set in part, or to something else.
+      RuntimeError: JAX was used before.
+    Where the coordinator is there, and some process does not come in time, the process ends with exit code 1.
     Lesson: 14_many_processes.
     """
-    if "COURSE_COORDINATOR" not in os.environ:
+    told = {name: os.environ.get(name, "") for name in ("COURSE_COORDINATOR", "COURSE_PROCESSES", "COURSE_PROCESS")}
+    if not any(told.values()):
         return
+    address, processes, index = told.values()
+    host, _, port = address.rpartition(":")
+    numbers = host and all(re.fullmatch("[0-9]{1,5}", text) for text in (port, processes, index))
+    if not numbers or int(index) >= int(processes) or int(port) >= 2**16:
+        raise ValueError(
+            "expected COURSE_COORDINATOR=host:port, COURSE_PROCESSES=N and COURSE_PROCESS from 0 to N - 1, got "
+            f"{' '.join(f'{name}={text}' for name, text in told.items())}; start the script with python -m "
+            "course.launch, or unset all three"
+        )
     import jax
 
-    address, index = os.environ["COURSE_COORDINATOR"], int(os.environ["COURSE_PROCESS"])
-    if "COURSE_LAUNCHER" in os.environ:
-        threading.Thread(target=_end_with, args=(int(os.environ["COURSE_LAUNCHER"]),), daemon=True).start()
-    if index:
-        _wait_for(address, timeout_s)
+    if jax.distributed.is_initialized():
+        return
+    if int(index):
+        _wait_for(host, int(port), timeout_s)
+    else:
+        free_port(int(port))  # gRPC ends the whole process where it is not
     before = signal.getsignal(signal.SIGTERM)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(
-        address,
-        int(os.environ["COURSE_PROCESSES"]),
-        index,
-        cluster_detection_method="deactivate",  # within a Slurm or Kubernetes job, too, the launcher decides
-        initialization_timeout=max(1, round(timeout_s)),
-        coordinator_bind_address=address,
-    )
+    late = threading.Timer(timeout_s, _give_up, (processes, address, timeout_s))
+    late.daemon = True
+    late.start()
+    try:
+        jax.distributed.initialize(
+            address,
+            int(processes),
+            int(index),
+            cluster_detection_method="deactivate",  # within a Slurm or Kubernetes job, too, the launcher decides
+            initialization_timeout=round(timeout_s) + 60,  # after which JAX's client ends the process, by SIGABRT
+            coordinator_bind_address=address,
+        )
+    finally:
+        late.cancel()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)  # JAX's preemption service has put its own there, which only takes note
 
 
-def _wait_for(address: str, timeout_s: float) -> None:
+def _give_up(processes: str, address: str, timeout_s: float) -> None:
+    _say(
+        f"expected all {processes} processes at the coordinator, {address}, within {timeout_s:g} s, got fewer; did "
+        "each start, and call join()? Their own lines say why not"
+    )
+    os._exit(1)
+
+
+def _wait_for(host: str, port: int, timeout_s: float) -> None:
     """Until somebody listens there: JAX's own client ends the whole process where nobody does."""
-    host, port = address.rsplit(":", 1)
     end = time.monotonic() + timeout_s
     while True:
         try:
-            socket.create_connection((host, int(port)), timeout=1).close()
+            socket.create_connection((host, port), timeout=1).close()
             return
         except OSError as error:
             if time.monotonic() > end:
                 raise TimeoutError(
-                    f"expected the coordinator (process 0) at {address} within {timeout_s:g} s, got {error}; did "
+                    f"expected the coordinator (process 0) at {host}:{port} within {timeout_s:g} s, got {error}; did "
                     "process 0 start, and call join()? Its own lines say why not"
                 ) from None
         time.sleep(0.05)
 
 
-def _run(script: str) -> None:
-    """Run the script as `python script` would; where it fails, leave at once.
+def _run(script: str, launcher: int) -> None:
+    """Run the script as `python script` would; where it fails, leave at once, and where the launcher is gone.
 
     JAX shuts down as Python does, and waits for all other processes then: the launcher would learn minutes later that
     one has failed.
     """
+    threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
     sys.argv = sys.argv[1:]
     if not sys.flags.safe_path:
         sys.path[0] = str(Path(script).resolve().parent)
@@ -124,7 +153,7 @@ def _run(script: str) -> None:
         code, frames = 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1, error.__traceback__
         while frames and frames.tb_frame.f_code.co_filename != script:
             frames = frames.tb_next
-        traceback.print_exception(type(error), error, frames or error.__traceback__)
+        traceback.print_exception(type(error), error, frames)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code & 0xFF)
@@ -138,10 +167,6 @@ def _end_with(launcher: int) -> None:
 
 
 # --- the launcher --------------------------------------------------------------------------------------------------
-
-
-class _Asked(Exception):
-    """The launcher got a signal."""
 
 
 def launch(
@@ -168,20 +193,23 @@ def launch(
     Raises:
       FileNotFoundError: there is no such script.
       ValueError: processes, devices, port or timeout_s out of range.
-      OSError: the port is in use.
+      OSError: the port is in use, or there is no room for so many processes.
     Lesson: 14_many_processes.
     """
     if not Path(script).is_file():
         raise FileNotFoundError(f"expected a Python file, got {str(script)!r}, which is none; check the path")
     for name, value, least in (("processes", processes, 1), ("devices", devices, 1), ("timeout_s", timeout_s, 1e-9)):
-        if value is not None and value < least:
-            raise ValueError(f"expected {name} {'> 0' if least < 1 else '>= 1'}, got {value}; give another number")
+        if value is not None and not least <= value <= threading.TIMEOUT_MAX:  # NaN is none of them
+            most = f" and <= {threading.TIMEOUT_MAX:g}" if least < 1 else ""
+            raise ValueError(
+                f"expected {name} {'> 0' if least < 1 else '>= 1'}{most}, got {value}; give another number"
+            )
     environment = os.environ | {
         "COURSE_COORDINATOR": f"{LOOPBACK}:{free_port(port)}",
         "COURSE_PROCESSES": str(processes),
-        "COURSE_LAUNCHER": str(os.getpid()),
         "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", "cpu"),
         "PYTHONUNBUFFERED": "1",
+        "PYTHONIOENCODING": "utf-8",
     }
     if devices is not None:
         environment["JAX_NUM_CPU_DEVICES"] = str(devices)
@@ -191,20 +219,19 @@ def launch(
     command = [
         sys.executable,
         "-c",
-        f"from course import launch; launch._run({str(script)!r})",
+        f"from course import launch; launch._run({str(script)!r}, {os.getpid()})",
         str(script),
         *arguments,
     ]
     with _Processes() as started:
-        try:
-            for index in range(processes):
+        for index in range(processes):
+            try:
                 started.add(command, environment | {"COURSE_PROCESS": str(index)})
-            return started.wait(timeout_s)
-        except _Asked as asked:
-            number = asked.args[0]
-            _say(f"got {signal.Signals(number).name}; handing it on to all")
-            started.end(number)
-            return 128 + number
+            except (OSError, RuntimeError) as error:  # of files, memory, processes or threads there are too few
+                raise OSError(
+                    f"expected room for {processes} processes, got {error} after {index}; start fewer"
+                ) from None
+        return started.wait(timeout_s)
 
 
 class _Processes:
@@ -213,13 +240,15 @@ class _Processes:
     def __init__(self) -> None:
         self.processes: list[subprocess.Popen[str]] = []
         self.pumps: list[threading.Thread] = []
-        self.over: queue.SimpleQueue[int] = queue.SimpleQueue()  # indices, in the order in which they ended
+        # indices, in the order in which they ended; -N where the launcher got signal N
+        self.over: queue.SimpleQueue[int] = queue.SimpleQueue()
         self.lock = threading.Lock()
 
     def __enter__(self) -> _Processes:
         self.handlers = {}
         if threading.current_thread() is threading.main_thread():  # Python lets no other handle signals
-            self.handlers = {n: signal.signal(n, self._asked) for n in (signal.SIGINT, signal.SIGTERM)}
+            asked = (signal.SIGINT, signal.SIGTERM)
+            self.handlers = {n: signal.signal(n, lambda number, _: self.over.put(-number)) for n in asked}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -228,13 +257,12 @@ class _Processes:
         self._signal(KILL)  # also what a process has started and left behind
         for process in self.processes:
             process.wait()
-        for pump in self.pumps:
-            pump.join(timeout=1)
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
-
-    def _asked(self, number: int, _: FrameType | None) -> None:
-        raise _Asked(number)
+        for pump in self.pumps:
+            pump.join(timeout=1)  # who left the group may hold the pipe for ever
+            while pump.is_alive() and self.lock.locked():  # whoever reads our lines is slow
+                pump.join(timeout=1)
 
     def add(self, command: list[str], environment: dict[str, str]) -> None:
         index = len(self.processes)
@@ -256,14 +284,14 @@ class _Processes:
     def _pump(self, index: int, lines: IO[str], out: IO[str]) -> None:
         with lines:
             for line in lines:
-                with self.lock, suppress(BrokenPipeError):  # nobody reads any more, as under `| head`
-                    out.write(f"[{index}] {line if line.endswith(chr(10)) else line + chr(10)}")
-                    out.flush()
+                with self.lock, suppress(OSError, ValueError):  # nobody reads any more, as under `| head`; a full disk
+                    print(f"[{index}] {line.removesuffix(chr(10))}", file=out, flush=True)
 
     def wait(self, timeout_s: float | None) -> int:
         """Until all are over, one has failed, or it took too long."""
         end = None if timeout_s is None else time.monotonic() + timeout_s
-        for _ in self.processes:
+        left = len(self.processes)
+        while left:
             try:
                 index = self.over.get(timeout=None if end is None else max(0.0, end - time.monotonic()))
             except queue.Empty:
@@ -271,8 +299,18 @@ class _Processes:
                 _say(f"not over after {timeout_s:g} s: process {', '.join(running)}; ending all")
                 self.end(signal.SIGTERM)
                 return TIMED_OUT
+            if index < 0:
+                _say(f"got {signal.Signals(-index).name}; handing it on to all")
+                self.end(-index)
+                return 128 - index
+            left -= 1
             code = self.processes[index].returncode
             if code:
+                time.sleep(0.2)  # others fail for want of one that was killed, and may be over before it
+                codes = [process.poll() or 0 for process in self.processes]
+                killed = [i for i, one in enumerate(codes) if one < 0 and one != -signal.SIGABRT]  # JAX aborts others
+                index = killed[0] if killed and index not in killed else index
+                code = codes[index]
                 how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
                 _say(f"process {index} {how}; ending all")
                 self.end(signal.SIGTERM)
@@ -281,11 +319,12 @@ class _Processes:
 
     def end(self, number: int) -> None:
         """Send a signal to all, and wait; what does not obey in time, or a second request, ends in `__exit__`."""
-        with suppress(_Asked):
-            self._signal(number)
-            end = time.monotonic() + GRACE_S
-            while time.monotonic() < end and any(process.poll() is None for process in self.processes):
-                time.sleep(0.02)
+        self._signal(number)
+        end = time.monotonic() + GRACE_S
+        while time.monotonic() < end and any(process.poll() is None for process in self.processes):
+            with suppress(queue.Empty):
+                if self.over.get(timeout=0.02) < 0:
+                    return
 
     def _signal(self, number: int) -> None:
         for process in self.processes:
@@ -327,7 +366,8 @@ def gloo_address() -> str:
 
 
 def _say(text: str) -> None:
-    print(f"course.launch: {text}", file=sys.stderr, flush=True)
+    with suppress(OSError):  # nobody reads it
+        print(f"course.launch: {text}", file=sys.stderr, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -340,6 +380,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("script", help="a Python file that calls course.launch.join()")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="handed to the script")
     given = parser.parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # of what a terminal without UTF-8 does not have
     address = gloo_address()
     if given.processes > 1 and not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
         _say(

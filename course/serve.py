@@ -9,7 +9,8 @@ imports nothing of the course: a copy of it beside those two files is a whole se
 | `POST /predict` with `{"rows": [[…], …]}` | `{"predictions": […]}`, one a row |
 
 What a client did wrong is answered with `{"error": "expected …, got …; …"}`: 422 for bad input, 413 for too long a
-body, 408 for too slow a one. 503 says that the service is busy. Requests are not joined: each is a batch of its own.
+body, 408 for too slow a one, 404 and 405 for another address or method. 503 says that the service is busy, 500 that the
+model failed. Requests are not joined: each is a batch of its own.
 There is no TLS and no login, and a connection that never sends its headers stays: put a proxy in front.
 
 Lesson: 15_ship_it.
@@ -185,9 +186,12 @@ def _require_rows(exported: export.Exported, path: str | Path) -> None:
         or any(export.is_symbolic_dim(size) for size in avals[0].shape[1:])
         or avals[0].dtype != np.float32
         or [aval.shape[:1] for aval in results] != [batch]
+        or results[0].dtype.kind not in "biuf"  # what JSON has
+        or (exported.in_tree, exported.out_tree) != (jax.tree.structure(((0,), {})), jax.tree.structure(0))
     ):
         raise ValueError(
-            f"{path}: expected one argument (b, ...) float32 and one result (b, ...), b symbolic, got "
+            f"{path}: expected one argument (b, ...) float32 and one result (b, ...) of numbers, "
+            "neither by name nor within a list or dict, b symbolic, got "
             f"{', '.join(map(str, avals)) or 'none'} -> {', '.join(map(str, results)) or 'none'}; export with "
             'jax.export.symbolic_shape("b")'
         )
@@ -276,6 +280,7 @@ def application(model: Model, limits: Limits = Limits()) -> Starlette:
     Lesson: 15_ship_it.
     """
     from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
     from starlette.requests import ClientDisconnect
     from starlette.responses import JSONResponse
     from starlette.routing import Route
@@ -304,7 +309,15 @@ def application(model: Model, limits: Limits = Limits()) -> Starlette:
         try:
             x = rows_of(await body_of(request), model.row, model.rows)
             waiting = asyncio.get_running_loop().run_in_executor(pool, model, x)
-            y = np.asarray(await asyncio.wait_for(waiting, limits.answer_s))
+            try:
+                y = np.asarray(await asyncio.wait_for(waiting, limits.answer_s))
+            except TimeoutError:
+                text = f"expected an answer within {limits.answer_s} s, got none: busy; ask again later"
+                raise _Refused(503, text) from None
+            except Exception as error:
+                print(f"the model failed on {len(x)} rows: {error!r}", file=sys.stderr, flush=True)
+                text = f"expected predictions, got {type(error).__name__} from the model; the service's log says more"
+                raise _Refused(500, text) from None
             if not np.isfinite(y).all():
                 raise _Refused(422, "expected rows with finite predictions, got infinity or NaN; send smaller numbers")
             return JSONResponse({"predictions": y.tolist()})
@@ -312,8 +325,6 @@ def application(model: Model, limits: Limits = Limits()) -> Starlette:
             return refusal(422, str(error))
         except _Refused as error:
             return refusal(error.status, str(error))
-        except TimeoutError:
-            return refusal(503, f"expected an answer within {limits.answer_s} s, got none: busy; ask again later")
         except ClientDisconnect:
             return refusal(400, "expected a whole body, got a part; ask again")  # nobody reads it
 
@@ -327,8 +338,15 @@ def application(model: Model, limits: Limits = Limits()) -> Starlette:
             {"status": "ok", "row": list(model.row), "rows": model.rows, "body": limits.body, "jax": jax.__version__}
         )
 
+    async def elsewhere(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        got = f"{request.method} {request.url.path}"[:100]
+        answer = refusal(error.status_code, f"expected POST /predict or GET /health, got {got}; ask for one of them")
+        answer.headers.update(error.headers or {})
+        return answer
+
     routes = [Route("/predict", predict, methods=["POST"]), Route("/health", health, methods=["GET"])]
-    return Starlette(routes=routes, lifespan=lifespan)
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: elsewhere})
 
 
 def serve(app: Starlette, port: int = 0, limits: Limits = Limits()) -> None:

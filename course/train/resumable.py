@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
+import re
 import shutil
 import signal
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -56,11 +59,15 @@ class SettingError(ValueError):
         self.differences = differences
 
 
-class DamagedError(OSError):
+class FolderError(OSError):
+    """A folder that cannot be made, read or written, or that not all processes see."""
+
+
+class DamagedError(FolderError):
     """A checkpoint is not what was saved."""
 
 
-class BusyError(OSError):
+class BusyError(FolderError):
     """Another process is at work in the folder."""
 
 
@@ -77,7 +84,7 @@ class Run:
         versions of Python, jax, jaxlib and optax, and the state's shapes and dtypes, are added.
       every_s: seconds between two checkpoints.
     Raises:
-      BusyError: another process is at work in the folder.
+      FolderError: it cannot be used; BusyError where another process is at work in it.
       TypeError: a value of the setting is none that JSON has.
     """
 
@@ -90,24 +97,28 @@ class Run:
 
     def __enter__(self) -> Run:
         self._lock = filelock.FileLock(self.folder / "lock")
-        problem: OSError | None = None
+        problem: FolderError | None = None
         if jax.process_index() == 0:
             try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                self._lock.acquire(timeout=0)
+                with self._expecting("to write into"):
+                    self.folder.mkdir(parents=True, exist_ok=True)
+                    self._lock.acquire(timeout=0)
             except filelock.Timeout:
                 problem = BusyError(
                     f"expected one process at a time in {self.folder}, got a second one; wait for the other, or take "
                     "another folder"
                 )
-            except OSError as error:
+            except FolderError as error:
                 problem = error
         if _any(problem is not None)[0]:
-            raise problem or BusyError(f"process 0 could not take {self.folder}; its own lines say why")
-        if _any(not self.folder.is_dir())[0]:
+            raise problem or FolderError(f"process 0 could not take {self.folder}; its own lines say why")
+        try:
+            if _any(not self.folder.is_dir())[0]:
+                raise FolderError(f"expected a folder that all processes see, got {self.folder}; take a shared disk")
+            self._manager = self._open()
+        except FolderError:
             self._lock.release()
-            raise FileNotFoundError(f"expected a folder that all processes see, got {self.folder}; take a shared disk")
-        self._manager = self._open()
+            raise
         self._handlers = {}
         if threading.current_thread() is threading.main_thread():  # Python lets no other handle signals
             self._handlers = {n: signal.signal(n, self._note) for n in (signal.SIGINT, signal.SIGTERM)}
@@ -158,6 +169,7 @@ class Run:
 
         Raises:
           StoppedError: it was, and the state is saved.
+          FolderError: as `save` does.
         """
         time = perf_counter() - self._saved_at >= self.every_s
         self.stopping, time = _any(self.stopping, time)
@@ -167,20 +179,27 @@ class Run:
             raise StoppedError(step)
 
     def save(self, step: int, state: Any) -> None:
-        """Write a checkpoint, unless there is one of this step; the third newest is removed then."""
+        """Write a checkpoint, unless there is one of this step; the third newest is removed then.
+
+        Raises:
+          FolderError: it cannot be written (a full disk, a folder that one may only read, a process that has ended);
+            those before it are as they were.
+        """
         if step not in self._steps():
             arrays = _arrays(state)
             content = {"setting": self._of(arrays), "seconds": self.seconds, "checksum": _checksum(arrays)}
             about = {"content": content, "sha256": _sha256(content)}
             items = ocp.args.Composite(arrays=ocp.args.PyTreeSave(_filled(arrays)), about=ocp.args.JsonSave(about))
-            self._manager.save(step, args=items, force=True)
+            with self._expecting(f"room and permission for the checkpoint of step {step} in"):
+                self._manager.save(step, args=items, force=True)
         self._saved_at = perf_counter()
 
     def remove(self) -> None:
         """Remove all checkpoints: the run is over, and its result is written."""
         self._manager.close()
         if jax.process_index() == 0:
-            shutil.rmtree(self.folder / "checkpoints")
+            with self._expecting("to remove the checkpoints in"):
+                shutil.rmtree(self.folder / "checkpoints")
         self._manager = self._open()
 
     def _steps(self) -> list[int]:
@@ -189,15 +208,28 @@ class Run:
         if jax.process_count() == 1:
             return steps
         count = int(multihost_utils.broadcast_one_to_all(np.int32(len(steps))))
-        steps = (steps + [0] * count)[:count]
-        return [int(step) for step in multihost_utils.broadcast_one_to_all(np.array(steps, np.int32))]
+        halves = np.array((steps + [0] * count)[:count], np.uint64).view(np.uint32)  # JAX may have 32 bits only
+        return multihost_utils.broadcast_one_to_all(halves).view(np.uint64).tolist()
 
     def _open(self) -> ocp.CheckpointManager:
         _any()  # none opens what another still removes or makes
         options = ocp.CheckpointManagerOptions(
             max_to_keep=2, enable_async_checkpointing=False, cleanup_tmp_directories=True, create=True
         )
-        return ocp.CheckpointManager(self.folder / "checkpoints", options=options)
+        with self._expecting("a folder of checkpoints in"):
+            (self.folder / "checkpoints").mkdir(exist_ok=True)  # says so where that is a file
+            return ocp.CheckpointManager(self.folder / "checkpoints", options=options)
+
+    @contextmanager
+    def _expecting(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (FolderError, filelock.Timeout):
+            raise
+        except (OSError, ValueError, RuntimeError) as error:  # the system's, Orbax's and TensorStore's, and JAX's
+            raise FolderError(
+                f"expected {what} {self.folder}, got {_first_line(error)}; mend that, or take another folder"
+            ) from error
 
     def _reader(self) -> ocp.CheckpointManager:
         """One that waits for no other process: a file that one cannot read must not keep the others waiting."""
@@ -247,27 +279,35 @@ class Run:
 
     def _about(self, reader: ocp.CheckpointManager, step: int) -> dict[str, Any]:
         about = self._read(reader, step, about=ocp.args.JsonRestore())
-        content = about.get("content")
-        if content is None or about.get("sha256") != _sha256(content):
+        content = about.get("content") if isinstance(about, dict) else None
+        if not isinstance(content, dict) or about.get("sha256") != _sha256(content):
             raise DamagedError("its description does not have its checksum")
         return content
 
     def _read(self, reader: ocp.CheckpointManager, step: int, **item: ocp.args.CheckpointArgs) -> Any:
         try:
             return next(iter(reader.restore(step, args=ocp.args.Composite(**item)).values()))
-        except (OSError, ValueError, LookupError, TypeError) as error:  # what Orbax, TensorStore and json make of it
-            first_line, *_ = str(error).split("\n")
-            raise DamagedError(f"{type(error).__name__}: {first_line:.100}") from error
+        except PermissionError as error:  # which says nothing of the checkpoint
+            raise FolderError(f"expected to read {self.folder}, got {_first_line(error)}; get leave for it") from error
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise DamagedError(_first_line(error)) from error  # what Orbax, TensorStore and json make of it
 
     def _set_aside(self, step: int) -> None:
         _any()  # all have read it
         if jax.process_index() == 0:
             aside = self.folder / "damaged" / str(step)
             shutil.rmtree(aside, ignore_errors=True)
-            aside.parent.mkdir(exist_ok=True)
-            (self.folder / "checkpoints" / str(step)).rename(aside)
+            with self._expecting(f"to move the checkpoint of step {step} to {aside} in"):
+                aside.parent.mkdir(exist_ok=True)
+                (self.folder / "checkpoints" / str(step)).rename(aside)
         self._manager.close()
         self._manager = self._open()
+
+
+def _first_line(error: Exception) -> str:
+    system = re.search(r"os_error_code='(\d+)'", str(error))  # in the midst of what TensorStore says
+    text = os.strerror(int(system[1])) if system else str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {text:.200}"
 
 
 def _plain(value: Any) -> Any:

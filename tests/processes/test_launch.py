@@ -138,6 +138,92 @@ def test_a_coordinator_that_never_comes():
     )
 
 
+def test_a_process_that_never_comes():
+    process = command("--processes", 2, PROGRAM, "last late")
+    printed = process.communicate(timeout=60)[0]
+    assert process.returncode == 1 and "Check failure" not in printed, printed
+    assert re.search(r"expected all 2 processes at the coordinator, 127\.0\.0\.1:\d+, within 2 s, got fewer", printed)
+
+
+# --- scripts that do not use JAX -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def script(tmp_path):
+    """A script of these lines; `me` is the number of its process."""
+
+    def write(lines):
+        path = tmp_path / "script.py"
+        path.write_text("import os, sys, time\nme = int(os.environ['COURSE_PROCESS'])\n" + lines)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("lines", "code", "said"),
+    [
+        ("if me: raise OSError('before it joins')\ntime.sleep(60)", 1, "[1] OSError: before it joins"),
+        ("if me: sys.exit('some text')\ntime.sleep(60)", 1, "[1] some text"),
+        ("if me: sys.exit(-1)\ntime.sleep(60)", 255, "process 1 failed with exit code 255"),
+        ("if me: os._exit(3)\ntime.sleep(60)", 3, "process 1 failed with exit code 3"),
+        ("if me: import missing_module\ntime.sleep(60)", 1, "[1] ModuleNotFoundError: No module named"),
+        ("def f(:", 1, "SyntaxError"),
+        ("if me: sys.exit(0)\ntime.sleep(1)\nprint('to the end')", 0, "[0] to the end"),
+        ("sys.stdout.write('without an end')", 0, "[1] without an end\n"),
+        ("sys.stdout.buffer.write(b'\\xff\\xfe\\0 \\x80\\n')\nprint('last \u00fc')", 0, "[1] last \u00fc"),
+    ],
+)
+def test_whatever_a_script_does(script, lines, code, said):
+    process = command("--processes", 2, script(lines))
+    printed = process.communicate(timeout=30)[0]
+    assert process.returncode == code and said in printed, printed
+    assert "launch.py" not in printed  # a traceback begins in the script
+
+
+@pytest.mark.parametrize(
+    ("end", "environment", "code"),
+    [
+        ("> /dev/full", {}, 0),
+        (">&-", {}, 0),
+        ("> out", {"PYTHONIOENCODING": "ascii"}, 0),
+        ("--and fail > /dev/full 2> /dev/full", {}, 7),
+        ("--and fail >&- 2>&-", {}, 7),
+        ("--and fail 2>&1 | head -c 1; exit ${PIPESTATUS[0]}", {}, 7),
+    ],
+)
+def test_the_exit_code_is_the_scripts_whoever_reads_it_or_not(tmp_path, script, end, environment, code):
+    path = script("for _ in range(200): print('\u00fc' * 10_000)\nif 'fail' in sys.argv: sys.exit(7)")
+    line = f"{sys.executable} -m course.launch --processes 2 {path} {end.replace('out', str(tmp_path / 'out'))}"
+    done = subprocess.run(["bash", "-c", line], cwd=ROOT, env=os.environ | environment, capture_output=True, text=True)
+    assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
+
+
+def test_a_slow_reader_gets_all_of_it(script):
+    process = command("--processes", 2, script("for _ in range(50): print('x' * 10_000)"))
+    time.sleep(3)  # both have ended, and what they printed is on its way
+    assert len(process.communicate(timeout=30)[0]) == 2 * 50 * (10_000 + len("[0] \n"))
+
+
+@LINUX
+def test_a_killed_launcher_leaves_nobody_that_has_not_joined(script):
+    process = command("--processes", 2, script("print('pid', os.getpid(), flush=True)\ntime.sleep(60)"))
+    pids = pids_in(until(process, "pid", 2))
+    process.kill()
+    process.communicate(timeout=10)
+    assert gone(pids)
+
+
+@LINUX
+def test_more_processes_than_there_is_room_for(script):
+    path = script("print('pid', os.getpid(), flush=True)\ntime.sleep(60)")
+    line = f"ulimit -n 32; exec {sys.executable} -m course.launch --processes 100 {path}"
+    done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert re.search(r"expected room for 100 processes, got .*Too many open files after \d+; start fewer", done.stderr)
+    assert gone(pids_in(done.stdout), 0)
+
+
 def test_a_port_in_use():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -156,7 +242,11 @@ def test_a_port_in_use():
         ("missing.py", {}, FileNotFoundError, "expected a Python file, got 'missing.py'"),
         (PROGRAM, {"processes": 0}, ValueError, "expected processes >= 1, got 0"),
         (PROGRAM, {"devices": 0}, ValueError, "expected devices >= 1, got 0"),
-        (PROGRAM, {"timeout_s": 0}, ValueError, "expected timeout_s > 0, got 0"),
+        (PROGRAM.parent, {}, FileNotFoundError, "expected a Python file, got"),
+        (PROGRAM, {"processes": -1}, ValueError, "expected processes >= 1, got -1"),
+        (PROGRAM, {"timeout_s": 0}, ValueError, r"expected timeout_s > 0 and <= .*, got 0; give another number"),
+        (PROGRAM, {"timeout_s": float("nan")}, ValueError, "expected timeout_s > 0 and <= .*, got nan"),
+        (PROGRAM, {"timeout_s": float("inf")}, ValueError, "expected timeout_s > 0 and <= .*, got inf"),
         (PROGRAM, {"port": 70_000}, ValueError, "expected a port from 1 to 65535, or 0"),
     ],
 )

@@ -3,11 +3,12 @@
     training.py FOLDER AXIS STEPS [EVENT STEP]
 
 AXIS is the array axis that the mesh shards: rows, columns or none. EVENT is a signal that the last process sends to
-itself at that step, or one of the words below.
+itself at that step, or one of the words below; "full" is a disk on which that process cannot write any more.
 """
 
 import hashlib
 import os
+import resource
 import signal
 import sys
 import time
@@ -21,7 +22,7 @@ import numpy as np  # noqa: E402
 from jax.experimental import multihost_utils  # noqa: E402
 from jax.sharding import NamedSharding, PartitionSpec  # noqa: E402
 
-from course.train.resumable import Run, StoppedError  # noqa: E402
+from course.train.resumable import FolderError, Run, SettingError, StoppedError  # noqa: E402
 
 SPECS = {"rows": PartitionSpec("data"), "columns": PartitionSpec(None, "data"), "none": PartitionSpec()}
 
@@ -31,7 +32,7 @@ def main(folder, axis, steps, event="", when="0"):
     last = jax.process_index() == jax.process_count() - 1
 
     def start():
-        width = 6 if event == "narrow" else 8
+        width = 48 if event == "narrow" else 64
         return {"b": jnp.ones(3, jnp.bfloat16), "empty": jnp.zeros((0, 4)), "key": jax.random.key(3),
                 "step": jnp.int32(0), "w": jnp.arange(8.0 * width).reshape(8, width)}  # fmt: skip
 
@@ -56,6 +57,8 @@ def main(folder, axis, steps, event="", when="0"):
                     time.sleep(60)
                 elif event == "leave":
                     sys.exit(7)
+                elif event == "full":
+                    resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.RLIM_INFINITY))
                 elif event.startswith("SIG"):
                     os.kill(os.getpid(), signal.Signals[event])
             run.after(done + 1, state)
@@ -70,3 +73,5 @@ if __name__ == "__main__":
     except StoppedError as stopped:
         print(stopped, flush=True)
         sys.exit(130)
+    except (FolderError, SettingError) as error:
+        sys.exit(str(error))

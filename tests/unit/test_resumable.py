@@ -1,10 +1,12 @@
 """A run that is killed, damaged, stopped or mistaken for another."""
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import signal
+import time
 
 import filelock
 import jax
@@ -16,7 +18,7 @@ import pytest
 from benchmarks import resume
 from course import pde
 from course.train import resumable
-from course.train.resumable import BusyError, DamagedError, Run, SettingError, StoppedError
+from course.train.resumable import BusyError, DamagedError, FolderError, Run, SettingError, StoppedError
 
 SETTING = {"equation": "a parabola", "seed": 0, "layers": (3, 1)}
 STATE = {
@@ -128,6 +130,89 @@ def cut(path):
 def arrays_of(folder, step):
     """The file with the numbers themselves."""
     return next(path for path in (folder / "checkpoints" / str(step) / "arrays" / "d").iterdir())
+
+
+@pytest.mark.parametrize("text", ["null", "[]", "3", "{}", "[" * 100_000, "\xff", '{"content": 3, "sha256": 4}'])
+def test_a_description_of_another_form(folder, text):
+    (folder / "checkpoints" / "3" / "about" / "metadata").write_text(text, "latin-1")
+    with pytest.warns(UserWarning, match=r"step 3 is damaged .*; continuing from step 2"):
+        assert same(restored(folder), later(2))
+
+
+@pytest.mark.parametrize("text", ["null", "[]", "3", "{", "[" * 100_000])
+def test_a_list_of_arrays_of_another_form(folder, text):
+    (folder / "checkpoints" / "3" / "arrays" / "_METADATA").write_text(text)
+    with pytest.warns(UserWarning, match=r"step 3 is damaged .*; continuing from step 2"):
+        assert same(restored(folder), later(2))
+
+
+def test_what_else_lies_in_the_folder_is_left_alone(folder):
+    strange = [
+        folder / "checkpoints" / name for name in ("notes", ".nfs01", "3.orbax-checkpoint-tmp", "7", "-7", "007")
+    ]
+    for path in strange:
+        path.write_text("x")
+    (folder / "checkpoints" / str(2**40)).mkdir()  # a checkpoint by its name, and an empty one
+    with pytest.warns(UserWarning, match=rf"that of step {2**40} is damaged .*; continuing from step 3"):
+        assert same(restored(folder), later(3))
+    assert all(path.read_text() == "x" for path in strange)
+
+
+def refuse(number):
+    def refused(*arguments, **_):
+        raise OSError(number, os.strerror(number), str(arguments[0]))
+
+    return refused
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC, errno.ENAMETOOLONG])
+def test_a_folder_that_cannot_be_used_says_why(tmp_path, monkeypatch, number):
+    said = rf"expected to write into .*, got \w+: .*{os.strerror(number)}.*; mend that, or take another folder"
+    monkeypatch.setattr(type(tmp_path), "mkdir", refuse(number))
+    with pytest.raises(FolderError, match=said):
+        restored(tmp_path / "new")
+
+
+@pytest.mark.parametrize("name", ["run", "run/checkpoints", "run/lock"])
+def test_something_else_in_a_folders_place(tmp_path, name):
+    path = tmp_path / name
+    if path.name == "lock":
+        path.mkdir(parents=True)
+    else:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x")
+    with pytest.raises(FolderError, match=r"expected .*, got \w+Error: .*; mend that, or take another folder"):
+        restored(tmp_path / "run")
+    if path.name == "checkpoints":
+        path.unlink()
+        assert restored(tmp_path / "run") is STATE  # it was not left locked
+
+
+def test_damage_that_cannot_be_moved_away(folder):
+    cut(folder / "checkpoints" / "3" / "about" / "metadata")
+    (folder / "damaged").write_text("x")
+    with pytest.raises(FolderError, match=r"expected to move the checkpoint of step 3 .*, got FileExistsError"):
+        restored(folder)
+
+
+def test_a_checkpoint_that_one_may_not_read_is_not_called_damaged(folder, monkeypatch):
+    with Run(folder, SETTING) as run:
+        monkeypatch.setattr(run._manager, "restore", refuse(errno.EACCES))
+        with pytest.raises(FolderError, match=r"expected to read .*, got PermissionError: .*; get leave for it"):
+            run.restore(STATE)
+    assert steps_in(folder) == ["2", "3"]
+
+
+def test_a_clock_that_is_set_back_changes_nothing(folder, monkeypatch):
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() - 3e8)
+    with Run(folder, SETTING, every_s=1e6) as run:
+        assert same(run.restore(STATE), later(3))
+        run.after(4, later(4))
+        assert steps_in(folder) == ["2", "3"]  # it is not time yet
+        run.save(4, later(4))
+    monkeypatch.undo()
+    assert steps_in(folder) == ["3", "4"] and same(restored(folder), later(4))
 
 
 @pytest.mark.parametrize("sha256", ["0" * 64, "f" * 64])
@@ -300,13 +385,19 @@ def test_it_saves_when_it_is_time(tmp_path):
         run.save(2, STATE)
 
 
-def test_a_full_disk_leaves_the_checkpoint_before(folder, monkeypatch):
+SPACE = "No space left on device"
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, SPACE), ValueError("RESOURCE_EXHAUSTED: Failed ... [os_error_code='28']")]
+)
+def test_a_full_disk_leaves_the_checkpoint_before(folder, monkeypatch, error):
     def full(*_, **__):
-        raise OSError(28, "No space left on device")
+        raise error
 
     with Run(folder, SETTING) as run:
         monkeypatch.setattr(run._manager, "save", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(FolderError, match=rf"expected room and .* of step 4 in .*{SPACE}; mend that, or take"):
             run.save(4, later(4))
     assert same(restored(folder), later(3))
 

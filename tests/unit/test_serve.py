@@ -83,13 +83,37 @@ def test_rows_may_have_any_shape(tmp_path):
 
 @pytest.mark.parametrize(
     "options",
-    [{"batch": 4}, {"dtype": jnp.int32}, {"f": jnp.sum}, {"f": lambda x: (x, x)}, {"f": lambda x: x[0]}],
-    ids=["fixed", "dtype", "no batch in the result", "two results", "one row"],
+    [
+        {"batch": 4},
+        {"dtype": jnp.int32},
+        {"f": jnp.sum},
+        {"f": lambda x: (x, x)},
+        {"f": lambda x: x[0]},
+        {"f": lambda x: {"logits": x}},
+        {"f": lambda x: x.astype(jnp.bfloat16)},
+        {"f": lambda x: x * 1j},
+    ],
+    ids=["fixed", "dtype", "no batch in the result", "two results", "one row", "a dict", "bfloat16", "complex"],
 )
 def test_a_program_of_another_form_is_refused(tmp_path, options):
     options = {"f": lambda x: x, **options}
     with pytest.raises(ValueError, match=r"expected one argument \(b, \.\.\.\) float32 .*, got .*; export with"):
         serve.Program(write(tmp_path / "p", **options))
+
+
+@pytest.mark.parametrize("arguments", ["two", "named", "in a dict"])
+def test_a_program_of_other_arguments_is_refused(tmp_path, arguments):
+    x = jax.ShapeDtypeStruct((*export.symbolic_shape("b"), 3), jnp.float32)
+    match arguments:
+        case "two":
+            exported = export.export(jax.jit(lambda x, y: x + y))(x, x)
+        case "named":
+            exported = export.export(jax.jit(lambda *, x: x))(x=x)
+        case _:
+            exported = export.export(jax.jit(lambda batch: batch["x"]))({"x": x})
+    serve.save(exported, tmp_path / "p")
+    with pytest.raises(ValueError, match=r"expected one argument \(b, \.\.\.\) float32 .*, got .*; export with"):
+        serve.Program(tmp_path / "p")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\0" * 1000, bytes(range(256)) * 10])
@@ -218,9 +242,49 @@ def test_a_long_body_gets_413(client):
     assert answer.status_code == 413 and "expected at most 1000000 bytes" in answer.json()["error"]
 
 
-@pytest.mark.parametrize(("method", "url", "status"), [("GET", "/predict", 405), ("GET", "/", 404)])
+@pytest.mark.parametrize(
+    ("method", "url", "status"),
+    [
+        ("GET", "/predict", 405),
+        ("PUT", "/predict", 405),
+        ("POST", "/health", 405),
+        ("GET", "/", 404),
+        ("POST", "/x" * 999, 404),
+    ],
+)
 def test_other_requests_are_refused(client, method, url, status):
-    assert client.request(method, url).status_code == status
+    answer = client.request(method, url)
+    text = answer.json()["error"]
+    assert answer.status_code == status and len(text) < 200
+    assert text.startswith(f"expected POST /predict or GET /health, got {method} {url[:50]}")
+    assert ("Allow" in answer.headers) == (status == 405)
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "nonsense", ""])
+def test_only_the_body_counts_whatever_its_type_is_said_to_be(client, kind):
+    answer = client.post("/predict", content=rows("1", "2", "3"), headers={"Content-Type": kind})
+    assert answer.status_code == 200
+    answer = client.post("/predict", content=b"rows=1", headers={"Content-Type": kind})
+    assert answer.status_code == 422 and "expected JSON" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("error", [ValueError, RuntimeError, TimeoutError, MemoryError])
+def test_a_model_that_fails_is_no_fault_of_the_clients(error, capsys):
+    class Failing:
+        row, rows = (3,), 4
+
+        def __call__(self, x):
+            raise error("inside of it")
+
+    with TestClient(serve.application(Failing())) as client:
+        answer = client.post("/predict", content=rows("1", "2", "3"))
+        assert client.get("/health").status_code == 200
+    if error is TimeoutError:
+        assert answer.status_code == 503
+        return
+    assert answer.status_code == 500
+    assert answer.json()["error"].startswith(f"expected predictions, got {error.__name__} from the model; ")
+    assert "inside of it" in capsys.readouterr().err and "inside of it" not in answer.text
 
 
 class Slow:
