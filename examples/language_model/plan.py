@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,7 +96,7 @@ class Operation(NamedTuple):
 class Program:
     """What was read from a compiled step; for one device."""
 
-    operations: dict[Operation, float]  # how often each occurs in a step
+    operations: Mapping[Operation, float]  # how often each occurs in a step
     arguments: float  # bytes of state and batch, XLA's
     temporaries: float  # bytes, XLA's
     flops: float  # XLA's, elementwise operations included, a loop's body once
@@ -192,9 +193,8 @@ def extrapolate(few: Program, more: Program, layers: float) -> Program:
     def at(a: float, b: float) -> float:
         return a + layers * (b - a)
 
-    counts = {
-        one: at(few.operations.get(one, 0), more.operations.get(one, 0)) for one in few.operations | more.operations
-    }
+    both = [*few.operations, *more.operations]
+    counts = {one: at(few.operations.get(one, 0), more.operations.get(one, 0)) for one in both}
     rest = (at(getattr(few, name), getattr(more, name)) for name in ("arguments", "temporaries", "flops"))
     return Program({one: count for one, count in counts.items() if count}, *rest)
 
@@ -294,7 +294,7 @@ def seconds_of(one: Operation, accelerator: Accelerator) -> float:
 def roofline(program: Program, config: Config, mesh: Mesh, name: str, state: dict[str, float]) -> dict[str, Any]:
     """Milliseconds of one step on the accelerator of that name, a row of the table."""
     accelerator = ACCELERATORS[name]
-    products, sent = 0.0, Counter[str]()
+    products, sent = 0.0, {"tensor": 0.0, "batch": 0.0}
     for one, count in program.operations.items():
         if one.kind == "dot":
             products += count * seconds_of(one, accelerator)
