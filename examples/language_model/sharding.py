@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -31,26 +30,23 @@ class MeshError(ValueError):
     """A mesh that there is none, or an array that it does not split evenly."""
 
 
-def make_mesh(text: str = "", devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(text: str = "") -> Mesh:
     """The mesh that `text` names, "data=4,tensor=2"; all devices on `data` where it is empty.
 
-    Args:
-      devices: those to take; all of all processes where None.
     Raises:
       MeshError: an unknown axis, a size that is no number above 0, or another number of devices than there are.
     """
-    devices = jax.devices() if devices is None else devices
-    sizes: dict[str, int] = {}
-    for part in (text or f"data={len(devices)}").split(","):
+    devices, sizes = jax.device_count(), dict[str, int]()
+    for part in (text or f"data={devices}").split(","):
         name, _, size = part.strip().partition("=")
         if name not in AXES or name in sizes or not re.fullmatch("[1-9][0-9]*", size):
             known = ", ".join(f"{axis} ({what})" for axis, what in AXES.items())
             raise MeshError(f"expected axes among {known}, got {part!r} in {text!r}; write --mesh data=4,tensor=2")
         sizes[name] = int(size)
-    if math.prod(sizes.values()) != len(devices):
+    if math.prod(sizes.values()) != devices:
         got = f"{math.prod(sizes.values())} in {text!r}; the sizes' product is the number of devices"
-        raise MeshError(f"expected a mesh of {len(devices)} devices, got {got}")
-    return jax.make_mesh(tuple(sizes.values()), tuple(sizes), (AxisType.Auto,) * len(sizes), devices=devices)
+        raise MeshError(f"expected a mesh of {devices} devices, got {got}")
+    return jax.make_mesh(tuple(sizes.values()), tuple(sizes), (AxisType.Auto,) * len(sizes))
 
 
 def spec(name: str, mesh: Mesh) -> PartitionSpec:

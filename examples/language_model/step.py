@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -35,10 +36,7 @@ def schedule(config: Config) -> optax.Schedule:
 
 def optimizer(config: Config) -> optax.GradientTransformation:
     """AdamW on clipped gradients; only matrices decay."""
-
-    def matrices(params: Any) -> Any:
-        return jax.tree.map(lambda p: p.ndim > 1, params)
-
+    matrices = partial(jax.tree.map, lambda p: p.ndim > 1)
     adam = optax.adamw(schedule(config), b2=0.95, weight_decay=config.weight_decay, mask=matrices)
     return optax.chain(optax.clip_by_global_norm(config.clip), adam)
 
