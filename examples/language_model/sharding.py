@@ -79,10 +79,11 @@ def checked(name: str, shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
     """
     rule = spec(name, mesh)
     for size, axes in zip(shape, rule, strict=False):
-        parts = math.prod(mesh.shape[axis] for axis in axes or ())
+        along = (axes,) if isinstance(axes, str) else axes or ()  # PartitionSpec holds a tuple of one as its string
+        parts = math.prod(mesh.shape[axis] for axis in along)
         if size % parts:
             raise MeshError(
                 f"expected {name} {shape} to divide by {dict(mesh.shape)}, got {size} over {parts} devices along "
-                f"{', '.join(axes)}; take another mesh, or sizes that divide"
+                f"{', '.join(along)}; take another mesh, or sizes that divide"
             )
     return NamedSharding(mesh, rule)
