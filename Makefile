@@ -194,7 +194,7 @@ guards: $(VENV)/.ready ## what must hold for sources, notebooks, package and pag
 links: $(VENV)/.ready ## ask every external link whether it answers (needs a network)
 	@$(PY) -m tools.links
 
-lint: $(VENV)/.ready-dev ## ruff on package, tools, tests and lesson sources; mypy on the package; spelling
+lint: $(VENV)/.ready-dev ## ruff on package, tools, tests and lesson sources; mypy on package and examples; spelling
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check course rosetta tools tests data benchmarks examples
 	$(VENV)/bin/mypy

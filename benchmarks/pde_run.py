@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from benchmarks import harness
 from course import pde
-from course.train.resumable import BusyError, DamagedError, Run, SettingError, StoppedError
+from course.train.resumable import FolderError, Run, SettingError, StoppedError
 
 RUNS = harness.ROOT / "build" / "pde"
 SEED, WIDTH = 0, 128
@@ -145,7 +145,7 @@ def main() -> int:
     (setting,) = found
     try:
         solve_and_report(setting, RUNS / setting.file)
-    except (StoppedError, BusyError, DamagedError, SettingError) as error:
+    except (StoppedError, FolderError, SettingError) as error:
         print(f"\n{error}")
         return 130 if isinstance(error, StoppedError) else 1
     return 0

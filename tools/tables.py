@@ -22,7 +22,7 @@ def print_table(rows: list[dict]) -> None:
         print("  ".join(line).rstrip())
 
 
-def _text(value) -> str:
+def _text(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -49,22 +49,23 @@ class Config:
     profile: bool = False  # trace steps 10 to 20 into the folder
 
     def __post_init__(self) -> None:
-        for name in (
-            "vocab", "context", "width", "layers", "heads", "hidden", "steps", "batch", "accumulate", "rate", "clip",
-            "evaluate_every",
-        ):  # fmt: skip
-            _expect(getattr(self, name) > 0, f"{name} above 0", getattr(self, name), f"give --{name} another value")
-        for name in ("dropout", "ema"):
-            _expect(0 <= getattr(self, name) < 1, f"{name} in [0, 1)", getattr(self, name), f"give --{name} another")
+        def expect(name: str, holds: bool, expected: str) -> None:
+            if not holds:
+                got = getattr(self, name)
+                raise OptionError(f"expected {expected}, got --{name} {got!r}; give --{name} another value")
+
+        positive = "vocab context width layers heads hidden steps batch accumulate rate clip evaluate_every"
+        for name in positive.split():
+            expect(name, getattr(self, name) > 0, f"{name} above 0")
         for name in ("warmup", "weight_decay", "save_every"):
-            _expect(getattr(self, name) >= 0, f"{name} of at least 0", getattr(self, name), f"give --{name} another")
-        per_head = f"a width that an even number times heads={self.heads} is"
-        _expect(self.width % (2 * self.heads) == 0, per_head, self.width, "give --width or --heads another value")
-        parts = f"a batch that accumulate={self.accumulate} divides"
-        _expect(self.batch % self.accumulate == 0, parts, self.batch, "give --batch or --accumulate another value")
+            expect(name, getattr(self, name) >= 0, f"{name} of at least 0")
+        for name in ("dropout", "ema"):
+            expect(name, 0 <= getattr(self, name) < 1, f"{name} in [0, 1)")
         for name in ("dtype", "param_dtype"):
             known = ("float32", "bfloat16", "float64")
-            _expect(getattr(self, name) in known, f"{name} among {', '.join(known)}", getattr(self, name), "take one")
+            expect(name, getattr(self, name) in known, f"{name} among {', '.join(known)}")
+        expect("width", self.width % (2 * self.heads) == 0, f"a width that twice heads={self.heads} divides")
+        expect("batch", self.batch % self.accumulate == 0, f"a batch that accumulate={self.accumulate} divides")
 
     @classmethod
     def from_options(cls, options: Sequence[str], **defaults: Any) -> Config:
@@ -84,27 +85,17 @@ class Config:
             name = option.removeprefix("--").replace("-", "_")
             if not option.startswith("--") or name not in types:
                 near = difflib.get_close_matches(name, types, n=1)
-                raise OptionError(
-                    f"expected an option among {', '.join(f'--{known}' for known in types)}, got {option!r}; "
-                    + (f"did you mean --{near[0]}?" if near else "each is a field of examples.language_model.Config")
-                )
+                remedy = f"did you mean --{near[0]}?" if near else "each is a field of examples.language_model.Config"
+                raise OptionError(f"expected an option among --{', --'.join(types)}, got {option!r}; {remedy}")
             kind = types[name]
             if kind is bool and (not rest or rest[0].startswith("--")):
                 rest.insert(0, "true")
-            values[name] = _value(name, kind, rest.pop(0) if rest else None)
+            text = rest.pop(0) if rest else None
+            try:
+                if text is None:
+                    raise ValueError
+                values[name] = {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
+            except (ValueError, KeyError):
+                example = f"write --{name} {getattr(cls, name)!r}"
+                raise OptionError(f"expected --{name} and {kind.__name__}, got {text!r}; {example}") from None
         return cls(**values)
-
-
-def _value(name: str, kind: type, text: str | None) -> Any:
-    try:
-        if text is None:
-            raise ValueError
-        return {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
-    except (ValueError, KeyError):
-        example = {int: "8", float: "1e-3", bool: "true", str: "text"}[kind]
-        raise OptionError(f"expected --{name} and {kind.__name__}, got {text!r}; write --{name} {example}") from None
-
-
-def _expect(holds: bool, expected: str, got: Any, remedy: str) -> None:
-    if not holds:
-        raise OptionError(f"expected {expected}, got {got!r}; {remedy}")

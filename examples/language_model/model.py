@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,8 +47,8 @@ class Block(nnx.Module):
     """Attention to the tokens before, then an MLP, each added to its input."""
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
-        dtypes = {"dtype": jnp.dtype(config.dtype), "param_dtype": jnp.dtype(config.param_dtype)}
-        linear = partial(nnx.Linear, use_bias=False, rngs=rngs, **dtypes)
+        dtypes: Any = {"dtype": jnp.dtype(config.dtype), "param_dtype": jnp.dtype(config.param_dtype)}
+        linear: Callable[..., nnx.Linear] = partial(nnx.Linear, use_bias=False, rngs=rngs, **dtypes)
         norm = partial(nnx.RMSNorm, config.width, epsilon=1e-6, rngs=rngs, **dtypes)
         width, hidden, zeros = config.width, config.hidden, nnx.initializers.zeros_init()
         self.heads = config.heads
@@ -78,7 +79,7 @@ class GPT(nnx.Module):
     """
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
-        dtypes = {"dtype": jnp.dtype(config.dtype), "param_dtype": jnp.dtype(config.param_dtype)}
+        dtypes: Any = {"dtype": jnp.dtype(config.dtype), "param_dtype": jnp.dtype(config.param_dtype)}
         self.remat = config.remat
         self.embed = nnx.Embed(config.vocab, config.width, rngs=rngs, **dtypes)
         self.blocks = nnx.List([Block(config, rngs=rngs) for _ in range(config.layers)])
@@ -97,11 +98,7 @@ class GPT(nnx.Module):
         x = constrain(self.embed(tokens))
         for i, block in enumerate(self.blocks):
             rngs = None if key is None else nnx.Rngs(jax.random.fold_in(key, i))
-            run = nnx.remat(_run) if self.remat else _run
+            run = nnx.remat(Block.__call__) if self.remat else Block.__call__
             x = constrain(run(block, x, rngs))
         logits = self.head(self.norm(x))
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-
-
-def _run(block: Block, x: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
-    return block(x, rngs)

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from course.sharding import bytes_per_device
+from course.sharding import KINDS, bytes_per_device, instructions
 from examples.language_model import sharding, step
 from examples.language_model.config import Config, OptionError
 from tools.tables import print_table
@@ -95,7 +96,7 @@ class Operation(NamedTuple):
 class Program:
     """What was read from a compiled step; for one device."""
 
-    operations: dict[Operation, float]  # how often each occurs in a step
+    operations: Mapping[Operation, float]  # how often each occurs in a step
     arguments: float  # bytes of state and batch, XLA's
     temporaries: float  # bytes, XLA's
     flops: float  # XLA's, elementwise operations included, a loop's body once
@@ -192,16 +193,10 @@ def extrapolate(few: Program, more: Program, layers: float) -> Program:
     def at(a: float, b: float) -> float:
         return a + layers * (b - a)
 
-    counts = {
-        one: at(few.operations.get(one, 0), more.operations.get(one, 0)) for one in few.operations | more.operations
-    }
+    both = [*few.operations, *more.operations]
+    counts = {one: at(few.operations.get(one, 0), more.operations.get(one, 0)) for one in both}
     rest = (at(getattr(few, name), getattr(more, name)) for name in ("arguments", "temporaries", "flops"))
     return Program({one: count for one, count in counts.items() if count}, *rest)
-
-
-_LINE = re.compile(r"^\s*(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<result>\(.*?\)|\S+) (?P<kind>[\w\-]+)\((?P<rest>.*)$")
-_ARRAY = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]")
-_KINDS = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
 
 
 def operations(text: str, turns: int = 1) -> Counter[Operation]:
@@ -211,82 +206,24 @@ def operations(text: str, turns: int = 1) -> Counter[Operation]:
       text: of an HLO module.
       turns: of its loops.
     """
-    loops = set(re.findall(r" while\(.*body=%?([\w.\-]+)", text))
     found: Counter[Operation] = Counter()
-    for computation in re.split(r"\n(?=(?:ENTRY )?%?[\w.\-]+ \(.*\{\n)", text):
-        head = re.match(r"(?:ENTRY )?%?([\w.\-]+) \(", computation)
-        times = turns if head and head[1] in loops else 1
-        lines = [line for line in map(_LINE.match, computation.splitlines()) if line]
-        results = {line["name"]: line["result"] for line in lines}
-        uses: dict[str, set[str]] = {}  # of each array: by which kinds of operation
-        for line in lines:
-            for name in _operands(line["rest"]):
-                uses.setdefault(name, set()).add(line["kind"])
-        for line in lines:
-            kind, rest, size = line["kind"], line["rest"], _bytes(line["result"])
-            if kind == "dot":
-                left, right = _operands(rest)
-                contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", rest)[1]
-                inner = math.prod(_shape(results[left])[int(axis)] for axis in contracted.split(",") if axis)
-                moved = size + _bytes(results[left]) + _bytes(results[right])
-                found[Operation("dot", moved, 2 * inner * math.prod(_shape(line["result"])))] += times
-            elif kind in _KINDS:
-                group = _group(rest)
-                if kind == "all-reduce" and uses.get(line["name"]) == {"dynamic-slice"}:
-                    kind = "reduce-scatter"
-                elif kind == "reduce-scatter":
-                    size *= len(group)
-                found[Operation(kind, size, group=group)] += times
+    lines = {line.name: line for line in instructions(text, turns)}
+    uses: dict[str, set[str]] = {}  # of each array: by which kinds of operation
+    for line in lines.values():
+        for name in line.operands:
+            uses.setdefault(name, set()).add(line.kind)
+    for line in lines.values():
+        if line.kind == "dot":
+            left, right = (lines[name] for name in line.operands)
+            (axes,) = re.findall(r"lhs_contracting_dims=\{([\d,]*)\}", line.rest)
+            inner = math.prod(left.shape[int(axis)] for axis in axes.split(",") if axis)
+            moved = line.bytes + left.bytes + right.bytes
+            found[Operation("dot", moved, 2 * inner * math.prod(line.shape))] += line.times
+        elif line.kind in KINDS:
+            sliced = line.kind == "all-reduce" and uses.get(line.name) == {"dynamic-slice"}
+            kind = "reduce-scatter" if sliced else line.kind
+            found[Operation(kind, line.bytes, group=line.group)] += line.times
     return found
-
-
-def _operands(rest: str) -> list[str]:
-    return re.findall(r"%([\w.\-]+)", rest.split(")", 1)[0])
-
-
-def _shape(result: str) -> list[int]:
-    return [int(size) for size in _ARRAY.findall(result)[0][1].split(",") if size]
-
-
-def _bytes(result: str) -> int:
-    return sum(
-        math.prod(int(size) for size in shape.split(",") if size)
-        * (8 if dtype == "pred" else int(re.findall(r"\d+", dtype)[0]))
-        // 8
-        for dtype, shape in _ARRAY.findall(result)
-    )
-
-
-def _group(rest: str) -> tuple[int, ...]:
-    """The devices of a collective's first group, or the first pair of a permute that differs."""
-    if pairs := re.search(r"source_target_pairs=\{\{(.*?)\}\}", rest):
-        steps = [tuple(map(int, pair.split(","))) for pair in pairs[1].split("},{")]
-        return next((pair for pair in steps if pair[0] != pair[1]), steps[0])
-    if listed := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):
-        return tuple(map(int, listed[1].split(",")))
-    if iota := re.search(r"replica_groups=\[\d+,(\d+)\]<=(\[[\d,]+\](?:T\([\d,]+\))?)", rest):
-        return tuple(_iota(iota[2])[: int(iota[1])].tolist())
-    if named := re.search(
-        r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\((.*?\]?(?:T\([\d,]+\))?)\))? \{(.*?)\}", rest
-    ):
-        sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", named[1])}
-        devices = _iota(named[2]) if named[2] else np.arange(math.prod(sizes.values()))
-        shape, taken = [], []  # an axis 'a':(2)4 of size 16 is split into 2, 4 and 2, of which the 4 take part
-        parts = {name: (int(before or 1), int(part or sizes[name])) for name, before, part in
-                 re.findall(r"'(\w+)'(?::\((\d+)\)(\d+))?", named[3])}  # fmt: skip
-        for name, size in sizes.items():
-            before, part = parts.get(name, (1, 1))
-            shape += [before, part, size // before // part]
-            taken += [0, slice(None) if name in parts else 0, 0]
-        return tuple(np.ravel(devices.reshape(shape)[tuple(taken)]).tolist())
-    raise ValueError(f"expected the groups of a collective, got {rest[:200]!r}; this XLA writes them in another way")
-
-
-def _iota(text: str) -> np.ndarray:
-    """Devices in the order that "[4,2]T(1,0)" means."""
-    sizes, _, order = text.partition("T")
-    devices = np.arange(math.prod(json.loads(sizes))).reshape(json.loads(sizes))
-    return (devices.transpose([int(axis) for axis in order.strip("()").split(",")]) if order else devices).ravel()
 
 
 # --- memory --------------------------------------------------------------------------------------------------------
@@ -357,7 +294,7 @@ def seconds_of(one: Operation, accelerator: Accelerator) -> float:
 def roofline(program: Program, config: Config, mesh: Mesh, name: str, state: dict[str, float]) -> dict[str, Any]:
     """Milliseconds of one step on the accelerator of that name, a row of the table."""
     accelerator = ACCELERATORS[name]
-    products, sent = 0.0, Counter[str]()
+    products, sent = 0.0, {"tensor": 0.0, "batch": 0.0}
     for one, count in program.operations.items():
         if one.kind == "dot":
             products += count * seconds_of(one, accelerator)

@@ -9,28 +9,19 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-Axes = tuple[str | tuple[str, ...] | None, ...]
-
 AXES = {"data": "parts of the batch", "fsdp": "parts of the batch, weights split too", "tensor": "parts of each layer"}
-RULES: dict[str, Axes] = {
+RULES = {
     # parameters, by the end of their path; the optimizer's moments and the moving average have the same paths
-    "embed/embedding": ("tensor", "fsdp"),
-    "query/kernel": ("fsdp", "tensor"),
-    "key/kernel": ("fsdp", "tensor"),
-    "value/kernel": ("fsdp", "tensor"),
-    "out/kernel": ("tensor", "fsdp"),
-    "up/kernel": ("fsdp", "tensor"),
-    "down/kernel": ("tensor", "fsdp"),
-    "head/kernel": ("fsdp", "tensor"),
-    # what flows
-    "tokens": (("data", "fsdp"), None),
-    "activations": (("data", "fsdp"), None, None),
+    r"embed/embedding": ("tensor", "fsdp"),
+    r"(query|key|value|up|head)/kernel": ("fsdp", "tensor"),
+    r"(out|down)/kernel": ("tensor", "fsdp"),
+    # what flows: the batch lies along both axes, and nothing else is split
+    r"tokens|activations": ("data fsdp",),
     # all else, scales of norms and counters, is whole on every device
 }
 
@@ -39,36 +30,31 @@ class MeshError(ValueError):
     """A mesh that there is none, or an array that it does not split evenly."""
 
 
-def make_mesh(text: str = "", devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(text: str = "") -> Mesh:
     """The mesh that `text` names, "data=4,tensor=2"; all devices on `data` where it is empty.
 
-    Args:
-      devices: those to take; all of all processes where None.
     Raises:
       MeshError: an unknown axis, a size that is no number above 0, or another number of devices than there are.
     """
-    devices = jax.devices() if devices is None else devices
-    sizes: dict[str, int] = {}
-    for part in (text or f"data={len(devices)}").split(","):
+    devices, sizes = jax.device_count(), dict[str, int]()
+    for part in (text or f"data={devices}").split(","):
         name, _, size = part.strip().partition("=")
         if name not in AXES or name in sizes or not re.fullmatch("[1-9][0-9]*", size):
             known = ", ".join(f"{axis} ({what})" for axis, what in AXES.items())
             raise MeshError(f"expected axes among {known}, got {part!r} in {text!r}; write --mesh data=4,tensor=2")
         sizes[name] = int(size)
-    if math.prod(sizes.values()) != len(devices):
-        raise MeshError(
-            f"expected a mesh of {len(devices)} devices, got {math.prod(sizes.values())} in {text!r}; the sizes' "
-            "product is the number of devices"
-        )
-    types = (AxisType.Auto,) * len(sizes)
-    return jax.make_mesh(tuple(sizes.values()), tuple(sizes), types, devices=devices)
+    if math.prod(sizes.values()) != devices:
+        got = f"{math.prod(sizes.values())} in {text!r}; the sizes' product is the number of devices"
+        raise MeshError(f"expected a mesh of {devices} devices, got {got}")
+    return jax.make_mesh(tuple(sizes.values()), tuple(sizes), (AxisType.Auto,) * len(sizes))
 
 
 def spec(name: str, mesh: Mesh) -> PartitionSpec:
     """The rule of an array, by the end of its path, on this mesh."""
-    for end, axes in RULES.items():
-        if name == end or name.endswith(f"/{end}"):
-            return PartitionSpec(*(_present(axis, mesh) for axis in axes))
+    for end, rule in RULES.items():
+        if re.fullmatch(f"(.*/)?({end})", name):
+            present = (tuple(axis for axis in axes.split() if axis in mesh.shape) for axes in rule)
+            return PartitionSpec(*(axes or None for axes in present))
     return PartitionSpec()
 
 
@@ -80,8 +66,7 @@ def of_tree(tree: Any, mesh: Mesh) -> Any:
     """
 
     def of_leaf(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
-        name = "/".join(str(part.key) for part in path if hasattr(part, "key"))
-        return checked(name, leaf.shape, mesh)
+        return checked("/".join(str(part.key) for part in path if hasattr(part, "key")), leaf.shape, mesh)
 
     return jax.tree.map_with_path(of_leaf, tree)
 
@@ -94,16 +79,11 @@ def checked(name: str, shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
     """
     rule = spec(name, mesh)
     for size, axes in zip(shape, rule, strict=False):
-        parts = math.prod(mesh.shape[axis] for axis in ((axes,) if isinstance(axes, str) else axes or ()))
+        along = (axes,) if isinstance(axes, str) else axes or ()  # PartitionSpec holds a tuple of one as its string
+        parts = math.prod(mesh.shape[axis] for axis in along)
         if size % parts:
             raise MeshError(
-                f"expected {name} {shape} to divide by {dict(mesh.shape)}, got {size} over {parts} devices "
-                f"along {axes}; take another mesh, or sizes that divide"
+                f"expected {name} {shape} to divide by {dict(mesh.shape)}, got {size} over {parts} devices along "
+                f"{', '.join(along)}; take another mesh, or sizes that divide"
             )
     return NamedSharding(mesh, rule)
-
-
-def _present(axis: str | tuple[str, ...] | None, mesh: Mesh) -> str | tuple[str, ...] | None:
-    if isinstance(axis, tuple):
-        return tuple(one for one in axis if one in mesh.shape) or None
-    return axis if axis in mesh.shape else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -35,10 +36,7 @@ def schedule(config: Config) -> optax.Schedule:
 
 def optimizer(config: Config) -> optax.GradientTransformation:
     """AdamW on clipped gradients; only matrices decay."""
-
-    def matrices(params: Any) -> Any:
-        return jax.tree.map(lambda p: p.ndim > 1, params)
-
+    matrices = partial(jax.tree.map, lambda p: p.ndim > 1)
     adam = optax.adamw(schedule(config), b2=0.95, weight_decay=config.weight_decay, mask=matrices)
     return optax.chain(optax.clip_by_global_norm(config.clip), adam)
 
@@ -47,9 +45,13 @@ def init(config: Config) -> State:
     """The state that a run begins with; pure, so that `jax.eval_shape(lambda: init(config))` gives its shapes."""
     weights, dropped = jax.random.split(jax.random.key(config.seed))
     params = nnx.state(GPT(config, rngs=nnx.Rngs(params=weights)), nnx.Param)
-    return State(
-        jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, params), optimizer(config).init(params), dropped
-    )
+    average = jax.tree.map(jnp.copy, params)
+    return State(jnp.zeros((), jnp.int32), params, average, optimizer(config).init(params), dropped)
+
+
+def graphdef(config: Config) -> nnx.GraphDef[GPT]:
+    """The model without its arrays: `nnx.merge(graphdef(config), params)` is a GPT."""
+    return nnx.graphdef(nnx.eval_shape(lambda: GPT(config, rngs=nnx.Rngs(0))))
 
 
 def make_loss(config: Config, constrain: Constrain = lambda x: x) -> Callable[..., jax.Array]:
@@ -57,37 +59,14 @@ def make_loss(config: Config, constrain: Constrain = lambda x: x) -> Callable[..
 
     The mean over all; with `counted` (batch, context) the sum over those that are true.
     """
-    graph = nnx.graphdef(nnx.eval_shape(lambda: GPT(config, rngs=nnx.Rngs(0))))
+    graph = graphdef(config)
 
-    def loss(
-        params: Any, tokens: jax.Array, key: jax.Array | None = None, counted: jax.Array | None = None
-    ) -> jax.Array:
+    def loss(params: Any, tokens: jax.Array, key: Any = None, counted: jax.Array | None = None) -> jax.Array:
         logits = nnx.merge(graph, params)(tokens[:, :-1], key, constrain)
         nats = optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:])
         return nats.mean() if counted is None else jnp.where(counted, nats, 0).sum()
 
     return loss
-
-
-def make_sample(config: Config, count: int, temperature: float) -> Callable[..., jax.Array]:
-    """`sample(params, first, key)`: tokens (count,), int32, drawn one by one after the token `first`."""
-    graph = nnx.graphdef(nnx.eval_shape(lambda: GPT(config, rngs=nnx.Rngs(0))))
-
-    def sample(params: Any, first: jax.Array, key: jax.Array) -> jax.Array:
-        model = nnx.merge(graph, params)
-
-        def draw(carry: tuple[jax.Array, jax.Array], key: jax.Array) -> tuple[Any, jax.Array]:
-            tokens, length = carry  # the window, filled from the left
-            logits = model(tokens[None])[0, length - 1]
-            token = jax.random.categorical(key, logits / temperature).astype(jnp.int32)
-            full = length == config.context
-            tokens = jnp.where(full, jnp.roll(tokens, -1), tokens).at[jnp.where(full, length - 1, length)].set(token)
-            return (tokens, jnp.minimum(length + 1, config.context)), token
-
-        begin = jnp.zeros(config.context, jnp.int32).at[0].set(first), jnp.ones((), jnp.int32)
-        return jax.lax.scan(draw, begin, jax.random.split(key, count))[1]
-
-    return sample
 
 
 def make_step(config: Config, mesh: Mesh | None = None) -> Callable[[State, jax.Array], tuple[State, dict[str, Any]]]:
@@ -98,33 +77,35 @@ def make_step(config: Config, mesh: Mesh | None = None) -> Callable[[State, jax.
     """
     rule, tx = schedule(config), optimizer(config)
 
-    def put(x: jax.Array, axes: PartitionSpec) -> jax.Array:
-        return x if mesh is None else jax.lax.with_sharding_constraint(x, NamedSharding(mesh, axes))
+    def split(x: jax.Array, name: str, *before: None) -> jax.Array:
+        if mesh is None:
+            return x
+        axes = PartitionSpec(*before, *sharding.spec(name, mesh))
+        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, axes))
 
-    activations = PartitionSpec() if mesh is None else sharding.spec("activations", mesh)
-    loss = make_loss(config, lambda x: put(x, activations))
+    loss = make_loss(config, lambda x: split(x, "activations"))
 
     def step(state: State, tokens: jax.Array) -> tuple[State, dict[str, Any]]:
         # every accumulate-th row is one part, so that each device keeps the rows that it has
-        parts = tokens.reshape(-1, config.accumulate, tokens.shape[1]).swapaxes(0, 1)
-        if mesh is not None:
-            parts = put(parts, PartitionSpec(None, *sharding.spec("tokens", mesh)))
+        parts = split(tokens.reshape(-1, config.accumulate, tokens.shape[1]).swapaxes(0, 1), "tokens", None)
         keys = jax.random.split(jax.random.fold_in(state.key, state.step), config.accumulate)
 
+        def gradient(tokens: jax.Array, key: jax.Array) -> tuple[jax.Array, Any]:
+            return jax.value_and_grad(loss)(state.params, tokens, key if config.dropout else None)
+
         def add(total: Any, part: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
-            new = jax.value_and_grad(loss)(state.params, part[0], part[1] if config.dropout else None)
-            return jax.tree.map(jnp.add, total, new), None
+            return jax.tree.map(jnp.add, total, gradient(*part)), None
 
         if config.accumulate == 1:
-            value, grads = jax.value_and_grad(loss)(state.params, parts[0], keys[0] if config.dropout else None)
+            value, grads = gradient(parts[0], keys[0])
         else:
-            shapes = jax.eval_shape(jax.value_and_grad(loss), state.params, parts[0])
+            shapes = jax.eval_shape(gradient, parts[0], keys[0])
             zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
             value, grads = jax.tree.map(lambda x: x / config.accumulate, jax.lax.scan(add, zeros, (parts, keys))[0])
         updates, moments = tx.update(grads, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
-        share = jnp.minimum(config.ema, (1 + state.step) / (10 + state.step))  # the first weights are soon forgotten
-        share = share.astype(jnp.float32)
+        # the first weights are soon forgotten
+        share = jnp.minimum(config.ema, (1 + state.step) / (10 + state.step)).astype(jnp.float32)
         ema = jax.tree.map(lambda old, new: (share * old + (1 - share) * new).astype(old.dtype), state.ema, params)
         metrics = {"loss": value, "gradient_norm": optax.tree.norm(grads), "rate": rule(state.step)}
         return State(state.step + 1, params, ema, moments, state.key), metrics
@@ -143,6 +124,5 @@ def jit_step(config: Config, mesh: Mesh) -> Any:
     states = sharding.of_tree(jax.eval_shape(lambda: init(config)), mesh)
     rows = config.batch // config.accumulate
     tokens = sharding.checked("tokens", (rows, config.context + 1), mesh)
-    return jax.jit(
-        make_step(config, mesh), in_shardings=(states, tokens), out_shardings=(states, None), donate_argnums=0
-    )
+    step = make_step(config, mesh)
+    return jax.jit(step, in_shardings=(states, tokens), out_shardings=(states, None), donate_argnums=0)

@@ -79,12 +79,13 @@ def losses(twin: GPT, config: Config, batches: list[np.ndarray]) -> list[float]:
         loss = F.cross_entropy(twin(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
         optimizer.zero_grad()
         loss.backward()
-        norm = torch.sqrt(sum(p.grad.square().sum() for p in twin.parameters()))
+        grads = [p.grad for p in twin.parameters() if p.grad is not None]
+        norm = torch.stack([grad.square().sum() for grad in grads]).sum().sqrt()
         if norm >= config.clip:  # clip_grad_norm_ divides by norm + 1e-6; optax by the norm
-            for p in twin.parameters():
-                p.grad *= config.clip / norm
+            for grad in grads:
+                grad *= config.clip / norm
         for group in optimizer.param_groups:
-            group["lr"] = float(rule(number))
+            group["lr"] = np.asarray(rule(number)).item()
         optimizer.step()
         found.append(loss.item())
     return found

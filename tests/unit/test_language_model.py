@@ -1,7 +1,6 @@
 """The language model's parts: options, sharding rules, pieces, sequences, the baseline, the step, the program."""
 
 import csv
-import tokenize
 from collections import Counter
 
 import jax
@@ -10,7 +9,8 @@ import numpy as np
 import pytest
 
 from course.train import resumable
-from examples.language_model import data, sharding, step, train
+from examples.language_model import corpus, data, sharding, step, train
+from examples.language_model.baseline import ngram_bits
 from examples.language_model.config import Config, OptionError
 
 SMALL = {"vocab": 270, "context": 8, "width": 16, "layers": 1, "heads": 2, "hidden": 16, "batch": 4, "warmup": 2}
@@ -70,21 +70,25 @@ def test_pieces_give_the_text_back():
     for text in [*TEXTS, "unseen: 東京 _ \t end", ""]:
         assert pieces.decode(pieces.encode(text)) == text
     assert len(pieces.encode(TEXTS[0])) < len(TEXTS[0]) / 2
-    with pytest.raises(ValueError, match="256 bytes"):
-        data.Pieces(TEXTS, 100)
+    few = data.Pieces(["aaaaa b"], 500)  # there are not so many pairs
+    assert [few.bytes[piece] for piece in few.encode("aaaaa b")] == [b"aaaaa", b" b"] and len(few.bytes) < 262
+    for size in (100, 60_000):
+        with pytest.raises(ValueError, match=r"256 to 55295, got .*; the 256 bytes"):
+            data.Pieces(TEXTS, size)
 
 
-def test_held_out_counts_each_token_once():
+@pytest.mark.parametrize("context", [1, 7, 8])
+def test_held_out_counts_each_token_once(context):
     pieces = data.Pieces(TEXTS, 256)
-    rows, counted = data.held_out(TEXTS, pieces, 8)
+    rows, counted = data.held_out(TEXTS, pieces, context)
     wanted = Counter(token for text in TEXTS for token in pieces.encode(text).tolist())
     assert Counter(rows[:, 1:][counted].tolist()) == wanted
-    assert rows.shape[1] == 9 and counted.shape == (len(rows), 8)
+    assert rows.shape[1] == context + 1 and counted.shape == (len(rows), context)
 
 
 def test_sequences_are_shuffled_anew_in_each_epoch():
     tokens = np.arange(100, dtype=np.int32)
-    sequences, count = data.sequences(tokens, 8, seed=0), len(data.Windows(tokens, 8, 2))
+    sequences, count = data.sequences(tokens, 8, seed=0), 46  # from every second place on
     epochs = [[int(sequences[e * count + i][0]) for i in range(count)] for e in range(2)]
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(0, 92, 2)) and epochs[0] != epochs[1]
     assert (np.diff(sequences[3]) == 1).all() and sequences[3].shape == (9,)
@@ -96,19 +100,19 @@ def test_sequences_are_shuffled_anew_in_each_epoch():
 def test_the_ngram_is_a_distribution(order):
     """Bits of one byte after a text, over all 256 bytes: the probabilities add up to 1."""
     texts, begin = ["abracadabra abba", "barbara"], "abr"
-    before = data.ngram_bits(texts, [begin], order) * len(begin)
+    before = ngram_bits(texts, [begin], order) * len(begin)
     # a character above 127 is two bytes: each byte that may follow is tried as a character below 128, the rest as one
-    bits = [data.ngram_bits(texts, [begin + chr(i)], order) * (len(begin) + 1) - before for i in range(128)]
+    bits = [ngram_bits(texts, [begin + chr(i)], order) * (len(begin) + 1) - before for i in range(128)]
     unseen = bits[1]  # no text has it, nor one of the bytes from 128 on
     assert sum(2.0**-b for b in bits) + 128 * 2.0**-unseen == pytest.approx(1, abs=1e-9)
-    assert data.ngram_bits(texts, texts, 5) < data.ngram_bits(texts, texts, 1)
+    assert ngram_bits(texts, texts, 5) < ngram_bits(texts, texts, 1)
     with pytest.raises(ValueError, match="order"):
-        data.ngram_bits(texts, texts, 8)
+        ngram_bits(texts, texts, 8)
 
 
 def test_the_course_has_a_text():
-    texts = data.documents()
-    learn, test = data.split(texts)
+    texts = corpus.documents()
+    learn, test = corpus.split(texts)
     assert {"README.md", "course/timing.py", "notebooks/src/08_tracing.py"} <= set(texts)
     assert len(learn) + len(test) == len(texts) and 0.02 < sum(map(len, test)) / sum(map(len, learn)) < 0.2
     assert "import jax" not in texts["notebooks/src/08_tracing.py"]
@@ -139,7 +143,7 @@ def test_bfloat16_keeps_float32_parameters():
 @pytest.mark.slow
 def test_a_stopped_run_ends_as_one_that_was_not(tmp_path, monkeypatch, capsys):
     words = [f"{a} {b} {c}. " for a in ("one", "two", "six") for b in ("red", "old") for c in ("roses", "noses")]
-    monkeypatch.setattr(data, "documents", lambda: {f"{i}.md": word * 9 for i, word in enumerate(words * 2)})
+    monkeypatch.setattr(corpus, "documents", lambda: {f"{i}.md": word * 9 for i, word in enumerate(words * 2)})
     options = [f"--{name}={value}" for name, value in SMALL.items()]
     options = [part for option in options for part in option.split("=")]
     options += ["--steps", "6", "--evaluate_every", "3", "--dropout", "0.1", "--save_every", "0"]
@@ -171,14 +175,8 @@ def test_a_stopped_run_ends_as_one_that_was_not(tmp_path, monkeypatch, capsys):
 
 
 def test_the_program_stays_short():
-    """Lines of code of the training program: blank lines, comments and docstrings are not counted."""
-    silent = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
-    count = 0
-    for name in ("config", "data", "model", "sharding", "step", "train"):
-        lines: set[int] = set()
-        with (data.ROOT / "examples" / "language_model" / f"{name}.py").open(encoding="utf-8") as file:
-            for token in tokenize.generate_tokens(file.readline):
-                if token.type not in silent and not token.string.startswith('"""'):
-                    lines |= set(range(token.start[0], token.end[0] + 1))
-        count += len(lines)
-    assert 400 < count < 600
+    """Lines that are not blank, docstrings and comments among them."""
+    names = ("config", "data", "model", "sharding", "step", "train")
+    files = [corpus.ROOT / "examples" / "language_model" / f"{name}.py" for name in names]
+    lines = sum(bool(line.strip()) for file in files for line in file.read_text("utf-8").splitlines())
+    assert 400 < lines < 600, lines

@@ -51,28 +51,6 @@ def test_products_and_collectives_are_read_from_the_partitioned_program():
     }
 
 
-@pytest.mark.parametrize(
-    ("groups", "first"),
-    [
-        ("{{0,2},{1,3}}", (0, 2)),
-        ("[4,2]<=[8]", (0, 1)),
-        ("[2,4]<=[4,2]T(1,0)", (0, 2, 4, 6)),
-        ("mesh['a'=2,'b'=4] {'b'}", (0, 1, 2, 3)),
-        ("mesh['a'=2,'b'=4] {'b':(1)2}", (0, 2)),
-        ("mesh['a'=2,'b'=4] {'b':(2)2}", (0, 1)),
-        ("mesh['a'=2,'b'=1,'c'=4], device_ids=([4,2]T(1,0)) {'c'}", (0, 2, 4, 6)),
-        ("mesh['a'=2,'b'=4] {'a','b'}", tuple(range(8))),
-    ],
-)
-def test_groups_in_every_form(groups, first):
-    assert plan._group(f"%x), channel_id=1, replica_groups={groups}, use_global_device_ids=true") == first
-
-
-def test_another_form_of_groups_is_refused():
-    with pytest.raises(ValueError, match="expected the groups of a collective"):
-        plan._group("%x), channel_id=1, replica_groups=?")
-
-
 def test_what_each_layer_adds_is_added():
     dot, sent = Operation("dot", 10, 20), Operation("all-reduce", 5, group=(0, 1))
     few, more = Program({dot: 3, sent: 1}, 100.0, 50.0, 60.0), Program({dot: 5, sent: 1}, 110.0, 53.0, 100.0)

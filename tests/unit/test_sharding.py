@@ -87,6 +87,10 @@ class Text(jax.stages.Compiled):
     [
         ("f32[8]{0} all-reduce(%x), replica_groups=mesh['a'=4,'b'=2] {'a','b'}", ("all-reduce", 8, 1, 32)),
         ("f32[8]{0} all-reduce(%x), replica_groups=mesh['a'=4] {'a':(1)2}", ("all-reduce", 2, 1, 32)),
+        (
+            "f32[8]{0} all-reduce(%x), replica_groups=mesh['a'=4,'b'=2], device_ids=([2,4]T(1,0)) {'b'}",
+            ("all-reduce", 2, 1, 32),
+        ),
         ("(f32[2]{0}, bf16[3]{0}) all-reduce(%x, %y), replica_groups=[2,4]<=[8]", ("all-reduce", 4, 1, 14)),
         ("(f32[2]{0}, f32[8]{0}) all-gather-start(%x), replica_groups={{0,1,2,3}}", ("all-gather", 4, 1, 32)),
         ("f32[] all-reduce-start(%x), replica_groups={}", ("all-reduce", 16, 1, 4)),
@@ -100,6 +104,31 @@ def test_every_way_of_writing_a_collective(operation, expected):
     text += "  %z = f32[8]{0} all-gather-done(%y)\n}\n"
     (row,) = sharding.collectives(Text(text)).itertuples(index=False)
     assert tuple(row) == expected
+
+
+@pytest.mark.parametrize(
+    ("groups", "first"),
+    [
+        ("{{0,2},{1,3}}", (0, 2)),
+        ("[4,2]<=[8]", (0, 1)),
+        ("[2,4]<=[4,2]T(1,0)", (0, 2, 4, 6)),
+        ("mesh['a'=2,'b'=4] {'b'}", (0, 1, 2, 3)),
+        ("mesh['a'=2,'b'=4] {'b':(1)2}", (0, 2)),
+        ("mesh['a'=2,'b'=4] {'b':(2)2}", (0, 1)),
+        ("mesh['a'=2,'b'=1,'c'=4], device_ids=([4,2]T(1,0)) {'c'}", (0, 2, 4, 6)),
+        ("mesh['a'=2,'b'=4] {'a','b'}", tuple(range(8))),
+    ],
+)
+def test_groups_in_every_form(groups, first):
+    text = f"%y = f32[8]{{0}} all-reduce(%x), channel_id=1, replica_groups={groups}, use_global_device_ids=true"
+    (line,) = sharding.instructions(text)
+    assert line.group == first
+
+
+def test_another_form_of_groups_is_refused():
+    (line,) = sharding.instructions("%y = f32[8]{0} all-reduce(%x), channel_id=1, replica_groups=?")
+    with pytest.raises(ValueError, match="expected the groups of a collective"):
+        _ = line.group
 
 
 def test_one_device_sends_nothing_and_the_table_keeps_its_columns():
