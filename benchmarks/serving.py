@@ -59,8 +59,10 @@ class TorchProgram:
 
     def __init__(self, path: Path, row: tuple[int, ...], rows: int) -> None:
         self.module, self.row, self.rows = torch.export.load(path).module(), row, rows
+        self.threads = torch.get_num_threads()
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
+        torch.set_num_threads(self.threads)  # a thread's own setting, and the service calls from another one
         with torch.inference_mode():
             return self.module(torch.from_numpy(x)).numpy()
 
