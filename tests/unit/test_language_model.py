@@ -135,7 +135,7 @@ def test_bfloat16_keeps_float32_parameters():
     tokens = jax.ShapeDtypeStruct((4, 9), jnp.int32)
     before = jax.eval_shape(lambda: step.init(config))
     after, metrics = jax.eval_shape(step.make_step(config), before, tokens)
-    assert jax.tree.map(lambda x: x.dtype, before) == jax.tree.map(lambda x: x.dtype, after)
+    assert [x.dtype for x in jax.tree.leaves(before)] == [x.dtype for x in jax.tree.leaves(after)]
     assert {p.dtype for p in jax.tree.leaves(after.params)} == {jnp.dtype("float32")}
     assert metrics["loss"].dtype == jnp.float32
 
