@@ -9,7 +9,8 @@ export JAX_PLATFORMS ?= cpu
 # nbval compares stored outputs in the pinned environment only; elsewhere it just runs the notebooks
 NBVAL = $$($(PY) -c "import sys; print('--nbval' if sys.version_info[:2] == (3, 11) else '--nbval-lax')") \
 	--nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-with=tests/nbval.cfg
-PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+# a thread for each worker: those of PyTorch wait for each other in a loop, and take the cores from the other workers
+PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # what has a target of its own: kept answers, the classroom, programs in several processes
 CHECKED = --doctest-modules course tests --ignore=tests/answers --ignore=tests/classroom --ignore=tests/processes
 STRUCTURES = -m structures tests/structures
@@ -55,7 +56,7 @@ test-thorough: $(VENV)/.ready ## the whole Rosetta stone, more random programs, 
 test-exercises: export COURSE_PROGRESS :=
 test-exercises: $(VENV)/.ready ## exercises untouched, exercises solved (outputs compared), and every kept answer, wrong or right
 	$(PYTEST) $(NBVAL) notebooks/exercises/*.ipynb notebooks/solutions/*.ipynb
-	$(PYTEST) --dist load -p no:nbval tests/answers
+	$(PYTEST) --dist loadgroup -p no:nbval tests/answers
 
 test-doors: $(VENV)/.ready-doors ## ways in: kernels as on hosts, Kaggle's tables, Binder, Codespaces, a fork with a new lesson
 	$(PYTEST) -p no:nbval -m doors tests/repo

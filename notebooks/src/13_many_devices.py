@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 13 · One step on many devices
 #
-# **What must change in a training step for DDP, FSDP or tensor parallelism on eight devices?** (80 minutes)
+# **What must change in a training step for DDP, FSDP or tensor parallelism on eight devices?** (90 minutes)
 
 # %% [markdown]
 # After this lesson you can
@@ -92,7 +92,8 @@ pd.DataFrame(rows).T.rename_axis("PartitionSpec")
 cut = jax.device_put(kernel, NamedSharding(mesh, P("data", "model")))
 with capture_output() as shown:
     jax.debug.visualize_array_sharding(cut, use_color=False, scale=0.5)
-print(shown.outputs[0].data["text/plain"].rstrip() if shown.outputs else shown.stdout)
+drawn = shown.outputs[0].data["text/plain"] if shown.outputs else shown.stdout
+print(re.sub(r"\x1b\[[\d;]*m", "", drawn).rstrip())  # without colours
 print("device 5 holds", tuple(f"{part.start}:{part.stop}" for part in cut.addressable_shards[5].index))
 
 # %% [markdown]

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 13b · Collectives by hand
 #
-# **What do you write when the communication is to be yours, and what goes wrong between eight devices?** (55 minutes)
+# **What do you write when the communication is to be yours, and what goes wrong between eight devices?** (60 minutes)
 
 # %% [markdown]
 # After this lesson you can

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 19 · A million dimensions
 #
-# **Can a network solve an equation over a million coordinates, and how would you know?** (65 minutes)
+# **Can a network solve an equation over a million coordinates, and how would you know?** (70 minutes)
 
 # %% [markdown]
 # After this lesson you can

@@ -20,18 +20,20 @@ for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
         importlib.import_module(f"tests.answers.{path.stem}")
 
 
-def label(kept):
-    return f"{kept.check}-{'right' if kept.slip is None else kept.slip}"
+def case(kept):
+    """What is compiled for one check is compiled by one worker."""
+    name = f"{kept.check}-{'right' if kept.slip is None else kept.slip}"
+    return pytest.param(kept, id=name, marks=pytest.mark.xdist_group(kept.check))
 
 
-@pytest.mark.parametrize("kept", [kept for kept in KEPT if kept.slip], ids=label)
+@pytest.mark.parametrize("kept", [case(kept) for kept in KEPT if kept.slip])
 def test_wrong_answer(kept):
     outcome = REGISTRY[kept.check].outcome(*kept.answer, seed=0)
     assert outcome.kind == "incorrect"
     assert kept.slip in outcome.message
 
 
-@pytest.mark.parametrize("kept", [kept for kept in KEPT if kept.slip is None], ids=label)
+@pytest.mark.parametrize("kept", [case(kept) for kept in KEPT if kept.slip is None])
 def test_right_answer(kept):
     outcome = REGISTRY[kept.check].outcome(*kept.answer, seed=1)
     assert outcome.kind == "correct", outcome.message
