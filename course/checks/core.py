@@ -577,9 +577,10 @@ def _time_limit(seconds: float) -> Iterator[None]:
             wait = 1.0
 
     if ALARM is None:
+        number, before = signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored
         threading.Thread(target=watch, daemon=True).start()
     else:
-        before = signal.signal(ALARM, stop)
+        number, before = ALARM, signal.signal(ALARM, stop)
         signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
     try:
         yield
@@ -592,4 +593,4 @@ def _time_limit(seconds: float) -> Iterator[None]:
             done.set()
         else:
             signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(ALARM, before)
+        signal.signal(number, before)

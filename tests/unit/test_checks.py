@@ -276,7 +276,12 @@ def test_a_slow_answer_on_a_busy_machine_is_not_stopped(monkeypatch):
 def test_an_endless_loop_is_stopped_without_alarms(monkeypatch):
     monkeypatch.setattr(core, "LIMIT", 0.2)
     monkeypatch.setattr(core, "ALARM", None)
-    assert "a loop without an end" in DOUBLED.outcome(endless).message
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a shell's background
+    try:
+        assert "a loop without an end" in DOUBLED.outcome(endless).message
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_keyboard_interrupt_reaches_the_learner():
