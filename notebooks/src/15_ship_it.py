@@ -16,14 +16,12 @@
 
 # %%
 import http.client
-import importlib.util
 import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
-import textwrap
 from pathlib import Path
 
 import jax
@@ -144,7 +142,7 @@ print(exported.fun_name, *exported.in_avals, "->", *exported.out_avals, "for", "
 for words in ("func.func public", "stablehlo.custom_call @shape_assertion", "stablehlo.dot_general"):
     line = next(line for line in exported.mlir_module().splitlines() if words in line)
     line = re.sub(r' loc\([^)]*\)|error_message = "[^"]*", ', "", line)
-    print(textwrap.fill(line.strip(), 100, subsequent_indent="  ", break_long_words=False))
+    print(re.sub(r"(.{1,97}\S)( |$)", r"\1\n  ", line.strip()).strip())  # lines of 100 characters
 
 # %% [markdown]
 # `b` is `?` in it. A program for several platforms is told the platform in a hidden argument, `_platform_index`. It
@@ -206,7 +204,7 @@ bare.mkdir()
 
 def install(*names):
     for name in names:
-        place = Path(importlib.util.find_spec(name).origin)
+        place = Path(__import__(name).__file__)
         place = place.parent if place.name == "__init__.py" else place
         for found in [place, place.with_name(f"{name}.libs")]:  # wheels keep shared libraries beside
             if found.exists():
