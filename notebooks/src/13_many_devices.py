@@ -62,7 +62,6 @@ print(f"{STEPS} batches x {x.shape[1:]}, y {y.shape[1:]}; {jax.device_count()} d
 # `jax.device_put` lays an array so. In torch a `DeviceMesh` is the mesh, and a `DTensor`, made by `distribute_tensor`,
 # the array; but its *placements* go along the axes of the mesh: on each, `Shard(axis of the array)` or `Replicate()`.
 
-
 # %%
 def mesh_of(*shape):
     return jax.make_mesh(shape, ("data", "model"), axis_types=(AxisType.Auto,) * 2)  # the compiler decides
@@ -222,7 +221,6 @@ for kind, losses in torch_losses.items():
 # optimizer goes in and comes out. **This is the step of the whole lesson** (Linen has its own); it knows nothing of
 # devices.
 
-
 # %%
 class Block(nnx.Module):
     def __init__(self, *, rngs):
@@ -261,7 +259,6 @@ def train_step(graphdef, state, x, y):
 # on one device are those of torch's two processes, however these share the work: a mean of gradients over two halves
 # of a batch is the gradient over the batch, and a product cut in two is the sum of its halves.
 
-
 # %%
 def fresh(dtype):
     shapes = nnx.eval_shape(lambda: Net(rngs=nnx.Rngs(SEED)))
@@ -286,7 +283,6 @@ for kind, losses in torch_losses.items():
     gap, limit = np.abs(one_device["float64"] - losses).max(), LIMITS["float64"]
     assert gap < limit
     print(f"one device, all {STEPS} losses within {limit} of torch's {kind}:", bool(gap < limit))
-
 
 # %% [markdown]
 # ## Rules
@@ -333,7 +329,6 @@ def shardings(state, mesh, rules):
 # In the picture each column begins with its mesh, the axis `data` downwards and `model` to the right. Each box below is
 # a part of an array, and the numbers in it are the devices that have it.
 
-
 # %% alt="Four columns, DDP, FSDP, tensor, FSDP + tensor, each with a mesh of eight devices, a batch below it, and the kernel of the layer up at the bottom, cut into boxes with device numbers. The meshes: eight rows for DDP and FSDP, eight columns for tensor, four rows by two columns for FSDP + tensor. DDP: the batch in eight rows, the kernel whole, on devices 0 to 7. FSDP: batch and kernel both in eight rows. Tensor: the batch whole, the kernel in eight columns. FSDP + tensor: the batch in four rows of two devices each, the kernel in four rows by two columns."
 def draw(diagram, x, top, shape, sharding):
     holders, side = {}, 1.6  # inches
@@ -361,6 +356,7 @@ for array, (top, size, _) in arrays.items():
 plt.show()
 print({name: f"batch in {parts[name, 'batch']}, up.kernel in {parts[name, 'up.kernel']}" for name in VARIANTS})
 
+
 # %% [markdown]
 # Now all four, in both precisions. All that is new stands outside the step: state and batches are placed (`device_get`
 # first brings the state to the host, so that each part goes straight to its device), `out_shardings` says that the new
@@ -368,7 +364,6 @@ print({name: f"batch in {parts[name, 'batch']}, up.kernel in {parts[name, 'up.ke
 #
 # **Predict.** The step says nothing of devices, and sums run in another order. How far from one device will the
 # losses be: the same to rounding, or different like another random seed?
-
 
 # %%
 def verdicts(gaps):
@@ -430,6 +425,7 @@ print(f"FSDP in the ZeRO paper: two all-gathers, one reduce-scatter, {3 * 7 / 8 
 assert sent["bytes"]["DDP"] == 4 * weights + 4  # all gradients, and the loss
 sent.set_index(["kind", "devices"], append=True)
 
+
 # %% [markdown]
 # **DDP**: one all-reduce of all gradients and the loss, 4 bytes more than the weights. (torch cuts them into buckets of
 # 25 MB by default, to send while the backward pass runs.)
@@ -453,7 +449,6 @@ sent.set_index(["kind", "devices"], append=True)
 # Weights and moments are counted shard by shard. *Activations* are what the forward pass keeps for the backward one:
 # the pullback of `jax.vjp` is a tree of it ([09b](09b_custom_rules.ipynb)). *Temporaries* are what the compiled step
 # needs beside arguments and results, by its own account: activations, gradients, gathered weights.
-
 
 # %%
 def pullback(state, x, y):
@@ -498,7 +493,6 @@ assert ddp["weights"] == 4 * weights
 # Linen keeps the logical names in the model: an initializer with `nn.with_logical_partitioning` makes a *partitioned
 # parameter*, a box with the array and its names. `jax.eval_shape` builds the whole state, Adam's moments included,
 # without computing a number, so the shardings of everything are known before anything is allocated.
-
 
 # %%
 def dense(features, *axes):

@@ -94,7 +94,6 @@ print("under jit, the batch cut:", same(jax.value_and_grad(loss_fn), whole))
 #
 # **Predict.** The same recipe, word by word: the gradient of the local loss, then the mean over devices. Is it right?
 
-
 # %%
 def by_recipe(params, x, y):
     return jax.lax.pmean(jax.value_and_grad(loss_fn)(params, x, y), "data")
@@ -128,7 +127,6 @@ pd.DataFrame(rows).T
 # The rule that needs no memory: differentiate what is whole. Let `shard_map` return the mean loss, and take the
 # gradient outside:
 
-
 # %%
 def mean_loss(params, x, y):
     return jax.lax.psum(loss_fn(params, x, y), "data") / DEVICES
@@ -157,7 +155,6 @@ sent_by(ddp, whole, *batch)
 #
 # **Predict.** No reduction of gradients is written here. What will the derivative of `all_gather` be?
 
-
 # %%
 def gather(part):
     return jax.lax.all_gather(part, "data", tiled=True)
@@ -184,7 +181,6 @@ sent_by(fsdp, parts, *batch)
 # `gather` holds the whole weight for a moment. A ring need not: each device multiplies with the part that it has,
 # passes it on to its neighbour, and after eight turns has seen all. On accelerators sending and multiplying overlap
 # ("collective matmul"). In torch this is `batch_isend_irecv` in a loop, and its backward pass is yours.
-
 
 # %%
 def ring_product(x, part):  # x: (16, 64), part: (8, 256) of a weight (64, 256)
@@ -216,7 +212,6 @@ sent_by(ring, batch[0], parts["up"])
 #
 # `pmap` was `shard_map`'s forerunner: a leading axis, one entry a device ([11](11_ensembles.ipynb) shows its shapes and
 # how to leave it for `jit`). Code that you find may also use what grew around it:
-
 
 # %%
 def old_step(params, x, y):
@@ -260,7 +255,6 @@ assert distance([by_pmap["up"][0], moved["up"]], [reference["float64"][1]["up"]]
 # `reshape(4, 32, …)` takes as its first micro-batch 32 rows in a row, those of devices 0 and 1: rows must travel, or
 # six devices wait. Let each device give a quarter of *its* rows instead. And does each micro-batch need an all-reduce?
 # (In torch each process has its own rows, so only the second question arises.)
-
 
 # %%
 def accumulated(micro_batches, params, x, y):
@@ -405,7 +399,6 @@ print("sums of the copy and the new weights:", float(copy.sum()), float(updated.
 # `deepcopy` it.)
 #
 # **4. The same random numbers on all devices.** Dropout's mask inside `shard_map`, one key for all:
-
 
 # %%
 def mask(key, x):

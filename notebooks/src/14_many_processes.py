@@ -173,7 +173,6 @@ shares
 #
 # For evaluation, give all the same shape, and the rows that fill up a weight of zero:
 
-
 # %%
 def share_of(process, processes, rows):
     """Row numbers and weights, (most,) each, most = the longest share."""

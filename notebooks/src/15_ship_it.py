@@ -90,7 +90,6 @@ print("test accuracy >= 0.75 ", "ok" if accuracy >= 0.75 else accuracy)
 # traces it with an example, `Dim` leaves the batch open, and a file takes graph and weights to a process that needs
 # torch but not your class.
 
-
 # %%
 class Predict(torch.nn.Module):
     def __init__(self, model):
@@ -288,7 +287,6 @@ for wrong in (x_test[:, :14], x_test[:0], x_test[:2].tolist()):
 # Python's `if` on a shape is decided while tracing ([08](08_tracing.ipynb)). With a symbolic dimension there is nothing
 # to decide by. A reshape that must divide compares as well.
 
-
 # %%
 def chunked(x):
     if x.shape[0] > 64:  # large batches another way
@@ -413,7 +411,6 @@ with fails(TypeError):
 # clients that send 1 to 256 rows ask for 256 of them. So a server rounds up to a few sizes, fills with zeros, and cuts
 # the answer:
 
-
 # %%
 class Padded:
     def __init__(self, program, sizes):
@@ -510,7 +507,6 @@ with np.errstate(over="ignore"):
 #
 # Both sides in one run, in turns, one row and many; medians. `.call` is what was read from the file; the others are
 # what you just saw. Padding is in "padded", JSON and a socket are in "HTTP".
-
 
 # %% tags=["nbval-ignore-output"] volatile="microseconds"
 def microseconds(functions):
