@@ -138,6 +138,7 @@ def test_a_folder_that_cannot_be_made(train, tmp_path, processes):
         ("--size 100000 --tmpfs {0}", r"expected room and permission for the checkpoint of step \d in .*No space left"),
     ],
 )
+@pytest.mark.skipif(not shutil.which("bwrap"), reason="needs bubblewrap")
 def test_a_disk_for_all_processes(tmp_path, disk, said):
     job = [*LAUNCH, TRAINING, tmp_path / "run", "rows", STEPS]
     command = ["bwrap", "--dev-bind", "/", "/", *disk.format(tmp_path).split(), *map(str, job)]
