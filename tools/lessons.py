@@ -158,6 +158,7 @@ NEW_IN_FLAX = {
     "is_data",
     "static",
     "unflatten",
+    "with_partitioning",  # older: a name alone; the variable is not born in its place
 }
 
 BOOTSTRAP = """\
