@@ -38,7 +38,7 @@ class OneHot:
 
     def pick(self, values: jax.Array) -> jax.Array:
         """What values (*shape) hold at the entry of each line, (R,)."""
-        flat = values.ravel()
+        flat = values if values.ndim == 1 else values.ravel()
         return flat if self.axes is None else flat[self.axes]
 
     def collect(self, values: jax.Array) -> jax.Array:
@@ -115,14 +115,7 @@ def _linear(op: Operation, *jets: Jet) -> Jet | None:
     hots, (output,) = [x[1] for x in jets], op.outputs
     hot = next(hot for hot in hots if hot is not None)
     if op.name in _ENTRYWISE and output.size == prod(hot.shape):
-        entries = []
-        for n, hot in enumerate(hots):
-            if hot is not None:  # the numbers, from ones in this input and zeros in the others
-                (factor,) = rules.jvp(op, [jnp.full_like(value, m == n) for m, value in enumerate(op.values)])
-                entries.append(_scaled(op, hot.entries.astype(factor.dtype), hot.pick(factor)))
-        moved = add(entries)
-        assert moved is not None  # one of the inputs is one-hot
-        first: jax.Array | OneHot = OneHot(hot.axes, moved, output.shape)
+        first: jax.Array | OneHot = OneHot(hot.axes, _entrywise(op, hots), output.shape)
     elif len(jets) > 1:
         return None
     elif (found := sparse.transport(op, *map(_sparse, jets))) is not None:
@@ -139,6 +132,22 @@ def _linear(op: Operation, *jets: Jet) -> Jet | None:
         return None
     ((_, *rest),) = rules.linear(op, *([x[0], None, *x[2:]] for x in jets))
     return [first, *rest]
+
+
+def _entrywise(op: Operation, hots: Sequence[OneHot | None]) -> jax.Array:
+    """What an operation that is linear entry by entry makes of the entries (R,) of its moving inputs."""
+    if all(hot is None or hot.axes is None for hot in hots):  # every entry moves once: all of them in one tangent
+        pairs = zip(hots, op.values, strict=True)
+        parts = [jnp.zeros_like(v) if hot is None else hot.entries.reshape(v.shape) for hot, v in pairs]
+        return rules.image(op)(*parts)[0].ravel()
+    entries = []
+    for n, hot in enumerate(hots):
+        if hot is not None:  # the numbers, from ones in this input and zeros in the others
+            (factor,) = rules.jvp(op, [jnp.full_like(value, m == n) for m, value in enumerate(op.values)])
+            entries.append(_scaled(op, hot.entries.astype(factor.dtype), hot.pick(factor)))
+    moved = add(entries)
+    assert moved is not None  # one of the inputs is one-hot
+    return moved
 
 
 def _scaled(op: Operation, entries: jax.Array, factors: jax.Array) -> jax.Array:

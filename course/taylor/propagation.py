@@ -240,7 +240,7 @@ def _call(equation: Equation, inputs: Sequence[Any]) -> list[Any]:
 
 
 def _cast(derivatives: Sequence[Any], dtype: DTypeLike) -> list[Any]:
-    return [None if each is None else each.astype(dtype) for each in derivatives]
+    return [each if each is None or each.dtype == dtype else each.astype(dtype) for each in derivatives]
 
 
 # --- compression -------------------------------------------------------------------------------------------

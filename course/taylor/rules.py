@@ -34,6 +34,8 @@ Derivatives = Sequence[jax.Array | None]
 """1 … K of one value; None for zero."""
 Rule = Callable[..., Sequence[Derivatives]]
 """(operation, *jets) -> the derivatives of each output."""
+Image = Callable[..., list[jax.Array]]
+"""(*derivatives of the moving inputs) -> those of the outputs."""
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
@@ -128,17 +130,26 @@ def transport(op: Operation, *jets: Jet) -> Sequence[Derivatives]:
 
 def linear(op: Operation, *jets: Jet) -> Sequence[Derivatives]:
     """What is linear maps each derivative as it maps the value."""
+    return _each_by(image(op), op, *jets)
+
+
+def image(op: Operation) -> Image:
+    """What a linear operation makes of derivatives of its moving inputs."""
     # where nothing stands still beside, the operation is its own derivative, which is quicker to trace
     whole = len(op.moving) == len(op.inputs) if op.name in _LINEAR else op.name not in _LINEAR_AT
-    return _each_by(op.call, op, *jets) if whole else piecewise(op, *jets)
+    return op.call if whole else _slopes(op)
 
 
 def piecewise(op: Operation, *jets: Jet) -> Sequence[Derivatives]:
     """What is linear around the value maps each derivative by its slope there."""
-    return _each_by(lambda *parts: jvp(op, parts), op, *jets)
+    return _each_by(_slopes(op), op, *jets)
 
 
-def _each_by(image: Callable[..., list[jax.Array]], op: Operation, *jets: Jet) -> Sequence[Derivatives]:
+def _slopes(op: Operation) -> Image:
+    return lambda *parts: jvp(op, parts)
+
+
+def _each_by(image: Image, op: Operation, *jets: Jet) -> Sequence[Derivatives]:
     def push(k: int) -> Derivatives:
         parts = [x[k] for x in jets]
         if all(part is None for part in parts):
