@@ -137,6 +137,8 @@ def _run(script: str, launcher: int) -> None:
     one has failed.
     """
     threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
+    assert isinstance(sys.stdout, io.TextIOWrapper)  # a pipe
+    sys.stdout.reconfigure(line_buffering=True)  # whole lines at once, or what gloo prints comes into their middle
     sys.argv = sys.argv[1:]
     if not sys.flags.safe_path:
         sys.path[0] = str(Path(script).resolve().parent)
@@ -208,7 +210,6 @@ def launch(
         "COURSE_COORDINATOR": f"{LOOPBACK}:{free_port(port)}",
         "COURSE_PROCESSES": str(processes),
         "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", "cpu"),
-        "PYTHONUNBUFFERED": "1",
         "PYTHONIOENCODING": "utf-8",
     }
     if devices is not None:
