@@ -75,12 +75,12 @@ test-book: book ## every page of the book in a browser (needs Chromium): a phone
 
 test-all: test test-exercises test-thorough test-structures test-processes test-benchmarks test-doors test-floor ## test, exercises, the thorough ones, whole models, several processes, the benchmarks, the doors, and the same on the oldest supported versions
 
-test-floor: $(VENV)-floor/.ready $(VENV)-floor-313/.ready ## the oldest versions, with torch and (quick tests) without; lessons as on Colab and Kaggle
+test-floor: $(VENV)-floor/.ready $(VENV)-floor-313/.ready ## the oldest versions, with torch and (quick tests) without; lessons as on Kaggle and Colab
 	UNIT=torch $(VENV)-floor/bin/python -m pytest -n $(JOBS) --dist loadfile -m "rosetta or not thorough" \
 		--doctest-modules course tests/unit tests/parity
 	$(VENV)-floor/bin/python -m pytest -n $(JOBS) $(STRUCTURES)
-	@$(VENV)-floor/bin/python -m tools.run --jobs $(JOBS) --host Colab --packages $(VENV)-floor/hosted --warnings-are-errors
-	@$(VENV)-floor/bin/python -m tools.run --jobs $(JOBS) --host Kaggle --packages $(VENV)-floor/hosted --brief
+	@$(VENV)-floor/bin/python -m tools.run --jobs $(JOBS) --host Kaggle --packages $(VENV)-floor/hosted --warnings-are-errors
+	@$(VENV)-floor/bin/python -m tools.run --jobs $(JOBS) --host Colab --packages $(VENV)-floor/hosted --brief
 	$(VENV)-floor-313/bin/python -m pytest -n $(JOBS) --dist loadfile -m $(QUICK) tests/unit
 
 $(VENV)-floor/.ready: $(VENV)/.ready requirements.txt requirements/floor.txt requirements/hosted.txt pyproject.toml tools/floor.py

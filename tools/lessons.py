@@ -217,11 +217,6 @@ def new_in_flax(lesson: Lesson) -> list[str]:
     return sorted(set().union(*map(_from_nnx, texts)) & NEW_IN_FLAX)
 
 
-def uses_flax(lesson: Lesson) -> bool:
-    """Whether a lesson, or a module that it imports, speaks of flax at all."""
-    return any("flax" in path.read_text("utf-8") for path in (lesson.source, *lesson.modules()))
-
-
 @cache  # lessons share most modules
 def _from_nnx(text: str) -> frozenset[str]:
     return frozenset(

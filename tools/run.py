@@ -29,7 +29,6 @@ from tools.lessons import (
     new_in_flax,
     stderr_of,
     tagged_output,
-    uses_flax,
 )
 from tools.tables import print_table
 
@@ -40,9 +39,7 @@ OPENING = 3  # code cells: the one that finds the course, imports, configuration
 def host_of(name: str, lesson: Lesson, made: Path, packages: Path | None) -> hosts.Host:
     """The host that a lesson runs on: Colab with internet, or Kaggle without and with the course attached."""
     if name == "Colab":
-        # a lesson that brings flax begins with Colab's; the others run on the oldest that the course supports
-        older = packages if new_in_flax(lesson) else None
-        return hosts.Host(name, made / "repository", made / "wheels", packages=older)
+        return hosts.Host(name, made / "repository", made / "wheels", packages=packages)
     inputs = {hosts.DATASET: made / "dataset"}
     if competitions(lesson):
         inputs[hosts.COMPETITION] = made / "competition"
@@ -100,7 +97,7 @@ def main() -> int:
     parser.add_argument(
         "--brief",
         action="store_true",
-        help="of lessons that those packages do not touch, only the first three code cells",
+        help="only the first three code cells, but of the lessons that bring flax",
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--warnings-are-errors", action="store_true", help="fail a lesson that writes to stderr")
@@ -125,9 +122,7 @@ def run(options: argparse.Namespace, made: Path) -> int:
         on = {stem: host_of(options.host, lesson, made, options.packages) for stem, lesson in chosen.items()}
         how = {stem: partial(hosts.execute_on, host) for stem, host in on.items()}
     notebooks = {stem: as_notebook(lesson) for stem, lesson in chosen.items()}
-    brief = {
-        stem for stem, lesson in chosen.items() if options.brief and (new_in_flax(lesson) or not uses_flax(lesson))
-    }
+    brief = {stem for stem, lesson in chosen.items() if options.brief and not new_in_flax(lesson)}
     for stem in brief:
         opening(notebooks[stem])
     rows, failures, total = {}, [], 0.0

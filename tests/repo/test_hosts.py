@@ -5,7 +5,7 @@ import pytest
 
 from tools import hosts, kaggle, run
 from tools.hosts import COMPETITION, DATASET, Host, HostError
-from tools.lessons import Execution, Lesson, as_notebook, bootstrap, lessons, tag, uses_flax
+from tools.lessons import Execution, Lesson, as_notebook, bootstrap, lessons, new_in_flax, tag
 
 LESSON = Lesson("01b_titanic_nnx")
 REPORT = """
@@ -60,13 +60,10 @@ def test_on_kaggle_the_attached_course_and_the_competition_are_found(made, inter
 
 
 def test_the_table_says_what_a_run_stands_for(tmp_path):
-    lesson, newer = LESSON, Lesson("07_porting_checkpoints")
-    kaggle_host = run.host_of("Kaggle", lesson, tmp_path, tmp_path / "older")
+    kaggle_host, colab = (run.host_of(name, LESSON, tmp_path, tmp_path / "older") for name in ("Kaggle", "Colab"))
     assert str(kaggle_host) == "Kaggle, no internet, course attached, competition attached"
-    assert kaggle_host.packages == tmp_path / "older"
-    colab = [run.host_of("Colab", each, tmp_path, tmp_path / "older") for each in (lesson, newer)]
-    assert [str(host) for host in colab] == ["Colab, internet"] * 2
-    assert [host.packages for host in colab] == [None, tmp_path / "older"]
+    assert str(colab) == "Colab, internet"
+    assert kaggle_host.packages == colab.packages == tmp_path / "older"
 
 
 def test_a_mounted_competition_without_a_submission_is_a_failure(tmp_path):
@@ -81,7 +78,7 @@ def test_a_mounted_competition_without_a_submission_is_a_failure(tmp_path):
 @pytest.mark.doors
 def test_an_opening_ends_with_the_configuration():
     for lesson in lessons():
-        if not uses_flax(lesson):
+        if not new_in_flax(lesson):
             last = run.opening(as_notebook(lesson)).cells[-1].source
             assert any(line.split("=")[0].split(",")[0].strip().isupper() for line in last.splitlines()), lesson.stem
 
