@@ -135,8 +135,9 @@ train: $(VENV)/.ready ## a small GPT on the course's text, two minutes: make tra
 	@$(if $(filter-out 1,$(PROCESSES)),PYTHONSAFEPATH=1 PYTHONPATH=. $(PY) -m course.launch --processes $(PROCESSES) \
 	examples/language_model/train.py,$(PY) -m examples.language_model.train) $(if $(STEPS),--steps $(STEPS)) $(OPTIONS)
 
-pde: $(VENV)/.ready ## one long run, resumable: make pde DIM=1000000 (or DIM=10000 BODY=waves)
-	@$(PY) -m benchmarks.pde_run --dim $(or $(DIM),1000) --body $(or $(BODY),two-body)
+pde: $(VENV)/.ready ## one long run, resumable: make pde DIM=1000000 (or DIM=10000 BODY=waves, OPTIMIZER=adam)
+	@$(PY) -m benchmarks.pde_run --dim $(or $(DIM),1000) --body $(or $(BODY),two-body) \
+	--optimizer $(or $(OPTIMIZER),natural-gradient)
 
 publish-results: $(VENV)/.ready ## copy results into the repository and renew the lessons and README that show them
 	@$(PY) -m tools.publish

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from course import stde, taylor
 from course.pde.equation import Field, scalar
+from course.pde.networks import after_layer
 from course.pde.sampling import sample_ball
 from course.taylor import arguments
 
@@ -170,6 +171,37 @@ class BallEquation:
         else:
             lap = stde.estimate(stde.laplacian(self.dimension), inside, x, key, samples)
         return Radial(*(self.scale * part for part in (value, along, lap)))
+
+    def layer_ansatz(self, params: tuple[jax.Array, Any]) -> Field:
+        """The ansatz of a network that also sees |x|^2, from the parameters of `init_layered_mlp`."""
+        weight, rest = params
+        return lambda x: self.scale * (1 - x @ x) * (self.offset + after_layer(rest, x @ weight, x @ x))
+
+    def layer_residual(self, rest: Any, h: jax.Array, gram: jax.Array, x: jax.Array) -> jax.Array:
+        """The residual of `layer_ansatz`, its Laplacian exact, from what it sees of the first layer's weight.
+
+        By the chain rule through z = (h, |x|^2): the second derivatives of z contribute 2 d times the slope along
+        |x|^2, its first ones the Hessian in z times their Gram matrix.
+
+        Args:
+          rest: of the parameters.
+          h: x @ weight, (w,).
+          gram: weight^T weight, (w, w).
+          x: point, (d,).
+        Returns:
+          Scalar (); as `pde.linearize_layered` takes it.
+        """
+        q = x @ x
+
+        def inside(z: jax.Array) -> jax.Array:
+            return self.offset + after_layer(rest, z[:-1], z[-1])
+
+        z, mixed = jnp.append(h, q), 2 * h[:, None]
+        first = jnp.block([[gram, mixed], [mixed.T, 4 * q]])  # sum of dz/dx_i (outer) dz/dx_i
+        value, slope = jax.value_and_grad(inside)(z)
+        lap = jnp.vdot(jax.hessian(inside)(z), first) + 2 * len(x) * slope[-1]
+        parts = value, slope @ jnp.append(h, 2 * q), lap
+        return self.residual_of(Radial(*(self.scale * part for part in parts)), x)
 
     def residual_of(self, s: Radial, x: jax.Array) -> jax.Array:
         """The residual of (1 - |x|^2) s, from s and its derivatives at x."""

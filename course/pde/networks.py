@@ -44,3 +44,34 @@ def mlp(params: list[tuple[jax.Array, jax.Array]], x: jax.Array) -> jax.Array:
     if weight.shape[-1] != 1:
         raise ValueError(f"expected a last layer (width, 1), got {weight.shape}; take one network for each output")
     return (x @ weight + bias)[0]
+
+
+Layers = list[tuple[jax.Array, jax.Array]]
+
+
+def init_layered_mlp(key: jax.Array, sizes: tuple[int, ...]) -> tuple[jax.Array, Layers]:
+    """Parameters of a tanh network that a natural-gradient step without J can train: its first weights stand apart.
+
+    Args:
+      key: PRNG key, consumed once.
+      sizes: as for `init_mlp`, three or more.
+    Returns:
+      (weight (d, w), rest). The weight is zero, so that the network begins as zero and with no direction; rest has the
+      first layer's coefficients of |x|^2 and its bias, (w,) each, zero too, then (weight, bias) of all others, of which
+      the last one is not zero: where it is, nothing that comes before it can be seen.
+    Raises:
+      ValueError: fewer than three sizes, or one below 1.
+      TypeError: one is no integer.
+    """
+    if len(sizes) < 3:
+        raise ValueError(f"expected at least three sizes, got {sizes}; (d, width, 1) is the smallest network")
+    own, last = jax.random.split(key)
+    layers = init_mlp(own, sizes[1:])
+    output = jax.random.normal(last, layers[-1][0].shape) / jnp.sqrt(sizes[-2])
+    return jnp.zeros(sizes[:2]), [(jnp.zeros(sizes[1]), jnp.zeros(sizes[1])), *layers[:-1], (output, layers[-1][1])]
+
+
+def after_layer(rest: Layers, h: jax.Array, q: jax.Array) -> jax.Array:
+    """What a layered tanh network makes of h = x @ weight (w,) and q = |x|^2 (), as a scalar ()."""
+    (radial, bias), *layers = rest
+    return mlp(layers, jnp.tanh(h + q * radial + bias))

@@ -15,12 +15,13 @@ import optax
 from jax.typing import DTypeLike
 
 from course.pde.equation import Field
+from course.pde.natural_gradient import Linearized, NaturalGradient, Params
 from course.taylor import arguments
 
 if TYPE_CHECKING:  # Orbax comes along only where a run is to stay
     from course.train import resumable
 
-Params = Any  # a pytree of arrays
+Optimizer = optax.GradientTransformation | NaturalGradient
 
 
 class State(NamedTuple):
@@ -51,7 +52,7 @@ def _there(tree: Any, name: str, remedy: str) -> None:
         raise ValueError(f"expected {name} with arrays that are still there, got some that `train` used up; {remedy}")
 
 
-def start(params: Params, optimizer: optax.GradientTransformation, key: jax.Array) -> State:
+def start(params: Params, optimizer: Optimizer, key: jax.Array) -> State:
     """The state before the first step. It takes the parameters over: `train` writes the next ones into their memory."""
     _there(params, "parameters", "take `params` of the state that `train` returned, or draw new ones")
     state = State(params, optimizer.init(params), jax.random.clone(key), jnp.zeros((), jnp.int32), jnp.array(True))
@@ -97,21 +98,23 @@ def scaled_cosine_adam(
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
 def _run(
-    loss_fn: Callable[[Params, jax.Array], jax.Array],
-    optimizer: optax.GradientTransformation,
-    steps: int,
-    state: State,
+    loss_fn: Callable[..., jax.Array | Linearized], optimizer: Optimizer, steps: int, state: State
 ) -> tuple[State, jax.Array]:
     """Some steps in one compiled loop that takes over the state's memory. A step that is not finite is not taken."""
-    searching_optimizer = optax.with_extra_args_support(optimizer)
 
     def step(state: State, _: None) -> tuple[State, jax.Array]:
         key = jax.random.fold_in(state.key, state.step)
-        loss, grads = jax.value_and_grad(loss_fn)(state.params, key)
-        finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((loss, grads))]
+        if isinstance(optimizer, NaturalGradient):
+            batch = loss_fn(state.params, key, state.step)
+            loss, updates, opt_state = optimizer.step(batch, state.opt_state, state.step)
+            seen = updates
+        else:
+            loss, seen = jax.value_and_grad(loss_fn)(state.params, key)
+            searching = {"value": loss, "grad": seen, "value_fn": lambda params: loss_fn(params, key)}  # along lines
+            update = optax.with_extra_args_support(optimizer).update
+            updates, opt_state = update(seen, state.opt_state, state.params, **searching)
+        finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((loss, seen))]
         good = state.good & jnp.stack(finite).all()
-        searching = {"value": loss, "grad": grads, "value_fn": lambda params: loss_fn(params, key)}  # for line searches
-        updates, opt_state = searching_optimizer.update(grads, state.opt_state, state.params, **searching)
         params = optax.apply_updates(state.params, updates)
         params, opt_state = jax.tree.map(partial(jnp.where, good), (params, opt_state), (state.params, state.opt_state))
         return State(params, opt_state, state.key, state.step + good, good), loss
@@ -120,8 +123,8 @@ def _run(
 
 
 def train(
-    loss_fn: Callable[[Params, jax.Array], jax.Array],
-    optimizer: optax.GradientTransformation,
+    loss_fn: Callable[..., jax.Array | Linearized],
+    optimizer: Optimizer,
     state: State,
     steps: int,
     *,
@@ -134,7 +137,8 @@ def train(
     Args:
       loss_fn: (params, key) -> scalar; draws its own points from the key. The same object again continues without
         compiling again.
-      optimizer: an optax optimizer; one that searches along a line, such as `optax.lbfgs`, is given what it needs.
+      optimizer: an optax optimizer; one that searches along a line, such as `optax.lbfgs`, is given what it needs. Or a
+        `NaturalGradient`; loss_fn is then (params, key, step) -> `Linearized`, as `linearize` makes it.
       state: from `start`, or from an earlier call; its arrays are used up.
       steps: where to stop, counted from the beginning of the run; an integer >= 0.
       chunk: steps between two reports, >= 1.
