@@ -98,7 +98,7 @@ def scaled_cosine_adam(
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
 def _run(
-    loss_fn: Callable[..., jax.Array | Linearized], optimizer: Optimizer, steps: int, state: State
+    loss_fn: Callable[..., Any], optimizer: Optimizer, steps: int, state: State
 ) -> tuple[State, jax.Array]:
     """Some steps in one compiled loop that takes over the state's memory. A step that is not finite is not taken."""
 

@@ -212,9 +212,10 @@ class Run:
         return multihost_utils.broadcast_one_to_all(halves).view(np.uint64).tolist()
 
     def _open(self) -> ocp.CheckpointManager:
-        _any()  # none opens what another still removes or makes
+        # half-written ones of a killed run; none opens what another still removes or makes
+        (left,) = _any(any(self.folder.glob("checkpoints/*orbax-checkpoint-tmp*")))
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=2, enable_async_checkpointing=False, cleanup_tmp_directories=True, create=True
+            max_to_keep=2, enable_async_checkpointing=False, cleanup_tmp_directories=left, create=True
         )
         with self._expecting("a folder of checkpoints in"):
             (self.folder / "checkpoints").mkdir(exist_ok=True)  # says so where that is a file
