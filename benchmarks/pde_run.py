@@ -78,7 +78,7 @@ SETTINGS = {
         natural("two-body", 10_000, 200, 150),
         natural("two-body", 100_000, 200, 1_500),
         natural("two-body", 1_000_000, 50, 5_000, decay_from=1.0),
-        natural("waves", 10_000, 500, 80),
+        natural("waves", 10_000, 500, 400),
         Setting("sine-gordon", "two-body", 100, 100, None, 1_000, 1e-2),
         Setting("sine-gordon", "two-body", 1_000, 100, 16, 3_000, 3e-3, in_bench=True),
         Setting("sine-gordon", "two-body", 10_000, 100, 16, 2_000, 3e-3),
