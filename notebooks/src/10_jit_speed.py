@@ -568,11 +568,17 @@ rows = rows.assign(vs_torch=rows["median_s"]["torch eager + DataLoader"] / rows[
 rows["compiling_s"] = (rows["first_call_s"] - rows["median_s"] / rows["scaled_by"]).clip(lower=0)
 print(results.measured_on(result))
 print("500 epochs from a cold start, side by side:", cold["median_s"].round(2).to_dict())
+for title in ("first call in a fresh process", "the floor of one compiled run"):
+    print(f"\n{title}", results.table(result, f"{title}, seconds per 500 epochs")["median_s"].round(3).to_string())
 rows[["median_s", "vs_torch", "compiling_s"]].round(2)
 
 # %% [markdown]
-# The line above the table compares what you wait for: eager torch, which compiles nothing, and the compiled run
-# with its compilation. `nnx.cached_partial` has nothing to compile there: it shares the program of the row above it.
+# The first line compares what you wait for: eager torch, which compiles nothing, and the compiled run with its
+# compilation. Then the same in processes of their own: the function traced, or read as `jax.export` wrote it, with an
+# empty and with a warm cache on disk. And how far XLA is from what the processor could do: the same loop written in C
+# by hand takes half of its time, and both are far above the time that their arithmetic would take at the rate of a
+# large product, or their traffic at that of a copy, for the products here are small. `nnx.cached_partial` has nothing
+# to compile there: it shares the program of the row above it.
 #
 # `course.train.compiled.fit` is `train_run` with its arguments checked: what would broadcast in silence, or be a
 # NaN an hour later, is an error there. [11](11_ensembles.ipynb) maps `train_run` over many models.
