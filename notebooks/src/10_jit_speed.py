@@ -568,8 +568,9 @@ rows = rows.assign(vs_torch=rows["median_s"]["torch eager + DataLoader"] / rows[
 rows["compiling_s"] = (rows["first_call_s"] - rows["median_s"] / rows["scaled_by"]).clip(lower=0)
 print(results.measured_on(result))
 print("500 epochs from a cold start, side by side:", cold["median_s"].round(2).to_dict())
-for title in ("first call in a fresh process", "the floor of one compiled run"):
-    print(f"\n{title}", results.table(result, f"{title}, seconds per 500 epochs")["median_s"].round(3).to_string())
+for title, which in {"first call in a fresh process": ".", "the floor of one compiled run": "batches|rate"}.items():
+    table = results.table(result, f"{title}, seconds per 500 epochs")["median_s"].filter(regex=which)
+    print(f"\n{title}\n{table.rename_axis(None).round(3).to_string()}")
 rows[["median_s", "vs_torch", "compiling_s"]].round(2)
 
 # %% [markdown]
