@@ -97,9 +97,7 @@ def scaled_cosine_adam(
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
-def _run(
-    loss_fn: Callable[..., Any], optimizer: Optimizer, steps: int, state: State
-) -> tuple[State, jax.Array]:
+def _run(loss_fn: Callable[..., Any], optimizer: Optimizer, steps: int, state: State) -> tuple[State, jax.Array]:
     """Some steps in one compiled loop that takes over the state's memory. A step that is not finite is not taken."""
 
     def step(state: State, _: None) -> tuple[State, jax.Array]:
