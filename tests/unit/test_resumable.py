@@ -73,6 +73,15 @@ def test_the_two_newest_are_kept_and_the_newest_comes_back(folder):
     assert {path: leaf.dtype for path, leaf in found.items()} == {path: leaf.dtype for path, leaf in STATE.items()}
 
 
+def test_what_a_killed_save_left_is_removed(folder):
+    left = folder / "checkpoints" / "7.orbax-checkpoint-tmp"  # as Orbax names what it has not finished
+    left.mkdir()
+    (left / "half").write_text("")
+    with Run(folder, SETTING) as run:
+        run.save(9, later(9))
+    assert steps_in(folder) == ["3", "9"]
+
+
 def test_seconds_add_up(tmp_path, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(resumable, "perf_counter", lambda: clock[0])
@@ -261,7 +270,7 @@ def test_a_description_that_reads_well_and_is_not_the_one_written(folder):
 
 
 def test_what_a_kill_during_a_save_leaves_is_cleared_away(folder):
-    unfinished = folder / "checkpoints" / "9.orbax-checkpoint-tmp"
+    unfinished = folder / "checkpoints" / "7.orbax-checkpoint-tmp"
     shutil.copytree(folder / "checkpoints" / "3", unfinished)
     with Run(folder, SETTING) as run:
         assert same(run.restore(STATE), later(3))
