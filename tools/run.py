@@ -97,7 +97,7 @@ def main() -> int:
     parser.add_argument(
         "--brief",
         action="store_true",
-        help="only the first three code cells, but of the lessons that bring flax",
+        help="only the first three code cells, except of lessons that bring flax",
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--warnings-are-errors", action="store_true", help="fail a lesson that writes to stderr")
