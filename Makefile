@@ -139,6 +139,9 @@ pde: $(VENV)/.ready ## one long run, resumable: make pde DIM=1000000 (or DIM=100
 	@$(PY) -m benchmarks.pde_run --dim $(or $(DIM),1000) --body $(or $(BODY),two-body) \
 	--optimizer $(or $(OPTIMIZER),natural-gradient)
 
+pde-own: $(VENV)/.ready ## a long run of lesson 21, resumable: make pde-own EQUATION=allen-cahn-coefficients
+	@$(PY) -m benchmarks.pde_own --equation $(or $(EQUATION),kuramoto-sivashinsky)
+
 publish-results: $(VENV)/.ready ## copy results into the repository and renew the lessons and README that show them
 	@$(PY) -m tools.publish
 	@$(PY) -m tools.build

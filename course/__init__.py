@@ -27,7 +27,7 @@
   serve                15_ship_it                 a program of jax.export behind HTTP, on the loopback address
   taylor               17_taylor_mode             high derivatives of any JAX function, by jets
   stde                 18_stde                    linear differential operators, exact or estimated from samples
-  pde                  19_million_dimensions      equations with known solutions, and a compiled trainer
+  pde                  19_million_dimensions      equations, known or one's own, and a compiled trainer
   train.resumable      19_million_dimensions      runs that survive being killed
   functional           22_functional_derivatives  functionals, functional derivatives, operators
 

@@ -137,6 +137,41 @@ def field(
     axis.set(**labels)
 
 
+def solution(solved: Any, cuts: int = 3) -> Figure:
+    """What `pde.solve` found for an equation in two coordinates: picture, error, cuts, and the loss on its way down.
+
+    Args:
+      solved: with `grid()`, `exact()` and `losses`, as `pde.Solution` has them.
+      cuts: at how many values of the first coordinate, time for instance, the second is drawn against u.
+    Returns:
+      The figure; without a reference there is no error in it.
+    Raises:
+      ValueError: there are not two coordinates.
+    """
+    found, exact = solved.grid(), solved.exact()
+    if len(found.names) != 2:
+        raise ValueError(f"expected a solution in two coordinates, got {list(found.names)}; draw cuts with `lines`")
+    (first, second), (t, x) = found.names, found.coordinates
+    figure, axes = plt.subplots(2, 2, figsize=(WIDTH, 5.2))
+    picture, error, lines_, loss = axes.ravel()
+    field(picture, x, t, found.values.T, xlabel=second, ylabel=first, title="u")
+    if exact is None:
+        error.axis("off")
+    else:
+        gap = found.values - exact.values
+        size = np.linalg.norm(gap) / np.linalg.norm(exact.values)
+        field(error, x, t, gap.T, signed=True, xlabel=second, title=f"Error, relative L2 {size:.1e}")
+    for row, colour in zip(np.linspace(0, len(t) - 1, cuts).astype(int), COLOURS, strict=False):
+        if exact is not None:
+            lines_.plot(x, exact.values[row], color=colour, marker="", lw=5, alpha=0.3)
+        lines_.plot(x, found.values[row], color=colour, marker="", label=f"{first} = {t[row]:.2g}")
+    lines_.set(xlabel=second, title="u" if exact is None else "u, the reference pale")
+    lines_.legend()
+    loss.semilogy(np.arange(1, len(solved.losses) + 1), solved.losses, marker="")
+    loss.set(xlabel="step", title="Loss")
+    return figure
+
+
 @dataclass(frozen=True)
 class Box:
     """What a Diagram drew, for arrows to start and end at.

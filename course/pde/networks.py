@@ -1,11 +1,22 @@
-"""A plain tanh network, written without a framework. Needs JAX. Lesson: 19_million_dimensions."""
+"""Networks for equations, written without a framework, and those of flax made alike. Needs JAX.
+
+Lessons: 19_million_dimensions, 21_your_own_equation.
+"""
 
 from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from course.taylor import arguments
+
+Apply = Callable[[Any, jax.Array], jax.Array]
+"""(params, x (inputs,)) -> () or (1,)."""
 
 
 def init_mlp(key: jax.Array, sizes: tuple[int, ...]) -> list[tuple[jax.Array, jax.Array]]:
@@ -75,3 +86,109 @@ def after_layer(rest: Layers, h: jax.Array, q: jax.Array) -> jax.Array:
     """What a layered tanh network makes of h = x @ weight (w,) and q = |x|^2 (), as a scalar ()."""
     (radial, bias), *layers = rest
     return mlp(layers, jnp.tanh(h + q * radial + bias))
+
+
+@dataclass(frozen=True)
+class Mlp:
+    """A tanh network, `mlp`, whose inputs are counted when it is drawn; like a module of Linen, it has no weights.
+
+    Attributes:
+      width: of every hidden layer.
+      depth: how many hidden layers.
+    """
+
+    width: int = 32
+    depth: int = 3
+
+    def init(self, key: jax.Array, x: jax.Array) -> Any:
+        """Weights for inputs like x (inputs,)."""
+        return init_mlp(key, (len(x), *[self.width] * self.depth, 1))
+
+    def apply(self, params: Any, x: jax.Array) -> jax.Array:
+        """(inputs,) -> ()."""
+        return mlp(params, x)
+
+
+@dataclass(frozen=True)
+class ModifiedMlp(Mlp):
+    """A tanh network whose hidden layers each mix two encodings of the input: a = (1 - z) first + z second.
+
+    Source: Wang, Teng and Perdikaris (2021), section 2.6.
+    """
+
+    def init(self, key: jax.Array, x: jax.Array) -> Any:
+        """Weights for inputs like x (inputs,)."""
+        own, first, second = jax.random.split(key, 3)
+        encoders = [init_mlp(k, (len(x), self.width, 1))[0] for k in (first, second)]
+        return {"layers": super().init(own, x), "encoders": encoders}
+
+    def apply(self, params: Any, x: jax.Array) -> jax.Array:
+        """(inputs,) -> ()."""
+        first, second = (jnp.tanh(x @ weight + bias) for weight, bias in params["encoders"])
+        for weight, bias in params["layers"][:-1]:
+            z = jnp.tanh(x @ weight + bias)
+            x = (1 - z) * first + z * second
+        return mlp(params["layers"][-1:], x)
+
+
+@dataclass(frozen=True)
+class FourierFeatures:
+    """A network that is given cosines and sines of random directions, fixed while it is trained.
+
+    Attributes:
+      network: what follows, with `init` and `apply`.
+      features: how many directions.
+      scale: standard deviation of their components: about the highest frequency, in radians per unit, to be learned.
+    Source: Tancik et al. (2020); for equations Wang, Wang and Perdikaris (2021).
+    """
+
+    network: Any = Mlp()
+    features: int = 32
+    scale: float = 2.0
+
+    def init(self, key: jax.Array, x: jax.Array) -> Any:
+        """Weights for inputs like x (inputs,)."""
+        own, directions = jax.random.split(key)
+        frequencies = self.scale * jax.random.normal(directions, (len(x), self.features))
+        return {"frequencies": frequencies, "network": self.network.init(own, jnp.zeros(2 * self.features))}
+
+    def apply(self, params: Any, x: jax.Array) -> jax.Array:
+        """(inputs,) -> ()."""
+        angles = x @ jax.lax.stop_gradient(params["frequencies"])
+        return self.network.apply(params["network"], jnp.concatenate([jnp.cos(angles), jnp.sin(angles)]))
+
+
+def drawn(network: Any, key: jax.Array, inputs: int) -> tuple[Apply, Any]:
+    """Any network as a function of parameters and one input, and its parameters.
+
+    Args:
+      network: what has `init(key, x)` and `apply(params, x)`, such as `Mlp` or a module of Linen; a module of NNX,
+        whose Params are trained; or a pair (function of (params, x), params).
+      key: PRNG key, consumed once, for `init`.
+      inputs: how many numbers the network is given.
+    Returns:
+      (params, x (inputs,)) -> (), and the parameters.
+    Raises:
+      TypeError: something else.
+      ValueError: the network's value is no single number.
+    """
+    x = jnp.zeros(inputs)
+    nnx = sys.modules.get("flax.nnx")  # who has a module of NNX has imported it
+    if isinstance(network, tuple) and len(network) == 2 and callable(network[0]):
+        apply, params = network
+    elif hasattr(network, "init") and hasattr(network, "apply"):
+        apply, params = network.apply, network.init(key, x)
+    elif nnx is not None and isinstance(network, nnx.Module):
+        graph, params, rest = nnx.split(network, nnx.Param, ...)
+        apply = lambda params, x: nnx.merge(graph, params, rest)(x)  # noqa: E731
+    else:
+        raise TypeError(
+            f"expected a network with init and apply, a module of NNX, or a pair (function, params), got "
+            f"{type(network).__name__}; as in (lambda params, x: ..., params)"
+        )
+    found = jax.eval_shape(apply, params, x)
+    if getattr(found, "shape", None) not in ((), (1,)):
+        raise ValueError(
+            f"expected a network ({inputs},) -> () or (1,), got {jax.tree.map(jnp.shape, found)}; end it in one unit"
+        )
+    return (lambda params, x: apply(params, x).reshape(())), params

@@ -108,9 +108,14 @@ def _run(loss_fn: Callable[..., Any], optimizer: Optimizer, steps: int, state: S
             seen = updates
         else:
             loss, seen = jax.value_and_grad(loss_fn)(state.params, key)
-            searching = {"value": loss, "grad": seen, "value_fn": lambda params: loss_fn(params, key)}  # along lines
+            # a line search of optax hands on to value_fn what it does not know, and refuses what that does not take
+            more = {"value": loss, "grad": seen, "value_fn": lambda params, parts=None: loss_fn(params, key)}
+            if parts := getattr(loss_fn, "parts", None):
+                more["parts"] = parts(state.params, key)  # for `gauss_newton`
             update = optax.with_extra_args_support(optimizer).update
-            updates, opt_state = update(seen, state.opt_state, state.params, **searching)
+            updates, opt_state = update(seen, state.opt_state, state.params, **more)
+            # an optimizer that takes parts does without gradients: where nothing asks for them, they are not computed
+            seen = updates if parts else seen
         finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((loss, seen))]
         good = state.good & jnp.stack(finite).all()
         params = optax.apply_updates(state.params, updates)

@@ -1,0 +1,220 @@
+"""Initial and boundary conditions and data: built into an ansatz, or penalised. Needs NumPy and JAX.
+
+Lesson: 21_your_own_equation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from course import taylor
+from course.pde.domain import Box
+from course.pde.equation import Field, scalar
+from course.pde.sampling import sample_box
+
+Residual = Callable[..., jax.Array]
+"""(u, x (d,), **unknowns) -> (): what an equation or a condition leaves over of u at x."""
+
+
+@dataclass(frozen=True)
+class Face:
+    """What holds where one coordinate has one value; made by `given`.
+
+    Attributes:
+      axis: the name of the coordinate.
+      at: its value.
+      order: of the derivative across the face that is given.
+      equals: its value, x (d,) -> ().
+      residual: another condition than a given value, or None.
+      weight: of the penalty; None builds it into the ansatz.
+    """
+
+    axis: str
+    at: float
+    order: int
+    equals: Field
+    residual: Residual | None
+    weight: float | None
+
+    def __str__(self) -> str:
+        return f"{'u' + '_' * bool(self.order) + self.axis * self.order} at {self.axis} = {self.at:g}"
+
+    def draw(self, domain: Box, key: jax.Array, n: int) -> jax.Array:
+        """Random points of the face, a quarter of n, (m, d)."""
+        axis = domain.axis(self.axis)
+        lower, upper = ((*b[:axis], self.at, *b[axis + 1 :]) for b in (domain.lower, domain.upper))
+        return sample_box(key, max(16, n // 4), lower, upper)
+
+    def residual_at(self, domain: Box, u: Field, x: jax.Array, unknowns: Mapping[str, jax.Array]) -> jax.Array:
+        """What the condition leaves over at a point (d,) of the face, ()."""
+        if self.residual is None:
+            return across(u, x, domain.axis(self.axis), self.order) - self.equals(x)
+        residual = self.residual
+        return scalar(lambda x: residual(u, x, **unknowns))(x)
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Values of u at points, measured for instance; made by `data`."""
+
+    points: jax.Array
+    values: jax.Array
+    weight: float
+
+    def draw(self, domain: Box, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
+        """Points and values: all of them, or n drawn ones where there are more."""
+        if n >= len(self.values):
+            return self.points, self.values
+        chosen = jax.random.choice(key, len(self.values), (n,), replace=False)
+        return self.points[chosen], self.values[chosen]
+
+    def residual_at(
+        self, domain: Box, u: Field, one: tuple[jax.Array, jax.Array], unknowns: Mapping[str, jax.Array]
+    ) -> jax.Array:
+        """The gap between u and one value, ()."""
+        return u(one[0]) - one[1]
+
+
+def given(*, weight: float | None = None, residual: Residual | None = None, **what: float | Field) -> Face:
+    """A condition on a face of the domain: `given(t=0, u=initial)`, `given(x=1, u_x=0.0, weight=1.0)`.
+
+    Args:
+      weight: of a penalty, the mean square of what the condition leaves over. None builds the condition in: any network
+        satisfies it. A slope, u_x, can be built in only together with the value u on the same face.
+      residual: (u, x (d,), **unknowns) -> (), for a condition that gives no value: `lambda u, x: ...`; with a weight.
+      what: the face, as name=number; and u, or a derivative across the face (u_t, u_xx), as a number or a function
+        x (d,) -> () of the point.
+    Raises:
+      ValueError: no face or more than one, neither a value nor a residual, or a residual without weight.
+    """
+    faces = [name for name in what if len(name) == 1 and name != "u"]
+    values = [name for name in what if name not in faces]
+    if len(faces) != 1:
+        raise ValueError(f"expected one face and u, or its slope, got {list(what)}; as in given(t=0, u=...)")
+    if (residual is None) != (len(values) == 1) or len(values) > 1:
+        raise ValueError(f"expected u, one derivative of it, or residual=, got {values}; one for each condition")
+    (axis,), name = faces, values[0] if values else "u"
+    order = len(name) - 2 if name != "u" else 0
+    if name not in ("u", "u_" + axis * max(order, 1)):
+        raise ValueError(
+            f"expected u or a derivative across the face, u_{axis}, got the unknown {name}; write another condition as "
+            "residual=lambda u, x: ..., with a weight"
+        )
+    if residual is not None and weight is None:
+        raise ValueError("expected a weight with residual=, got None; only values of u and slopes can be built in")
+    if weight is not None and not weight > 0:
+        raise ValueError(
+            f"expected a weight > 0, got {weight}; leave the condition out, or leave weight out to build it in"
+        )
+    value: Any = what[name] if values else 0.0
+    equals = scalar(value) if callable(value) else lambda x: jnp.asarray(value, x.dtype)
+    return Face(axis, float(what[axis]), order, equals, residual, weight)  # type: ignore[arg-type]
+
+
+def data(points: ArrayLike, values: ArrayLike, weight: float = 1.0) -> Data:
+    """Values of u at points as a penalty, the mean square of the gaps times a weight.
+
+    Args:
+      points: (n, d).
+      values: (n,), finite.
+      weight: of the penalty, > 0.
+    Raises:
+      ValueError: other shapes, values that are not finite, or a weight that is not positive.
+    """
+    at, wanted = jnp.asarray(points, float), jnp.asarray(values, float)
+    if at.ndim != 2 or wanted.shape != at.shape[:1] or not len(at):
+        raise ValueError(f"expected points (n, d) and values (n,), got {at.shape} and {wanted.shape}")
+    if not (jnp.isfinite(at).all() and jnp.isfinite(wanted).all() and weight > 0):
+        raise ValueError("expected finite points and values and a weight > 0, got others; leave missing values out")
+    return Data(at, wanted, float(weight))
+
+
+def across(u: Field, x: jax.Array, axis: int, order: int) -> jax.Array:
+    """A derivative of u along one axis, ()."""
+    if not order:
+        return u(x)
+    return taylor.derivatives(u, x, np.eye(len(x))[axis], order)[order]
+
+
+def built_in(domain: Box, faces: Sequence[Face]) -> tuple[Field, Field]:
+    """A function that satisfies the conditions, and a factor that vanishes where a network must not change it.
+
+    Axis by axis, what the function so far lacks on the faces is carried inside by Hermite polynomials: transfinite
+    interpolation (Gordon and Hall, 1973). The largest value of the factor is 1.
+
+    Raises:
+      ValueError: a derivative is given without those below it, or something twice.
+    """
+    lift: Field = lambda x: jnp.zeros((), x.dtype)  # noqa: E731
+    factors = []
+    for axis, name in enumerate(domain.names):
+        here = sorted((face for face in faces if face.axis == name), key=lambda face: (face.at, face.order))
+        if not here:
+            continue
+        for place, group in groupby(here, key=lambda face: face.at):
+            orders = [face.order for face in group]
+            if orders != list(range(len(orders))):
+                raise ValueError(
+                    f"expected u, u_{name}, ... once each at {name} = {place:g} to build them in, got derivatives of "
+                    f"orders {orders}; add what is missing, or give a weight"
+                )
+        lift = _with_faces(domain, lift, axis, here)
+        factors.append((axis, _roots(domain, axis, here)))
+
+    def factor(x: jax.Array) -> jax.Array:
+        z, product = domain.unit(x), jnp.ones((), x.dtype)
+        for axis, polynomial in factors:
+            product *= _horner(polynomial, z[axis])
+        return product
+
+    return lift, factor
+
+
+def _with_faces(domain: Box, lift: Field, axis: int, faces: Sequence[Face]) -> Field:
+    polynomials = _hermite(domain, axis, faces)
+
+    def lifted(x: jax.Array) -> jax.Array:
+        total, z = lift(x), domain.unit(x)[axis]
+        for face, polynomial in zip(faces, polynomials, strict=True):
+            at = x.at[axis].set(face.at)
+            total += _horner(polynomial, z) * (face.equals(at) - across(lift, at, axis, face.order))
+        return total
+
+    return lifted
+
+
+def _to_unit(domain: Box, axis: int, at: float) -> tuple[float, float]:
+    """A coordinate in [-1, 1], and its derivative."""
+    slope = 2 / (domain.upper[axis] - domain.lower[axis])
+    return slope * (at - domain.lower[axis]) - 1, slope
+
+
+def _hermite(domain: Box, axis: int, faces: Sequence[Face]) -> np.ndarray:
+    """For each condition the polynomial, highest power first, that satisfies it alone and the others with zero."""
+    monomials, rows = np.eye(len(faces)), []
+    for face in faces:
+        z, slope = _to_unit(domain, axis, face.at)
+        rows.append([slope**face.order * np.polyval(np.polyder(p, face.order), z) for p in monomials])
+    return np.linalg.inv(np.array(rows)).T
+
+
+def _roots(domain: Box, axis: int, faces: Sequence[Face]) -> np.ndarray:
+    """A polynomial with a root for each condition, of size 1 in [-1, 1]."""
+    polynomial = np.poly([_to_unit(domain, axis, face.at)[0] for face in faces])
+    values = np.polyval(polynomial, np.linspace(-1, 1, 2001))
+    return polynomial / values[abs(values).argmax()]
+
+
+def _horner(polynomial: np.ndarray, z: jax.Array) -> jax.Array:
+    total = jnp.zeros((), z.dtype)
+    for coefficient in polynomial:
+        total = total * z + float(coefficient)
+    return total
