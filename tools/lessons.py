@@ -409,6 +409,15 @@ ALARM = re.compile(
 )
 
 
+def without_alarms(outputs: Sequence[NotebookNode]) -> list[NotebookNode]:
+    """A cell's outputs without those that are alarms of XLA alone."""
+    return [
+        output
+        for output in outputs
+        if output.output_type != "stream" or output.name != "stderr" or ALARM.sub("", output.text).strip()
+    ]
+
+
 def stderr_of(notebook: NotebookNode, alarms: bool = True) -> list[str]:
     """What cells wrote to stderr (warnings, mostly), each with its cell's number; XLA's alarms only where asked for."""
     return [

@@ -305,6 +305,17 @@ def test_alarms_of_the_compiler_are_no_warnings():
     assert said(text + "UserWarning: x\n") == said("UserWarning: x\n" + text) == ["cell 1: UserWarning: x"]
 
 
+def test_nbval_passes_over_alarms_and_shows_what_a_cell_wrote(tmp_path):
+    alarm = "E1 slow_operation_alarm.cc:73] Constant folding an instruction is taking > 1s"
+    lines = [f"import sys; print({text!r}, file=sys.stderr)" for text in (alarm, "UserWarning: what was it")]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(x, execution_count=1) for x in lines])
+    nbformat.write(notebook, tmp_path / "lesson.ipynb")
+    command = [sys.executable, "-m", "pytest", "-p", "conftest", "-c", "pyproject.toml", "--nbval", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert "1 failed, 1 passed" in done.stdout, done.stdout
+    assert "UserWarning: what was it" in done.stdout.partition("what the cell wrote to stderr")[2]
+
+
 @pytest.mark.parametrize(
     ("address", "book"),
     [
