@@ -19,8 +19,8 @@ from jax.typing import ArrayLike
 
 Function = Callable[..., jax.Array]
 """Of one point, () or (d,); of several arguments where an operator makes one."""
-Lagrangian = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-"""(x, value, slope) -> ()."""
+Lagrangian = Callable[..., jax.Array]
+"""(x, value, slope) -> (), and as many further derivatives as it has an order."""
 R = TypeVar("R")
 
 
@@ -173,10 +173,12 @@ class Functional:
     """F[f] = integral of L(x, f(x), f'(x)) dx; call it with a function.
 
     Args:
-      lagrangian: (x, value, slope) -> (). x and slope are (), or (d,) for nodes (n, d); value is ().
+      lagrangian: (x, value, slope) -> (). x is (), or (d,) for nodes (n, d). value is (), or (m,) where f stands for m
+        functions; slope is of value's shape, with (d,) behind it in space.
       quadrature: the rule for the integral.
+      order: of the highest derivative that L is given: L(x, f, f', f'') for 2; each has one more (d,) in space.
     Raises:
-      ValueError: in a call, f or the Lagrangian is not scalar, or as for `integrate`.
+      ValueError: in a call, f is neither scalar nor (m,) with m > 1, the Lagrangian not scalar, or as for `integrate`.
       TypeError: in a call, f is no function.
     Example:
       >>> dirichlet = Functional(lambda x, u, du: du**2 / 2, gauss_legendre(0.0, 1.0))
@@ -186,10 +188,15 @@ class Functional:
 
     lagrangian: Lagrangian
     quadrature: Quadrature
+    order: int = 1
 
     def __call__(self, f: Function) -> jax.Array:
         """F[f], ()."""
-        return integrate(lambda x: _scalar("L", self.lagrangian(x, *_value_and_slope(f, x))), self.quadrature)
+        return integrate(lambda x: _scalar("L", self.lagrangian(x, *_derivatives(f, x, self.order))), self.quadrature)
+
+    def gradient(self, f: Function) -> Function:
+        """The functional derivative at f, see `functional_gradient`."""
+        return euler_lagrange(self.lagrangian, self.order)(f)
 
     def on_nodes(self, values: jax.Array) -> jax.Array:
         """F of the polynomial through values (n,) at the nodes (n,): the functional as a function of a vector, ().
@@ -202,24 +209,68 @@ class Functional:
             raise ValueError(
                 f"expected values (n,) at nodes (n,), got {values.shape} at {nodes.shape}; call F(f) instead"
             )
-        densities = jax.vmap(lambda *point: _scalar("L", self.lagrangian(*point)))(
-            nodes, values, _slopes(nodes) @ values
-        )
+        derivatives = [values]
+        for _ in range(self.order):
+            derivatives.append(_slopes(nodes) @ derivatives[-1])
+        densities = jax.vmap(lambda *point: _scalar("L", self.lagrangian(*point)))(nodes, *derivatives)
         return _weighted_sum(densities, nodes, weights)
 
 
-def euler_lagrange(lagrangian: Lagrangian) -> Callable[[Function], Function]:
+@dataclass(frozen=True, eq=False)
+class Interaction:
+    """F[f] = integral of L(x, y, f(x), f(y)) dx dy: what f is at one place acts on what it is at another.
+
+    Args:
+      lagrangian: (x, y, f(x), f(y)) -> ().
+      quadrature: the rule for x, and for y.
+      inner: another rule for y, made of x; for a kernel with a kink at y = x two rules that meet there.
+    Raises:
+      ValueError: in a call, the Lagrangian is not scalar, or as for `integrate`.
+      TypeError: in a call, f is no function.
+    Example:
+      >>> energy = Interaction(lambda x, y, f, g: x * y * f * g, gauss_legendre(0.0, 1.0))
+      >>> round(float(energy(lambda x: x)), 4)   # the square of 1 / 3
+      0.1111
+    """
+
+    lagrangian: Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+    quadrature: Quadrature
+    inner: Callable[[jax.Array], Quadrature] | None = None
+
+    def __call__(self, f: Function) -> jax.Array:
+        """F[f], ()."""
+        _need_function(f)
+        return integrate(lambda x: self._over_y(lambda y: self.lagrangian(x, y, f(x), f(y)), x), self.quadrature)
+
+    def gradient(self, f: Function) -> Function:
+        """The functional derivative at f: a function moved at z is moved as f(x), and as f(y)."""
+        _need_function(f)
+
+        def at(z: ArrayLike) -> jax.Array:
+            z, (first, second) = jnp.asarray(z), (jax.grad(self.lagrangian, argnums=n) for n in (2, 3))
+            return self._over_y(lambda y: first(z, y, f(z), f(y)) + second(y, z, f(y), f(z)), z)
+
+        return at
+
+    def _over_y(self, f: Function, x: jax.Array) -> jax.Array:
+        return integrate(lambda y: _scalar("L", f(y)), self.quadrature if self.inner is None else self.inner(x))
+
+
+def euler_lagrange(lagrangian: Lagrangian, order: int = 1) -> Callable[[Function], Function]:
     """The functional derivative that belongs to a Lagrangian: f -> the function L_f - d/dx L_f' (div for fields).
 
-    A stationary f makes it zero. Terms at the ends are left out: see `functional_gradient`.
+    A stationary f makes it zero. Terms at the ends are left out: see `functional_gradient`. Of higher order it is the
+    sum of (-1)^k d^k/dx^k L_f^(k).
 
     Args:
       lagrangian: (x, value, slope) -> (), as for `Functional`.
+      order: of the highest derivative that it is given.
     Returns:
-      Map from functions f, () or (d,) -> (), to functions of the same kind.
+      Map from functions f to functions of the same kind: () or (d,) -> (), or (m,).
     Raises:
-      ValueError: at a point, f or the Lagrangian is not scalar.
+      ValueError: at a point, f or the Lagrangian is not as for `Functional`.
       TypeError: f is no function.
+    Source: Gelfand and Fomin, Calculus of Variations (1963), sections 9 and 11.
     Example:
       >>> curve = euler_lagrange(lambda x, u, du: du**2 / 2)(jnp.cosh)   # -u''
       >>> float(curve(0.0))
@@ -230,20 +281,75 @@ def euler_lagrange(lagrangian: Lagrangian) -> Callable[[Function], Function]:
         return _scalar("L", lagrangian(*point))
 
     def of(f: Function) -> Function:
-        def momentum(x: jax.Array) -> jax.Array:
-            return jax.grad(scalar, argnums=2)(x, *_value_and_slope(f, x))
+        def term(k: int) -> Function:
+            def momentum(x: jax.Array) -> jax.Array:  # the derivative of L by the k-th of f
+                return jax.grad(scalar, argnums=1 + k)(x, *_derivatives(f, x, order))
+
+            return _divergence(momentum, k)
 
         def gradient(x: ArrayLike) -> jax.Array:
             x = jnp.asarray(x)
-            spread = jnp.reshape(nabla(momentum)(x), (x.size, x.size))
-            return jax.grad(scalar, argnums=1)(x, *_value_and_slope(f, x)) - jnp.trace(spread)
+            return sum(((-1) ** k * term(k)(x) for k in range(1, order + 1)), start=term(0)(x))
 
         return gradient
 
     return of
 
 
-def functional_gradient(functional: Functional, f: Function) -> Function:
+def _divergence(f: Function, times: int) -> Function:
+    """d/dx on a line; in space the sum over the last axis of f's values and that of the derivative, (…, d) -> (…)."""
+    if times == 0:
+        return f
+    inner = _divergence(f, times - 1)
+    return lambda x: jnp.trace(nabla(inner)(x), axis1=-2, axis2=-1) if jnp.ndim(x) else nabla(inner)(x)
+
+
+def linear_transpose(operator: Callable[[Function], Function], f: Function, order: int = 1) -> Callable:
+    """The adjoint of a differential operator: h -> A* h, for which the integrals of h A g and of g A* h are equal.
+
+    As `jax.linear_transpose` turns round a linear function of vectors. Of an operator that is not linear it is the
+    adjoint of its derivative at f, as `variation` is that derivative. Terms at the ends are left out: g is to vanish
+    there with its derivatives below the order.
+
+    Args:
+      operator: takes a function; returns one whose value at x depends on derivatives at x up to `order` alone.
+      f: where to linearise; of a linear operator any function of the kind that it takes, () or (d,) -> () or (m,).
+      order: of the highest derivative in the operator.
+    Returns:
+      Map from functions h of the kind that the operator returns to functions of f's kind.
+    Raises:
+      ValueError: at a point, f is not as for `Functional`.
+      TypeError: f is no function.
+    Example:
+      >>> back = linear_transpose(nabla, jnp.sin)(jnp.cosh)   # -h'
+      >>> round(float(back(1.0)), 4)
+      -1.1752
+    """
+
+    def transposed(h: Function) -> Function:
+        def paired(x: jax.Array, *derivatives: jax.Array) -> jax.Array:
+            return jnp.sum(h(x) * operator(_polynomial(x, derivatives))(x))
+
+        return euler_lagrange(paired, order)(f)
+
+    return transposed
+
+
+def _polynomial(x: jax.Array, derivatives: tuple[jax.Array, ...]) -> Function:
+    """Taylor's polynomial with these derivatives at x."""
+
+    def of(y: jax.Array) -> jax.Array:
+        total, step = jnp.zeros_like(derivatives[0]), y - x
+        for k, each in enumerate(derivatives):
+            for n in range(1, k + 1):
+                each = (each @ step if jnp.ndim(x) else each * step) / n
+            total = total + each
+        return total
+
+    return of
+
+
+def functional_gradient(functional: Functional | Interaction, f: Function) -> Function:
     """The functional derivative of F at f: the G with F'[f] g = integral of G g for all g that are 0 at the ends.
 
     Other g bring the boundary term L_f' g along, which is part of `variation` and of `node_gradient`, not of G.
@@ -255,7 +361,26 @@ def functional_gradient(functional: Functional, f: Function) -> Function:
       Function of a point, as f is. No quadrature is involved.
     Source: Lin (2024); Gelfand and Fomin, Calculus of Variations, chapter 1.
     """
-    return euler_lagrange(functional.lagrangian)(f)
+    return functional.gradient(f)
+
+
+def multiplier(objective: Functional | Interaction, constraint: Functional | Interaction, f: Function) -> jax.Array:
+    """The multiplier of a constraint: mu with G = mu C, where f is stationary among all with the same constraint[f].
+
+    G and C are the functional derivatives of the two at f. mu says what the constraint is worth: by how much the
+    objective of the stationary function changes with the constraint's value.
+
+    Args:
+      objective, constraint: functionals; the constraint's quadrature is taken.
+      f: as they take it.
+    Returns:
+      (), where G is no multiple of C the mu with the least square of G - mu C: that is then the gradient along the
+      constraint.
+    Source: Gelfand and Fomin, Calculus of Variations (1963), section 12.
+    """
+    g, c = objective.gradient(f), constraint.gradient(f)
+    both = integrate(lambda x: jnp.stack([jnp.sum(g(x) * c(x)), jnp.sum(c(x) ** 2)]), constraint.quadrature)
+    return both[0] / both[1]
 
 
 def node_gradient(functional: Functional, f: Function) -> jax.Array:
@@ -296,9 +421,17 @@ def _scalar(name: str, value: jax.Array) -> jax.Array:
     return value
 
 
-def _value_and_slope(f: Function, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _derivatives(f: Function, x: jax.Array, order: int) -> list[jax.Array]:
+    """f and its derivatives at x, up to an order."""
     _need_function(f)
-    return _scalar("f", f(x)), nabla(f)(x)
+    found = [jnp.asarray(f(x))]
+    if found[0].ndim > 1 or found[0].shape == (1,):
+        shape = found[0].shape
+        raise ValueError(f"expected f to return a scalar (), or m > 1 functions as (m,), got {shape}; index its result")
+    for _ in range(order):
+        f = nabla(f)
+        found.append(f(x))
+    return found
 
 
 def _checked(quadrature: Quadrature) -> Quadrature:
