@@ -40,23 +40,33 @@ def estimate(
     of second order, or Gaussian ones for a multiple of the biharmonic operator; terms of order 0 and 1 are exact. Of
     vector fields (`FieldOperator`) terms of first order are estimated, too, sparse or dense.
 
+    Roots are for the sums of c_i D_i^k u that no other law has, of odd order or of order 4 and more: each v_i is a k-th
+    root of c_i, all k of them equally likely, so that of E v_i v_j … every product but v_i^k is zero. The derivative
+    along such a complex v is real jets along k directions; orders 1 and 2 are as for Rademacher. At order 4 it has any
+    equal multiple of all u_iijj besides, the biharmonic operator for instance. Exact where f is a sum of functions of
+    one coordinate each, as Rademacher is at order 2.
+
     Args:
       operator: over d coordinates; or of vector fields, as `divergence`.
       f: (d,) -> (*out), one array, real or complex; for a `FieldOperator` a vector field (d,) -> (d,).
       x: point, (d,) float.
       key: PRNG key, consumed once.
-      samples: terms of each kind, or directions; an integer >= 1.
-      dense: None, "rademacher" or "gaussian".
+      samples: terms of each kind, or directions (of roots, complex ones: k jets each); an integer >= 1.
+      dense: None, "rademacher", "gaussian" or "roots".
       replace: whether a term may be drawn twice; sparse only.
       coordinates: "all" where x is not (d,), as for `apply`.
     Returns:
       (*out), dtype of x; complex where f or a coefficient is. For the Laplacian with Hessian H the variance is
       d^2 / samples times that of H_ii (times 1 - samples / d without replacement, with the variance over d - 1) if
       sparse, 2 / samples times the sum of H_ij^2 over i != j for Rademacher, and over all i, j for Gaussian directions.
+      For the sum of all u_iii by roots it is 1 / samples times the sum of 9 / 2 (u_iij + u_ijj)^2 over i < j and of
+      18 u_ijl^2 over i < j < l; for that of all u_iiii 1 / samples times the sum of 8 (u_iiij + u_ijjj)^2 + 36 u_iijj^2
+      over i < j, of 72 u_iijl^2 over i and j < l, and of 288 u_ijlm^2 over i < j < l < m, indices all different.
     Raises:
       ValueError: samples out of range, a dense estimate that cannot exist, or as for `apply`.
       TypeError: samples is no integer.
-    Source: Shi et al. (2024), section 4; sparse is their eq. 17, dense their section 4.3.
+    Source: Shi et al. (2024), section 4; sparse is their eq. 17, dense their section 4.3. Roots of unity: Ganguly,
+      "Estimating frequency moments of data streams using random linear combinations" (RANDOM 2004).
     Example:
       >>> from course.stde import laplacian
       >>> squares = lambda x: (x**2).sum()
@@ -103,23 +113,25 @@ def _some(kind: Kind, f: Field, x: jax.Array, key: jax.Array, samples: int, repl
 
 
 def _dense(operator: Operator, f: Field, x: jax.Array, key: jax.Array, samples: int, law: str) -> jax.Array:
-    if law not in ("rademacher", "gaussian"):
-        raise ValueError(f'expected dense="rademacher", "gaussian" or None, got {law!r}')
+    if law not in ("rademacher", "gaussian", "roots"):
+        raise ValueError(f'expected dense="rademacher", "gaussian", "roots" or None, got {law!r}')
     low = tuple(kind for kind in operator.kinds if kind.order < 2)
     result, high = apply(Operator.of_kinds(operator.dimension, low), f, x), [k for k in operator.kinds if k.order >= 2]
     while high:
         group = [kind for kind in high if kind.order == high[0].order and (kind is high[0] or alike(kind, high[0]))]
         high = [kind for kind in high if not any(kind is other for other in group)]
         key, own = jax.random.split(key)
-        order, scale = group[0].order, biharmonic_scale(group, len(x))
+        order, scale, pairs = group[0].order, biharmonic_scale(group, len(x)), _pairs(group, len(x))
         factor = in_dtype_of(x, factor_at(x, group[0].factor))
         if order == 2 and group[0].fixed:
             directions, weights = _second_moments(group, own, samples, law, x)
+        elif pairs is not None and law == "roots":
+            directions, weights = _roots(_pure(group, len(x)), pairs, own, samples, order, x)
         elif scale is not None and law == "gaussian":
             directions = jax.random.normal(own, (samples, len(x)), x.dtype)  # E D^4 f[v] is 3 times the biharmonic
             weights = jnp.full(samples, scale / 3, x.dtype)
         else:
-            raise ValueError(_no_dense(order, group, law))
+            raise ValueError(_no_dense(order, group, law, pairs))
         if len(weights):
             result += factor * taylor.weighted(f, x, directions, weights / samples, order)
     return result
@@ -129,12 +141,9 @@ def _second_moments(
     kinds: list[Kind], key: jax.Array, samples: int, law: str, x: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Random directions and weights with E sum w v v^T = samples * C; one family for each sign in C."""
-    draw = jax.random.rademacher if law == "rademacher" else jax.random.normal
+    draw = jax.random.normal if law == "gaussian" else jax.random.rademacher
     if all(len(kind.powers) == 1 for kind in kinds):
-        values = np.zeros(len(x))
-        for kind in kinds:
-            np.add.at(values, kind.listed[:, 0], kind.known)
-        vectors = None
+        values, vectors = _pure(kinds, len(x)), None
     else:
         vectors, values = eigenvectors(kinds, len(x))
     directions, weights = [jnp.zeros((0, len(x)), x.dtype)], [jnp.zeros(0, x.dtype)]
@@ -147,6 +156,46 @@ def _second_moments(
     return jnp.concatenate(directions), jnp.concatenate(weights)
 
 
+def _roots(
+    values: np.ndarray, pairs: float, key: jax.Array, samples: int, k: int, x: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Random directions and weights with E sum w D^k f[v] = samples * (sum of values_i D_i^k f, and of pairs u_iijj).
+
+    z_i is a k-th root of value i, and E z_i^m = 0 unless k divides m: E D^k f[z] is the sum of z_i^k D_i^k f. Its real
+    part is the sum over j < k of (-1)^j 2^(k-1) / k D^k f[Re(z r_j)] with r_j = exp(-i pi j / k). For by Re y = (y +
+    conj(y)) / 2 the power k holds z^(k-m) conj(z)^m with the phase r_j^(k-2m) = (-1)^j exp(2 i pi j m / k), and over j
+    these phases times (-1)^j add up to k for m = 0 and m = k, else to zero.
+    Signs s have E D^4 f[s] = the sum of all u_iiii, and of 6 u_iijj over i < j.
+    """
+    own, other = jax.random.split(key)
+    values = values - pairs / 6
+    turns = 2 * jax.random.randint(own, (samples, len(x)), 0, k) + jnp.asarray(values < 0)  # angles over pi / k
+    cosines = jnp.asarray(np.cos(np.pi / k * np.arange(2 * k)), x.dtype)
+    along = cosines[(turns - jnp.arange(k)[:, None, None]) % (2 * k)] * jnp.asarray(np.abs(values) ** (1 / k), x.dtype)
+    directions = [along.reshape(-1, len(x))] * bool(values.any())
+    weights = [jnp.repeat(jnp.asarray((-1.0) ** np.arange(k) * 2 ** (k - 1) / k, x.dtype), samples)] * len(directions)
+    if pairs:
+        directions.append(jax.random.rademacher(other, (samples, len(x)), x.dtype))
+        weights.append(jnp.full(samples, pairs / 6, x.dtype))
+    empty = jnp.zeros((0, len(x)), x.dtype), jnp.zeros(0, x.dtype)
+    return jnp.concatenate([empty[0], *directions]), jnp.concatenate([empty[1], *weights])
+
+
+def _pure(kinds: list[Kind], d: int) -> np.ndarray:
+    """The coefficient of the pure derivative along each axis, (d,)."""
+    values = np.zeros(d)
+    for kind in kinds:
+        if len(kind.powers) == 1:
+            np.add.at(values, kind.listed[:, 0], kind.known)
+    return values
+
+
+def _pairs(kinds: list[Kind], d: int) -> float | None:
+    """The coefficient of all u_iijj, if these terms have no others beside pure derivatives, and all are fixed."""
+    shared: list[Any] = [common(kind, d) if kind.powers == (2, 2) else None for kind in kinds if len(kind.powers) > 1]
+    return None if None in shared or not all(kind.fixed for kind in kinds) else sum(shared)
+
+
 def biharmonic_scale(kinds: list[Kind], d: int) -> float | None:
     """The factor, if these terms are a multiple of the biharmonic operator in d > 1 coordinates."""
     scales = {kind.powers: common(kind, d) for kind in kinds}
@@ -156,9 +205,11 @@ def biharmonic_scale(kinds: list[Kind], d: int) -> float | None:
     return pure if pairs == 2 * pure else None
 
 
-def _no_dense(order: int, kinds: list[Kind], law: str) -> str:
+def _no_dense(order: int, kinds: list[Kind], law: str, pairs: float | None) -> str:
     if any(not kind.fixed for kind in kinds):
         reason = "its coefficients depend on x, and directions are drawn before x is seen"
+    elif law == "roots":
+        reason = "it has mixed derivatives other than all u_iijj alike"
     elif order % 2:
         reason = f"it has order {order}, and their odd moments are zero"
     elif all(kind.powers == (order,) for kind in kinds):
@@ -168,7 +219,8 @@ def _no_dense(order: int, kinds: list[Kind], law: str) -> str:
         )
     else:
         reason = f"their moments of order {order} do not match its coefficients"
-    return f"expected an operator that {law} directions can estimate, got one that they can't: {reason}; use dense=None"
+    remedy = "dense=None" if pairs is None else 'dense="roots", or None'
+    return f"expected an operator that {law} directions can estimate, got one that they can't: {reason}; use {remedy}"
 
 
 def unbiased_square(residual: Callable[[jax.Array], jax.Array], key: jax.Array) -> jax.Array:
