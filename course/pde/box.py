@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
 from course import stde, taylor
+from course.pde.conditions import conditions_of
+from course.pde.domain import Box
 from course.pde.equation import Field, scalar
+from course.pde.problem import Problem
 from course.pde.sampling import sample_ball, sample_box
 from course.taylor import arguments
 
@@ -184,32 +186,9 @@ def kdv_2d_equation() -> BoxEquation:
         _, u_x, u_y = jax.grad(u)(point)
         return stde.apply(linear, u, point) + 3 * (u_xy * u_x + u_y * u_xx)
 
-    def ansatz(network: Field) -> Field:
-        def u(point: jax.Array) -> jax.Array:
-            t, x, y = point
-            before = point.at[0].set(0)
-            given = _from_faces(solution, point) + solution(before) - _from_faces(solution, before)
-            return given + t * (4 - x**2) * (4 - y**2) / 16 * network(equation.unit(point))
-
-        return u
-
-    equation = BoxEquation("KdV 2-D", (0.0, -2.0, -2.0), (1.0, 2.0, 2.0), solution, residual, ansatz)
-    return equation
-
-
-def _from_faces(solution: Field, point: jax.Array) -> jax.Array:
-    """Values on the faces x, y = -2, 2 carried inside: transfinite interpolation (Gordon and Hall, 1973)."""
-    t, x, y = point
-    right, top = (x + 2) / 4, (y + 2) / 4
-
-    def at(x: ArrayLike, y: ArrayLike) -> jax.Array:
-        return solution(jnp.stack([t, x + 0 * t, y + 0 * t]))
-
-    across = (1 - right) * at(-2.0, y) + right * at(2.0, y)
-    up = (1 - top) * at(x, -2.0) + top * at(x, 2.0)
-    lower = (1 - right) * at(-2.0, -2.0) + right * at(2.0, -2.0)
-    upper = (1 - right) * at(-2.0, 2.0) + right * at(2.0, 2.0)
-    return across + up - (1 - top) * lower - top * upper
+    domain = Box(t=(0, 1), x=(-2, 2), y=(-2, 2))
+    problem = Problem(domain, residual, conditions_of(solution, domain, t=(1, 0), x=(1, 1), y=(1, 1)))
+    return BoxEquation("KdV 2-D", domain.lower, domain.upper, solution, residual, problem.ansatz)
 
 
 def plate_equation() -> BoxEquation:

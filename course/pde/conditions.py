@@ -137,6 +137,31 @@ def data(points: ArrayLike, values: ArrayLike, weight: float = 1.0) -> Data:
     return Data(at, wanted, float(weight))
 
 
+def conditions_of(solution: Field, domain: Box, **known: tuple[int, int]) -> list[Face]:
+    """What a known solution has on the faces of a box, to be built in.
+
+    Args:
+      solution: (d,) -> (); called on the faces alone.
+      domain: the box.
+      known: axis -> how much is given at its lower and at its upper end: 0 is nothing, 1 the value, 2 value and slope.
+        t=(1, 0) is an initial value, x=(1, 2) the three conditions of a third derivative.
+    Returns:
+      As from `given`, one for each.
+    Raises:
+      ValueError: an axis that is not there.
+    """
+
+    def face(axis: str, at: float, order: int) -> Face:
+        return Face(axis, at, order, lambda x: across(solution, x, domain.axis(axis), order), None, None)
+
+    return [
+        face(axis, bounds[domain.axis(axis)], order)
+        for axis, counts in known.items()
+        for bounds, count in zip((domain.lower, domain.upper), counts, strict=True)
+        for order in range(count)
+    ]
+
+
 def across(u: Field, x: jax.Array, axis: int, order: int) -> jax.Array:
     """A derivative of u along one axis, ()."""
     if not order:
