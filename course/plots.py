@@ -154,13 +154,21 @@ def solution(solved: Any, cuts: int = 3) -> Figure:
     (first, second), (t, x) = found.names, found.coordinates
     figure, axes = plt.subplots(2, 2, figsize=(WIDTH, 5.2))
     picture, error, lines_, loss = axes.ravel()
-    field(picture, x, t, found.values.T, xlabel=second, ylabel=first, title="u")
+    upward = first == "t"  # time goes up; of two places the first goes to the right, as one draws them
+
+    def draw(axis: Axes, values: np.ndarray, **kinds: Any) -> None:
+        if upward:
+            field(axis, x, t, values.T, xlabel=second, ylabel=first, **kinds)
+        else:
+            field(axis, t, x, values, xlabel=first, ylabel=second, **kinds)
+
+    draw(picture, found.values, title="u")
     if exact is None:
         error.axis("off")
     else:
         gap = found.values - exact.values
         size = np.linalg.norm(gap) / np.linalg.norm(exact.values)
-        field(error, x, t, gap.T, signed=True, xlabel=second, title=f"Error, relative L2 {size:.1e}")
+        draw(error, gap, signed=True, title=f"Error, relative L2 {size:.1e}")
     for row, colour in zip(np.linspace(0, len(t) - 1, cuts).astype(int), COLOURS, strict=False):
         if exact is not None:
             lines_.plot(x, exact.values[row], color=colour, marker="", lw=5, alpha=0.3)

@@ -5,6 +5,7 @@ Lesson: 21_your_own_equation.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -57,8 +58,19 @@ class Face:
         """What the condition leaves over at a point (d,) of the face, ()."""
         if self.residual is None:
             return across(u, x, domain.axis(self.axis), self.order) - self.equals(x)
-        residual = self.residual
-        return scalar(lambda x: residual(u, x, **unknowns))(x)
+        return left_over(self.residual, u, x, unknowns)
+
+
+@dataclass(frozen=True)
+class OnFaces:
+    """A derivative across a face of a function that all faces share: what `conditions_of` gives as `equals`."""
+
+    shared: Field
+    axis: int
+    order: int
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return across(self.shared, x, self.axis, self.order)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +143,10 @@ def data(points: ArrayLike, values: ArrayLike, weight: float = 1.0) -> Data:
     """
     at, wanted = jnp.asarray(points, float), jnp.asarray(values, float)
     if at.ndim != 2 or wanted.shape != at.shape[:1] or not len(at):
-        raise ValueError(f"expected points (n, d) and values (n,), got {at.shape} and {wanted.shape}")
+        raise ValueError(
+            f"expected points (n, d) and values (n,), got {at.shape} and {wanted.shape}; on one axis take "
+            "points[:, None]"
+        )
     if not (jnp.isfinite(at).all() and jnp.isfinite(wanted).all() and weight > 0):
         raise ValueError("expected finite points and values and a weight > 0, got others; leave missing values out")
     return Data(at, wanted, float(weight))
@@ -152,7 +167,7 @@ def conditions_of(solution: Field, domain: Box, **known: tuple[int, int]) -> lis
     """
 
     def face(axis: str, at: float, order: int) -> Face:
-        return Face(axis, at, order, lambda x: across(solution, x, domain.axis(axis), order), None, None)
+        return Face(axis, at, order, OnFaces(solution, domain.axis(axis), order), None, None)
 
     return [
         face(axis, bounds[domain.axis(axis)], order)
@@ -160,6 +175,30 @@ def conditions_of(solution: Field, domain: Box, **known: tuple[int, int]) -> lis
         for bounds, count in zip((domain.lower, domain.upper), counts, strict=True)
         for order in range(count)
     ]
+
+
+def left_over(residual: Residual, u: Field, x: jax.Array, unknowns: Mapping[str, jax.Array]) -> jax.Array:
+    """The value of a residual at a point, ().
+
+    Raises:
+      ValueError: it is no single number, or the residual takes other coefficients.
+    """
+    try:
+        inspect.signature(residual).bind(u, x, **unknowns)
+    except TypeError as error:
+        raise ValueError(
+            f"expected a residual ({', '.join(['u', 'x', *unknowns])}), got one that is called otherwise ({error}); "
+            "residuals of equation and conditions take all coefficients, whose first guesses are solve's unknowns="
+        ) from error
+    value = residual(scalar(u), x, **unknowns)
+    number = isinstance(value, jax.Array | np.ndarray | np.generic | float | int)
+    got = np.shape(value) if number else type(value).__name__
+    if got != ():
+        raise ValueError(
+            f"expected a residual of shape () at a point, got {got}; pick entries of derivatives, "
+            "u_t = domain.derivatives(u, x, 't')[0], and give one Problem one equation"
+        )
+    return jnp.asarray(value)
 
 
 def across(u: Field, x: jax.Array, axis: int, order: int) -> jax.Array:
@@ -179,7 +218,8 @@ def built_in(domain: Box, faces: Sequence[Face]) -> tuple[Field, Field]:
       ValueError: a derivative is given without those below it, or something twice.
     """
     lift: Field = lambda x: jnp.zeros((), x.dtype)  # noqa: E731
-    factors = []
+    factors, sources = [], {face.equals.shared if isinstance(face.equals, OnFaces) else None for face in faces}
+    (lacking,) = sources if len(sources) == 1 else (None,)
     for axis, name in enumerate(domain.names):
         here = sorted((face for face in faces if face.axis == name), key=lambda face: (face.at, face.order))
         if not here:
@@ -189,9 +229,13 @@ def built_in(domain: Box, faces: Sequence[Face]) -> tuple[Field, Field]:
             if orders != list(range(len(orders))):
                 raise ValueError(
                     f"expected u, u_{name}, ... once each at {name} = {place:g} to build them in, got derivatives of "
-                    f"orders {orders}; add what is missing, or give a weight"
+                    f"orders {orders}; a slope alone, or what is given twice, needs a weight: "
+                    f"given({name}={place:g}, u_{name}=..., weight=1.0)"
                 )
-        lift = _with_faces(domain, lift, axis, here)
+        if lacking is None:
+            lift = _with_faces(domain, lift, axis, here)
+        else:
+            lift, lacking = _with_shared(domain, lift, lacking, axis, here)
         factors.append((axis, _roots(domain, axis, here)))
 
     def factor(x: jax.Array) -> jax.Array:
@@ -214,6 +258,42 @@ def _with_faces(domain: Box, lift: Field, axis: int, faces: Sequence[Face]) -> F
         return total
 
     return lifted
+
+
+def _with_shared(domain: Box, lift: Field, lacking: Field, axis: int, faces: Sequence[Face]) -> tuple[Field, Field]:
+    """`_with_faces` where all that is given comes from one function f; `lacking` is f - lift, known on faces alone.
+
+    The lift has a copy of f for each axis, evaluated for many places at once. `_with_faces` has one for each corner,
+    edge and face: ten times the program, and the compiler's time.
+    """
+    polynomials, orders = _hermite(domain, axis, faces), np.array([face.order for face in faces])
+    places, rows = np.unique([face.at for face in faces], return_inverse=True)
+    order = int(orders.max())
+    middle, half = (domain.upper[axis] + domain.lower[axis]) / 2, (domain.upper[axis] - domain.lower[axis]) / 2
+
+    def at(x: jax.Array, where: jax.Array) -> jax.Array:  # (places, order + 1), derivatives across
+        direction = np.eye(len(x))[axis]
+
+        def here(place: jax.Array) -> jax.Array:
+            moved = jnp.where(direction == 1, place, x)
+            return taylor.derivatives(lacking, moved, direction, order) if order else lacking(moved)[None]
+
+        return jax.vmap(here)(where)
+
+    def carried(x: jax.Array, found: jax.Array) -> jax.Array:
+        values, z = jnp.zeros(len(faces), x.dtype), (x[axis] - middle) / half
+        for powers in polynomials.T:  # all faces' at once
+            values = values * z + powers.astype(x.dtype)
+        return values @ found[rows, orders]
+
+    def lifted(x: jax.Array) -> jax.Array:
+        return lift(x) + carried(x, at(x, jnp.asarray(places, x.dtype)))
+
+    def left(x: jax.Array) -> jax.Array:
+        found = at(x, jnp.append(jnp.asarray(places, x.dtype), x[axis]))
+        return found[-1, 0] - carried(x, found)
+
+    return lifted, left
 
 
 def _to_unit(domain: Box, axis: int, at: float) -> tuple[float, float]:

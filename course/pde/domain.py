@@ -27,8 +27,9 @@ class Box:
       axes: name -> (lower, upper).
     Attributes:
       names: of the axes, d letters as one string.
-      lower, upper: two corners, d numbers each.
-      dimension: d.
+      lower: the corner with the smallest coordinates, d numbers.
+      upper: the opposite corner, d numbers.
+      dimension: how many axes, d.
       inputs: how many numbers a network is given at a point.
     Raises:
       ValueError: a name of more than one letter, bounds that are not finite or not in order, an unknown periodic axis.
@@ -137,7 +138,7 @@ class Grid:
       coordinates: one array for each axis.
       values: in float64.
     Raises:
-      ValueError: values of another shape, or not finite.
+      ValueError: values of another shape, or not finite; coordinates that do not rise.
     """
 
     def __init__(self, values: ArrayLike, **axes: ArrayLike) -> None:
@@ -149,6 +150,9 @@ class Grid:
                 "transpose them" if self.values.shape == shape[::-1] else "one coordinate for each value on its axis"
             )
             raise ValueError(f"expected values {shape} on axes {list(axes)}, got {self.values.shape}; {remedy}")
+        for name, each in zip(self.names, self.coordinates, strict=True):
+            if not (np.diff(each) > 0).all():
+                raise ValueError(f"expected rising coordinates of {name}, got {each}; sort them, and values with them")
         if not np.isfinite(self.values).all():
             raise ValueError("expected finite values, got NaN or infinity; compute the reference with smaller steps")
 

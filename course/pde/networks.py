@@ -170,17 +170,27 @@ def drawn(network: Any, key: jax.Array, inputs: int) -> tuple[Apply, Any]:
       (params, x (inputs,)) -> (), and the parameters.
     Raises:
       TypeError: something else.
-      ValueError: the network's value is no single number.
+      ValueError: the network's value is no single number, or calling it changes it.
     """
     x = jnp.zeros(inputs)
     nnx = sys.modules.get("flax.nnx")  # who has a module of NNX has imported it
+    if isinstance(network, type):
+        raise TypeError(f"expected a network, got the class {network.__name__}; call it: {network.__name__}(...)")
     if isinstance(network, tuple) and len(network) == 2 and callable(network[0]):
         apply, params = network
     elif hasattr(network, "init") and hasattr(network, "apply"):
         apply, params = network.apply, network.init(key, x)
     elif nnx is not None and isinstance(network, nnx.Module):
-        graph, params, rest = nnx.split(network, nnx.Param, ...)
-        apply = lambda params, x: nnx.merge(graph, params, rest)(x)  # noqa: E731
+        graph, params, keys, rest = nnx.split(network, nnx.Param, nnx.RngKey, ...)
+        apply = lambda params, x: nnx.merge(graph, params, keys, rest)(x)  # noqa: E731
+        called = nnx.clone(network)  # merged modules share their variables, in newer releases
+        called(x)
+        after = nnx.split(called, nnx.Param, nnx.RngKey, ...)[3]
+        if not all(map(jnp.array_equal, jax.tree.leaves(rest), jax.tree.leaves(after))):
+            raise ValueError(
+                "expected a network that is a function of its input, got one that changes when it is called; call its "
+                "eval(), which fixes dropout and norms, or leave those out"
+            )
     else:
         raise TypeError(
             f"expected a network with init and apply, a module of NNX, or a pair (function, params), got "

@@ -1,6 +1,6 @@
 """Semilinear equations in time over all of space; asked is the value at one point. Needs NumPy and JAX.
 
-Lesson: 19_million_dimensions.
+Lesson: 20b_all_equations.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Parabolic:
     Attributes:
       name: as in the tables.
       start: the x that is asked for, (d,).
-      horizon: T.
+      horizon: the time T.
       final: g, (d,) -> ().
       sigma: (d,) -> (d,).
-      reaction: f.
+      reaction: the function f.
       path: (t, z (d,)) -> X at time t, where z is standard normal.
       solution: (t, x) as one point (1 + d,) -> (), in closed form or from an equation in one dimension; None where it
         is not known.
@@ -82,19 +82,48 @@ class Parabolic:
         Returns:
           Scalar (); unbiased with samples.
         """
-        u, x = scalar(u), point[1:]
+        value, slope = jax.value_and_grad(scalar(u))(point)
+        return self._left_over(point[1:], value, slope, self._curved(scalar(u), point, key, samples))
+
+    def network_residual(
+        self, network: Field, point: jax.Array, key: jax.Array | None = None, samples: int | None = None
+    ) -> jax.Array:
+        """The residual of `ansatz(network)`, by the product rule: g is differentiated apart from the network.
+
+        Args:
+          network: of t / T and x, (1 + d,) -> ().
+          point, key, samples: as for `residual`; samples are of the network's derivatives, those of g are exact.
+        Returns:
+          Scalar (). Gradients by parameters are the faster for it: they see the network's derivatives alone.
+        """
+        s, x = point[0] / self.horizon, point[1:]
+        place, share = point.at[0].set(s), (1 - s) * self.scale
+        g, by_g = jax.value_and_grad(self.final)(x)
+        n, by_n = jax.value_and_grad(scalar(network))(place)
+        learned = self.mean + self.scale * n
+        slope = s * jnp.append(0, by_g) + share * by_n
+        in_time = (g - learned + share * by_n[0]) / self.horizon
+        curved = s * self._curved(lambda p: self.final(p[1:]), point)
+        curved += share * self._curved(network, place, key, samples)
+        return self._left_over(x, s * g + (1 - s) * learned, slope.at[0].set(in_time), curved)
+
+    def _curved(
+        self, u: Field, point: jax.Array, key: jax.Array | None = None, samples: int | None = None
+    ) -> jax.Array:
+        """Sum of sigma_i^2 u_ii."""
+        x = point[1:]
         spread, at = self.sigma(x), jnp.zeros_like(x)
 
-        def moved(z: jax.Array) -> jax.Array:  # its Laplacian is the sum of sigma_i^2 u_ii, and stays compressed
+        def moved(z: jax.Array) -> jax.Array:  # its Laplacian is that sum, and stays compressed
             return u(jnp.concatenate([point[:1], x + spread * z]))
 
         if samples is None:
-            curved = taylor.laplacian(moved, at)
-        elif key is None:
+            return taylor.laplacian(moved, at)
+        if key is None:
             raise ValueError(f"expected a key to draw {samples} directions with, got None; pass key=")
-        else:
-            curved = stde.estimate(stde.laplacian(len(x)), moved, at, key, samples, dense="rademacher")
-        value, slope = jax.value_and_grad(u)(point)
+        return stde.estimate(stde.laplacian(len(x)), moved, at, key, samples, dense="rademacher")
+
+    def _left_over(self, x: jax.Array, value: jax.Array, slope: jax.Array, curved: jax.Array) -> jax.Array:
         return (slope[0] + curved / 2 + self.reaction(x, value, slope[1:])) * (self.horizon / self.scale)
 
     def ansatz(self, network: Field) -> Field:
@@ -129,11 +158,14 @@ PUBLISHED = {
     "heat": {10: 0.47006, 100: 0.31674, 1000: 0.28753, 10_000: 0.28433},
     "allen-cahn": {100: 0.052802},
     "sine-gordon": {10: 0.3229470, 100: 0.0528368, 1000: 0.0055896, 10_000: 0.0005621},
+    "HJB": {100: 4.5901},
+    "Black-Scholes": {100: 77.1049},
 }
-"""Published values of `semilinear_equation` at t = 0, x = 0, by name and d.
+"""Published values of the equations here at the point that is asked for, by name and d.
 
-For Allen-Cahn by branching diffusion (Han, Jentzen and E, 2018); the others by multilevel Picard iteration, as they
-stand in the code of Shi et al. (2024). All are Monte-Carlo estimates.
+For Allen-Cahn by branching diffusion, for HJB by the formula of Cole and Hopf (Han, Jentzen and E, 2018), for
+Black-Scholes in closed form (Raissi, 2018); the others by multilevel Picard iteration, as they stand in the code of Shi
+et al. (2024). All but the closed form are Monte-Carlo estimates.
 """
 
 

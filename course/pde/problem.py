@@ -1,4 +1,4 @@
-"""An equation of one's own: a residual on a box, with conditions. Needs JAX. Lesson: 21_your_own_equation."""
+"""An equation of one's own: a residual on a box, with conditions. Needs NumPy and JAX. Lesson: 21_your_own_equation."""
 
 from __future__ import annotations
 
@@ -7,33 +7,37 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from course.pde.conditions import Data, Face, Residual, across, built_in
+from course.pde.conditions import Data, Face, Residual, across, built_in, left_over
 from course.pde.domain import Box, Grid
-from course.pde.equation import Field, scalar
+from course.pde.equation import Field
 
 
 class Problem:
     """An equation on a box, an `Equation` as `ball` and `box` have them, made of its parts.
 
+    u is one real function; systems of several, and complex ones, are not for it.
+
     Args:
       domain: a Box.
       residual: (u, x (d,)) -> (), zero where u solves the equation; u is (d,) -> (). Unknown coefficients come as
         keyword arguments: `def residual(u, x, speed)`.
-      conditions: from `given` and `data`.
+      conditions: from `given` and `data`, several or one.
       reference: what a solution is compared with: a function (d,) -> (), a Grid, or None.
       ansatz: network -> u, in the place of what the conditions without weight build; network is (inputs,) -> ().
     Attributes:
-      domain, reference: as given.
+      domain: as given.
+      reference: as given.
       penalties: the conditions with a weight.
-      dimension: d.
+      dimension: how many axes, d.
       inputs: how many numbers a network is given.
       faces: the conditions without a weight.
       has_ansatz: whether an ansatz was given.
       solution: the reference where it is a function, else None.
     Raises:
-      TypeError: a condition from elsewhere.
-      ValueError: a condition on an unknown axis or outside of the domain, given twice, or one that cannot be built in;
+      TypeError: a condition from elsewhere, or a reference that is neither function nor Grid.
+      ValueError: a condition or data on an unknown axis or outside of the domain, given twice, or not to be built in;
         a reference on another grid.
     """
 
@@ -41,11 +45,12 @@ class Problem:
         self,
         domain: Box,
         residual: Residual,
-        conditions: Sequence[Face | Data] = (),
+        conditions: Sequence[Face | Data] | Face | Data = (),
         *,
         reference: Field | Grid | None = None,
         ansatz: Callable[[Field], Field] | None = None,
     ) -> None:
+        conditions = [conditions] if isinstance(conditions, Face | Data) else conditions
         for condition in conditions:
             if isinstance(condition, Face):
                 axis = domain.axis(condition.axis)
@@ -63,8 +68,21 @@ class Problem:
                     f"expected data at points (n, {len(domain.names)}), got {condition.points.shape}; one column for "
                     f"each of {', '.join(domain.names)}"
                 )
+            else:
+                slack = [np.inf if n else 1e-6 for n in domain.harmonics]  # of [-1, 1]; a periodic axis has no end
+                outside = (abs(np.asarray(jax.vmap(domain.unit)(condition.points))) > np.add(1, slack)).any(axis=1)
+                if outside.any():
+                    raise ValueError(
+                        f"expected data inside of {domain}, got some at {condition.points[outside.argmax()]}; the "
+                        "columns of points are the axes in this order"
+                    )
         if isinstance(reference, Grid):
             reference.points(domain)
+        elif reference is not None and not callable(reference):
+            raise TypeError(
+                f"expected a reference as a function (d,) -> (), a Grid or None, got {type(reference).__name__}; name "
+                "the axes of an array: Grid(values, t=times, x=places)"
+            )
         self.domain, self.reference = domain, reference
         self.dimension, self.inputs = domain.dimension, domain.inputs
         self.solution = reference if callable(reference) else None
@@ -88,13 +106,7 @@ class Problem:
         if jnp.shape(x) != (self.dimension,):
             remedy = "wrap the call in jax.vmap" if jnp.ndim(x) > 1 else f"one number each for {self.domain.names}"
             raise ValueError(f"expected a point ({self.dimension},), got {jnp.shape(x)}; {remedy}")
-        value = self._residual(scalar(u), x, **unknowns)
-        if jnp.shape(value) != ():
-            raise ValueError(
-                f"expected a residual of shape () at a point, got {jnp.shape(value)}; pick entries of derivatives, "
-                "u_t = domain.derivatives(u, x, 't')[0], and give one Problem one equation"
-            )
-        return value
+        return left_over(self._residual, u, x, unknowns)
 
     def ansatz(self, network: Field) -> Field:
         """A function that satisfies the conditions without weight, whatever the network (inputs,) -> ()."""

@@ -1,9 +1,13 @@
-"""Waves in closed form of equations with three and four derivatives. Needs JAX. Lesson: 20_high_order_pdes."""
+"""Waves in closed form of equations with three and four derivatives. Needs NumPy and JAX.
+
+Lesson: 20b_all_equations.
+"""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from course.pde.conditions import conditions_of
 from course.pde.domain import Box
@@ -20,13 +24,13 @@ def kp_equation() -> Problem:
     the initial value, value and slope at both ends of x, and the value at both ends of y.
     Source: Miles, "Resonantly interacting solitary waves", Journal of Fluid Mechanics 79 (1977); by insertion.
     """
-    k = (-1.0, 0.0, 1.0)
+    k = np.array([-1.0, 0.0, 1.0])
+    exponents = np.stack([-4 * k**3, k, k**2], axis=1)  # of t, x, y
 
     def solution(point: jax.Array) -> jax.Array:
-        t, x, y = point
-        p = jax.nn.softmax(jnp.stack([a * x + a**2 * y - 4 * a**3 * t for a in k]))
-        mean, square = (sum(a**n * p[i] for i, a in enumerate(k)) for n in (1, 2))
-        return jnp.asarray(2 * (square - mean**2))
+        p = jax.nn.softmax(exponents.astype(point.dtype) @ point)
+        mean, square = p @ k.astype(p.dtype), p @ (k**2).astype(p.dtype)
+        return 2 * (square - mean**2)
 
     def residual(u: Field, point: jax.Array) -> jax.Array:
         names = "", "x", "xx", "xxxx", "tx", "yy"
@@ -47,10 +51,10 @@ def zk_equation() -> Problem:
     """
     k, l = 0.6, 0.3  # noqa: E741
     size = k**2 + l**2
+    direction = 2 * np.array([-4 * k * size, k, l])  # of t, x, y
 
     def solution(point: jax.Array) -> jax.Array:
-        t, x, y = point
-        z = 2 * (k * x + l * y - 4 * k * size * t)
+        z = direction.astype(point.dtype) @ point
         return 48 * size * jax.nn.sigmoid(z) * jax.nn.sigmoid(-z)  # sech^2(z / 2) / 4; cosh would overflow
 
     def residual(u: Field, point: jax.Array) -> jax.Array:

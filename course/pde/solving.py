@@ -1,6 +1,6 @@
 """Solve an equation of one's own: the loss, the call that trains a network on it, and what comes out.
 
-Needs NumPy, JAX and tqdm. Lesson: 21_your_own_equation.
+Needs NumPy, JAX, optax and tqdm. Lesson: 21_your_own_equation.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from tqdm import tqdm
 
 from course.pde.domain import Grid
@@ -54,6 +55,10 @@ class Loss:
         self.problem, self.apply = problem, apply
         self.points = arguments.integer("points", points, "the residual is taken at one point at least")
         self.candidates = arguments.integer("candidates", candidates, "1 takes all points that are drawn")
+        if causal < 0 or (causal and getattr(getattr(problem, "domain", None), "names", "-")[0] != "t"):
+            raise ValueError(
+                f"expected causal >= 0, and more than 0 only where t is the first axis, got {causal}; 0 is no weights"
+            )
         self.causal, self.fixed = causal, fixed
 
     def equation(self, params: Any) -> Any:
@@ -121,7 +126,7 @@ class Solution:
       u: itself, without a check of the point.
       apply: the network, (params, x (inputs,)) -> ().
       params: {"network": its parameters, "unknowns": {name: ()}}; of `march` those of all windows, stacked.
-      losses: of the steps made, (steps,).
+      losses: of the steps made in this call, (steps,).
       errors: the relative L2 error after steps {step: error}; empty without a reference.
       seconds: that the steps took, compiling included.
     """
@@ -140,6 +145,10 @@ class Solution:
             raise ValueError(f"expected a point ({self.problem.dimension},), got {jnp.shape(x)}; {remedy}")
         return self.u(x)
 
+    def __repr__(self) -> str:
+        error = "" if self.error is None else f", relative L2 {self.error:.1e}"
+        return f"Solution({len(self.losses)} steps in {self.seconds:.0f} s{error})"
+
     @cached_property
     def _values(self) -> Any:
         return jax.jit(lambda x: jax.lax.map(self.u, x, batch_size=4096))
@@ -147,6 +156,10 @@ class Solution:
     def values(self, x: Any) -> np.ndarray:
         """u at many points, (..., d) -> (...)."""
         x = jnp.asarray(x, float)
+        if x.shape[-1:] != (self.problem.dimension,):
+            raise ValueError(
+                f"expected points (..., {self.problem.dimension}), got {x.shape}; on one axis take x[:, None]"
+            )
         return np.asarray(self._values(x.reshape(-1, x.shape[-1]))).reshape(x.shape[:-1])
 
     def grid(self, n: int = 101) -> Grid:
@@ -195,29 +208,34 @@ def solve(
 
     Args:
       problem: a `Problem`, or another `Equation`.
-      network: see `drawn`: `Mlp()`, `ModifiedMlp()`, a module of Linen or NNX, a pair (function, params); or a Solution
-        of the same problem, to go on from.
+      network: `Mlp()`, `ModifiedMlp()`, `FourierFeatures()`, a module of Linen or NNX whose input is (problem.inputs,),
+        a pair (function of (params, x), params); or a Solution of the same problem, to go on from.
       key: PRNG key, consumed once, for the network and the points.
       steps: of the optimizer.
       optimizer: of optax, with a schedule for its rate where you like, or a `NaturalGradient`; None is
         `gauss_newton()`, for networks of a few thousand parameters. `optax.lbfgs()` wants fixed=True.
-      points, causal, candidates, fixed: see `Loss`.
+      points, causal, candidates, fixed: see `Loss`. What is returned are the weights of the last step; where fresh
+        points make them jump, take more points than the network has weights.
       unknowns: coefficients to be found, name -> first guess; the residual takes them by name.
       progress: whether to show a bar.
-      run: where checkpoints are kept, see `course.train.resumable`; the same call goes on from the newest.
+      run: where checkpoints are kept; the same call goes on from the newest. From `course.train.resumable`:
+        `with Run(folder, {"equation": "fisher"}) as run: pde.solve(..., run=run)`.
     Returns:
       The solution, with its losses and its errors against the reference.
     Raises:
       ValueError: a slip that shows before training: a residual that is no scalar or not finite, a function that ignores
-        a coordinate, conditions that contradict each other, unknowns that the residual does not take.
+        a coordinate, conditions that contradict each other, unknowns that a residual does not take.
       DivergedError: a loss or gradient is not finite.
     """
     own, drawing, trying = jax.random.split(key, 3)
     if isinstance(network, Solution):
-        apply, params = network.apply, jax.tree.map(jnp.copy, network.params)
+        if "held" in network.params:
+            raise ValueError("expected a solution of pde.solve, got one of pde.march; march with more steps instead")
+        apply, weights = network.apply, jax.tree.map(jnp.copy, network.params["network"])
+        unknowns = network.unknowns | dict(unknowns or {})
     else:
-        apply, params = drawn(network, own, getattr(problem, "inputs", problem.dimension))
-        params = {"network": params, "unknowns": {name: jnp.float32(v) for name, v in (unknowns or {}).items()}}
+        apply, weights = drawn(network, own, getattr(problem, "inputs", problem.dimension))
+    params = {"network": weights, "unknowns": {name: jnp.float32(v) for name, v in (unknowns or {}).items()}}
     loss = Loss(problem, apply, points, causal=causal, candidates=candidates, fixed=fixed)
     check(loss, params, trying)
     return trained(loss, params, drawing, steps, gauss_newton() if optimizer is None else optimizer, progress, run)
@@ -235,6 +253,11 @@ def trained(
     """`pde.train` with a bar that shows loss and error."""
     errors, begun = dict[int, float](), perf_counter()
     compare = _comparison(loss)
+    if run is not None and not hasattr(run, "restore"):
+        raise TypeError(
+            f"expected an open Run, got {type(run).__name__}; as in `with Run(folder, setting) as run:`, from "
+            "course.train.resumable"
+        )
     with tqdm(total=steps, desc=progress if isinstance(progress, str) else None, disable=not progress) as bar:
 
         def report(state: Any, new: jax.Array) -> None:
@@ -249,6 +272,8 @@ def trained(
         state, losses = train(
             of, optimizer, start(params, optimizer, key), steps, chunk=max(1, steps // 20), report=report, run=run
         )
+    if compare is not None and not errors:  # nothing was left to do
+        errors[int(state.step)] = float(compare(state.params))
     seconds = run.seconds if run else perf_counter() - begun
     return Solution(loss.problem, loss.u(state.params), loss.apply, state.params, np.asarray(losses), errors, seconds)
 
@@ -281,17 +306,20 @@ def check(loss: Loss, params: Any, key: jax.Array) -> None:
     if hasattr(problem, "check"):
         problem.check()
     inputs = getattr(problem, "inputs", problem.dimension)
+    flat, unravel = ravel_pytree(params["network"])
+    own, noise = jax.random.split(key)  # drawn outside of the compiled function: each shape is compiled but once
+    x, z = problem.sample(own, 64), jax.random.normal(own, (64, inputs))
+    shaken = unravel(flat + jax.random.normal(noise, flat.shape).astype(flat.dtype))
 
     @jax.jit
-    def tried(params: Any) -> tuple[jax.Array, ...]:
-        own, noise = jax.random.split(key)
-        x, z = problem.sample(own, 64), jax.random.normal(own, (64, inputs))
-        leaves, tree = jax.tree.flatten(params["network"])
-        keys = jax.random.split(noise, len(leaves))
-        shaken = [
-            leaf + jax.random.normal(k, leaf.shape).astype(leaf.dtype) for leaf, k in zip(leaves, keys, strict=True)
-        ]
-        network, ansatz = jax.tree.unflatten(tree, shaken), loss.equation(params).ansatz
+    def tried(params: Any, network: Any, x: jax.Array, z: jax.Array) -> tuple[jax.Array, ...]:
+        both = jax.tree.map(lambda *leaves: jnp.stack(leaves), params["network"], network)
+        of = lambda each: jax.vmap(lambda x: loss.residual({**params, "network": each}, x))(x)  # noqa: E731
+        residuals, moved = jax.vmap(of)(both)
+        unseen = ~jax.vmap(jax.grad(lambda z: loss.apply(network, z)))(z).any(axis=0)
+        if not getattr(problem, "has_ansatz", True):  # what conditions build hands on every coordinate
+            return residuals, moved, unseen
+        ansatz = loss.equation(params).ansatz
 
         def reaching(x: jax.Array) -> jax.Array:
             """The network's value, from what it adds to u over what a network that is 1 adds."""
@@ -302,31 +330,23 @@ def check(loss: Loss, params: Any, key: jax.Array) -> None:
 
         value, slope = jax.vmap(jax.value_and_grad(reaching))(x)
         rounding = 1e-4 * jnp.median(abs(value))
-        return (
-            x,
-            jax.vmap(lambda x: loss.residual(params, x))(x),
-            jnp.median(abs(slope), axis=0) * x.std(axis=0) <= rounding,
-            ~jax.vmap(jax.grad(lambda z: loss.apply(network, z)))(z).any(axis=0),
-        )
+        return residuals, moved, unseen, jnp.median(abs(slope), axis=0) * x.std(axis=0) <= rounding
 
-    try:
-        x, residuals, *ignored = map(np.asarray, tried(params))
-    except TypeError as error:
-        if "argument" not in str(error):
-            raise
-        names = ", ".join(["u", "x", *params["unknowns"]])
-        raise ValueError(
-            f"expected a residual ({names}), got another ({error}); give first guesses of its coefficients, unknowns="
-        ) from error
+    if getattr(problem, "penalties", ()):
+        jax.eval_shape(loss, params, key)  # traces the residuals of conditions too
+    residuals, moved, *ignored = map(np.asarray, tried(params, shaken, x, z))
     if not np.isfinite(residuals).all():
         at = np.isfinite(residuals).argmin()
         raise ValueError(
-            f"expected a finite residual, got {residuals[at]} at {x[at].round(4).tolist()}; look there for a division "
-            "by zero, or a root or logarithm of a negative number"
+            f"expected a finite residual, got {residuals[at]} at {np.asarray(x[at]).round(4)}; look there for a "
+            "division by zero, or a root or logarithm of a negative number"
         )
-    for what, each in zip(("ansatz", "network"), ignored, strict=True):
+    if np.array_equal(residuals, moved):
+        raise ValueError("expected a residual that depends on u, got one that is the same for two networks; call u(x)")
+    remedies = {"network": "use all of its input", "ansatz": "as in ansatz=lambda network: lambda x: ... * network(x)"}
+    for (what, remedy), each in zip(remedies.items(), ignored, strict=False):
         if each.any():
             raise ValueError(
-                f"expected the {what} to hand on all {len(each)} coordinates, got one that ignores number "
-                f"{np.flatnonzero(each).tolist()}, from 0; as in ansatz=lambda network: lambda x: ... * network(x)"
+                f"expected the {what} to depend on all {len(each)} numbers that it is given, got one that ignores "
+                f"number {np.flatnonzero(each).tolist()}, from 0; {remedy}"
             )

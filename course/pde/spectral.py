@@ -1,4 +1,4 @@
-"""Reference solutions of periodic equations in one dimension, by a classical method. Needs NumPy.
+"""Reference solutions of periodic equations in one dimension, by a classical method. Needs NumPy and JAX.
 
 Lesson: 21_your_own_equation.
 """

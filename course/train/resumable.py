@@ -146,6 +146,12 @@ class Run:
         Warns:
           UserWarning: the newest checkpoint is damaged, and the one before it is taken.
         """
+        if not hasattr(self, "_manager"):
+            raise FolderError(
+                f"expected a run that is open, got {self.folder} outside of its block; `with Run(...) as run:`"
+            )
+        if not hasattr(self, "_manager"):
+            raise FolderError(f"expected an open run, got {self.folder} outside of its block; `with Run(...) as run:`")
         problems: list[str] = []
         for step in self._steps():
             try:

@@ -1,11 +1,14 @@
 """Waves over a box: residuals against nested derivatives, conditions on the faces, in float64."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from course import pde
+from course.checks.core import operations
 from course.pde.conditions import built_in
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -134,3 +137,15 @@ def test_the_ansatz_never_looks_inside():
         np.testing.assert_allclose(u(jnp.array(x)), np.cos(x[0]) + x[1] ** 3, rtol=1e-12)
     free = pde.Problem(domain, residual, pde.conditions_of(f, domain, x=(0, 0))).ansatz(network)
     np.testing.assert_allclose(free(inside), network(jnp.array([-0.5, 0.3])), rtol=1e-12)  # sees (-1, 1)
+
+
+def test_the_lift_of_a_shared_function_is_that_of_its_conditions_one_by_one():
+    """The same values with a smaller program: copies of f for the axes, not for corners, edges and faces."""
+    domain, known = pde.Box(t=(0, 1), x=(-1, 3), y=(0, 2)), {"t": (1, 0), "x": (2, 1), "y": (1, 1)}
+    faces = pde.conditions_of(lambda x: jnp.sin(x @ jnp.array([1.0, 0.7, -1.3])) * x[1], domain, **known)
+    apart = [replace(face, equals=lambda x, face=face: face.equals(x)) for face in faces]
+    shared, one_by_one = (built_in(domain, each)[0] for each in (faces, apart))
+    points = domain.sample(KEY, 20)
+    np.testing.assert_allclose(jax.vmap(shared)(points), jax.vmap(one_by_one)(points), rtol=1e-11, atol=1e-12)
+    few, many = (sum(operations(lift, points[0]).values()) for lift in (shared, one_by_one))
+    assert few < 0.6 * many

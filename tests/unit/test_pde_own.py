@@ -353,15 +353,15 @@ SLIPS = {
     "an unknown derivative": (lambda: BOX.derivatives(wave, jnp.zeros(2), "xz"), "among ['t', 'x'], got 'z'"),
     "an ansatz that ignores x": (
         lambda: solve(conditions=(), ansatz=lambda network: lambda x: jnp.cos(x[1]) + x[0] * network(jnp.zeros(2))),
-        "expected the ansatz to hand on all 2 coordinates, got one that ignores number [0, 1]",
+        "expected the ansatz to depend on all 2 numbers that it is given, got one that ignores number [0, 1]",
     ),
     "a network that ignores x": (
         lambda: solve(network=(lambda params, z: params["a"] * z[0], {"a": jnp.ones(())})),
-        "expected the ansatz to hand on all 2 coordinates, got one that ignores number [1]",
+        "expected the network to depend on all 2 numbers that it is given, got one that ignores number [1]",
     ),
     "a network that ignores a harmonic": (
         lambda: solve(domain=RING, conditions=(), network=SOME),
-        "expected the network to hand on all 5 coordinates, got one that ignores number [3, 4]",
+        "expected the network to depend on all 5 numbers that it is given, got one that ignores number [3, 4]",
     ),
     "NaN": (lambda: solve(lambda u, x: jnp.sqrt(-1 - x[0]) + u(x)), "expected a finite residual, got nan at ["),
     "reference on another grid": (
@@ -378,11 +378,24 @@ SLIPS = {
     "nothing given": (lambda: pde.given(t=0), "expected u, one derivative"),
     "residual without weight": (lambda: pde.given(t=0, residual=heat), "expected a weight"),
     "weight below zero": (lambda: pde.given(t=0, u=0.0, weight=-1.0), "expected a weight > 0"),
-    "a slope alone": (lambda: pde.Problem(BOX, heat, [pde.given(x=1, u_x=0.0)]), "orders [1]; add what is missing"),
-    "given twice": (lambda: pde.Problem(BOX, heat, [INITIAL, INITIAL]), "orders [0, 0]"),
-    "corners that contradict": (lambda: solve(conditions=[INITIAL, pde.given(x=1, u=1.0)]), "agree where faces meet"),
-    "an initial value that is a vector": (lambda: solve(conditions=[pde.given(t=0, u=lambda p: p)]), "scalar field"),
-    "both ansatz and conditions": (lambda: solve(ansatz=lambda network: network), "beside ansatz="),
+    "causal weights below zero": (lambda: solve(causal=-1.0), "causal >= 0"),
+    "causal weights without time": (
+        lambda: pde.solve(pde.Problem(pde.Box(x=(0, 1)), lambda u, x: u(x)), pde.Mlp(), KEY, steps=1, causal=1.0),
+        "where t is the first axis",
+    ),
+    "a grid that is not sorted": (lambda: pde.Grid(np.zeros(3), x=[0, 2, 1]), "rising coordinates of x"),
+    "values at coordinates of one axis": (
+        lambda: pde.Solution(HEAT, None, None, {}, None, {}, 0.0).values(np.zeros(5)),
+        "expected points (..., 2), got (5,)",
+    ),
+    "a march to go on from": (
+        lambda: solve(network=pde.Solution(HEAT, None, None, {"held": 0}, None, {}, 0.0)),
+        "got one of pde.march",
+    ),
+    "an NNX module that draws": (
+        lambda: solve(network=nnx.Sequential(Nnx(nnx.Rngs(0)), nnx.Dropout(0.5, rngs=nnx.Rngs(1)))),
+        "one that changes when it is called",
+    ),
     "data of another dimension": (lambda: solve(conditions=[pde.data(np.zeros((3, 3)), np.zeros(3))]), "points (n, 2)"),
     "data and points of two lengths": (lambda: pde.data(np.zeros((3, 2)), np.zeros(2)), "values (n,)"),
     "data that is missing": (lambda: pde.data(np.zeros((1, 2)), [np.nan]), "leave missing values out"),
@@ -410,3 +423,58 @@ def test_what_is_no_condition_and_no_network():
         pde.Problem(BOX, heat, [("t", 0)])
     with pytest.raises(TypeError, match="expected a network"):
         solve(network=[1])
+    with pytest.raises(TypeError, match="got the class Mlp; call it"):
+        solve(network=pde.Mlp)
+    with pytest.raises(TypeError, match=r"name the axes of an array: Grid"):
+        pde.Problem(BOX, heat, reference=np.zeros((3, 3)))
+    with pytest.raises(TypeError, match="expected an open Run, got str"):
+        solve(run="folder")
+
+
+def test_errors_inside_a_residual_are_its_own():
+    def helper(a, b):
+        return a + b
+
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'b'"):
+        solve(lambda u, x: helper(u(x)))
+
+
+def test_a_solution_says_in_a_line_what_it_is():
+    solution = pde.Solution(HEAT, None, None, {}, np.zeros(3), {3: 0.012}, 4.0)
+    assert repr(solution) == "Solution(3 steps in 4 s, relative L2 1.2e-02)"
+
+
+def test_data_on_a_periodic_axis_may_lie_in_another_period():
+    pde.Problem(RING, heat, [pde.data([[1.0, 7.0]], [0.0])])
+
+
+def test_a_solution_brings_its_unknowns_along():
+    """Going on with another coefficient to be found keeps those that are known."""
+    at = BOX.sample(KEY, 8)
+
+    def residual(u, x, k, more=0.0):
+        u_t, u_xx = BOX.derivatives(u, x, "t", "xx")
+        return u_t - k * u_xx - more
+
+    problem = pde.Problem(BOX, residual, [INITIAL, *ENDS, pde.data(at, jax.vmap(exact_heat)(at))])
+    first = pde.solve(problem, pde.Mlp(4, 1), KEY, steps=1, points=8, unknowns={"k": 0.5}, progress=False)
+    second = pde.solve(problem, first, KEY, steps=1, points=8, unknowns={"more": 0.1}, progress=False)
+    assert set(second.unknowns) == {"k", "more"} and abs(second.unknowns["k"] - first.unknowns["k"]) < 0.5
+
+
+@pytest.mark.parametrize("domain", [pde.Box(t=(0, 2)), pde.Box(x=(0, 1), y=(0, 1), z=(0, 1))], ids=str)
+def test_one_axis_and_three(domain):
+    """u = exp(-t), and a source that makes u = sin sin sin."""
+    one = domain.dimension == 1
+
+    def residual(u, x):
+        if one:
+            return sum(domain.derivatives(u, x, "t", ""))
+        return sum(domain.derivatives(u, x, "xx", "yy", "zz")) + 3 * PI**2 * jnp.sin(PI * x).prod()
+
+    faces = [pde.given(t=0, u=1.0)] if one else [pde.given(u=0.0, **{a: e}) for a in "xyz" for e in (0, 1)]
+    problem = pde.Problem(
+        domain, residual, faces, reference=lambda x: jnp.exp(-x[0]) if one else jnp.sin(PI * x).prod()
+    )
+    solution = pde.solve(problem, pde.Mlp(8, 1), KEY, steps=20, points=64, progress=False)
+    assert solution.error < 2e-2 and solution.grid(5).values.shape == (5,) * domain.dimension

@@ -34,19 +34,37 @@ PROBLEM = pde.Problem(RING, residual, [INITIAL], reference=exact)
 @pytest.mark.parametrize("box", [pde.Box(t=(0, 1), x=(0, 3), periodic="x"), pde.Box(t=(0, 1), x=(0, 3))], ids=str)
 def test_a_series_is_the_function(x64, box):
     f = lambda x: jnp.exp(jnp.sin(2 * PI / 3 * x[1]))  # noqa: E731
-    coefficients = windows._series(box, f)
+    coefficients, gap = windows._series(box, f)
     u = lambda x: windows._sum(box, coefficients, x)  # noqa: E731
     for p in box.sample(KEY, 4):
         for got, wanted in zip(box.derivatives(u, p, "", "xx", "t"), box.derivatives(f, p, "", "xx", "t"), strict=True):
-            assert float(got) == pytest.approx(float(wanted), abs=1e-4)  # degree 24, and its slopes
+            assert float(got) == pytest.approx(float(wanted), abs=1e-4)
+    assert gap < 1e-12
 
 
 def test_a_series_in_the_plane():
     box = pde.Box(t=(0, 1), x=(0, 1), y=(-1, 1), periodic="x")
     f = lambda x: jnp.cos(2 * PI * x[1]) * x[2] ** 2 + x[2]  # noqa: E731
-    coefficients = windows._series(box, f)
+    coefficients, _ = windows._series(box, f)
     p = box.sample(KEY, 5)
     np.testing.assert_allclose(jax.vmap(lambda x: windows._sum(box, coefficients, x))(p), jax.vmap(f)(p), atol=1e-5)
+
+
+def test_a_narrow_initial_value_is_carried_and_a_narrower_one_refused():
+    box = pde.Box(t=(0, 1), x=(-1, 1))
+    bell = lambda width: pde.given(t=0, u=lambda x: jnp.exp(-((x[1] + 0.5) ** 2) / width**2))  # noqa: E731
+    _, gap = windows._series(box, bell(0.15).equals)
+    assert gap < 1e-5
+    problem = pde.Problem(box, lambda u, x: u(x), [bell(0.02)])
+    with pytest.raises(ValueError, match=r"series of 64 modes along each axis gives to 1e-3, got a gap of"):
+        pde.march(problem, pde.Mlp(4, 1), KEY, windows=2, steps=1, points=4, progress=False)
+
+
+def test_a_series_of_time_alone_is_a_number(x64):
+    """An oscillator has no other axis: what is handed on is a value and a slope."""
+    box = pde.Box(t=(0, 2))
+    coefficients, _ = windows._series(box, lambda x: jnp.cos(x[0]))
+    assert coefficients.shape == () and float(windows._sum(box, coefficients, jnp.ones(1))) == 1.0
 
 
 @pytest.mark.slow
