@@ -1,4 +1,4 @@
-"""Checks of the exercises on a residual, an ansatz, a mixed derivative and a solved beam. Needs NumPy and JAX.
+"""Checks of the exercises on residuals, an ansatz, a mixed derivative and a solved beam. Needs NumPy and JAX.
 
 Lesson: 20_high_order_pdes.
 """
@@ -214,6 +214,55 @@ def beam_on_springs(rng: np.random.Generator, beam_on_springs: Any) -> None:
     constant = error(exact(x), shape * (exact(x) @ shape) / (shape @ shape))
     text = f"the relative L2 error is {error(exact(x)):.2g}, not below 0.05; the best constant has {constant:.2g}."
     wrong(text, expected=exact(x), got=got, slip=named[0] if named else "too few steps, or a rate that does not fit")
+
+
+@check(
+    LESSON,
+    "Write the velocity as a function of (t, x), then the vorticity as a function of (t, x): the rest is derivatives.",
+    "jax.grad(psi, argnums=1)(t, x) is (psi_x, psi_y); taylor.curl(lambda x: velocity(t, x), x) is the vorticity.",
+    "rate, slope = jax.grad(vorticity, argnums=(0, 1))(t, x); the residual: rate + velocity @ slope - nu * laplacian.",
+    points=3,
+)
+def eddy_residual(rng: np.random.Generator, eddy_residual: Any) -> None:
+    """The vorticity equation from a stream function, on random waves by hand, and on eddies that decay."""
+    answer = function(eddy_residual, "eddy_residual(psi, nu, t, x)")
+    with float64():
+        a, p, r = rng.uniform(0.5, 1.5, (3, 4)) * rng.choice([-1, 1], (3, 4))
+        q = rng.uniform(0.5, 1.5, (4, 2)) * rng.choice([-1, 1], (4, 2))
+        t, x, nu = float(rng.uniform(-1, 1)), rng.uniform(-1, 1, 2), float(rng.uniform(0.2, 0.6))
+
+        def psi(t: jax.Array, x: jax.Array) -> jax.Array:
+            return a @ jnp.sin(p * t + q @ x + r)
+
+        def decaying(t: jax.Array, x: jax.Array) -> jax.Array:  # Taylor and Green's
+            return jnp.exp(-2 * nu * t) * jnp.cos(x[0]) * jnp.cos(x[1])
+
+        got, left = jax.jit(lambda t, x: (answer(psi, nu, t, x), answer(decaying, nu, t, x)))(t, x)
+        sine, cosine, square = a * np.sin(p * t + q @ x + r), a * np.cos(p * t + q @ x + r), (q**2).sum(1)
+        by_x, by_y = cosine @ q  # of psi; the vorticity is minus its Laplacian
+        rate, slope, spread = (square * cosine) @ p, (square * cosine) @ q, -(square**2) @ sine
+        carried = by_y * slope[0] - by_x * slope[1]
+        expected = rate + carried - nu * spread
+        same(
+            got, expected, "the residual of random waves",
+            rtol=1e-8, atol=1e-8,
+            slips={
+                "the velocity turns the other way: v = (psi_y, -psi_x)": rate - carried - nu * spread,
+                "the velocity is the gradient of psi; it runs along the lines of psi, at a right angle to that":
+                    rate + by_x * slope[0] + by_y * slope[1] - nu * spread,
+                "the sign of the vorticity: curl v is minus the Laplacian of psi": -expected,
+                "the sign of the vorticity in what is carried along, or of the velocity": -rate + carried + nu * spread,
+                "the velocity does not carry the vorticity: v . grad omega is lacking": rate - nu * spread,
+                "the sign of the viscous term": rate + carried + nu * spread,
+                "without viscosity": rate + carried,
+                "nu is lacking": rate + carried - spread,
+                "omega, not its Laplacian, in the viscous term": rate + carried - nu * square @ sine,
+                "omega_t is lacking": carried - nu * spread,
+                "psi_t, where omega_t belongs": cosine @ p + carried - nu * spread,
+            },
+        )  # fmt: skip
+
+        same(left, np.zeros(()), "the residual of eddies that decay", atol=1e-9)
 
 
 def _clamped_beam(load: Callable[[Any], jax.Array], k: float, highest: int = 4) -> np.ndarray:

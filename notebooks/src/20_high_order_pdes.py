@@ -706,4 +706,4 @@ print(f"largest u_xxxy {abs(mixed).max():.3f}; residual of the exact solution be
 # Exercises: [your turn](exercises/20_high_order_pdes.ipynb).
 # Capstone: [a physics-informed network](exercises/capstone_20_pinn.ipynb).
 #
-# Next: [21 · An equation of your own](21_your_own_equation.ipynb).
+# Next: [20b · All equations of the papers](20b_all_equations.ipynb).

@@ -155,3 +155,39 @@ right("beam_on_springs")(galerkin(lambda p, k: p.deriv(4) + k * p))
 right("beam_on_springs")(
     trained(400, lambda params: lambda z: z[0] ** 2 * (1 - z[0]) ** 2 * 10 * pde.mlp(params, 4 * z - 2))
 )
+
+
+def eddies(turn=lambda x, y: (y, -x), terms=lambda rate, carried, spread, nu: rate + carried - nu * spread, sign=-1.0):
+    def residual(psi, nu, t, x):
+        omega = lambda t, x: sign * taylor.laplacian(lambda x: psi(t, x), x)  # noqa: E731
+        v = jnp.stack(turn(*jax.grad(psi, argnums=1)(t, x)))
+        carried = v @ jax.grad(omega, argnums=1)(t, x)
+        return terms(jax.grad(omega)(t, x), carried, taylor.laplacian(lambda x: omega(t, x), x), nu)
+
+    return residual
+
+
+wrong("eddy_residual", "turns the other way")(eddies(lambda x, y: (-y, x)))
+wrong("eddy_residual", "the gradient of psi")(eddies(lambda x, y: (x, y)))
+wrong("eddy_residual", "the sign of the vorticity")(eddies(sign=1.0))
+wrong("eddy_residual", "v . grad omega is lacking")(eddies(terms=lambda rate, carried, spread, nu: rate - nu * spread))
+wrong("eddy_residual", "the sign of the viscous term")(
+    eddies(terms=lambda rate, carried, spread, nu: rate + carried + nu * spread)
+)
+wrong("eddy_residual", "nu is lacking")(eddies(terms=lambda rate, carried, spread, nu: rate + carried - spread))
+wrong("eddy_residual", "omega_t is lacking")(eddies(terms=lambda rate, carried, spread, nu: carried - nu * spread))
+right("eddy_residual")(eddies())
+
+
+@right("eddy_residual")
+def by_nested_jacobians(psi, nu, t, x):
+    def velocity(t, x):
+        slope = jax.grad(psi, argnums=1)(t, x)
+        return jnp.array([[0.0, 1.0], [-1.0, 0.0]]) @ slope
+
+    def spin(t, x):
+        slopes = jax.jacfwd(velocity, argnums=1)(t, x)
+        return slopes[1, 0] - slopes[0, 1]
+
+    viscous = jnp.trace(jax.hessian(spin, argnums=1)(t, x))
+    return jax.grad(spin)(t, x) + velocity(t, x) @ jax.grad(spin, argnums=1)(t, x) - nu * viscous

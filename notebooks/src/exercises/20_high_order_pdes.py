@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 20 · Exercises: Third and fourth order
 #
-# **Can you write and solve an equation of the fourth order that no lesson has written for you?** (10 minutes)
+# **Can you write and solve an equation of the fourth order that no lesson has written for you?** (15 minutes)
 
 # %% [markdown]
-# Four exercises to the [lesson](../20_high_order_pdes.ipynb). Fill in the cells that say `your turn` and run the
+# Five exercises to the [lesson](../20_high_order_pdes.ipynb). Fill in the cells that say `your turn` and run the
 # check below each. `checks.NAME.hint()` prints one hint at a time, `checks.NAME.solution()` the solution, and
 # `checks.progress()` what is done. The minutes count reading and typing; thinking comes on top.
 
@@ -151,7 +151,46 @@ def beam_on_springs(load, k, key):
 checks.beam_on_springs(beam_on_springs)
 
 # %% [markdown]
+# ## Exercise 5: Eddies (3 minutes)
+#
+# A flow in the plane without divergence has a stream function $\psi(t, x)$: its velocity is $v = (\psi_y, -\psi_x)$.
+# Where it has viscosity $\nu$ and moves freely, its vorticity $\omega = \mathrm{curl}\,v = \partial_x v_y - \partial_y
+# v_x$ is carried along and spreads:
+#
+# $$\omega_t + v \cdot \nabla \omega - \nu\,\Delta \omega = 0 .$$
+#
+# **Given** `psi(t, x)`, a function of a number and of a point `(2,)` with a number as its value; the number `nu`; and
+# `t` and `x`.
+#
+# **Asked** for the residual there, in terms of `psi` alone. In $\psi$ it has order 4.
+#
+# **Checked** with sums of random waves against derivatives by hand, in float64; then with eddies that decay by this
+# equation, where it is 0.
+
+
+# %% tags=["stub"]
+def eddy_residual(psi, nu, t, x):
+    raise NotImplementedError("your turn")
+
+
+# %% tags=["solution"]
+def eddy_residual(psi, nu, t, x):
+    def velocity(t, x):
+        psi_x, psi_y = jax.grad(psi, argnums=1)(t, x)
+        return jnp.stack([psi_y, -psi_x])
+
+    def vorticity(t, x):
+        return taylor.curl(lambda x: velocity(t, x), x)
+
+    rate, slope = jax.grad(vorticity, argnums=(0, 1))(t, x)
+    return rate + velocity(t, x) @ slope - nu * taylor.laplacian(lambda x: vorticity(t, x), x)
+
+
+# %%
+checks.eddy_residual(eddy_residual)
+
+# %% [markdown]
 # Back to the [lesson](../20_high_order_pdes.ipynb), or on to the
 # [capstone](capstone_20_pinn.ipynb) and the next lesson:
-# [22 · Functional derivatives](../22_functional_derivatives.ipynb).
+# [20b · All equations of the papers](../20b_all_equations.ipynb).
 # [Solutions](../solutions/20_high_order_pdes.ipynb).
