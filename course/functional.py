@@ -3,7 +3,7 @@
 Whatever takes a function here takes any callable that JAX can trace, a network with its parameters bound included, so
 that everything can stand inside `jax.grad` (by those parameters), `jax.vmap` and `jax.jit`.
 Source of the ideas: Lin, "Automatic Functional Differentiation in JAX" (ICLR 2024), which makes functions a JAX type.
-Here they stay Python callables. Lesson: 22_functional_derivatives.
+Here they stay Python callables. Lessons: 22_functional_derivatives, 22b_more_functionals.
 """
 
 from __future__ import annotations

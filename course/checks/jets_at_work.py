@@ -1,4 +1,4 @@
-"""Checks of the exercises on mixed derivatives by lines, on weighted Laplacians and their losses. Needs NumPy and JAX.
+"""Checks of the exercises on mixed derivatives by lines, Laplacians, their losses and energies. Needs NumPy and JAX.
 
 Lesson: 17b_jets_at_work.
 """
@@ -154,3 +154,62 @@ def helmholtz_gradient(rng: np.random.Generator, helmholtz_gradient: Any) -> Non
                 ),
             },
         )  # fmt: skip
+
+
+@check(
+    LESSON,
+    "Write psi = exp(f) and differentiate twice: what is the Laplacian of psi over psi, in terms of f?",
+    "It is the Laplacian of f, and the square of its gradient.",
+    'taylor.laplacian(log_psi, x, coordinates="all") takes x of shape (n, 3); jax.vmap goes over the walkers.',
+    points=3,
+)
+def local_energy(rng: np.random.Generator, local_energy: Any) -> None:
+    """Local energies from the logarithm of a wave function, against the Hessian of the wave function."""
+    answer = function(local_energy, "local_energy(log_psi, potential, walkers)")
+    n, w = int(rng.integers(2, 4)), 4
+    with float64():
+        mix, out = jnp.asarray(rng.normal(size=(3 * n, 6)) / 2), jnp.asarray(rng.normal(size=6))
+        width = float(rng.uniform(0.3, 0.6))
+        walkers = jnp.asarray(rng.normal(size=(w, n, 3)))
+
+        def log_psi(x: jax.Array) -> jax.Array:
+            return jnp.tanh(x.reshape(-1) @ mix) @ out - width * (x**2).sum()
+
+        def potential(x: jax.Array) -> jax.Array:
+            return (x**2).sum() / 2 + 1 / jnp.sqrt(((x[0] - x[1]) ** 2).sum())
+
+        def parts(x: jax.Array) -> tuple[jax.Array, ...]:
+            flat = x.reshape(-1)
+            hessians = [
+                jax.hessian(lambda z, f=f: f(z.reshape(n, 3)))(flat) for f in (lambda x: jnp.exp(log_psi(x)), log_psi)
+            ]
+            slope = jax.grad(log_psi)(x)
+            return jnp.trace(hessians[0]) / jnp.exp(log_psi(x)), jnp.trace(hessians[1]), slope, log_psi(x), potential(x)
+
+        curved, lap, slope, logs, v = (np.asarray(part) for part in jax.jit(jax.vmap(parts))(walkers))
+        square = (slope**2).sum((1, 2))
+        expected = v - curved / 2
+        same(
+            jax.jit(lambda walkers: answer(log_psi, potential, walkers))(walkers), expected, f"{w} local energies",
+            rtol=1e-8,
+            slips={
+                "the square of the gradient is lacking: the logarithm bends what psi does not": v - lap / 2,
+                "the Laplacian of log psi is lacking": v - square / 2,
+                "the sign of the gradient's square": v - (lap - square) / 2,
+                "divided by log psi; the Laplacian of log psi over log psi is no energy": v - lap / logs / 2,
+                "the factor 1/2 of the kinetic energy": v - curved,
+                "the sign of the kinetic energy": v + curved / 2,
+                "the potential is lacking": -curved / 2,
+                "the sign of the potential": -curved / 2 - v,
+                "the gradient's entries are added up before they are squared": v - (lap + slope.sum((1, 2)) ** 2) / 2,
+                "the Laplacian of psi, not divided by psi": v - curved * np.exp(logs) / 2,
+                "the mean over the walkers; one energy for each is asked for": expected.mean(),
+            },
+        )  # fmt: skip
+        tiny = np.asarray(jax.jit(lambda walkers: answer(lambda x: log_psi(x) - 2000.0, potential, walkers))(walkers))
+        if not np.isfinite(tiny).all():
+            wrong(
+                "where log psi is -2000 the energies are not finite.", expected=expected, got=tiny,
+                slip="exp(log_psi) is 0 there, and 0 / 0 no number; stay with the logarithm",
+            )  # fmt: skip
+        same(tiny, expected, "the same with a psi that is exp(-2000) times as large", rtol=1e-8)

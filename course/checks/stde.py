@@ -1,4 +1,4 @@
-"""Checks of the exercises on sampled operators, squared estimates and dense directions at order 4. Needs NumPy and JAX.
+"""Checks of the exercises on sampled operators, squared estimates, order 4, curved surfaces. Needs NumPy and JAX.
 
 Lesson: 18_stde.
 """
@@ -6,13 +6,14 @@ Lesson: 18_stde.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from course.checks.core import check, float64, function, wrong
+from course.checks.core import check, float64, function, same, wrong
 
 LESSON = "18_stde"
 
@@ -227,3 +228,83 @@ def biharmonic_by_normals(rng: np.random.Generator, biharmonic_by_normals: Any) 
             f"{samples} directions vary as much as one: {few.var():.3g} and {one:.3g}.",
             slip="all directions of an estimate are the same: one key for each, or one draw of shape (samples, d)",
         )  # fmt: skip
+
+
+@check(
+    LESSON,
+    "A step dq moves the point in space by J dq, with J the Jacobian (3, 2) of the surface. How long is that?",
+    "|J dq|^2 = dq^T J^T J dq: the metric is J^T J, (2, 2), a function of q.",
+    "stde.laplace_beltrami(metric, 2) is the operator; stde.apply applies it to u at q.",
+    points=3,
+)
+def on_surface(rng: np.random.Generator, on_surface: Any) -> None:
+    """Laplace-Beltrami of a surface given by its points, on a sphere by harmonics, else by Christoffel symbols."""
+    answer = function(on_surface, "on_surface(surface, u, q)")
+    with float64():
+        turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+        a, q = rng.normal(size=3), jnp.asarray(rng.uniform(0.5, 1.1, 2) * np.array([1, 2]))
+
+        def surface(axes: jax.Array, q: jax.Array) -> jax.Array:
+            ring = jnp.sin(q[0]) * jnp.stack([jnp.cos(q[1]), jnp.sin(q[1])])
+            return jnp.asarray(turn) @ (axes * jnp.append(ring, jnp.cos(q[0])))
+
+        def u(axes: jax.Array, q: jax.Array) -> jax.Array:  # harmonics of degree 1 and 2 on a sphere
+            z = surface(axes, q)
+            return z @ a + (z @ a) ** 2 - a @ a * (z @ z) / 3
+
+        def on(way: Callable[..., Any]) -> Callable[[jax.Array], Any]:
+            return jax.jit(lambda axes: way(partial(surface, axes), partial(u, axes), q))
+
+        axes, radius, given = jnp.asarray(rng.uniform(0.6, 2.5, 3)), float(rng.uniform(1.5, 2.5)), on(answer)
+        made = cache(lambda: on(_beltrami_slips)(axes))  # compiled once, and only where an answer is wrong
+        slips = {text: lambda number=number: made()[number] for number, text in enumerate(_BELTRAMI_SLIPS)}
+        same(given(axes), on(_beltrami)(axes), "the operator on an ellipsoid", rtol=1e-8, slips=slips)
+        z = np.asarray(surface(jnp.full(3, radius), q)) @ a
+        expected = -(2 * z + 6 * (z**2 - a @ a * radius**2 / 3)) / radius**2
+        same(given(jnp.full(3, radius)), expected, "the operator on a sphere", rtol=1e-8)
+
+
+_BELTRAMI_SLIPS = (
+    "the Laplacian in q, as if the surface were flat and q measured lengths",
+    "the terms of first order are lacking: the metric changes from place to place, and stands inside the derivative",
+    "the metric itself, where its inverse belongs",
+    "det g, where its root belongs",
+    "without the root of det g: the area that q covers changes from place to place",
+    "not divided by the root of det g in the end",
+    "the sign",
+)
+
+
+Part = Callable[[jax.Array], jax.Array]
+
+
+def _metric(surface: Part, q: jax.Array) -> jax.Array:
+    jacobian = jax.jacfwd(surface)(q)
+    return jnp.einsum("ki,kj->ij", jacobian, jacobian)
+
+
+def _beltrami(surface: Part, u: Part, q: jax.Array) -> jax.Array:
+    """The operator by Christoffel symbols."""
+    slopes = jax.jacfwd(partial(_metric, surface))(q)  # slopes[i, j, k] is d_k g_ij
+    inverse = jnp.linalg.inv(_metric(surface, q))
+    lowered = (slopes + jnp.swapaxes(slopes, 1, 2) - jnp.moveaxis(slopes, 2, 0)) / 2  # [k, i, j]
+    symbols = jnp.einsum("mk,kij->mij", inverse, lowered)
+    return jnp.sum(inverse * (jax.hessian(u)(q) - jnp.einsum("mij,m->ij", symbols, jax.grad(u)(q))))
+
+
+def _beltrami_slips(surface: Part, u: Part, q: jax.Array) -> tuple[jax.Array, ...]:
+    """What each slip makes of it."""
+
+    def flux(outer: Any, inner: Any, matrix: Any) -> jax.Array:
+        def flow(q: jax.Array) -> jax.Array:
+            g = _metric(surface, q)
+            return inner(g) * (matrix(g) @ jax.grad(u)(q))
+
+        return jnp.trace(jax.jacfwd(flow)(q)) / outer(_metric(surface, q))
+
+    det, inv, hessian = jnp.linalg.det, jnp.linalg.inv, jax.hessian(u)(q)
+    root, one, plain = lambda g: jnp.sqrt(det(g)), lambda g: 1.0, lambda g: g
+    return (
+        jnp.trace(hessian), jnp.sum(inv(_metric(surface, q)) * hessian), flux(root, root, plain), flux(det, det, inv),
+        flux(one, one, inv), flux(one, root, inv), -_beltrami(surface, u, q),
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Checks of the exercises on what jets with gaps hold, on sample sizes, and on the exact rival. Needs NumPy and JAX.
+"""Checks of the exercises on jets with gaps, sample sizes, the exact rival, and densities. Needs NumPy and JAX.
 
 Lesson: 18b_stde_checked.
 """
@@ -163,3 +163,72 @@ def exact_laplacian(rng: np.random.Generator, exact_laplacian: Any) -> None:
     if f"{d},{d}" in program:
         slip = "the trace of A^T H A is that of H A A^T, and those are (k, k)"
         wrong(f"in {d} dimensions there is a matrix ({d}, {d}), 1.6 GB.", slip=slip)
+
+
+@check(
+    LESSON,
+    "One derivative stands outside of everything: p_t is minus the divergence of a flow. What flows?",
+    "The flow has entries b_i p - 1/2 sum_j d_j (D_ij p), with the derivative of the whole product.",
+    "jax.jacfwd of x -> noise(x) @ noise(x).T * p(x) is (d, d, d); einsum 'ijj->i' adds up what is wanted of it.",
+    "-stde.apply(stde.divergence(d), flow, x), or minus the trace of jax.jacfwd(flow)(x).",
+    points=3,
+)
+def density_rate(rng: np.random.Generator, density_rate: Any) -> None:
+    """The Fokker-Planck equation's right side, against the product rule term by term, and a density at rest."""
+    answer = function(density_rate, "density_rate(p, drift, noise, x)")
+    d = int(rng.integers(2, 4))
+    with float64():
+        mix, turn = jnp.asarray(rng.normal(size=(d, d))), jnp.asarray(rng.normal(size=(2, d, d)))
+        x = jnp.asarray(rng.normal(size=d))
+
+        def p(x: jax.Array) -> jax.Array:
+            return jnp.exp(-x @ x / 2) * (2 + jnp.sin(mix @ x).sum())
+
+        def drift(x: jax.Array) -> jax.Array:
+            return jnp.cos(turn[0] @ x) + mix @ x
+
+        def noise(x: jax.Array) -> jax.Array:
+            return turn[1] + jnp.outer(jnp.sin(x), jnp.cos(mix @ x))
+
+        def spreading(square: Callable[[jax.Array], jax.Array]) -> dict[str, float]:
+            def parts(x: jax.Array) -> dict[str, jax.Array]:
+                spread = lambda x: square(noise(x))  # noqa: E731
+                return {
+                    "out": jnp.sum(spread(x) * jax.hessian(p)(x)),
+                    "once": jnp.einsum("iji,j", jax.jacfwd(spread)(x), jax.grad(p)(x)),
+                    "in": jnp.einsum("ijij", jax.jacfwd(jax.jacfwd(spread))(x)) * p(x),
+                    "carried": drift(x) @ jax.grad(p)(x),
+                    "squeezed": jnp.trace(jax.jacfwd(drift)(x)) * p(x),
+                }
+
+            found = {name: float(value) for name, value in jax.jit(parts)(x).items()}
+            return found | {"all": found["out"] + 2 * found["once"] + found["in"]}
+
+        scale = jnp.asarray(rng.uniform(0.5, 1.5, d))
+
+        def both(x: jax.Array) -> tuple[Any, Any]:  # at rest each coordinate is an Ornstein-Uhlenbeck process
+            at_rest = answer(lambda x: jnp.exp(-x @ (scale * x)), lambda x: -scale * x, lambda x: jnp.eye(d), x)
+            return answer(p, drift, noise, x), at_rest
+
+        got, at_rest = jax.jit(both)(x)
+        t = spreading(lambda b: b @ b.T)
+        away, spread = -t["carried"] - t["squeezed"], t["all"]
+        same(
+            got, away + spread / 2, f"p_t in {d} dimensions", rtol=1e-8,
+            slips={
+                "in flux form, div (D grad p): that is another process; Itô's D stands inside both derivatives":
+                    away + (t["out"] + t["once"]) / 2,
+                "D stands outside of the derivatives; it depends on x, too": away + t["out"] / 2,
+                "b . grad p alone: where the drift spreads out, p falls: -p div b": -t["carried"] + spread / 2,
+                "the sign of the drift": -away + spread / 2,
+                "the sign of the noise": away - spread / 2,
+                "the factor 1/2": away + spread,
+                "B^T B, where B B^T belongs": lambda: away + spreading(lambda b: b.T @ b)["all"] / 2,
+                "the drift alone": away,
+                "the noise alone": spread / 2,
+                "the equation of means, b . grad + 1/2 D : Hessian, is the adjoint of this one":
+                    t["carried"] + t["out"] / 2,
+                "the sign": -away - spread / 2,
+            },
+        )  # fmt: skip
+        same(at_rest, np.zeros(()), "p_t of a density at rest", atol=1e-10)

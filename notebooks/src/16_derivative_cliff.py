@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 16 · The derivative cliff
 #
-# **Why does backpropagation applied k times explode?** (70 minutes)
+# **Why does backpropagation applied k times explode?** (65 minutes)
 
 # %% [markdown]
 # After this lesson you can

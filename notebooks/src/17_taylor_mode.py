@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 17 · Taylor mode
 #
-# **How do you get high derivatives in one forward pass?** (65 minutes)
+# **How do you get high derivatives in one forward pass?** (60 minutes)
 
 # %% [markdown]
 # After this lesson you can

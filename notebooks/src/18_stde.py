@@ -1,14 +1,14 @@
 # %% [markdown]
 # # 18 · STDE
 #
-# **Can a few random jets stand for a whole differential operator?** (70 minutes)
+# **Can a few random jets stand for a whole differential operator?** (80 minutes)
 
 # %% [markdown]
 # After this lesson you can
 #
 # - write a differential operator as a contraction of derivative tensors, and estimate it without bias from a few
-#   random terms or directions,
-# - predict the variance of each estimator from the Hessian, and pick the one that suits a function,
+#   random terms or directions, at odd orders as well,
+# - predict the variance of each estimator from the derivatives, and pick the one that suits a function,
 # - build an unbiased estimator for an operator of your own and test it, and learn its coefficients from data.
 #
 # STDE is the *stochastic Taylor derivative estimator* of Shi, Hu, Lin and Kawaguchi (NeurIPS 2024,
@@ -310,7 +310,7 @@ pd.DataFrame(rows).T.rename(columns={"sparse, with replacement": "sparse"}).roun
 # - A random direction: all three are about equal.
 #
 # The last three columns are standard deviations. By the formulas Gaussian directions are never better than signs at
-# order 2. They have their use in section 6.
+# order 2. Section 6 goes beyond it.
 #
 # ## 5 · The square of an estimate is biased
 #
@@ -343,18 +343,13 @@ for samples, first in sampled["sparse, without"].items():
 # The unbiased square costs two draws, can be negative, and is noisy itself. Where the variance is small against the
 # squared residual that you can reach, the bias does not matter. Measure both once.
 #
-# ## 6 · Where dense directions fail
+# ## 6 · Odd orders, pure fourths
 #
 # Dense directions mix all axes, so at order $k$ the *moments* of $v$ decide which operator they estimate. At order 4
 # Gaussians have $E\,v_i v_j v_k v_l = \delta_{ij}\delta_{kl} + \delta_{ik}\delta_{jl} + \delta_{il}\delta_{jk}$, so
 # they estimate three times the biharmonic operator; `estimate(stde.biharmonic(d), …, dense="gaussian")` divides by
-# three. A sum of pure fourth derivatives needs $E\,v_i^2 v_j^2 = 0$ for $i \ne j$. With positive weights only
-# directions along the axes have that, and they are sparse sampling again. (With weights of both signs there is one,
-# half of Gaussian minus signs; what it subtracts is far larger than what is left.)
-#
-# At order 3 every moment of a symmetric law is zero, but a skewed law will do: $v_i = 4^{1/3}$ with probability 1/3,
-# else $-4^{1/3}/2$, has $E\,v_i = 0$ and $E\,v_i^3 = 1$, so $E\,v_i v_j v_k = 0$ unless $i = j = k$: it estimates
-# $\sum_i u_{iii}$. The package knows signs and Gaussians only, and says what these can't do. (`Operator` takes
+# three. Signs and Gaussians can't have sums of pure derivatives beyond order 2: all odd moments are zero, and
+# $\sum_i u_{iiii}$ needs $E\,v_i^2 v_j^2 = 0$ for $i \ne j$, which squares of real numbers refuse. (`Operator` takes
 # multi-indices and coefficients, numbers or functions of the point; `estimate` draws some terms of each *kind*, of the
 # $u_{iij}$ say.)
 
@@ -367,19 +362,96 @@ for (name, operator), law in zip(refused.items(), ("gaussian", "rademacher", "ra
     with fails(ValueError):
         stde.estimate(operator, u, x, keys[0], samples=4, dense=law)
 
-skewed = 4 ** (1 / 3) * np.where(rng.random((KEYS, D)) < 1 / 3, 1, -0.5)
-cubes = mapped(lambda x, v: taylor.derivatives(u, x, v, order=3)[3], x, skewed)
-unbiased("D^3 u along skewed signs", cubes, np.einsum("iii->", third))
 pure, bilaplacian = jax.jit(lambda x: (stde.apply(FOURTHS, u, x), taylor.biharmonic(u, x)))(x)
 fourth = mapped(lambda x, v: taylor.derivatives(u, x, v, order=4)[4], x, rng.normal(size=(KEYS, D)))
 unbiased("D^4 u along Gaussian v", fourth, 3 * bilaplacian)
 print(f"standard deviation from 8 directions: {fourth.std() / 8**0.5 / abs(3 * bilaplacian):.2f} times the value")
-unbiased("pure fourths, sparse, 4", many(FOURTHS, u, x, 4), pure)
+
 
 # %% [markdown]
-# Each message says what is missing, a moment of the law, and what works instead: `dense=None`, which is sparse
-# sampling. By Gaussians, $\Delta\Delta u$ can be estimated, but see the deviation: half the value, from eight
-# directions.
+# Each message says what is missing, a moment of the law, and what works instead. By Gaussians, $\Delta\Delta u$ can be
+# estimated, but see the deviation: half the value, from eight directions.
+#
+# **Roots of unity.** A complex direction may have $E\,v_i^2 = 0$. Let each $v_i$ be one of the $k$ numbers with
+# $v_i^k = 1$, all equally likely. They stand evenly on a circle, and so do their powers until they fall together:
+# $E\,v_i^m = 0$ unless $k$ divides $m$. The $v_i$ are independent, so $E\,v_{i_1} \cdots v_{i_k}$ is a product of such
+# moments, one for each coordinate in it. With $k$ factors only one product has no zero: all $k$ indices are equal. So
+# $E\,D^k u[v, \dots, v] = \sum_i \partial_i^k u$, exactly the terms wanted, at any order; a root of $c_i$ instead of 1
+# gives $\sum_i c_i\,\partial_i^k u$. (The trick comes from the counting of data streams: Ganguly, *Estimating frequency
+# moments of data streams using random linear combinations*, RANDOM 2004.)
+#
+# Its variance follows in the same way. At order 3, for $S$ directions,
+#
+# $$\frac{1}{S}\Big(\tfrac{9}{2} \sum_{i<j} (u_{iij} + u_{ijj})^2 + 18 \sum_{i<j<l} u_{ijl}^2\Big);$$
+#
+# what stands off the diagonal, as for signs at order 2. `estimate`'s docstring has order 4.
+#
+# A jet along a complex $v$ is no more than real jets along $k$ directions, the projections of $v$ turned $k$ times;
+# `dense="roots"` does that. By hand, with tensors, in NumPy:
+
+# %%
+def variance_of_roots(third):
+    pairs = np.einsum("iij->ij", third).copy()
+    diagonal = np.diag(pairs).copy()
+    np.fill_diagonal(pairs, 0)
+    different = (third**2).sum() - (diagonal**2).sum() - 3 * (pairs**2).sum()  # 6 of each i < j < l
+    return 9 / 4 * ((pairs + pairs.T) ** 2).sum() + 3 * different
+
+
+angles = 2 * np.pi / 3 * rng.integers(0, 3, (KEYS, D))
+roots = np.cos(angles) + 1j * np.sin(angles)
+print(f"mean of v^2, v^3: {abs((roots**2).mean()):.2f}, {abs((roots**3).mean()):.2f}")
+contracted = np.einsum("ijk,si,sj,sk->s", third, roots, roots, roots, optimize=True).real
+cubes, spread = np.einsum("iii->", third), np.sqrt(variance_of_roots(np.asarray(third)))
+jets = many(THIRDS, u, x, 1, dense="roots")
+unbiased("thirds, roots, by tensor", contracted, cubes)
+unbiased("thirds, roots, by jets", jets, cubes)
+unbiased("pure fourths, roots", many(FOURTHS, u, x, 1, dense="roots"), pure)
+unbiased("pure fourths, sparse, 4", many(FOURTHS, u, x, 4), pure)
+print(f"deviation of the thirds: tensor {contracted.std():.1f}, jets {jets.std():.1f}, theory {spread:.1f}")
+both = many(stde.biharmonic(D), u, x, 2, dense="roots")  # 2 samples: 8 jets along roots, 2 along signs
+unbiased("biharmonic, roots", both, bilaplacian)
+print(f"deviation of the biharmonic: {both.std() / abs(bilaplacian):.2f} times the value")
+assert max(abs(each.std() / spread - 1) for each in (contracted, jets)) < 0.1
+
+
+# %% [markdown]
+# One sample of roots is $k$ jets, so the fair rival is sparse with $k$ times as many terms. For the sum of all
+# $u_{iiii}$, twelve jets each, in more and more dimensions: eight units $e^{w \cdot x}$ with random $w$ of length about
+# 1, a sum of functions of one coordinate each, and both added up. (`estimate` takes functions with several outputs.)
+#
+# **Predict.** Roots suffer from what stands off the diagonal. For which of the three functions is sparse better?
+
+# %%
+def rivals(d):
+    weights, at = jnp.asarray(rng.normal(size=(d, 8)) / d**0.5), jnp.asarray(rng.normal(size=d))
+    operator = Operator.of_kinds(d, (stde.Kind((4,), np.arange(d)[:, None], np.ones(d)),))  # sum of all u_iiii
+
+    def f(x):
+        units, apart = jnp.exp(x @ weights).sum(), jnp.sin(2 * x).sum()
+        return jnp.stack([units, apart, units + apart])
+
+    size = np.abs(jax.jit(partial(stde.apply, operator, f))(at))
+    few = keys[:500]
+    ways = {"sparse, 12": many(operator, f, at, 12, few), "roots, 3": many(operator, f, at, 3, few, dense="roots")}
+    rows = "units", "one coordinate each", "both"
+    return pd.DataFrame({way: draws.std(0) / size for way, draws in ways.items()}, rows)
+
+
+table = pd.concat({f"d = {d}": rivals(d) for d in (16, 64, 256)}, axis=1).T
+print("standard deviation of the sum of pure fourths, over its value")
+table.map("{:.2f}".format)
+
+# %% [markdown]
+# The units. Of their $d^4$ derivatives only $d$ are wanted, and roots rely on all others cancelling on average: the
+# deviation, over the value, grows like $d$. Sparse never sees those others; it suffers from a diagonal that varies, as
+# in the second function, for which roots are exact. So:
+#
+# - for a plain network with many inputs draw terms, and take as many as the jets allow,
+# - take roots where most of the function is a sum over coordinates (particles or grid points that hardly interact),
+#   where there are few coordinates, and for $\Delta\Delta$, which they have along with all pairs $u_{iijj}$: ten jets
+#   vary less than eight Gaussian directions above,
+# - and measure both once. That takes a minute, and an order of magnitude hangs on it in either direction.
 #
 # ## 7 · Write your own
 #

@@ -12,13 +12,13 @@
 # - tell a solved equation from one whose solution a constant already approximates,
 # - take a step that fits a batch as a whole, and say where it beats Adam.
 #
-# The second last point first, because it decides what the numbers mean. In the benchmark that the STDE paper uses,
-# the solution tends to become flatter as the dimension grows: in a million dimensions *one number* times the
-# boundary factor $1-|x|^2$ has a relative error below a thousandth. Adam beats that best constant clearly at 1,000 and
-# 10,000 dimensions; at 100,000 and 1,000,000 it only matches it, and section 6 measures why: what is left to learn has
-# as many unknowns as there are dimensions, and a run sees fewer points than that, in few steps. Section 7 has an
-# optimizer that learns more from each point, beats the constant at 100,000, and by a tenth at 1,000,000. Section 8 has an
-# equation where a constant is useless.
+# The second last point first, because it decides what the numbers mean. In the benchmark that the STDE paper uses, the
+# solution tends to become flatter as the dimension grows: in a million dimensions *one number* times the boundary
+# factor $1-|x|^2$ has a relative error below a thousandth. Adam beats that best constant clearly at 1,000 and 10,000
+# dimensions; at 100,000 and 1,000,000 it only matches it, and section 6 measures why: what is left to learn has as many
+# unknowns as there are dimensions, and a run sees fewer points than that, in few steps. Section 7 has an optimizer that
+# learns more from each point, beats the constant at 100,000, and by a tenth at 1,000,000. Section 8 has an equation
+# where a constant is useless.
 
 # %%
 from functools import partial
@@ -396,9 +396,6 @@ grid.loc[["1/3", "1", "3", "0.1 a step"]].map("{:.1f}".format)
 # - 300 steps with fresh points see ten times as many as the pool of $3d$ holds. At the slow rate they are no better
 #   than 300 steps from that pool at the middle one. There steps and rate are the limit, not points.
 #
-# The authors' script defaults to 10,000 steps of 100 points: $n/d = 10$ at 100,000 dimensions, and 1 at a million. If
-# the rows above carry over, that leaves the constant behind at 100,000, and at a million by a factor of two at best.
-#
 # So a million dimensions in about a minute is real as a computation: 60 steps with the full residual, its Laplacian
 # sampled without bias. As a statement about learning it says nothing: the network starts at about the best constant
 # (section 3) and stays there. What a step costs, with equal settings in every dimension: 16 points, 16 samples. Below
@@ -592,7 +589,8 @@ by_batches[columns].map("{:,.4g}".format)
 #   falls, and with `momentum` the step keeps what this batch says nothing about (SPRING, Goldshlager et al. 2024).
 # - A million dimensions need a million points for one round: at 50 a step that is 20,000 steps. `make pde DIM=1000000`
 #   takes 5,000 of them, a quarter of a round, and the spread that is left is what section 6 says of any method with so
-#   few points. The printed run is a GPU's; on two cores a step takes about a second, and the command an hour and a half.
+#   few points. The printed run is a GPU's; on two cores a step takes about a second, and the command an hour and a
+#   half.
 #
 # ## 8 · An equation that no constant solves
 #
@@ -636,8 +634,6 @@ for name, optimizer in {"Adam": "_adam", "whole batches": ""}.items():
 #   7; [SPRING](https://arxiv.org/abs/2401.10190): Goldshlager, Abrahamsen and Lin (2024), the same with momentum.
 # - [Tackling the curse of dimensionality with PINNs](https://arxiv.org/abs/2307.12306): Hu et al. (2024), where the
 #   sampling of dimensions comes from.
-# - [Solving high-dimensional PDEs using deep learning](https://arxiv.org/abs/1707.02568): Han, Jentzen and E (2018),
-#   another way into many dimensions, by stochastic processes.
 #
 # Exercises: [your turn](exercises/19_million_dimensions.ipynb).
 #

@@ -169,7 +169,7 @@ check("derivative along exp", value(variation(square, u), jnp.exp), weights @ (2
 # with alternating signs (Gelfand and Fomin, *Calculus of Variations*, 1963, section 11): $G = \sum_k (-1)^k
 # \frac{d^k}{dx^k} L_{f^{(k)}}$. As code these are nested derivatives; written with `grad` as an argument it is JAX
 # *and* PyTorch. Try it on an elastic beam: its energy is that of bending, half the stiffness times $f''^2$, less the
-# work of the load (`bending` below). The package stops at $f'$; for more, take the code here.
+# work of the load (`bending` below). In the package it is `Functional(L, rule, order=2)` (22b).
 
 # %%
 def repeated(f, grad, k):
@@ -684,4 +684,4 @@ check("with 8 nodes", squared_norm[1], 0.0)
 #
 # Exercises: [your turn](exercises/22_functional_derivatives.ipynb).
 #
-# Next: this is the last lesson. The map of [the README](../README.md) shows the way back to every other one.
+# Next: [22b · More functionals](22b_more_functionals.ipynb).

@@ -104,3 +104,44 @@ def point_by_point(u, params, x, g, k):
 
     grads = jax.vmap(jax.grad(of_one), (None, 0, 0))(params, x, g)
     return jax.tree.map(lambda part: part.mean(0), grads)
+
+
+def energies(kinetic):
+    def local_energy(log_psi, potential, walkers):
+        def of_one(x):
+            lap = taylor.laplacian(log_psi, x, coordinates="all")
+            return kinetic(lap, jax.grad(log_psi)(x), log_psi(x)) + potential(x)
+
+        return jax.vmap(of_one)(walkers)
+
+    return local_energy
+
+
+wrong("local_energy", "the square of the gradient is lacking")(energies(lambda lap, g, f: -lap / 2))
+wrong("local_energy", "the sign of the gradient's square")(energies(lambda lap, g, f: -(lap - (g**2).sum()) / 2))
+wrong("local_energy", "divided by log psi")(energies(lambda lap, g, f: -lap / f / 2))
+wrong("local_energy", "the factor 1/2")(energies(lambda lap, g, f: -(lap + (g**2).sum())))
+wrong("local_energy", "added up before they are squared")(energies(lambda lap, g, f: -(lap + g.sum() ** 2) / 2))
+wrong("local_energy", "not divided by psi")(energies(lambda lap, g, f: -(lap + (g**2).sum()) * jnp.exp(f) / 2))
+wrong("local_energy", "the mean over the walkers")(
+    lambda *a: energies(lambda lap, g, f: -(lap + (g**2).sum()) / 2)(*a).mean()
+)
+
+
+@wrong("local_energy", "stay with the logarithm")
+def of_psi_itself(log_psi, potential, walkers):
+    psi = lambda x: jnp.exp(log_psi(x))  # noqa: E731
+    one = lambda x: -taylor.laplacian(psi, x, coordinates="all") / psi(x) / 2 + potential(x)  # noqa: E731
+    return jax.vmap(one)(walkers)
+
+
+right("local_energy")(energies(lambda lap, g, f: -(lap + jnp.vdot(g, g)) / 2))
+
+
+@right("local_energy")
+def of_psi_over_its_value_here(log_psi, potential, walkers):
+    def one(x):
+        psi = lambda z: jnp.exp(log_psi(z.reshape(x.shape)) - log_psi(x))  # noqa: E731
+        return potential(x) - jnp.trace(jax.hessian(psi)(x.reshape(-1))) / 2
+
+    return jax.vmap(one)(walkers)

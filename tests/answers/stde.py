@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from course import taylor
+from course import stde, taylor
 from tests.answers import right, wrong
 
 
@@ -156,3 +156,47 @@ def one_key_a_direction(u, x, key, samples):
         return taylor.derivatives(u, x, jax.random.normal(key, x.shape, x.dtype), order=4)[-1]
 
     return jax.lax.map(one, jax.random.split(key, samples)).mean() / 3
+
+
+def gram(surface, q):
+    jacobian = jax.jacfwd(surface)(q)
+    return jacobian.T @ jacobian
+
+
+def by_flux(outer, inner, matrix=jnp.linalg.inv):
+    def operator(surface, u, q):
+        g = lambda q: gram(surface, q)  # noqa: E731
+        flow = lambda q: inner(g(q)) * (matrix(g(q)) @ jax.grad(u)(q))  # noqa: E731
+        return stde.apply(stde.divergence(2), flow, q) / outer(g(q))
+
+    return operator
+
+
+root = lambda g: jnp.sqrt(jnp.linalg.det(g))  # noqa: E731
+one = lambda g: 1.0  # noqa: E731
+wrong("on_surface", "as if the surface were flat")(lambda surface, u, q: taylor.laplacian(u, q))
+wrong("on_surface", "the terms of first order")(
+    lambda surface, u, q: jnp.sum(jnp.linalg.inv(gram(surface, q)) * jax.hessian(u)(q))
+)
+wrong("on_surface", "its inverse belongs")(by_flux(root, root, lambda g: g))
+wrong("on_surface", "where its root belongs")(by_flux(jnp.linalg.det, jnp.linalg.det))
+wrong("on_surface", "without the root of det g")(by_flux(one, one))
+wrong("on_surface", "not divided by the root")(by_flux(one, root))
+wrong("on_surface", "the sign")(lambda surface, u, q: -by_flux(root, root)(surface, u, q))
+wrong("on_surface", "expected metric (2, 2)")(
+    lambda surface, u, q: stde.apply(
+        stde.laplace_beltrami(lambda q: jax.jacfwd(surface)(q) @ jax.jacfwd(surface)(q).T, 2), u, q
+    )
+)
+right("on_surface")(by_flux(root, root))
+
+
+@right("on_surface")
+def with_a_solve(surface, u, q):
+    def flow(q):
+        jacobian = jax.jacrev(surface)(q)
+        g = jacobian.T @ jacobian
+        return jnp.sqrt(jnp.linalg.det(g)) * jnp.linalg.solve(g, jax.grad(u)(q))
+
+    area = jnp.linalg.norm(jnp.cross(*jax.jacfwd(surface)(q).T))
+    return jnp.trace(jax.jacfwd(flow)(q)) / area

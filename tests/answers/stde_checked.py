@@ -78,3 +78,50 @@ def along_eigenvectors(g, A, b, x):
     slopes = jax.grad(g)
     rows = jax.vmap(lambda v: v @ jax.jvp(slopes, (A @ x + b,), (v,))[1])(vectors.T)
     return rows @ values
+
+
+def fokker_planck(flow=None, factor=0.5, square=lambda b: b @ b.T, sign=1.0):
+    def rate(p, drift, noise, x):
+        def spread(x):
+            return jnp.einsum("ijj->i", jax.jacfwd(lambda x: square(noise(x)) * p(x))(x))
+
+        def whole(x):
+            return sign * drift(x) * p(x) - factor * spread(x)
+
+        return -jnp.trace(jax.jacfwd(lambda x: flow(p, drift, noise, x) if flow else whole(x))(x))
+
+    return rate
+
+
+wrong("density_rate", "in flux form")(
+    fokker_planck(lambda p, b, B, x: b(x) * p(x) - B(x) @ B(x).T @ jax.grad(p)(x) / 2)
+)
+wrong("density_rate", "the factor 1/2")(fokker_planck(factor=1.0))
+wrong("density_rate", "B^T B")(fokker_planck(square=lambda b: b.T @ b))
+wrong("density_rate", "the sign of the drift")(fokker_planck(sign=-1.0))
+wrong("density_rate", "the drift alone")(fokker_planck(factor=0.0))
+wrong("density_rate", "the noise alone")(fokker_planck(sign=0.0))
+wrong("density_rate", "the sign of the noise")(fokker_planck(factor=-0.5))
+wrong("density_rate", "the equation of means")(
+    lambda p, b, B, x: b(x) @ jax.grad(p)(x) + jnp.sum(B(x) @ B(x).T * jax.hessian(p)(x)) / 2
+)
+
+
+@wrong("density_rate", "-p div b")
+def carried_along(p, drift, noise, x):
+    return -drift(x) @ jax.grad(p)(x) + fokker_planck(sign=0.0)(p, drift, noise, x)
+
+
+@wrong("density_rate", "it depends on x, too")
+def frozen_noise(p, drift, noise, x):
+    return fokker_planck()(p, drift, lambda z: noise(x), x)
+
+
+right("density_rate")(fokker_planck())
+
+
+@right("density_rate")
+def by_the_hessian_of_the_product(p, drift, noise, x):
+    away = jnp.trace(jax.jacrev(lambda x: drift(x) * p(x))(x))
+    second = jax.jacfwd(jax.jacrev(lambda x: noise(x) @ noise(x).T * p(x)))(x)
+    return jnp.einsum("ijij", second) / 2 - away

@@ -4,7 +4,7 @@
 # **Can you put an operator of your own on jets?** (10 minutes)
 
 # %% [markdown]
-# Three exercises to the [lesson](../17b_jets_at_work.ipynb). Fill in the cells that say `your turn` and run the
+# Four exercises to the [lesson](../17b_jets_at_work.ipynb). Fill in the cells that say `your turn` and run the
 # check below each. `checks.NAME.hint()` prints one hint at a time, `checks.NAME.solution()` the solution, and
 # `checks.progress()` what is done. The minutes count reading and typing; thinking comes on top.
 
@@ -110,6 +110,42 @@ def helmholtz_gradient(u, params, x, g, k):
 
 # %%
 checks.helmholtz_gradient(helmholtz_gradient)
+
+# %% [markdown]
+# ## Exercise 4: The energy of a walker (2 minutes)
+#
+# Variational Monte Carlo moves walkers, places of $n$ electrons, and averages over them the *local energy* of a wave
+# function $\psi$,
+#
+# $$E(x) = -\frac{1}{2}\,\frac{\Delta \psi(x)}{\psi(x)} + V(x) .$$
+#
+# Networks return $\log \psi$: $\psi$ itself is smaller than any float where there are many electrons.
+#
+# **Given** `log_psi` and `potential`, functions of one walker of shape `(n, 3)` with numbers as their values; and
+# `walkers`, of shape `(w, n, 3)`.
+#
+# **Asked** for the local energies, `(w,)`; to be run under `jax.jit`.
+#
+# **Checked** against the Hessian of $\psi$, for random wave functions; then with one so small that
+# $\psi$ is 0 in floating point.
+
+
+# %% tags=["stub"]
+def local_energy(log_psi, potential, walkers):
+    raise NotImplementedError("your turn")
+
+
+# %% tags=["solution"]
+def local_energy(log_psi, potential, walkers):
+    def of_one(x):
+        curved = taylor.laplacian(log_psi, x, coordinates="all") + jnp.sum(jax.grad(log_psi)(x) ** 2)
+        return -curved / 2 + potential(x)
+
+    return jax.vmap(of_one)(walkers)
+
+
+# %%
+checks.local_energy(local_energy)
 
 # %% [markdown]
 # Back to the [lesson](../17b_jets_at_work.ipynb), or on to the next one:

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 18 · Exercises: STDE
 #
-# **Can you draw an estimate that is right on average?** (5 minutes)
+# **Can you draw an estimate that is right on average?** (10 minutes)
 
 # %% [markdown]
-# Three exercises to the [lesson](../18_stde.ipynb). Fill in the cells that say `your turn` and run the
+# Four exercises to the [lesson](../18_stde.ipynb). Fill in the cells that say `your turn` and run the
 # check below each. `checks.NAME.hint()` prints one hint at a time, `checks.NAME.solution()` the solution, and
 # `checks.progress()` what is done. The minutes count reading and typing; thinking comes on top.
 
@@ -12,7 +12,7 @@
 import jax
 import jax.numpy as jnp
 
-from course import checks, taylor
+from course import checks, stde, taylor
 
 # %% [markdown]
 # ## Exercise 1: Draw some third derivatives (2 minutes)
@@ -108,6 +108,41 @@ def biharmonic_by_normals(u, x, key, samples):
 
 # %%
 checks.biharmonic_by_normals(biharmonic_by_normals)
+
+# %% [markdown]
+# ## Exercise 4: Heat on a curved surface (2 minutes)
+#
+# On a surface heat flows by the Laplace-Beltrami operator. With coordinates $q = (q_1, q_2)$ on it and its metric $g$,
+# a matrix that says how long a step $dq$ is, $|dq|^2 = \sum_{ij} g_{ij}\,dq_i\,dq_j$, it is
+#
+# $$\Delta_g u = \frac{1}{\sqrt{\det g}} \sum_{ij} \partial_i \big( \sqrt{\det g}\;
+#   (g^{-1})_{ij}\, \partial_j u \big) .$$
+#
+# **Given** `surface`, a function of `q` of shape `(2,)` that returns the point in space, `(3,)`; `u`, a function of `q`
+# with a number as its value; and `q`. Latitude and longitude on a sphere, for example.
+#
+# **Asked** for $\Delta_g u$ at `q`. How long is a step $dq$ in space?
+#
+# **Checked** on a sphere of random size, on which $\Delta_g$ multiplies spherical harmonics by $-l(l + 1) / r^2$, and
+# on an ellipsoid, by the Christoffel symbols.
+
+
+# %% tags=["stub"]
+def on_surface(surface, u, q):
+    raise NotImplementedError("your turn")
+
+
+# %% tags=["solution"]
+def on_surface(surface, u, q):
+    def metric(q):
+        jacobian = jax.jacfwd(surface)(q)  # (3, 2): a step dq is jacobian @ dq in space
+        return jacobian.T @ jacobian
+
+    return stde.apply(stde.laplace_beltrami(metric, 2), u, q)
+
+
+# %%
+checks.on_surface(on_surface)
 
 # %% [markdown]
 # Back to the [lesson](../18_stde.ipynb), or on to the next one:

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 18b · Exercises: STDE, checked
 #
-# **Can you check a claim before you build on it?** (5 minutes)
+# **Can you check a claim before you build on it?** (10 minutes)
 
 # %% [markdown]
-# Three exercises to the [lesson](../18b_stde_checked.ipynb). Fill in the cells that say `your turn` and run the
+# Four exercises to the [lesson](../18b_stde_checked.ipynb). Fill in the cells that say `your turn` and run the
 # check below each. `checks.NAME.hint()` prints one hint at a time, `checks.NAME.solution()` the solution, and
 # `checks.progress()` what is done. The minutes count reading and typing; thinking comes on top.
 
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import jet
 
-from course import checks
+from course import checks, stde
 
 
 # %% [markdown]
@@ -106,6 +106,40 @@ def exact_laplacian(g, A, b, x):
 
 # %%
 checks.exact_laplacian(exact_laplacian)
+
+# %% [markdown]
+# ## Exercise 4: Where the particles go (2 minutes)
+#
+# Particles drift and are shaken: $dX = b(X)\,dt + B(X)\,dW$, in Itô's sense. Their density $p$ changes by the
+# Fokker-Planck equation,
+#
+# $$p_t = -\sum_i \partial_i (b_i\,p) + \frac{1}{2} \sum_{ij} \partial_i \partial_j (D_{ij}\,p), \qquad D = B B^\top .$$
+#
+# **Given** `p`, a function of `x` of shape `(d,)` with a number as its value; `drift`, which returns `(d,)`; `noise`,
+# which returns `B`, of shape `(d, m)`; and `x`. All three depend on the point.
+#
+# **Asked** for $p_t$ at `x`. It is minus the divergence of a flow.
+#
+# **Checked** with random fields against the product rule, term by term; then with a process and the density that it
+# comes to rest at, where $p_t$ is 0.
+
+
+# %% tags=["stub"]
+def density_rate(p, drift, noise, x):
+    raise NotImplementedError("your turn")
+
+
+# %% tags=["solution"]
+def density_rate(p, drift, noise, x):
+    def flow(x):
+        spread = jax.jacfwd(lambda x: noise(x) @ noise(x).T * p(x))(x)  # (d, d, d), the last one differentiates
+        return drift(x) * p(x) - jnp.einsum("ijj->i", spread) / 2
+
+    return -stde.apply(stde.divergence(len(x)), flow, x)
+
+
+# %%
+checks.density_rate(density_rate)
 
 # %% [markdown]
 # Back to the [lesson](../18b_stde_checked.ipynb), or on to the next one:

@@ -22,7 +22,7 @@ from course import checks
 #
 # $$G_i(t) = L_{q_i} - \frac{d}{dt} L_{q'_i} .$$
 #
-# `functional.euler_lagrange` takes one function only.
+# `functional.euler_lagrange` takes several functions, too (22b); here it is yours to write.
 #
 # **Given** `L(t, q, velocity)`, which returns a number, and `q`, a function of a number that returns `(m,)`.
 #
@@ -157,5 +157,5 @@ nodes_agree = {  # they do where L_f' is zero at both ends
 checks.nodes_agree(nodes_agree)
 
 # %% [markdown]
-# Back to the [lesson](../22_functional_derivatives.ipynb), the last one; [the README](../../README.md) maps the way
-# back to every other. [Solutions](../solutions/22_functional_derivatives.ipynb).
+# Back to the [lesson](../22_functional_derivatives.ipynb), or on to the next one:
+# [22b · More functionals](../22b_more_functionals.ipynb). [Solutions](../solutions/22_functional_derivatives.ipynb).
