@@ -118,7 +118,8 @@ $(VENV)-unpinned/.ready: requirements.txt pyproject.toml tools/find_python.sh
 	$(VENV)-unpinned/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
-BENCHMARKS := titanic_speed tracing_paper operators jets wave_functions pde_training pde_points serving resume
+BENCHMARKS := titanic_speed tracing_paper operators jets jets_by_hand wave_functions pde_training pde_cost pde_points \
+	pde_table pde_waves serving resume
 
 fuzz: $(VENV)/.ready ## 3,000 random programs through course.taylor, float32 to order 8, layers to port (an hour and more)
 	$(PY) -m tools.fuzz --jobs $(JOBS)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import machine, operators, pde_run, titanic_floor, titanic_many
+from benchmarks import jets_by_hand, machine, operators, pde_run, titanic_floor, titanic_many
 from benchmarks.harness import ROOT, Contender, Ratio, check_result, interleave, report
 from course.train import compiled
 from tools.tables import print_table
@@ -33,6 +33,17 @@ def test_a_benchmark_runs_in_its_quick_form(name, tmp_path, capsys):
     assert json.loads(path.read_text("utf-8"))["tables"] == tables
     printed = capsys.readouterr().out
     assert all(title in printed for title in tables) and all(ratio.what in printed for ratio in ratios)
+
+
+@pytest.mark.benchmark
+@pytest.mark.parametrize("name", jets_by_hand.PAIRS)
+def test_jets_by_hand_and_derived_give_the_same_numbers(name, monkeypatch):
+    _, derived, d = jets_by_hand.PAIRS[name]
+    params, z = jets_by_hand.network(d, 5, 1), jnp.linspace(-1, 1, 2 * d).reshape(2, d)
+    assert abs(jets_by_hand.agreed(name, params, z)).max() > 1e-3
+    monkeypatch.setitem(jets_by_hand.PAIRS, name, (lambda f, z: 1.001 * derived(f, z), derived, d))
+    with pytest.raises(SystemExit, match=r"agree within 1e-9 in float64, got a .*gap of 1\.0e-03"):
+        jets_by_hand.agreed(name, params, z)
 
 
 @pytest.mark.benchmark

@@ -119,7 +119,8 @@ def _toctree(modules: list[str]) -> str:
 
 
 def _in_rst(module: str, directives: list[str]) -> str:
-    return "\n".join(["```{eval-rst}", f".. py:module:: {module}", "", *directives, "```"])
+    quiet = ["   :no-index:"] * (module in public.definitions())  # the name leads to the function of that name
+    return "\n".join(["```{eval-rst}", f".. py:module:: {module}", *quiet, "", *directives, "```"])
 
 
 def _directives(module: str) -> list[str]:

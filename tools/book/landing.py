@@ -54,7 +54,9 @@ RECOGNISED = {
     "18b_stde_checked": "nested `torch.func.grad`, as the reference",
     "19_million_dimensions": "a PINN's residual in `torch.func`: `grad`, `jvp`, `vmap`",
     "20_high_order_pdes": "a PINN: `autograd.grad` with `create_graph=True`, and Adam",
+    "20b_all_equations": "the ansatz and the residual in `autograd.grad`, in float64",
     "22_functional_derivatives": "the gradient in `.grad`, when the leaf is a function",
+    "22b_more_functionals": "`autograd.grad` twice through the nodes, kernels and operators as matrices",
 }
 
 
