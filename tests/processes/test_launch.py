@@ -72,6 +72,43 @@ def test_started_alone_it_is_one_process():
     assert done.returncode == 0 and "total 1 devices" in done.stdout, done.stderr
 
 
+UNREAD = """
+from course import launch
+launch.join()
+import jax, numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+mesh = jax.sharding.Mesh(jax.devices(), "x")
+
+def slow_on_the_second(x):
+    turns = jax.numpy.where(jax.lax.axis_index("x") == 1, 30_000_000, 1)
+    step = lambda state: (state[0] + 1, jax.numpy.sin(state[1]) + 1)
+    return jax.lax.while_loop(lambda state: state[0] < turns, step, (0, jax.lax.psum(x, "x")))[1]
+
+spec = PartitionSpec("x")
+x = jax.device_put(np.ones(2, np.float32), NamedSharding(mesh, spec))
+y = jax.jit(jax.shard_map(slow_on_the_second, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False))(x)
+np.asarray(y.addressable_shards[0].data)
+print("before", y.is_ready())
+launch._finish()
+print("after", y.is_ready())
+"""
+
+
+def test_a_process_waits_for_devices_that_it_did_not_read(tmp_path):
+    (tmp_path / "unread.py").write_text(UNREAD, "utf-8")
+    process = command("--processes", 1, "--devices", 2, tmp_path / "unread.py")
+    printed = process.communicate(timeout=100)[0]
+    assert process.returncode == 0 and "[0] before False\n[0] after True" in printed, printed
+
+
+@pytest.mark.parametrize(("end", "waits"), [("", True), ("raise SystemExit", True), ("raise SystemExit(3)", False)])
+def test_it_waits_where_the_script_has_not_failed(tmp_path, end, waits):
+    lines = ["from course import launch", "launch._finish = lambda: print('waited')", end]
+    (tmp_path / "ends.py").write_text("\n".join(lines), "utf-8")
+    printed = command("--processes", 1, tmp_path / "ends.py").communicate(timeout=100)[0]
+    assert ("waited" in printed) == waits, printed
+
+
 @LINUX
 @pytest.mark.parametrize(
     ("what", "code", "said"),
