@@ -11,8 +11,13 @@ import pytest
 from tests.book import HTML
 
 WIDTHS = {"phone": 375, "desk": 1400}
-# MathJax typesets after the page has loaded
-READY = "async () => { await document.fonts.ready; await window.MathJax?.startup?.promise; return true }"
+# MathJax typesets after the page has loaded, and a chosen tab's colour fades in: half of the way it is hard to read
+READY = """async () => {
+  await document.fonts.ready; await window.MathJax?.startup?.promise;
+  const ends = document.getAnimations().filter(each => each.effect.getComputedTiming().endTime < Infinity);
+  await Promise.allSettled(ends.map(each => each.finished));
+  return true;
+}"""
 
 
 class Quiet(SimpleHTTPRequestHandler):
