@@ -19,6 +19,7 @@ from jax.experimental import jet
 
 from benchmarks import harness
 from benchmarks.harness import Contender, Ratio
+from benchmarks.jets import network
 from course import pde, stde, taylor
 
 SEED = 0
@@ -109,12 +110,6 @@ PAIRS: dict[str, tuple[Way, Way, int]] = {
 
 
 # --- measuring -----------------------------------------------------------------------------------------------------
-
-
-def network(*sizes: int) -> Any:
-    """Weights of a tanh network; unlike those of `pde.init_mlp` the last ones are not zero, nor are the derivatives."""
-    *hidden, (last, bias) = pde.init_mlp(jax.random.key(SEED), sizes)
-    return [*hidden, (jax.random.normal(jax.random.key(SEED + 1), last.shape) / len(last) ** 0.5, bias)]
 
 
 def values(way: Way, params: Any, z: jax.Array) -> jax.Array:
