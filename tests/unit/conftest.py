@@ -7,6 +7,9 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
+import jax
+import pytest
+
 NEED_TORCH = [
     "test_layers.py", "test_optimizers.py", "test_loaders.py", "test_porting.py", "test_porting_models.py",
     "test_porting_arrays.py", "test_porting_property.py", "test_train_torch.py",
@@ -21,3 +24,10 @@ if os.environ.get("UNIT") == "torch":
 
 def pytest_report_header():
     return f"left out: {', '.join(collect_ignore)}" if collect_ignore else None
+
+
+@pytest.fixture(autouse=True, scope="module")
+def dropped_programs():
+    """No file uses what another has compiled: without it a worker keeps twice the memory."""
+    yield
+    jax.clear_caches()
