@@ -14,7 +14,12 @@ PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loads
 # what has a target of its own: kept answers, the classroom, programs in several processes
 CHECKED = --doctest-modules course tests --ignore=tests/answers --ignore=tests/classroom --ignore=tests/processes
 STRUCTURES = -m structures tests/structures
+# ten minutes on two cores hold the lessons up to 12, and the package; the others, which compute more, have a target
+FIRST = notebooks/0*.ipynb notebooks/1[0-2]*.ipynb
+OTHERS = notebooks/1[3-9]*.ipynb notebooks/2*.ipynb
 QUICK = "not slow and not thorough"
+# run whole on the oldest versions
+FLOOR = notebooks/*.ipynb
 
 # whatever has a line of help
 .PHONY: $(shell sed -n "s/^\([a-z-]*\):.*\#\# .*/\1/p" $(MAKEFILE_LIST))
@@ -41,14 +46,17 @@ $(VENV)/.ready-%: requirements/%.txt $(VENV)/.ready
 run: $(VENV)/.ready ## execute every lesson into build/run/ and print a table of verdicts
 	@$(PY) -m tools.run --jobs $(JOBS)
 
-test: $(VENV)/.ready ## validate notebooks (outputs compared) and package: what CI requires
-	$(PYTEST) $(NBVAL) -m "not benchmark and not structures and not thorough and not book and not doors" notebooks/*.ipynb $(CHECKED)
+test: $(VENV)/.ready ## validate lessons 00 to 12 (outputs compared) and the package behind all
+	$(PYTEST) $(NBVAL) -m "not benchmark and not structures and not thorough and not book and not doors" $(FIRST) $(CHECKED)
+
+test-lessons: $(VENV)/.ready ## validate lessons 13 to 22 (outputs compared): many machines, high derivatives, science
+	$(PYTEST) $(NBVAL) $(OTHERS)
 
 check: $(VENV)/.ready ## the quick part of the tests, without notebook kernels
 	$(PYTEST) -p no:nbval -m "not slow and not benchmark and not structures and not book and not doors" $(CHECKED)
 
 test-benchmarks: $(VENV)/.ready-bench ## every benchmark in its quick form
-	$(PYTEST) -p no:nbval -m benchmark tests/repo/test_benchmarks.py
+	$(PYTEST) --dist load -p no:nbval -m benchmark tests/repo/test_benchmarks.py
 
 test-thorough: $(VENV)/.ready ## the whole Rosetta stone, more random programs, the precision of every elementwise function
 	$(PYTEST) --dist load -p no:nbval -m thorough tests/unit
@@ -59,7 +67,7 @@ test-exercises: $(VENV)/.ready ## exercises untouched, exercises solved (outputs
 	$(PYTEST) --dist loadgroup -p no:nbval tests/answers
 
 test-doors: $(VENV)/.ready-doors ## ways in: kernels as on hosts, Kaggle's tables, Binder, Codespaces, a fork with a new lesson
-	$(PYTEST) -p no:nbval -m doors tests/repo
+	$(PYTEST) --dist load -p no:nbval -m doors tests/repo
 
 test-structures: $(VENV)/.ready ## 35 whole models, from PyTorch to NNX, Linen and back
 	$(PYTEST) --dist load -p no:nbval $(STRUCTURES)
@@ -73,15 +81,16 @@ test-processes: $(VENV)/.ready ## programs in several processes: launched, kille
 test-book: book ## every page of the book in a browser (needs Chromium): a phone, dark mode, keyboard, print, links; and what makes the pages
 	$(PYTEST) --dist worksteal -p no:nbval tests/book
 
-test-all: test test-exercises test-thorough test-structures test-processes test-benchmarks test-doors test-floor ## test, exercises, the thorough ones, whole models, several processes, the benchmarks, the doors, and the same on the oldest supported versions
+test-all: test test-lessons test-exercises test-thorough test-structures test-processes test-benchmarks test-doors test-floor ## test, all lessons, exercises, the thorough ones, whole models, several processes, the benchmarks, the doors, and the same on the oldest supported versions
 
 test-floor: $(VENV)-floor/.ready $(VENV)-floor-313/.ready ## the oldest versions, with torch and (quick tests) without; lessons as on Kaggle and Colab
 	UNIT=torch $(VENV)-floor/bin/python -m pytest -n $(JOBS) --dist loadfile -m "rosetta or not thorough" \
 		--doctest-modules course tests/unit tests/parity
 	$(VENV)-floor/bin/python -m pytest -n $(JOBS) $(STRUCTURES)
-	@$(VENV)-floor/bin/python -m tools.run --jobs $(JOBS) --host Kaggle --packages $(VENV)-floor/hosted --warnings-are-errors
-	@$(VENV)-floor/bin/python -m tools.run --jobs $(JOBS) --host Colab --packages $(VENV)-floor/hosted --brief
-	$(VENV)-floor-313/bin/python -m pytest -n $(JOBS) --dist loadfile -m $(QUICK) tests/unit
+	@$(VENV)-floor/bin/python -m tools.run --jobs $(JOBS) --host Kaggle --packages $(VENV)-floor/hosted --warnings-are-errors \
+		$(basename $(notdir $(wildcard $(FLOOR))))
+	@$(VENV)-floor/bin/python -m tools.run --jobs $(JOBS) --host Colab --packages $(VENV)-floor/hosted --openings
+	$(VENV)-floor-313/bin/python -m pytest -n $(JOBS) --dist worksteal -m $(QUICK) tests/unit
 
 $(VENV)-floor/.ready: $(VENV)/.ready requirements.txt requirements/floor.txt requirements/hosted.txt pyproject.toml tools/floor.py
 	@python="$$(PYTHON='$(PYTHON)' sh tools/find_python.sh 3.11 3.12 3.13)" && "$$python" -m venv $(VENV)-floor
@@ -100,7 +109,7 @@ $(VENV)-floor-313/.ready: $(VENV)-floor/.ready
 	@touch $@
 
 test-newest: $(VENV)-newest/.ready ## quick tests that need no torch, on the newest jax and flax (Python 3.12 or 3.13)
-	$(VENV)-newest/bin/python -m pytest -n $(JOBS) --dist loadfile -m $(QUICK) tests/unit
+	$(VENV)-newest/bin/python -m pytest -n $(JOBS) --dist worksteal -m $(QUICK) tests/unit
 
 $(VENV)-newest/.ready: pyproject.toml tools/find_python.sh
 	@python="$$(PYTHON='$(PYTHON_NEWEST)' sh tools/find_python.sh 3.13 3.12)" && "$$python" -m venv $(VENV)-newest

@@ -26,14 +26,12 @@ from tools.lessons import (
     as_notebook,
     execute_all,
     lessons,
-    new_in_flax,
     stderr_of,
     tagged_output,
 )
 from tools.tables import print_table
 
 OUT = ROOT / "build" / "run"
-OPENING = 3  # code cells: the one that finds the course, imports, configuration
 
 
 def host_of(name: str, lesson: Lesson, made: Path, packages: Path | None) -> hosts.Host:
@@ -64,11 +62,12 @@ def make_hosts(folder: Path) -> None:
     (folder / "wheels").symlink_to(wheel.parent)
 
 
-def opening(notebook: NotebookNode) -> NotebookNode:
-    """A notebook up to its configuration cell."""
-    code = [index for index, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
-    notebook.cells = notebook.cells[: code[OPENING - 1] + 1]
-    return notebook
+def one_of_each_opening(notebooks: dict[str, NotebookNode]) -> dict[str, NotebookNode]:
+    """The first of those that share a first code cell, which finds the course and brings what the lesson needs."""
+    first: dict[str, str] = {}
+    for stem, notebook in notebooks.items():
+        first.setdefault(next(cell.source for cell in notebook.cells if cell.cell_type == "code"), stem)
+    return {stem: notebooks[stem] for stem in first.values()}
 
 
 def failure_of(lesson: Lesson, done: Execution, host: hosts.Host | None, warnings_are_errors: bool) -> str | None:
@@ -94,11 +93,7 @@ def main() -> int:
     parser.add_argument(
         "--packages", type=lambda text: Path(text).resolve(), help="with --host, a folder of packages that it has older"
     )
-    parser.add_argument(
-        "--brief",
-        action="store_true",
-        help="only the first three code cells, except of lessons that bring flax",
-    )
+    parser.add_argument("--openings", action="store_true", help="of the lessons that open alike run only the first")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--warnings-are-errors", action="store_true", help="fail a lesson that writes to stderr")
     options = parser.parse_args()
@@ -122,22 +117,20 @@ def run(options: argparse.Namespace, made: Path) -> int:
         on = {stem: host_of(options.host, lesson, made, options.packages) for stem, lesson in chosen.items()}
         how = {stem: partial(hosts.execute_on, host) for stem, host in on.items()}
     notebooks = {stem: as_notebook(lesson) for stem, lesson in chosen.items()}
-    brief = {stem for stem, lesson in chosen.items() if options.brief and not new_in_flax(lesson)}
-    for stem in brief:
-        opening(notebooks[stem])
+    if options.openings:
+        notebooks = one_of_each_opening(notebooks)
     rows, failures, total = {}, [], 0.0
     for stem, done in execute_all(notebooks, options.jobs, NOTEBOOKS, how):
         nbformat.write(done.notebook, out / f"{stem}.ipynb")
         warned = stderr_of(done.notebook, alarms=False)
-        host = None if stem in brief else on.get(stem)
-        failure = failure_of(chosen[stem], done, host, options.warnings_are_errors)
+        failure = failure_of(chosen[stem], done, on.get(stem), options.warnings_are_errors)
         if failure:
             failures.append(f"{stem}, {failure}")
         verdict = "FAILED" if failure else "ok" if not warned else f"ok, stderr in {warned[0].partition(':')[0]}"
         rows[stem] = {
             "lesson": stem, **({"host": str(on[stem])} if on else {}), "seconds": f"{done.seconds:.1f}",
             **({} if on else {"core-seconds": f"{done.cpu_seconds:.1f}"}),  # a host's kernel does not tell
-            "verdict": verdict + ", opening" * (stem in brief), "": tagged_output(done.notebook, "report"),
+            "verdict": verdict, "": tagged_output(done.notebook, "report"),
         }  # fmt: skip
         total += done.cpu_seconds
     print_table([rows[stem] for stem in sorted(rows)])
