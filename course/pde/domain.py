@@ -70,7 +70,7 @@ class Box:
 
     def unit(self, x: jax.Array) -> jax.Array:
         """Coordinates in [-1, 1], (d,)."""
-        lower, upper = jnp.asarray(self.lower, x.dtype), jnp.asarray(self.upper, x.dtype)
+        lower, upper = (jnp.asarray(bound, jnp.result_type(x, float)) for bound in (self.lower, self.upper))
         return 2 * (x - lower) / (upper - lower) - 1
 
     def features(self, x: jax.Array) -> jax.Array:
@@ -80,7 +80,7 @@ class Box:
         """
         parts = []
         for z, harmonics in zip(self.unit(x), self.harmonics, strict=True):
-            angles = jnp.pi * jnp.arange(1, harmonics + 1, dtype=x.dtype) * z
+            angles = jnp.pi * jnp.arange(1, harmonics + 1, dtype=z.dtype) * z
             parts += [jnp.cos(angles), jnp.sin(angles)] if harmonics else [z[None]]
         return jnp.concatenate(parts)
 
@@ -96,6 +96,11 @@ class Box:
         Raises:
           ValueError: an axis that is not there, or x is no point (d,).
         """
+        if callable(x):
+            raise ValueError(
+                "expected u and a point, got a function in the place of the point; a residual is called as (u, x), and "
+                "derivatives as (u, x, names)"
+            )
         if jnp.shape(x) != (self.dimension,):
             remedy = "wrap the call in jax.vmap" if jnp.ndim(x) > 1 else f"its coordinates are {', '.join(self.names)}"
             raise ValueError(f"expected a point ({self.dimension},), got {jnp.shape(x)}; {remedy}")
@@ -147,7 +152,9 @@ class Grid:
         shape = tuple(map(len, self.coordinates))
         if self.values.shape != shape:
             remedy = (
-                "transpose them" if self.values.shape == shape[::-1] else "one coordinate for each value on its axis"
+                "transpose them, or swap the names"
+                if self.values.shape == shape[::-1]
+                else "one coordinate for each value on its axis"
             )
             raise ValueError(f"expected values {shape} on axes {list(axes)}, got {self.values.shape}; {remedy}")
         for name, each in zip(self.names, self.coordinates, strict=True):

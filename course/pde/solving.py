@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jax.typing import ArrayLike
 from tqdm import tqdm
 
 from course.pde.domain import Grid
@@ -139,7 +140,9 @@ class Solution:
     errors: Mapping[int, float]
     seconds: float
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: ArrayLike) -> jax.Array:
+        x = jnp.asarray(x)
+        x = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float)  # whole numbers
         if jnp.shape(x) != (self.problem.dimension,):
             remedy = "take solution.values(x)" if jnp.ndim(x) > 1 else "give one number for each coordinate"
             raise ValueError(f"expected a point ({self.problem.dimension},), got {jnp.shape(x)}; {remedy}")

@@ -117,9 +117,10 @@ class _Windows:
         domain = problem.domain
         initial = [face for face in problem.faces if face.axis == domain.names[0]]
         if domain.names[0] != "t" or not initial or any(face.at != domain.lower[0] for face in initial):
+            first = f"add given(t={domain.lower[0]:g}, u=...)" if domain.names[0] == "t" else "name t first in Box"
             raise ValueError(
                 f"expected initial values built in at the beginning of t, the first axis, got {domain} with "
-                f"{', '.join(map(str, problem.faces)) or 'nothing'}; add given(t={domain.lower[0]:g}, u=...)"
+                f"{', '.join(map(str, problem.faces)) or 'nothing'}; {first}"
             )
         if problem.has_ansatz or any(not isinstance(p, Face) or p.axis == "t" for p in problem.penalties):
             raise ValueError(

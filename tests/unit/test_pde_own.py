@@ -319,6 +319,17 @@ def test_a_solution_is_compared_on_the_grid_of_its_reference(solved):
     assert float(solved(p)) == pytest.approx(grid.values[3, 4], abs=1e-6)
 
 
+@pytest.mark.parametrize("kind", [np.array, jnp.array, list, tuple])
+@pytest.mark.parametrize("box", [pde.Box(t=(0, 1.5), x=(-1.5, 1.5)), pde.Box(t=(0, 1.5), x=(-1.5, 1.5), periodic="x")])
+def test_a_solution_takes_whole_numbers_and_what_is_no_array_of_jax(box, kind):
+    problem = pde.Problem(box, heat, pde.given(t=0.5, u=lambda x: jnp.cos(x[1])))
+    network = lambda z: z.sum()  # noqa: E731
+    solution = pde.Solution(problem, problem.ansatz(network), None, {}, None, {}, 0.0)
+    at_one = solution(jnp.array([1.0, 1.0]))
+    assert at_one == solution(kind([1, 1])) == solution(kind([1.0, 1.0]))
+    np.testing.assert_array_equal(box.features(jnp.array([1, 1])), box.features(jnp.array([1.0, 1.0])))
+
+
 def test_a_picture_of_a_solution(solved):
     figure = plots.solution(solved)
     titles = [axis.get_title() for axis in figure.axes]
@@ -401,6 +412,10 @@ SLIPS = {
     "data that is missing": (lambda: pde.data(np.zeros((1, 2)), [np.nan]), "leave missing values out"),
     "unknowns that nobody names": (lambda: solve(lambda u, x, k: u(x)), "first guesses"),
     "a network of two outputs": (lambda: solve(network=(lambda params, z: params * z, jnp.ones(2))), "() or (1,)"),
+    "arguments of a residual, swapped": (lambda: solve(lambda x, u: BOX.derivatives(u, x, "t")[0]), "called as (u, x)"),
+    "values and axes of a grid, swapped": (
+        lambda: pde.Grid(np.zeros((3, 2)), x=[0, 1], t=[0, 1, 2]), "transpose them, or swap the names",
+    ),
     "bounds in the wrong order": (lambda: pde.Box(x=(1, 0)), "bounds (lower, upper) of x"),
     "an axis of two letters": (lambda: pde.Box(time=(0, 1)), "names of one letter"),
     "an unknown periodic axis": (lambda: pde.Box(x=(0, 1), periodic="y"), "got ['y']"),

@@ -126,3 +126,9 @@ def test_a_wave_equation_hands_on_its_velocity():
 def test_slips(conditions, more, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         pde.march(pde.Problem(RING, residual, conditions, **more), pde.Mlp(8, 1), KEY, windows=2, steps=1)
+
+
+def test_time_is_the_first_axis():
+    problem = pde.Problem(pde.Box(x=(0, 1), t=(0, 1)), lambda u, x: u(x), pde.given(t=0, u=1.0))
+    with pytest.raises(ValueError, match=r"got .*; name t first in Box"):
+        pde.march(problem, pde.Mlp(8, 1), KEY, windows=2, steps=1)
