@@ -18,8 +18,10 @@ STRUCTURES = -m structures tests/structures
 FIRST = notebooks/0*.ipynb notebooks/1[0-2]*.ipynb
 OTHERS = notebooks/1[3-9]*.ipynb notebooks/2*.ipynb
 QUICK = "not slow and not thorough"
-# run whole on the oldest versions
-FLOOR = notebooks/*.ipynb
+# the oldest versions; BRIEF=1, for CI on one machine, leaves out whole models, slow tests, the lessons that measure speed,
+# and those that rest on jax and the course alone, whose tests run there
+FLOOR_LESSONS = $(if $(BRIEF),notebooks/0*.ipynb notebooks/1[3-5]*.ipynb,notebooks/*.ipynb)
+FLOOR_TESTS = $(if $(BRIEF),$(QUICK),"rosetta or not thorough")
 
 # whatever has a line of help
 .PHONY: $(shell sed -n "s/^\([a-z-]*\):.*\#\# .*/\1/p" $(MAKEFILE_LIST))
@@ -56,7 +58,7 @@ check: $(VENV)/.ready ## the quick part of the tests, without notebook kernels
 	$(PYTEST) -p no:nbval -m "not slow and not benchmark and not structures and not book and not doors" $(CHECKED)
 
 test-benchmarks: $(VENV)/.ready-bench ## every benchmark in its quick form
-	$(PYTEST) --dist load -p no:nbval -m benchmark tests/repo/test_benchmarks.py
+	$(PYTEST) -p no:nbval -m benchmark tests/repo/test_benchmarks.py
 
 test-thorough: $(VENV)/.ready ## the whole Rosetta stone, more random programs, the precision of every elementwise function
 	$(PYTEST) --dist load -p no:nbval -m thorough tests/unit
@@ -84,11 +86,11 @@ test-book: book ## every page of the book in a browser (needs Chromium): a phone
 test-all: test test-lessons test-exercises test-thorough test-structures test-processes test-benchmarks test-doors test-floor ## test, all lessons, exercises, the thorough ones, whole models, several processes, the benchmarks, the doors, and the same on the oldest supported versions
 
 test-floor: $(VENV)-floor/.ready $(VENV)-floor-313/.ready ## the oldest versions, with torch and (quick tests) without; lessons as on Kaggle and Colab
-	UNIT=torch $(VENV)-floor/bin/python -m pytest -n $(JOBS) --dist loadfile -m "rosetta or not thorough" \
+	UNIT=torch $(VENV)-floor/bin/python -m pytest -n $(JOBS) --dist loadfile -m $(FLOOR_TESTS) \
 		--doctest-modules course tests/unit tests/parity
-	$(VENV)-floor/bin/python -m pytest -n $(JOBS) $(STRUCTURES)
+	$(if $(BRIEF),,$(VENV)-floor/bin/python -m pytest -n $(JOBS) $(STRUCTURES))
 	@$(VENV)-floor/bin/python -m tools.run --jobs $(JOBS) --host Kaggle --packages $(VENV)-floor/hosted --warnings-are-errors \
-		$(basename $(notdir $(wildcard $(FLOOR))))
+		$(basename $(notdir $(wildcard $(FLOOR_LESSONS))))
 	@$(VENV)-floor/bin/python -m tools.run --jobs $(JOBS) --host Colab --packages $(VENV)-floor/hosted --openings
 	$(VENV)-floor-313/bin/python -m pytest -n $(JOBS) --dist worksteal -m $(QUICK) tests/unit
 
