@@ -21,7 +21,7 @@ SCHEMAS = {
     "vendor.github-issue-config": [GITHUB / "ISSUE_TEMPLATE" / "config.yml"],
     "vendor.citation-file-format": [ROOT / "CITATION.cff"],
 }
-ASKED = re.compile(r"(?m)^\s*(?:- )?(?:run: )?make ((?:[a-z-]+ ?)+)")
+ASKED = re.compile(r"(?m)^\s*(?:- )?(?:run: )?(?:make|beside) ((?:[a-z-]+ ?)+)")
 
 
 def validated(schema, *files):
