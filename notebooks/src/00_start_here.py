@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 00 · Start here
 #
-# **What moves and what stays when a PyTorch developer meets JAX?** (60 minutes)
+# **What moves and what stays when a PyTorch developer meets JAX?** (55 minutes)
 
 # %% [markdown]
 # After this lesson you can

@@ -15,10 +15,9 @@
 # The second last point first, because it decides what the numbers mean. In the benchmark that the STDE paper uses, the
 # solution tends to become flatter as the dimension grows: in a million dimensions *one number* times the boundary
 # factor $1-|x|^2$ has a relative error below a thousandth. Adam beats that best constant clearly at 1,000 and 10,000
-# dimensions; at 100,000 and 1,000,000 it only matches it, and section 6 measures why: what is left to learn has as many
-# unknowns as there are dimensions, and a run sees fewer points than that, in few steps. Section 7 has an optimizer that
-# learns more from each point, beats the constant at 100,000, and by a tenth at 1,000,000. Section 8 has an equation
-# where a constant is useless.
+# dimensions; at 100,000 and 1,000,000 it only matches it, and section 6 measures why: there are as many unknowns as
+# dimensions, and a run sees fewer points. Section 7 has an optimizer that learns more from each point, beats the
+# constant at 100,000, and by a tenth at 1,000,000. Section 8 has an equation where a constant is useless.
 
 # %%
 from functools import partial
@@ -114,13 +113,13 @@ pd.DataFrame(rows).set_index("d").map("{:.1e}".format)
 # %% [markdown]
 # Any error above the best constant's is worse than not looking at $x$ at all; we print it beside every error. As a
 # rule, the more dimensions, the closer $s$ is to one number. The spread is about $0.5 / |\sum_i c_i|$, and that sum
-# is random, of size $\sqrt d$: at 10,000 the draw nearly cancels, so its row is worse than the one above.
+# is random, of size $\sqrt d$: at 10,000 the draw nearly cancels, so its row is worse.
 #
 # ## 3 · The boundary, built in
 #
 # The *ansatz*, the form in which the network enters, is $u = (1 - |x|^2)\,(\text{offset} + N(x))$, times a scale: zero
 # on the surface whatever the network $N$.
-# The offset comes from the mean of the source, so that a network that is zero starts at about the best constant.
+# The offset comes from the mean of the source: a network that is zero starts near the best constant.
 # The product rule takes the factor out of the expensive part:
 #
 # $$\Delta\big((1-|x|^2)\,N\big) = (1-|x|^2)\,\Delta N - 4\,x\cdot\nabla N - 2d\,N$$
