@@ -15,8 +15,8 @@ PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loads
 CHECKED = --doctest-modules course tests --ignore=tests/answers --ignore=tests/classroom --ignore=tests/processes
 STRUCTURES = -m structures tests/structures
 # ten minutes on two cores hold the lessons up to 12, and the package; the others, which compute more, have a target
-FIRST = notebooks/0*.ipynb notebooks/1[0-2]*.ipynb
-OTHERS = notebooks/1[3-9]*.ipynb notebooks/2*.ipynb
+FIRST = $(wildcard notebooks/0*.ipynb notebooks/1[0-2]*.ipynb)
+OTHERS = $(filter-out $(FIRST),$(wildcard notebooks/*.ipynb))
 QUICK = "not slow and not thorough"
 # the oldest versions; BRIEF=1, for CI on one machine, leaves out whole models, slow tests, the lessons that measure speed,
 # and those that rest on jax and the course alone, whose tests run there

@@ -20,7 +20,7 @@ from tools.lessons import ROOT, address, project
 
 PLACEHOLDER = "your-organisation"
 UNRELEASED = "## Unreleased\n"
-CHECKS = (["make", "build"], ["make", "lint"], ["make", "test"], ["make", "run"])
+CHECKS = (["make", "build"], ["make", "lint"], ["make", "test"], ["make", "test-lessons"], ["make", "run"])
 
 
 class ReleaseError(Exception):
